@@ -27,13 +27,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-_Block = tuple[tuple[float, float], tuple[float, float]]
+Block = tuple[tuple[float, float], tuple[float, float]]
 
 # Rows: player absent, present in the result; columns: absent, present in the argument.
-_MOEBIUS: Final[_Block] = ((1, 0), (-1, 1))
-_ZETA: Final[_Block] = ((1, 0), (1, 1))
-_UP: Final[_Block] = ((1, 1), (0, 1))
-_OR: Final[_Block] = ((0, 1), (1, -1))
+_MOEBIUS: Final[Block] = ((1, 0), (-1, 1))
+_ZETA: Final[Block] = ((1, 0), (1, 1))
+_UP: Final[Block] = ((1, 1), (0, 1))
+_OR: Final[Block] = ((0, 1), (1, -1))
 
 # Five players make 32 x 32 matrices: large enough for a matrix product to pay, small enough to stay O(n 2^n).
 _GROUP: Final = 5
@@ -68,14 +68,14 @@ def n_players(table: Tensor) -> int:
 
 
 def orders(n: int, *, device: torch.device | str | None = None) -> Tensor:
-    """The number of players in every subset.
+    r"""The number of players in every subset.
 
     Args:
         n: The number of players.
         device: Where the result lies; default: the CPU.
 
     Returns:
-        int64 ``[2^n]``: entry S is the order \\|S\\|.
+        int64 ``[2^n]``: entry S is the order \|S\|.
 
     Example:
         >>> orders(3).tolist()
@@ -159,7 +159,7 @@ def and_transform(table: Tensor) -> Tensor:
         >>> and_transform(torch.tensor([1.0, 3.0, 2.0, 9.0])).tolist()  # v(empty), v(0), v(1), v(both)
         [1.0, 2.0, 1.0, 5.0]
     """
-    return _kronecker(table, _MOEBIUS)
+    return kronecker(table, _MOEBIUS)
 
 
 def and_inverse(effects: Tensor) -> Tensor:
@@ -179,13 +179,13 @@ def and_inverse(effects: Tensor) -> Tensor:
         >>> and_inverse(torch.tensor([1.0, 2.0, 1.0, 5.0])).tolist()
         [1.0, 3.0, 2.0, 9.0]
     """
-    return _kronecker(effects, _ZETA)
+    return kronecker(effects, _ZETA)
 
 
 def or_transform(table: Tensor) -> Tensor:
-    """OR effects of a table; Eq. 2.
+    r"""OR effects of a table; Eq. 2.
 
-    ``I(S) = - sum over T subset of S of (-1)^(|S| - |T|) v(N \\ T)`` for nonempty S. Entry 0 is v(empty), so
+    ``I(S) = - sum over T subset of S of (-1)^(|S| - |T|) v(N \ T)`` for nonempty S. Entry 0 is v(empty), so
     that :func:`or_inverse` gives the table back.
 
     Args:
@@ -202,7 +202,7 @@ def or_transform(table: Tensor) -> Tensor:
         >>> or_transform(torch.tensor([0.0, 1.0, 1.0, 1.0])).tolist()  # "at least one of the two"
         [0.0, 0.0, 0.0, 1.0]
     """
-    effects = 0 - _kronecker(table, _OR)  # not a negation, which would turn zeros into -0.0
+    effects = 0 - kronecker(table, _OR)  # not a negation, which would turn zeros into -0.0
     return torch.cat([table[..., :1], effects[..., 1:]], dim=-1)
 
 
@@ -224,7 +224,7 @@ def or_inverse(effects: Tensor) -> Tensor:
         [0.0, 1.0, 1.0, 1.0]
     """
     # The sets that miss T are the subsets of its complement, and the complement reverses the index.
-    missed = _kronecker(effects, _ZETA).flip(-1)
+    missed = kronecker(effects, _ZETA).flip(-1)
     return effects.sum(-1, keepdim=True) - missed + effects[..., :1]
 
 
@@ -245,7 +245,7 @@ def superset_sums(table: Tensor) -> Tensor:
         >>> superset_sums(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
         [10.0, 6.0, 7.0, 4.0]
     """
-    return _kronecker(table, _UP)
+    return kronecker(table, _UP)
 
 
 def merge_first_order(and_effects: Tensor, or_effects: Tensor) -> tuple[Tensor, Tensor]:
@@ -270,13 +270,11 @@ def merge_first_order(and_effects: Tensor, or_effects: Tensor) -> tuple[Tensor, 
     return torch.where(single, and_effects + or_effects, and_effects), torch.where(single, zero, or_effects)
 
 
-def _kronecker(table: Tensor, block: _Block) -> Tensor:
-    """The n-fold Kronecker product of a 2 x 2 block, applied to the last dimension."""
+def kronecker(table: Tensor, block: Block) -> Tensor:
+    """The n-fold Kronecker product of any 2 x 2 block, applied to the last dimension (not public)."""
     n = n_players(table)
     if not table.is_floating_point():
-        raise TypeError(
-            f"a table of values has a floating dtype, got {table.dtype}: convert it, e.g. table.double()"
-        )
+        raise TypeError(f"a table of values has a floating dtype, got {table.dtype}: convert it, e.g. table.double()")
     result = table
     for low in range(0, n, _GROUP):
         size = min(_GROUP, n - low)
@@ -290,7 +288,7 @@ def _kronecker(table: Tensor, block: _Block) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _power(block: _Block, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _power(block: Block, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The Kronecker power of a 2 x 2 block; its later factors are the lower bits, as in an index."""
     with torch.inference_mode(False):  # what is kept must serve autograd too, whoever asked first
         base = torch.tensor(block, dtype=dtype, device=device)

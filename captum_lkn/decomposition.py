@@ -1,0 +1,371 @@
+"""Sparse AND-OR decomposition of value tables, with a certificate.
+
+Every table of 2^n values can be written as AND plus OR effects in endlessly many ways::
+
+    v(T) = v(empty) + sum over S subset of T of I_and(S) + sum over S that meet T of I_or(S) + delta(T)
+
+:func:`decompose` finds the way with the smallest effects (Eq. 5 of Cheng et al., "Layerwise Change of Knowledge
+in Neural Networks", ICML 2024), and says how far from the smallest it can be at most.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from captum_lkn import lattice
+from captum_lkn.solvers import admm, highs, interior
+from captum_lkn.solvers.problem import Problem, relative_gap
+
+Kind = Literal["and-or", "and"]
+Solver = Literal["auto", "highs"]
+
+NOISE: Final = 0.04
+ORDER_WEIGHT: Final = 0.1
+RIDGE: Final = 0.3
+TOLERANCE: Final = 1e-5
+
+# Up to here the interior point finishes what ADMM began; beyond, its systems outgrow memory and patience.
+_INTERIOR_MAX_PLAYERS = 12
+_WARM_UP_STEPS = 200
+_FIRST_ORDER_STEPS = 3000
+# ADMM works on this many values at a time, which stay in the processor's cache.
+_CHUNK = 1 << 16
+# A deviation allowed by less than this, in units of a table's range, is none: the solver asks for exactness.
+_EXACT_BELOW = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """Sparse AND-OR effects of value tables, and how good they are.
+
+    Leading dimensions ``[...]`` are those of the tables. All tensors are float64 and on the tables' device (on
+    the CPU where that has no float64).
+
+    Attributes:
+        and_effects: ``[..., 2^n]``; entry 0 is v(empty) (less delta(empty) where the ends are free). First-order
+            effects are here.
+        or_effects: ``[..., 2^n]``; 0 at the empty set and at single players.
+        objective: ``[...]``, the plain sum of the absolute effects of all nonempty sets (Eq. 5).
+        gap: ``[...]``, a certified bound of (sum - optimum) / optimum for the sum that was minimised, order
+            weights and ridge included; 0 where the optimum is 0.
+        residual: ``[..., 2^n]``, delta: the values minus what the effects add up to.
+        kappa: ``[...]``, the largest deviation allowed.
+        steps: ``[...]`` int64, steps of the solver.
+        converged: ``[...]`` bool, whether ``gap`` reached the tolerance.
+        stopped: For each table, in the order of the flattened batch, why the solver stopped: ``"converged"``,
+            ``"stalled"`` (no better gap in double precision) or ``"steps"`` (the largest number of steps).
+    """
+
+    and_effects: Tensor
+    or_effects: Tensor
+    objective: Tensor
+    gap: Tensor
+    residual: Tensor
+    kappa: Tensor
+    steps: Tensor
+    converged: Tensor
+    stopped: tuple[str, ...] = field(repr=False)
+
+    def reconstruct(self) -> Tensor:
+        """The values that the effects add up to, ``[..., 2^n]``; the tables less ``residual``."""
+        return lattice.and_inverse(self.and_effects) + lattice.or_inverse(self.or_effects)
+
+
+def decompose(
+    values: Tensor,
+    *,
+    noise: float = NOISE,
+    kappa: float | Tensor | None = None,
+    pin_ends: bool = True,
+    order_weight: float = ORDER_WEIGHT,
+    ridge: float = RIDGE,
+    tolerance: float = TOLERANCE,
+    kind: Kind = "and-or",
+    solver: Solver = "auto",
+) -> Decomposition:
+    r"""Decompose value tables into sparse AND and OR effects.
+
+    Minimises, for each table by itself, ::
+
+        sum over nonempty S of  w_S |I(S)| + ridge / 2 * I(S)^2 / max |v - v(empty)|,   w_S = 1 + order_weight (|S| - 1)
+
+    over AND and OR effects that reproduce every value within kappa. The defaults make the answer unique;
+    ``order_weight=0, ridge=0`` is the paper's linear program, whose answer is not.
+
+    Args:
+        values: ``[..., 2^n]``, floating; bit i of the index = player i is present.
+        noise: kappa as a share of \|v(N) - v(empty)\| of each table. 0: every value is reproduced exactly.
+        kappa: The largest deviation itself, one number or ``[...]``; replaces ``noise``.
+        pin_ends: Whether v(empty) and v(N) are reproduced exactly, so that all effects add up to v(N). The paper
+            leaves them free.
+        order_weight: How much more each further player of a set costs.
+        ridge: Weight of the squares. Any positive value makes the minimum unique.
+        tolerance: The certified relative gap to stop at. Above 1e-3 the effects are a preview: they lag behind
+            the sum. Below, they are at the optimum to many digits in nearly all tables.
+        kind: ``"and-or"``, or ``"and"`` for AND effects alone (Harsanyi dividends where ``noise`` is 0).
+        solver: ``"auto"``: ADMM, then an interior point (up to 12 players). ``"highs"``: the explicit linear
+            program through SciPy, at most 10 players, without the ridge; an independent check.
+
+    Returns:
+        The effects with their certificate. A table's result does not depend on the other tables.
+
+    Raises:
+        TypeError: ``values`` is no floating tensor.
+        ValueError: its last dimension is no power of two, it holds NaN or infinite values, or an option is out
+            of range.
+
+    Warns:
+        UserWarning: v(N) = v(empty), so that kappa is 0; kappa is tiny against the range of a table; the
+            tolerance was not reached.
+
+    Example:
+        >>> table = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)  # "either of two players will do"
+        >>> found = decompose(table, noise=0.0)
+        >>> [round(effect, 6) for effect in found.or_effects.tolist()]
+        [0.0, 0.0, 0.0, 1.0]
+        >>> bool(found.gap <= 1e-5)
+        True
+    """
+    n = lattice.n_players(values)
+    _check_options(noise, order_weight, ridge, tolerance, kind, solver, n)
+    tables, device = _as_double(values)
+    batch = tables.shape[:-1]
+    tables = tables.reshape(-1, 1 << n)
+    limit = _kappa(tables, batch, noise, kappa)
+    _warn_of_small_kappa(tables, limit, asked=kappa is not None or noise > 0)
+
+    start = tables[:, :1]
+    scale = (tables - start).abs().amax(-1, keepdim=True)
+    unit = torch.where(scale > 0, scale, torch.ones_like(scale))
+    problem = Problem(
+        (tables - start) / unit,
+        _slack(limit / unit, n, pin_ends),
+        _weights(n, order_weight, kind).to(tables.device),
+        float(ridge),
+        pin_ends,
+    )
+    with torch.no_grad():
+        found = _solve(problem, tolerance, solver)
+    effects = found.effects * unit.unsqueeze(-1)
+    ands, ors = effects[:, 0].clone(), effects[:, 1].clone()
+    ands[:, 0] = (start + found.constant * unit).squeeze(-1)
+    residual = tables - lattice.and_inverse(ands) - lattice.or_inverse(ors)
+    gap = relative_gap(problem.penalty(found.effects), found.bound)
+    converged = gap <= tolerance
+    _warn_of_gap(gap, converged, tolerance)
+
+    def batched(result: Tensor) -> Tensor:
+        return result.reshape(batch + result.shape[1:]).to(device)
+
+    return Decomposition(
+        and_effects=batched(ands),
+        or_effects=batched(ors),
+        objective=batched((ands.abs() + ors.abs())[:, 1:].sum(-1)),
+        gap=batched(gap),
+        residual=batched(residual),
+        kappa=batched(limit.squeeze(-1)),
+        steps=batched(found.steps),
+        converged=batched(converged),
+        stopped=tuple(found.stopped),
+    )
+
+
+@dataclass
+class _Found:
+    """Solutions of K tables in the problem's unit, filled in as they come."""
+
+    effects: Tensor  # [K, 2, 2^n]
+    constant: Tensor  # [K, 1]
+    bound: Tensor  # [K]
+    steps: Tensor  # [K]
+    stopped: list[str]
+
+
+def _solve(problem: Problem, tolerance: float, solver: Solver) -> _Found:
+    tables, size = problem.values.shape
+    found = _Found(
+        problem.values.new_zeros(tables, 2, size),
+        # The middle of the range is the only constant that can do without effects, if any can.
+        _middle(problem),
+        problem.values.new_zeros(tables),
+        torch.zeros(tables, dtype=torch.int64, device=problem.values.device),
+        ["converged"] * tables,
+    )
+    nothing_needed = problem.excess(found.effects, found.constant).abs().amax(-1) == 0
+    for chunk in (~nothing_needed).nonzero().squeeze(-1).split(max(1, _CHUNK // size)):  # type: ignore[no-untyped-call]
+        part = Problem(problem.values[chunk], problem.slack[chunk], problem.weights, problem.ridge, problem.pinned)
+        if solver == "highs":
+            _by_highs(part, found, chunk)
+        elif torch.isinf(problem.weights[1]).all() and not bool((part.slack > 0).any()):
+            # AND effects alone that reproduce every value: there is one way.
+            found.effects[chunk, 0] = lattice.and_transform(part.values)
+            found.bound[chunk] = part.penalty(found.effects[chunk])
+        elif problem.n <= _INTERIOR_MAX_PLAYERS:
+            _by_interior(part, found, chunk, tolerance)
+        else:
+            _by_admm(part, found, chunk, tolerance)
+    return found
+
+
+def _middle(problem: Problem) -> Tensor:
+    if problem.pinned:
+        return problem.values.new_zeros(len(problem.values), 1)
+    middle = (problem.values.amax(-1, keepdim=True) + problem.values.amin(-1, keepdim=True)) / 2
+    needless = (problem.values - middle).abs().amax(-1, keepdim=True) <= problem.slack[:, :1]
+    return torch.where(needless, middle, torch.zeros_like(middle))
+
+
+def _by_interior(problem: Problem, found: _Found, chunk: Tensor, tolerance: float) -> None:
+    """ADMM for all tables at once, then an interior point for each."""
+    warm = next(admm.iterate(problem, _WARM_UP_STEPS, torch.float32))
+    for row, table in enumerate(chunk.tolist()):
+        solution = interior.solve(problem[row], warm.effects[row], warm.dual[row], tolerance)
+        found.effects[table] = solution.effects
+        found.constant[table] = solution.constant
+        found.bound[table] = solution.bound
+        found.steps[table] = _WARM_UP_STEPS + solution.steps
+        found.stopped[table] = solution.reason
+
+
+def _by_admm(problem: Problem, found: _Found, chunk: Tensor, tolerance: float) -> None:
+    """ADMM alone. A table keeps the first iterate that is good enough, whatever its batch-mates still need."""
+    every = 100
+    best = torch.full_like(found.bound[chunk], torch.inf)
+    for steps, now in enumerate(admm.iterate(problem, every, torch.float64), start=1):
+        constant = now.constant.clamp(-problem.slack[:, :1], problem.slack[:, :1])
+        effects = problem.repaired(now.effects, constant)
+        bound = torch.maximum(found.bound[chunk], problem.bound(now.dual))
+        gap = relative_gap(problem.penalty(effects), bound)
+        better = (gap < best) & (best > tolerance)
+        best = torch.where(better, gap, best)
+        found.effects[chunk[better]] = effects[better]
+        found.constant[chunk[better]] = constant[better]
+        found.bound[chunk[better]] = bound[better]
+        found.steps[chunk[better]] = steps * every
+        if bool((best <= tolerance).all()) or steps * every >= _FIRST_ORDER_STEPS:
+            break
+    for table, gap in zip(chunk.tolist(), best.tolist(), strict=True):
+        found.stopped[table] = "converged" if gap <= tolerance else "steps"
+
+
+def _by_highs(problem: Problem, found: _Found, chunk: Tensor) -> None:
+    if problem.ridge:
+        warnings.warn(
+            "HiGHS minimises the weighted sum without its ridge; the gap reported is of the sum with it. "
+            "Give ridge=0 for the linear program",
+            stacklevel=4,
+        )
+    for row, table in enumerate(chunk.tolist()):
+        effects, constant, dual, steps = highs.solve(problem[row])
+        found.effects[table] = problem[row].repaired(effects, constant)
+        found.constant[table] = constant
+        found.bound[table] = problem[row].bound(dual)
+        found.steps[table] = steps
+
+
+def _weights(n: int, order_weight: float, kind: Kind) -> Tensor:
+    order = lattice.orders(n)
+    weights = (1 + order_weight * (order.double() - 1)).repeat(2, 1)
+    weights[:, 0] = torch.inf  # the constant
+    weights[1, order == 1] = torch.inf  # the same function of T as the AND effect
+    if kind == "and":
+        weights[1] = torch.inf
+    return weights
+
+
+def _slack(kappa: Tensor, n: int, pin_ends: bool) -> Tensor:
+    kappa = torch.where(kappa < _EXACT_BELOW, torch.zeros_like(kappa), kappa)
+    slack = kappa.repeat(1, 1 << n)
+    if pin_ends:
+        slack[:, 0] = 0
+        slack[:, -1] = 0
+    return slack
+
+
+def _kappa(tables: Tensor, batch: torch.Size, noise: float, kappa: float | Tensor | None) -> Tensor:
+    """The largest deviation of each table, ``[K, 1]``."""
+    if kappa is None:
+        return noise * (tables[:, -1:] - tables[:, :1]).abs()
+    given = torch.as_tensor(kappa, dtype=tables.dtype, device=tables.device)
+    if not bool((given >= 0).all()) or not bool(given.isfinite().all()):
+        raise ValueError(f"kappa is the largest deviation allowed, a finite number >= 0, got {kappa!r}")
+    try:
+        return given.expand(batch).reshape(-1, 1).clone()
+    except RuntimeError as error:
+        raise ValueError(
+            f"kappa of shape {tuple(given.shape)} does not fit tables of shape {tuple(batch)} + [2^n]: give one "
+            "number, or one for each table"
+        ) from error
+
+
+def _as_double(values: Tensor) -> tuple[Tensor, torch.device]:
+    if not values.is_floating_point():
+        raise TypeError(f"values have a floating dtype, got {values.dtype}: convert them, e.g. values.double()")
+    if not bool(values.isfinite().all()):
+        where = (~values.isfinite()).nonzero()[0].tolist()
+        raise ValueError(
+            f"values must be finite, but values{where} is {float(values[tuple(where)])}: look for what the model "
+            "returned for that subset (bit i of the last index = player i is present)"
+        )
+    # Not every device has float64 (Apple's has not); there the work is done on the CPU.
+    device = torch.device("cpu") if values.device.type == "mps" else values.device
+    return values.detach().to(device).double(), device
+
+
+def _check_options(
+    noise: float, order_weight: float, ridge: float, tolerance: float, kind: str, solver: str, n: int
+) -> None:
+    numbers = {"noise": noise, "order_weight": order_weight, "ridge": ridge, "tolerance": tolerance}
+    for name, number in numbers.items():
+        if not math.isfinite(number) or number < 0:
+            raise ValueError(f"{name} is a finite number >= 0, got {number!r}")
+    if tolerance == 0:
+        raise ValueError("tolerance=0 asks for more than rounding allows: give a positive gap, e.g. 1e-6")
+    if kind not in ("and-or", "and"):
+        raise ValueError(f"kind is 'and-or' or 'and', got {kind!r}")
+    if solver not in ("auto", "highs"):
+        raise ValueError(f"solver is 'auto' or 'highs', got {solver!r}")
+    if solver == "highs" and n > highs.MAX_PLAYERS:
+        raise ValueError(
+            f"solver='highs' writes the program out and takes at most {highs.MAX_PLAYERS} players, got n = {n}: "
+            "use solver='auto', whose certificate holds for any n"
+        )
+
+
+def _warn_of_small_kappa(tables: Tensor, kappa: Tensor, asked: bool) -> None:
+    if not asked or not len(tables):
+        return
+    spread = tables.amax(-1) - tables.amin(-1)
+    limit = kappa.squeeze(-1)
+    none = (limit == 0) & (spread > 0)
+    small = (limit < NOISE * spread / 10) & ~none
+    if none.any():
+        warnings.warn(
+            f"kappa is 0 in {int(none.sum())} of {len(tables)} tables, e.g. because v(N) = v(empty): every value "
+            "is reproduced exactly, and noise counts as interactions. Give an absolute kappa= to allow for it",
+            stacklevel=3,
+        )
+    if small.any():
+        worst = int((limit / spread.clamp_min(1e-300)).masked_fill(~small, torch.inf).argmin())
+        warnings.warn(
+            f"kappa is small against the range of the values in {int(small.sum())} of {len(tables)} tables (below "
+            f"a tenth of {NOISE:g} times the range; e.g. kappa {float(limit[worst]):.3g}, range "
+            f"{float(spread[worst]):.3g}), so that noise may count as interactions. Give an absolute kappa=",
+            stacklevel=3,
+        )
+
+
+def _warn_of_gap(gap: Tensor, converged: Tensor, tolerance: float) -> None:
+    if bool(converged.all()):
+        return
+    warnings.warn(
+        f"{int((~converged).sum())} of {len(gap)} decompositions stopped short of tolerance={tolerance:g}; the "
+        f"largest certified gap is {float(gap.max()):.2g}. See `gap` and `stopped` of the result",
+        stacklevel=3,
+    )

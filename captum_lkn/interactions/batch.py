@@ -1,0 +1,184 @@
+"""The sparse AND-OR interactions of several samples."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+import torch
+from torch import Tensor
+
+from captum_lkn import storage
+from captum_lkn._arguments import count_of, kind_of, shape_of
+from captum_lkn.interactions.frame import to_frame
+from captum_lkn.interactions.packing import pack, unpack
+from captum_lkn.interactions.rendering import effect_format, html_table, joined
+from captum_lkn.interactions.sample import Interactions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["InteractionsBatch"]
+
+_SCHEMA = "InteractionsBatch"
+_SHOWN = 10
+
+
+class InteractionsBatch(Sequence[Interactions]):
+    """The interactions of B samples, one after the other; immutable.
+
+    Samples may have different players, and different numbers of them.
+
+    Args:
+        samples: At least one :class:`Interactions`.
+
+    Raises:
+        TypeError: If something else is among the samples.
+        ValueError: If there are none.
+
+    Example:
+        >>> from captum_lkn.lattice import and_transform
+        >>> none = torch.zeros(4, dtype=torch.float64)
+        >>> tables = torch.tensor([[0.5, 0.5, 2.0, -1.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
+        >>> batch = InteractionsBatch(
+        ...     Interactions(("not", "good"), and_transform(v), none, v, kappa=0.0, gap=0.0) for v in tables
+        ... )
+        >>> batch
+        InteractionsBatch of 2 samples
+          0  v +0.50 -> -1.00; not & good -3.00; 2 salient of 2^2
+          1  v +0.00 -> +3.00; good +2.00; 2 salient of 2^2
+        >>> print(batch[1].top(1)[0])
+        good  +2.00
+        >>> len(batch[:1])
+        1
+    """
+
+    def __init__(self, samples: Iterable[Interactions]) -> None:
+        if isinstance(samples, Interactions) or not isinstance(samples, Iterable):
+            raise TypeError(f"samples must be an iterable of Interactions; got {kind_of(samples)}: give a list")
+        self._samples = tuple(samples)
+        for b, sample in enumerate(self._samples):
+            if not isinstance(sample, Interactions):
+                raise TypeError(f"sample {b} must be an Interactions; got {kind_of(sample)}")
+        if not self._samples:
+            raise ValueError("a batch of no samples: attributions would have no shape to go back to; give at least one")
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Interactions: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> InteractionsBatch: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Interactions | InteractionsBatch:
+        if isinstance(index, slice):
+            return InteractionsBatch(self._samples[index])
+        place = operator.index(index)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"there is no sample {place} in a batch of {count_of(len(self), 'sample')}")
+        return self._samples[place]
+
+    def __iter__(self) -> Iterator[Interactions]:
+        return iter(self._samples)
+
+    def shapley_values(self) -> list[Tensor]:
+        """The players' Shapley values of every sample, exactly, of its value table.
+
+        Returns:
+            One float64 ``[n]`` a sample.
+        """
+        return [sample.shapley_values() for sample in self]
+
+    def attributions(self) -> Tensor | tuple[Tensor, ...]:
+        """The Shapley value of its player at every scalar of the inputs, 0 at the background.
+
+        Returns:
+            Tensors ``[B, ...]`` of exactly the inputs' shapes, on their device; a tuple where they were one.
+
+        Raises:
+            ValueError: If a sample has no layout, or the samples' inputs differ in shape, dtype, device or
+                number.
+        """
+        each = [sample.attributions() for sample in self]
+        forms = [_form(attribution) for attribution in each]
+        for b, form in enumerate(forms):
+            if form != forms[0]:
+                raise ValueError(
+                    f"sample {b} has inputs {form}, sample 0 {forms[0]}: these cannot be stacked; take "
+                    "[sample.attributions() for sample in batch]"
+                )
+        tuples = [a if isinstance(a, tuple) else (a,) for a in each]
+        stacked = tuple(torch.stack(column) for column in zip(*tuples, strict=True))
+        return stacked if isinstance(each[0], tuple) else stacked[0]
+
+    def to_frame(self) -> pd.DataFrame:
+        """All effects of nonempty sets that are not exactly 0, sample by sample, the strongest first.
+
+        Returns:
+            A DataFrame with the columns sample (0 to B - 1), kind, players (a tuple of labels), order and
+            effect.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        return to_frame(sample.top(None) for sample in self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file; see :func:`captum_lkn.storage.write` for the errors.
+
+        Args:
+            path: The file, ending in ``.safetensors``.
+        """
+        storage.write(path, _SCHEMA, *pack(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> InteractionsBatch:
+        """Read what :meth:`save` wrote; see :func:`captum_lkn.storage.read` for the errors.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The batch, bit for bit.
+        """
+        return cls(Interactions(**arguments) for arguments in unpack(*storage.read(path, _SCHEMA)))
+
+    def __repr__(self) -> str:
+        width = len(str(min(len(self), _SHOWN) - 1))
+        lines = [f"{type(self).__name__} of {count_of(len(self), 'sample')}"]
+        lines += [f"{b:>{width}}  {sample.summary()}" for b, sample in enumerate(self._samples[:_SHOWN])]
+        if len(self) > _SHOWN:
+            lines.append(f"... and {len(self) - _SHOWN} more")
+        return "\n  ".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for b, sample in enumerate(self._samples[:_SHOWN]):
+            name, effect = "no effects", 0.0
+            for strongest in sample.top(1):
+                name, effect = joined(strongest.kind, strongest.players), strongest.effect
+            ends = effect_format(max(abs(sample.v_empty), abs(sample.v_full)))
+            rows.append(
+                (
+                    str(b),
+                    ends.format(sample.v_empty),
+                    ends.format(sample.v_full),
+                    f"{sample._salient_count()} of 2^{sample.n_players}",
+                    name,
+                    effect_format(effect).format(effect),
+                )
+            )
+        more = f", the first {_SHOWN}" if len(self) > _SHOWN else ""
+        caption = f"{type(self).__name__} of {count_of(len(self), 'sample')}{more}"
+        return html_table(caption, ("sample", "v(empty)", "v(N)", "salient", "strongest", "effect"), rows)
+
+
+def _form(attribution: Tensor | tuple[Tensor, ...]) -> Any:
+    """What must be the same for attributions to be stacked, in words."""
+    if isinstance(attribution, tuple):
+        return f"({', '.join(map(_form, attribution))},)"
+    return f"{attribution.dtype} {shape_of(attribution)} on {attribution.device}"

@@ -1,0 +1,12 @@
+"""How the sparse AND-OR decomposition is computed.
+
+=============  ===========================================================================================
+``problem``    the optimisation problem of a batch of tables: its operators, its objective, its dual bound
+``admm``       first-order steps for all tables at once: from nothing to within some percent
+``newton``     the linear systems of the interior point, small because few effects are in play
+``interior``   interior point for one table, from where ADMM stopped to an optimum with a certificate
+``highs``      the same problem as an explicit linear program for SciPy's HiGHS, an independent check
+=============  ===========================================================================================
+
+Nothing here is public; :func:`captum_lkn.decompose` is.
+"""
