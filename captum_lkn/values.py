@@ -132,14 +132,14 @@ class _Evaluation:
     def resolve(self, target: TargetLike, rows: int) -> bool:
         """Learn the target from the unmasked samples; whether the forward gives one value for all of them."""
         batch = len(self.players)
-        everyone = torch.arange(batch)
-        first = self._forward(self.players.inputs, everyone) if batch <= rows else None
-        if first is None:
-            parts = [
-                self._forward(tuple(x[part] for x in self.players.inputs), part) for part in torch.split(everyone, rows)
-            ]
-            _check_rows(parts[0], len(everyone[:rows]))
-            first = torch.cat(parts)
+        parts = [
+            self._forward(tuple(x[part] for x in self.players.inputs), part)
+            for part in torch.split(torch.arange(batch), rows)
+        ]
+        whole = parts[0].dim() == 0 or (parts[0].numel() == 1 and min(batch, rows) > 1)
+        if not whole:
+            _check_rows(parts[0], min(batch, rows))
+        first = parts[0] if whole else torch.cat(parts)
         dtype = self.model.half_precision(first)
         if dtype is not None:
             warnings.warn(
@@ -147,9 +147,8 @@ class _Evaluation:
                 "can drown the interactions: call .float() on the model",
                 stacklevel=5,
             )
-        if first.dim() == 0 or (first.numel() == 1 and batch > 1):
+        if whole:
             return True
-        _check_rows(first, batch)
         self.target = resolve_target(target, first, binary=self.score is binary_log_odds)
         return False
 
