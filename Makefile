@@ -43,11 +43,12 @@ clean: ## remove .venv, caches and builds
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt Makefile
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-	  echo "captum-lkn needs Python 3.10 or newer, and '$(PYTHON)' is not:" \
-	    "name another one, such as make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@if test -e $(UNFINISHED) || ! $(PIP) --version >/dev/null 2>&1; then \
-	  echo '$(PYTHON) -m venv --clear $(VENV)'; $(PYTHON) -m venv --clear $(VENV); fi
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "captum-lkn needs Python 3.10 or newer, and '$(PYTHON)' is not:" \
+	      "name another one, such as make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12" >&2; exit 1; }; \
+	  echo '$(PYTHON) -m venv --clear $(VENV)'; $(PYTHON) -m venv --clear $(VENV); \
+	fi
 	@touch $(UNFINISHED)
 	$(PIP) install --constraint constraints.txt --editable .
 	$(PIP) install --no-deps $(DEMO_MODEL)

@@ -7,13 +7,14 @@ order by :func:`captum_lkn.players.players_from_mask`.
 from __future__ import annotations
 
 import numbers
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from captum_lkn._warn import warn
 
 BACKGROUND = -1
 """The id, in a feature mask and in ``Players.owners``, of scalars that are never masked."""
@@ -197,11 +198,9 @@ def warn_of_gaps(known: Tensor) -> None:
         holes = (range(a, b) for a, b in zip(starts.tolist(), known.tolist(), strict=True) if b > a)
         first = [i for hole in islice(holes, SHOWN) for i in islice(hole, SHOWN)][:SHOWN]
         more = f" and {missing - len(first)} more" if missing > len(first) else ""
-        warnings.warn(
+        warn(
             f"feature_mask has no {', '.join(map(str, first))}{more}: the players are renumbered from 0 in "
             "ascending order of id; without player_names, the ids stay their labels",
-            UserWarning,
-            stacklevel=3,
         )
 
 

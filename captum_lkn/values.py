@@ -7,7 +7,6 @@ influence each other.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from tqdm.auto import tqdm
 
 from captum_lkn import lattice
 from captum_lkn._arguments import shape_of, some_of
+from captum_lkn._warn import warn
 from captum_lkn.models import Arguments, Model
 from captum_lkn.players import Players
 from captum_lkn.scores import Score, apply_score, binary_log_odds, refuse_probabilities
@@ -142,10 +142,9 @@ class _Evaluation:
         first = parts[0] if whole else torch.cat(parts)
         dtype = self.model.half_precision(first)
         if dtype is not None:
-            warnings.warn(
+            warn(
                 f"{self.model.name} computes in {dtype}, whose rounding grows by 2^(n/2) through the transform and "
                 "can drown the interactions: call .float() on the model",
-                stacklevel=5,
             )
         if whole:
             return True
@@ -198,10 +197,9 @@ class _Evaluation:
             if not _out_of_memory(error) or len(samples) == 1:
                 raise
         half = len(samples) // 2
-        warnings.warn(
+        warn(
             f"out of memory with {len(samples)} masked copies in a forward: going on with {half}. Give "
             f"perturbations_per_eval to choose their number",
-            stacklevel=5,
         )
         torch.cuda.empty_cache()  # nothing happens where there is no GPU
         parts = [slice(None, half), slice(half, None)]

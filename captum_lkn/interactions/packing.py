@@ -6,7 +6,6 @@ owners in one byte each.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from captum_lkn._warn import warn
 from captum_lkn.interactions.layout import InputLayout
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ def _present_device(name: str) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):  # which one depends on how torch was built
-        warnings.warn(
+        warn(
             f"the attributions lay on {name}, which this machine does not have: they will be on the CPU",
-            stacklevel=5,  # whoever called load
         )
         return torch.device("cpu")
     return device

@@ -7,8 +7,8 @@ A step needs dx (effects in play), dy (rows, that is subsets T) and one scalar, 
 
 Two ways to eliminate, neither of which ever forms Z:
 
-* by effects (:class:`Columns`): solve for dx, as many unknowns as effects are in play (some hundreds where the lattice has
-  thousands). The scalar product of two columns of Z, weighted by 1/E, counts the weight of the subsets that
+* by effects (:class:`Columns`): solve for dx, as many unknowns as effects are in play (some hundreds where the lattice
+  has thousands). The scalar product of two columns of Z, weighted by 1/E, counts the weight of the subsets that
   contain some players, avoid others, and leave the rest free: a look-up in a table of all 3^n such patterns,
   which one Kronecker product makes.
 * by rows (:func:`all_rows_gram`): solve for dy, 2^n - 1 unknowns: what is left where all rows must be met exactly.

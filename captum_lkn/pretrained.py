@@ -1,0 +1,68 @@
+"""Loading Hugging Face models without noise on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["load_classifier", "quiet_transformers"]
+
+
+def load_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A sequence classifier and its tokenizer, from a folder or from the hub.
+
+    Args:
+        source: The folder, or the model's name on the hub.
+
+    Returns:
+        The model, in eval mode, and its tokenizer.
+
+    Raises:
+        OSError: There is no such folder, and no such model on the hub.
+        ValueError: The checkpoint has no head that classifies sequences.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with quiet_transformers():
+        model, report = AutoModelForSequenceClassification.from_pretrained(source, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{os.fspath(source)!r} has no trained classification head: its checkpoint lacks {', '.join(missing[:3])}. "
+            "Give a model that was fine-tuned to classify sequences"
+        )
+    return model.eval(), tokenizer
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep logs, warnings and bars of transformers and its hub client off the terminal, then restore them."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    loading_bars = transformers_logging.is_progress_bar_enabled()
+    hub_bars = not are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        transformers_logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            if loading_bars:
+                transformers_logging.enable_progress_bar()
+            # the switch of transformers turns the hub's as well, which may have stood otherwise
+            (enable_progress_bars if hub_bars else disable_progress_bars)()

@@ -1,0 +1,98 @@
+"""Interactions of a text, printed for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from captum_lkn import lattice
+from captum_lkn.interactions import Interaction, Interactions
+
+__all__ = ["explained", "print_text_interactions"]
+
+_BAR = 16
+
+
+def print_text_interactions(console: Console, found: Interactions, *, title: str, label: str, top: int = 5) -> None:
+    """Print what drives a decision: the score, the strongest interactions, and how well they tell the whole story.
+
+    Args:
+        console: Where to.
+        found: The interactions of one text, explained by its log-odds.
+        title: The text.
+        label: The name of the class that is explained.
+        top: How many AND and how many OR interactions.
+    """
+    n, outputs = found.n_players, 1 << found.n_players
+    console.print(f'\n[bold]"{escape(title)}"[/bold]')
+    console.print(
+        f"[bold]{escape(label)}[/bold] with log-odds {found.v_full:+.2f} (probability {_sigmoid(found.v_full):.0%}); "
+        f"with all {n} words masked {found.v_empty:+.2f} ({_sigmoid(found.v_empty):.0%})"
+    )
+    strongest = max((abs(one.effect) for one in found.top(1)), default=0.0)
+    kinds = (("and", "all of these words together (or one word alone)"), ("or", "any one of these words"))
+    for kind, meaning in kinds:
+        _print_kind(console, found.top(top, kind=kind), f"{kind.upper()}: {meaning}", strongest)  # type: ignore[arg-type]
+    salient = found.salient()
+    threshold = min((abs(one.effect) for one in salient), default=0.0)
+    nonzero = len(found.top(None))
+    console.print(
+        f"All {nonzero} nonzero effects give back the outputs for all 2^{n} = {outputs} masked sentences within "
+        f"{found.residual:.2g} log-odds (allowed: {found.kappa:.2g}); the {len(salient)} salient ones (above 5 % of "
+        f"the largest) explain {explained(found, threshold):.1%} of their variance. "
+        f"Certified: within {max(found.gap, 1e-9):.0e} of the smallest possible sum.",
+        highlight=False,
+    )
+
+
+def explained(found: Interactions, threshold: float = 0.0) -> float:
+    """The share of the variance of all 2^n outputs that the effects of at least a size reproduce.
+
+    Args:
+        found: The interactions of one sample.
+        threshold: Effects smaller than this count as 0.
+
+    Returns:
+        R², at most 1; 1 where the outputs do not vary.
+
+    Example:
+        >>> table = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+        >>> zero = torch.zeros_like(table)
+        >>> either = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+        >>> explained(Interactions(("a", "b"), zero, either, table, kappa=0.0, gap=0.0))
+        1.0
+    """
+    kept = lattice.and_inverse(_large(found.and_effects, threshold))
+    kept = kept + lattice.or_inverse(_large(found.or_effects, threshold))
+    total = (found.values - found.values.mean()).square().sum()
+    return float(1 - (found.values - kept).square().sum() / total) if total > 0 else 1.0
+
+
+def _large(effects: Tensor, threshold: float) -> Tensor:
+    keep = effects.abs() >= threshold
+    keep[0] = True  # the empty effect is where all masked sentences start from
+    return torch.where(keep, effects, torch.zeros_like(effects))
+
+
+def _print_kind(console: Console, found: Sequence[Interaction], heading: str, strongest: float) -> None:
+    table = Table(title=heading, title_justify="left", title_style="", box=None, show_header=False, pad_edge=False)
+    table.add_column(min_width=34)
+    table.add_column(justify="right")
+    table.add_column()
+    sign = " & " if heading.startswith("AND") else " | "
+    for one in found:
+        bar = "#" * round(_BAR * abs(one.effect) / strongest)
+        colour = "green" if one.effect > 0 else "red"
+        table.add_row("  " + escape(sign.join(one.players)), f"{one.effect:+.2f}", f"[{colour}]{bar}[/{colour}]")
+    if not found:
+        table.add_row("  none", "", "")
+    console.print(table)
+
+
+def _sigmoid(log_odds: float) -> float:
+    return float(torch.sigmoid(torch.tensor(log_odds)))
