@@ -205,7 +205,7 @@ class AndOrInteraction(PerturbationAttribution):
 class ExactShapleyValues(PerturbationAttribution):
     """Exact Shapley values, as tensors, from 2^n forwards.
 
-    The drop-in for :class:`captum.attr.ShapleyValues`, which takes n! of them: the same arguments, the same result.
+    The drop-in for :class:`captum.attr.ShapleyValues`, which takes n * n! of them: the same arguments and result.
     For NoiseTunnel, ``captum.metrics`` and whatever else takes tensors only.
 
     Args:

@@ -12,6 +12,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from captum_lkn import storage
+from captum_lkn.attribution import AndOrInteraction
+from captum_lkn.demo import SENTENCES, load_sentiment_bert
+from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.pretrained import load_classifier
+from captum_lkn.terminal import print_text_interactions
+from captum_lkn.text import text_players
+
 app = typer.Typer(
     help="Which combinations of words drive a model's decision.",
     no_args_is_help=True,
@@ -39,10 +47,10 @@ def text(
     out: Annotated[Path | None, typer.Option(help="Save the interactions to this .safetensors file.")] = None,
 ) -> None:
     """Explain a text classifier's decision about one text."""
-    from captum_lkn.pretrained import load_classifier
-
     console = Console()
     with _errors():
+        if out is not None:
+            storage.check_target(out)
         chosen = None if words is None else [word.strip() for word in words.split(",") if word.strip()]
         classifier, tokenizer = load_classifier(model)
         found = _explain(classifier, tokenizer, sentence, target, chosen)
@@ -55,8 +63,6 @@ def text(
 @app.command()
 def demo(top: Top = 5) -> None:
     """Explain what a small sentiment BERT makes of three sentences."""
-    from captum_lkn.demo import SENTENCES, load_sentiment_bert
-
     console = Console()
     with _errors():
         console.print("Loading MiniLM, a BERT of 6 layers, with the sentiment head that comes with this library.")
@@ -66,18 +72,13 @@ def demo(top: Top = 5) -> None:
             _print(console, classifier, found, sentence, top)
 
 
-def _explain(classifier: Any, tokenizer: Any, sentence: str, target: str, words: list[str] | None) -> Any:
-    from captum_lkn.attribution import AndOrInteraction
-    from captum_lkn.text import text_players
-
+def _explain(classifier: Any, tokenizer: Any, sentence: str, target: str, words: list[str] | None) -> InteractionsBatch:
     players = text_players(tokenizer, sentence, words=words)
     chosen = target if target == "predicted" else _class_number(target, classifier.config.id2label)
     return AndOrInteraction(classifier).attribute(players, target=chosen, show_progress=sys.stderr.isatty())
 
 
-def _print(console: Console, classifier: Any, found: Any, sentence: str, top: int) -> None:
-    from captum_lkn.terminal import print_text_interactions
-
+def _print(console: Console, classifier: Any, found: InteractionsBatch, sentence: str, top: int) -> None:
     label = classifier.config.id2label[found[0].provenance["target"]]
     print_text_interactions(console, found[0], title=sentence, label=label, top=top)
 

@@ -76,7 +76,7 @@ def write(
         ...     read(f"{folder}/it.safetensors", "Thing")
         ({'x': tensor([1., 1.])}, {'made by': 'hand'})
     """
-    target = _check_target(Path(path))
+    target = check_target(Path(path))
     plain = {name: _plain_tensor(tensor, name) for name, tensor in tensors.items()}
     document = {
         "schema": kind,
@@ -185,7 +185,19 @@ def to_json(value: Any, where: str) -> Any:
     )
 
 
-def _check_target(path: Path) -> Path:
+def check_target(path: Path) -> Path:
+    """The path, if a result can be saved there: asked before long work, not after.
+
+    Args:
+        path: Where to save.
+
+    Returns:
+        The same path.
+
+    Raises:
+        ValueError: If the suffix is another than ``.safetensors``.
+        FileNotFoundError: If the folder does not exist.
+    """
     if path.suffix != SUFFIX:
         raise ValueError(f"a result is saved as a {SUFFIX} file; got {str(path)!r}: give a name ending so")
     if not path.parent.is_dir():

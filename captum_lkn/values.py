@@ -171,7 +171,8 @@ class _Evaluation:
             raise ValueError(
                 f"rows of a batch influence each other, or the forward is random: {len(pieces)} masks evaluated "
                 f"together and alone differ by up to {float(difference.max()):.3g}. Masked evaluation needs "
-                "independent rows: use perturbations_per_eval=1, or a forward without batch statistics or noise"
+                "independent rows: use a forward without batch statistics or noise, or give one sample at a time with "
+                "perturbations_per_eval=1"
             )
 
     def _few(self) -> list[_Piece]:

@@ -5,6 +5,8 @@ It shares nothing with the other solvers but the statement of the problem: Z is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
@@ -27,31 +29,49 @@ def solve(problem: Problem) -> tuple[Tensor, float, Tensor, int]:
         RuntimeError: HiGHS reports no optimum.
     """
     try:
-        from scipy import sparse
         from scipy.optimize import linprog
     except ImportError as error:
         raise ImportError("solver='highs' needs SciPy: pip install 'captum-lkn[highs]'") from error
 
-    values, slack = problem.values.cpu().numpy(), problem.slack.cpu().numpy()
-    weights = problem.weights.cpu().numpy()
-    sets = np.arange(len(values))
-    ands, ors = (np.flatnonzero(np.isfinite(w)) for w in weights)
-    contains = (sets[:, None] & ands) == ands
-    meets = (sets[:, None] & ors) != 0
-    z = sparse.csc_matrix(np.hstack([contains, meets]).astype(float))
-    prices = np.concatenate([weights[0, ands], weights[1, ors]])
-    # Unknowns: positive parts, negative parts, deviations, the constant.
-    columns = sparse.hstack([z, -z, sparse.identity(len(sets)), np.ones((len(sets), 1))], format="csc")
-    cost = np.concatenate([prices, prices, np.zeros(len(sets) + 1)])
-    parts = [(0.0, None)] * (2 * len(prices))
-    constant = (0.0, 0.0) if problem.pinned else (None, None)
-    bounds = [*parts, *zip(-slack, slack, strict=True), constant]
-    found = linprog(cost, A_eq=columns, b_eq=values, bounds=bounds)
+    found = linprog(**program(problem))
     if found.status != 0:
         raise RuntimeError(f"HiGHS found no optimum: {found.message}")
-    x = found.x[: len(prices)] - found.x[len(prices) : 2 * len(prices)]
-    effects = np.zeros((2, len(sets)))
+    ands, ors = _existing(problem)
+    x = found.x[: len(ands) + len(ors)] - found.x[len(ands) + len(ors) : 2 * (len(ands) + len(ors))]
+    effects = np.zeros((2, len(problem.values)))
     effects[0, ands] = x[: len(ands)]
     effects[1, ors] = x[len(ands) :]
     as_tensor = problem.values.new_tensor
     return as_tensor(effects), float(found.x[-1]), as_tensor(found.eqlin.marginals), int(found.nit)
+
+
+def program(problem: Problem) -> dict[str, Any]:
+    """The arguments of ``scipy.optimize.linprog``.
+
+    The unknowns are the positive parts of the effects, their negative parts, the deviations, and the constant.
+    """
+    from scipy import sparse
+
+    values, slack = problem.values.cpu().numpy(), problem.slack.cpu().numpy()
+    weights = problem.weights.cpu().numpy()
+    sets = np.arange(len(values))
+    ands, ors = _existing(problem)
+    contains = (sets[:, None] & ands) == ands
+    meets = (sets[:, None] & ors) != 0
+    z = sparse.csc_matrix(np.hstack([contains, meets]).astype(float))
+    prices = np.concatenate([weights[0, ands], weights[1, ors]])
+    columns = sparse.hstack([z, -z, sparse.identity(len(sets)), np.ones((len(sets), 1))], format="csc")
+    parts = [(0.0, None)] * (2 * len(prices))
+    constant = (0.0, 0.0) if problem.pinned else (None, None)
+    return {
+        "c": np.concatenate([prices, prices, np.zeros(len(sets) + 1)]),
+        "A_eq": columns,
+        "b_eq": values,
+        "bounds": [*parts, *zip(-slack, slack, strict=True), constant],
+    }
+
+
+def _existing(problem: Problem) -> tuple[Any, Any]:
+    """The sets that have an AND effect, and those that have an OR effect."""
+    ands, ors = (np.flatnonzero(np.isfinite(w)) for w in problem.weights.cpu().numpy())
+    return ands, ors

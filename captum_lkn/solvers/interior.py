@@ -14,11 +14,11 @@ from torch import Tensor
 
 from captum_lkn import lattice
 from captum_lkn.solvers.newton import Columns, Factor, all_rows_gram
-from captum_lkn.solvers.problem import Problem, adjoint, relative_gap, synthesis
+from captum_lkn.solvers.problem import Problem, adjoint, relative_gap
 
 _MAX_STEPS = 80
-_START = 0.3  # the first barrier, relative to the sum that is minimised
-_NEAR = 0.93  # an effect starts in play when the dual vector presses it to this share of its weight
+_START = 0.15  # the first barrier, relative to the sum that is minimised
+_NEAR = 0.97  # an effect starts in play when the dual vector presses it to this share of its weight
 _KEEP = 0.5  # the same for an effect that ADMM left nonzero
 _ADMIT = 200  # how many effects may join in a step
 _KEEP_OFF = 0.995  # the share of the way to the nearest wall that a step may go
@@ -26,6 +26,7 @@ _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
 _PREVIEW = 1e-3  # a tolerance above this is a preview
 _CERTAIN = 1e-9  # the gap that a vertex with its own dual vector shows when it is the right one
 _POLISH = 6  # steps beyond convergence in search of the exact zeros
+_LOOK = 30  # a certificate is computed once the point is within this many tolerances
 _STALLED_AFTER = 8  # steps without a better gap
 
 
@@ -64,9 +65,13 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> 
     best = _Candidate(torch.zeros_like(effects), 0.0, float("inf"), 0.0)
     best_step, converged, step = 0, None, 0
     for step in range(_MAX_STEPS):
-        candidate = point.candidate()
-        if candidate.gap < best.gap:
-            best, best_step = candidate, step
+        point.refresh()
+        if point.distance() > _LOOK * tolerance:
+            best_step = step  # too far from the optimum for a certificate to be worth its transforms
+        else:
+            candidate = point.candidate()
+            if candidate.gap < best.gap:
+                best, best_step = candidate, step
         if best.gap <= tolerance:
             converged = step if converged is None else converged
             vertex = point.vertex(best.bound)
@@ -153,17 +158,28 @@ class _Point:
         """The effects in play, ``[k]``."""
         return self.parts[0] - self.parts[1]
 
-    def candidate(self) -> _Candidate:
-        """The effects made feasible, with what the dual vector certifies for them."""
+    def refresh(self) -> None:
+        """The dual vector, its sums, and what each row misses, at this point."""
         self.dual = self.problem.values.new_zeros(self.problem.values.shape)
         self.dual[self.rows] = self.forces[1] - self.forces[0]
         self.dual[self.ends] = self.end_dual
-        self.sums = adjoint(self.dual)
-        effects = self.columns.spread(self.x)
-        self.missed = self.problem.values - self.constant - synthesis(effects)
+        self.sums = adjoint(self.dual)  # of the nonempty sets, for which the entry of the empty set is nothing
+        self._measure()
+
+    def _measure(self) -> None:
+        self.missed = self.problem.values - self.constant - self.columns.synthesis(self.x)
         self.missed[: self.rows.start] = 0
-        repaired = self.problem.repaired(effects, self.constant)
-        bound = self.problem.bound(self.dual)
+
+    def distance(self) -> float:
+        """The complementarity products against the sum that is minimised: about the relative gap."""
+        products = (self.parts * self.prices).sum() + (self.walls * self.forces).sum()
+        total = (self.weights[self.columns.positions] * self.x.abs()).sum()
+        return float(products / total)
+
+    def candidate(self) -> _Candidate:
+        """The effects made feasible, with what the dual vector certifies for them."""
+        repaired = self.problem.repaired(self.columns.spread(self.x), self.constant)
+        bound = self.problem.bound(self.dual, self.sums)
         gap = relative_gap(self.problem.penalty(repaired), bound)
         return _Candidate(repaired, float(self.constant), float(gap), float(bound))
 
@@ -186,23 +202,36 @@ class _Point:
         rows = rows[rows > 0]  # no effect reaches the empty set
         matrix = self.columns.dense(rows)[:, active]
         weights = self.weights[self.columns.positions][active]
-        x, dual = self.x[active], self.dual
-        if self.problem.ridge:
-            x, dual = -weights * x.sign() / self.problem.ridge, torch.zeros_like(self.dual)
-        if len(rows) and len(x):
-            factor = Factor(matrix @ matrix.T)
-            for _ in range(2):  # the second round removes the rounding of the first
-                force = factor.solve(target[rows] - matrix @ x)
-                x = x + matrix.T @ force
-                dual[rows] += self.problem.ridge * force
+        x, dual = self._on_face(matrix, target[rows], self.x[active], weights)
         full = torch.zeros_like(self.x)
         full[active] = x
         effects = self.columns.spread(full)
         if not bool(self.problem.excess(effects, constant)[1:].abs().amax() < _FEASIBLE):  # NaN neither
             return _Candidate(effects, float(constant), float("inf"), bound)
-        bound = max(bound, float(self.problem.bound(dual)))
+        if dual is not None:
+            everywhere = torch.zeros_like(self.dual)
+            everywhere[rows] = dual
+            bound = max(bound, float(self.problem.bound(everywhere)))
         penalty = self.problem.penalty(effects)
         return _Candidate(effects, float(constant), float(relative_gap(penalty, penalty.new_tensor(bound))), bound)
+
+    def _on_face(self, matrix: Tensor, target: Tensor, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The best x with ``matrix @ x = target``, and its dual vector where the equations determine that."""
+        rows, effects = matrix.shape
+        if not rows or not effects:
+            return x, None
+        if effects < rows:  # the equations determine the effects, but not their multipliers
+            factor = Factor(matrix.T @ matrix)
+            for _ in range(2):  # the second round removes the rounding of the first
+                x = x + factor.solve(matrix.T @ (target - matrix @ x))
+            return x, None
+        ridge = self.problem.ridge
+        x = -weights * x.sign() / ridge if ridge else x
+        dual, factor = torch.zeros_like(target), Factor(matrix @ matrix.T)
+        for _ in range(2):
+            force = factor.solve(target - matrix @ x)
+            x, dual = x + matrix.T @ force, dual + ridge * force
+        return x, dual if ridge else None
 
     def admit(self) -> None:
         """Take effects into play that the dual vector presses beyond their weight."""
@@ -218,8 +247,7 @@ class _Point:
         self.columns = Columns(positions, self.problem.n)
         self.parts = torch.cat([self.parts, parts], dim=1)[:, order]
         self.prices = torch.cat([self.prices, prices], dim=1)[:, order]
-        self.missed = self.problem.values - self.constant - self.columns.synthesis(self.x)
-        self.missed[: self.rows.start] = 0
+        self._measure()
 
     def advance(self) -> None:
         """One predictor-corrector step."""
