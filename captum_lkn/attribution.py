@@ -19,7 +19,16 @@ from torch import Tensor
 
 from captum_lkn import indices
 from captum_lkn._version import __version__
-from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Decomposition, Kind, decompose
+from captum_lkn.decomposition import (
+    NOISE,
+    ORDER_WEIGHT,
+    RIDGE,
+    TOLERANCE,
+    Decomposition,
+    Kind,
+    check_options,
+    decompose,
+)
 from captum_lkn.interactions import InputLayout, Interactions, InteractionsBatch
 from captum_lkn.models import Arguments, Model
 from captum_lkn.players import Players, players_from_mask
@@ -97,17 +106,17 @@ class AndOrInteraction(PerturbationAttribution):
     ) -> None:
         PerturbationAttribution.__init__(self, forward_func)
         self._question = _Question(forward_func, score)
+        # Before any forward is spent on them.
+        check_options(noise=noise, order_weight=order_weight, ridge=ridge, tolerance=tolerance, kappa=kappa, kind=kind)
         self._settings: dict[str, Any] = {
-            "noise": noise,
-            "kappa": kappa,
-            "pin_ends": pin_ends,
-            "order_weight": order_weight,
-            "ridge": ridge,
-            "tolerance": tolerance,
+            "noise": float(noise),
+            "kappa": None if kappa is None else float(kappa),
+            "pin_ends": bool(pin_ends),
+            "order_weight": float(order_weight),
+            "ridge": float(ridge),
+            "tolerance": float(tolerance),
             "kind": kind,
         }
-        # Options are checked by the decomposition of a trivial table, before any forward is spent on them.
-        decompose(torch.zeros(2), **self._settings)
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -323,12 +332,11 @@ class _Question:
                 "python": platform.python_version(),
             },
         }
-        targets = None if found.target is None else found.target.describe()
+        targets = found.target.describe()
         texts = players.description.get("texts")
 
         def of_sample(i: int) -> dict[str, Any]:
-            own = {"target": None if targets is None else targets[i]}
-            return shared | own | ({} if texts is None else {"text": texts[i]})
+            return shared | {"target": targets[i]} | ({} if texts is None else {"text": texts[i]})
 
         return of_sample
 

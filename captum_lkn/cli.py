@@ -75,7 +75,10 @@ def demo(top: Top = 5) -> None:
 def _explain(classifier: Any, tokenizer: Any, sentence: str, target: str, words: list[str] | None) -> InteractionsBatch:
     players = text_players(tokenizer, sentence, words=words)
     chosen = target if target == "predicted" else _class_number(target, classifier.config.id2label)
-    return AndOrInteraction(classifier).attribute(players, target=chosen, show_progress=sys.stderr.isatty())
+    found: InteractionsBatch = AndOrInteraction(classifier).attribute(
+        players, target=chosen, show_progress=sys.stderr.isatty()
+    )
+    return found
 
 
 def _print(console: Console, classifier: Any, found: InteractionsBatch, sentence: str, top: int) -> None:

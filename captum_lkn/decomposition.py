@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
 from captum_lkn import lattice
 from captum_lkn._warn import warn
-from captum_lkn.solvers import admm, highs, interior
+from captum_lkn.solvers import dispatch, highs
 from captum_lkn.solvers.problem import Problem, relative_gap
 
 Kind = Literal["and-or", "and"]
@@ -35,12 +35,6 @@ ORDER_WEIGHT: Final = 0.15
 RIDGE: Final = 0.25
 TOLERANCE: Final = 1e-5
 
-# Up to here the interior point finishes what ADMM began; beyond, its systems outgrow memory and patience.
-_INTERIOR_MAX_PLAYERS = 13
-_WARM_UP_STEPS = 200
-_FIRST_ORDER_STEPS = 3000
-# ADMM works on this many values at a time, which stay in the processor's cache.
-_CHUNK = 1 << 16
 # A deviation allowed by less than this, in units of a table's range, is none: the solver asks for exactness.
 _EXACT_BELOW = 1e-9
 
@@ -145,7 +139,8 @@ def decompose(
         True
     """
     n = lattice.n_players(values)
-    _check_options(noise, order_weight, ridge, tolerance, kind, solver, n)
+    check_options(noise=noise, order_weight=order_weight, ridge=ridge, tolerance=tolerance, kind=kind)
+    _check_solver(solver, n)
     tables, device = _as_double(values)
     batch = tables.shape[:-1]
     tables = tables.reshape(-1, 1 << n)
@@ -155,7 +150,7 @@ def decompose(
     start = tables[:, :1]
     problem, unit = pose(tables, limit, pin_ends=pin_ends, order_weight=order_weight, ridge=ridge, kind=kind)
     with torch.no_grad():
-        found = _solve(problem, tolerance, solver)
+        found = dispatch.solve(problem, tolerance, solver)
     effects = found.effects * unit.unsqueeze(-1)
     ands, ors = effects[:, 0].clone(), effects[:, 1].clone()
     ands[:, 0] = (start + found.constant * unit).squeeze(-1)
@@ -202,98 +197,6 @@ def pose(
     unit = torch.where(scale > 0, scale, torch.ones_like(scale))
     weights = _weights(n, order_weight, kind).to(tables.device)
     return Problem(distances / unit, _slack(kappa / unit, n, pin_ends), weights, float(ridge), pin_ends), unit
-
-
-@dataclass
-class _Found:
-    """Solutions of K tables in the problem's unit, filled in as they come."""
-
-    effects: Tensor  # [K, 2, 2^n]
-    constant: Tensor  # [K, 1]
-    bound: Tensor  # [K]
-    steps: Tensor  # [K]
-    stopped: list[str]
-
-
-def _solve(problem: Problem, tolerance: float, solver: Solver) -> _Found:
-    tables, size = problem.values.shape
-    found = _Found(
-        problem.values.new_zeros(tables, 2, size),
-        # The middle of the range is the only constant that can do without effects, if any can.
-        _middle(problem),
-        problem.values.new_zeros(tables),
-        torch.zeros(tables, dtype=torch.int64, device=problem.values.device),
-        ["converged"] * tables,
-    )
-    nothing_needed = problem.excess(found.effects, found.constant).abs().amax(-1) == 0
-    for chunk in (~nothing_needed).nonzero().squeeze(-1).split(max(1, _CHUNK // size)):  # type: ignore[no-untyped-call]
-        part = Problem(problem.values[chunk], problem.slack[chunk], problem.weights, problem.ridge, problem.pinned)
-        if solver == "highs":
-            _by_highs(part, found, chunk)
-        elif torch.isinf(problem.weights[1]).all() and not bool((part.slack > 0).any()):
-            # AND effects alone that reproduce every value: there is one way.
-            found.effects[chunk, 0] = lattice.and_transform(part.values)
-            found.bound[chunk] = part.penalty(found.effects[chunk])
-        elif problem.n <= _INTERIOR_MAX_PLAYERS:
-            _by_interior(part, found, chunk, tolerance)
-        else:
-            _by_admm(part, found, chunk, tolerance)
-    return found
-
-
-def _middle(problem: Problem) -> Tensor:
-    if problem.pinned:
-        return problem.values.new_zeros(len(problem.values), 1)
-    middle = (problem.values.amax(-1, keepdim=True) + problem.values.amin(-1, keepdim=True)) / 2
-    needless = (problem.values - middle).abs().amax(-1, keepdim=True) <= problem.slack[:, :1]
-    return torch.where(needless, middle, torch.zeros_like(middle))
-
-
-def _by_interior(problem: Problem, found: _Found, chunk: Tensor, tolerance: float) -> None:
-    """ADMM for all tables at once, then an interior point for each."""
-    warm = next(admm.iterate(problem, _WARM_UP_STEPS, torch.float32))
-    for row, table in enumerate(chunk.tolist()):
-        solution = interior.solve(problem[row], warm.effects[row], warm.dual[row], tolerance)
-        found.effects[table] = solution.effects
-        found.constant[table] = solution.constant
-        found.bound[table] = solution.bound
-        found.steps[table] = _WARM_UP_STEPS + solution.steps
-        found.stopped[table] = solution.reason
-
-
-def _by_admm(problem: Problem, found: _Found, chunk: Tensor, tolerance: float) -> None:
-    """ADMM alone. A table keeps the first iterate that is good enough, whatever its batch-mates still need."""
-    every = 100
-    best = torch.full_like(found.bound[chunk], torch.inf)
-    for steps, now in enumerate(admm.iterate(problem, every, torch.float64), start=1):
-        constant = now.constant.clamp(-problem.slack[:, :1], problem.slack[:, :1])
-        effects = problem.repaired(now.effects, constant)
-        bound = torch.maximum(found.bound[chunk], problem.bound(now.dual))
-        gap = relative_gap(problem.penalty(effects), bound)
-        better = (gap < best) & (best > tolerance)
-        best = torch.where(better, gap, best)
-        found.effects[chunk[better]] = effects[better]
-        found.constant[chunk[better]] = constant[better]
-        found.bound[chunk[better]] = bound[better]
-        found.steps[chunk[better]] = steps * every
-        if bool((best <= tolerance).all()) or steps * every >= _FIRST_ORDER_STEPS:
-            break
-    for table, gap in zip(chunk.tolist(), best.tolist(), strict=True):
-        found.stopped[table] = "converged" if gap <= tolerance else "steps"
-
-
-def _by_highs(problem: Problem, found: _Found, chunk: Tensor) -> None:
-    if problem.ridge:
-        warn(
-            "HiGHS minimises the weighted sum without its ridge; the gap reported is of the sum with it. "
-            "Give ridge=0 for the linear program",
-        )
-    for row, table in enumerate(chunk.tolist()):
-        effects, constant, dual, steps = highs.solve(problem[row])
-        found.effects[table] = problem[row].repaired(effects, constant)
-        found.constant[table] = constant
-        found.bound[table] = problem[row].bound(dual)
-        found.steps[table] = steps
 
 
 def _weights(n: int, order_weight: float, kind: Kind) -> Tensor:
@@ -345,17 +248,34 @@ def _as_double(values: Tensor) -> tuple[Tensor, torch.device]:
     return values.detach().to(device).double(), device
 
 
-def _check_options(
-    noise: float, order_weight: float, ridge: float, tolerance: float, kind: str, solver: str, n: int
-) -> None:
-    numbers = {"noise": noise, "order_weight": order_weight, "ridge": ridge, "tolerance": tolerance}
+def check_options(*, kind: str, tolerance: float, kappa: Any = None, **options: float) -> None:
+    """Check the options of :func:`decompose` that need no table.
+
+    Args:
+        kind: ``"and-or"`` or ``"and"``.
+        tolerance: A positive number.
+        kappa: None or a nonnegative number.
+        **options: Further nonnegative numbers, by name.
+
+    Raises:
+        TypeError: Something that should be a number is none.
+        ValueError: A number is out of range, or ``kind`` unknown.
+    """
+    numbers = options | {"tolerance": tolerance} | ({} if kappa is None else {"kappa": kappa})
     for name, number in numbers.items():
-        if not math.isfinite(number) or number < 0:
+        try:
+            value = float(number)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be a number >= 0, got {number!r}") from None
+        if not math.isfinite(value) or value < 0:
             raise ValueError(f"{name} is a finite number >= 0, got {number!r}")
     if tolerance == 0:
         raise ValueError("tolerance=0 asks for more than rounding allows: give a positive gap, e.g. 1e-6")
     if kind not in ("and-or", "and"):
         raise ValueError(f"kind is 'and-or' or 'and', got {kind!r}")
+
+
+def _check_solver(solver: str, n: int) -> None:
     if solver not in ("auto", "highs"):
         raise ValueError(f"solver is 'auto' or 'highs', got {solver!r}")
     if solver == "highs" and n > highs.MAX_PLAYERS:
@@ -370,7 +290,7 @@ def _warn_of_small_kappa(tables: Tensor, kappa: Tensor, asked: bool) -> None:
         return
     spread = tables.amax(-1) - tables.amin(-1)
     limit = kappa.squeeze(-1)
-    none = (limit == 0) & (spread > 0)
+    none = limit == 0
     small = (limit < NOISE * spread / 10) & ~none
     if none.any():
         warn(

@@ -7,6 +7,8 @@ and afterwards it is as it was found.
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -74,8 +76,12 @@ class Model:
         if not callable(forward_func):
             raise TypeError(f"forward_func must be an nn.Module or a function; got {kind_of(forward_func)}")
         self.forward_func = forward_func
-        owner = getattr(forward_func, "__self__", None)
-        self.module = next((m for m in (forward_func, owner) if isinstance(m, nn.Module)), None)
+        function: Any = forward_func
+        while isinstance(function, functools.partial):
+            function = function.func
+        owner = getattr(function, "__self__", None)
+        self.module = next((m for m in (function, owner) if isinstance(m, nn.Module)), None)
+        self._home: torch.device | None = None
         self.is_hugging_face = hasattr(forward_func, "config") and isinstance(
             getattr(forward_func, "main_input_name", None), str
         )
@@ -85,7 +91,7 @@ class Model:
         """The class of a module, the name of a function."""
         if self.module is not None:
             return type(self.module).__name__
-        return str(getattr(self.forward_func, "__qualname__", type(self.forward_func).__name__))
+        return str(getattr(self.forward_func, "__name__", type(self.forward_func).__name__))
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -96,6 +102,7 @@ class Model:
                 f"{self.name} is in training mode: it is evaluated in eval mode, and set back afterwards. Call "
                 ".eval() on it to say so yourself",
             )
+        self._home = self._device()
         devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
         try:
             for module in flags:
@@ -119,30 +126,53 @@ class Model:
             TypeError: It returned something that holds no tensor of outputs, or the arguments do not fit.
         """
         positional, keywords = self._arranged(arguments)
-        return _read(self.forward_func(*_on(self._device(), positional), **_on(self._device(), keywords)))
+        positional = tuple(self._at_home(value) for value in positional)
+        return _read(self.forward_func(*positional, **{k: self._at_home(v) for k, v in keywords.items()}))
 
     def _arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
         keywords = dict(arguments.keywords)
-        positional = (*arguments.inputs, *arguments.positional)
-        if arguments.names is not None:
-            keywords |= dict(zip(arguments.names, arguments.inputs, strict=True))
-            positional = arguments.positional
-        return ((), self._by_keyword(positional, keywords)) if self.is_hugging_face else (positional, keywords)
+        if arguments.names is None:
+            positional = (*arguments.inputs, *arguments.positional)
+            return ((), self._by_keyword(positional, keywords)) if self.is_hugging_face else (positional, keywords)
+        if arguments.positional:
+            raise TypeError(
+                f"the inputs go by keyword ({', '.join(arguments.names)}), so additional_forward_args must be a "
+                f'mapping such as {{"attention_mask": mask}}; got {kind_of(arguments.positional[0])} by position'
+            )
+        masked = dict(zip(arguments.names, arguments.inputs, strict=True))
+        twice = sorted(masked.keys() & keywords.keys())
+        if twice:
+            raise TypeError(f"additional_forward_args has {', '.join(twice)}, which the inputs have too: leave it out")
+        return ((), self._by_keyword((), keywords | masked)) if self.is_hugging_face else ((), keywords | masked)
 
     def _by_keyword(self, positional: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
         """A Hugging Face model's arguments: positions mean something else from model to model."""
         model: Any = self.forward_func
         parameters = inspect.signature(model.forward).parameters
         names = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        if positional and isinstance(positional[0], Tensor):
+        for name in keywords.keys() - parameters.keys():
+            close = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
+            if close:  # which the model's **kwargs would swallow
+                raise TypeError(f"{self.name} has no argument {name!r}: did you mean {close[0]!r}?")
+        if positional:
             embeds = positional[0].is_floating_point() and model.main_input_name == "input_ids"
-            keywords["inputs_embeds" if embeds else model.main_input_name] = positional[0]
+            main = "inputs_embeds" if embeds else model.main_input_name
+            if main in keywords:
+                raise TypeError(f"additional_forward_args has {main}, which the inputs are: leave it out")
+            keywords[main] = positional[0]
+        if len(positional) > max(1, len(names)):
+            raise TypeError(
+                f"{self.name} takes {len(names)} arguments by position, and would get {len(positional)}: give "
+                'additional_forward_args as a mapping, such as {"attention_mask": mask}'
+            )
         for name, value in zip(names[1:], positional[1:], strict=False):
             if isinstance(value, Tensor) and name in ("past_key_values", "cache_params"):
                 raise TypeError(
                     f"the second positional argument of {self.name} is {name}, its cache, and it would get "
                     f'{kind_of(value)}: give additional_forward_args={{"attention_mask": mask}}, by keyword'
                 )
+            if name in keywords:
+                raise TypeError(f"{self.name} would get {name} twice, by position and by keyword: leave one out")
             keywords[name] = value
         config = model.config
         if "use_cache" in parameters and getattr(config, "use_cache", False):
@@ -152,26 +182,17 @@ class Model:
         return keywords
 
     def _device(self) -> torch.device | None:
-        """Where the module lies, if it lies in one place."""
-        if self.module is None:
-            return None
-        devices = {p.device for p in self.module.parameters()}
-        return devices.pop() if len(devices) == 1 else None
+        """Where the module lies, if it lies in one place that inputs can be moved to."""
+        devices = set() if self.module is None else {p.device for p in self.module.parameters()}
+        return devices.pop() if len(devices) == 1 and torch.device("meta") not in devices else None
+
+    def _at_home(self, value: Any) -> Any:
+        return value.to(self._home) if self._home is not None and isinstance(value, Tensor) else value
 
     def half_precision(self, output: Tensor) -> torch.dtype | None:
         """The dtype that coarsens the values: that of the output or of the parameters, if it is half."""
         dtypes = [output.dtype, *(() if self.module is None else (p.dtype for p in self.module.parameters()))]
         return next((d for d in dtypes if d in (torch.float16, torch.bfloat16)), None)
-
-
-def _on(device: torch.device | None, values: Any) -> Any:
-    if device is None:
-        return values
-    if isinstance(values, dict):
-        return {key: _on(device, value) for key, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(_on(device, value) for value in values)
-    return values.to(device) if isinstance(values, Tensor) and values.device != device else values
 
 
 def _read(output: Any) -> Tensor:
@@ -186,5 +207,5 @@ def _read(output: Any) -> Tensor:
     entries = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
     raise TypeError(
         f"the forward returned {kind_of(output)}{entries}, neither a tensor nor something with .logits: wrap it in a "
-        "function that returns the tensor to explain, e.g. lambda *args: model(*args)[0]"
+        "function that returns the tensor to explain, e.g. lambda *args, **kwargs: model(*args, **kwargs)[0]"
     )

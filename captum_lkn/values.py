@@ -7,7 +7,8 @@ influence each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import numbers
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,13 +41,13 @@ class ValueTables:
     Attributes:
         tables: For each sample its values, float64 ``[2^n]`` on the CPU; bit i of the index = player i present.
             One table for all samples together where the forward gives one value a batch.
-        target: What was explained; None where the forward gives one value a batch.
+        target: What was explained.
         forwards: How many forwards it took.
         whole_batch: Whether the forward gives one value a batch, as Captum also allows.
     """
 
     tables: tuple[Tensor, ...]
-    target: Target | None
+    target: Target
     forwards: int
     whole_batch: bool
 
@@ -95,15 +96,15 @@ def value_tables(
         (tensor([0., 0., 0., 2.], dtype=torch.float64),)
     """
     _check_sizes(players)
-    rows = _rows_per_forward(players, perturbations_per_eval)
-    evaluation = _Evaluation(model, players, arguments, score)
-    whole = evaluation.resolve(target, rows)
-    if whole:
-        return _whole_batch_table(evaluation, perturbations_per_eval, show_progress, description)
-    evaluation.check_first_rows(rows)
-    tables = [torch.empty(1 << n, dtype=torch.float64) for n in players.sizes]
+    evaluation = _Evaluation(model, players, arguments, score, _rows_per_forward(players, perturbations_per_eval))
+    evaluation.resolve(target)
+    evaluation.check_first_rows()
+    if evaluation.whole_batch:
+        _check_whole_batch(players, perturbations_per_eval)
+    sizes = players.sizes[:1] if evaluation.whole_batch else players.sizes
+    tables = [torch.empty(1 << n, dtype=torch.float64) for n in sizes]
     with tqdm(total=sum(map(len, tables)), desc=description, unit="mask", disable=not show_progress) as bar:
-        for pieces in _pieces(players.sizes, rows):
+        for pieces in evaluation.stream(sizes):
             values = evaluation.values(pieces)
             done = 0
             for sample, start, stop in pieces:
@@ -112,7 +113,7 @@ def value_tables(
                 _check_finite(part, players, sample, start)
                 done += stop - start
             bar.update(done)
-    return ValueTables(tuple(tables), evaluation.target, evaluation.forwards, whole_batch=False)
+    return ValueTables(tuple(tables), evaluation.target, evaluation.forwards, evaluation.whole_batch)
 
 
 _Piece = tuple[int, int, int]  # a sample, and a range of its subsets
@@ -121,117 +122,150 @@ _Piece = tuple[int, int, int]  # a sample, and a range of its subsets
 class _Evaluation:
     """A model, the players it is asked about, and how its outputs become values."""
 
-    def __init__(self, model: Model, players: Players, arguments: Arguments, score: Score) -> None:
+    def __init__(self, model: Model, players: Players, arguments: Arguments, score: Score, rows: int) -> None:
         self.model = model
         self.players = players
         self.arguments = arguments
         self.score = score
-        self.target: Target | None = None
+        self.rows = rows  # at most so many in a forward; fewer once memory has run out
         self.forwards = 0
+        self.whole_batch = False  # whether the forward gives one value for all of its rows
 
-    def resolve(self, target: TargetLike, rows: int) -> bool:
-        """Learn the target from the unmasked samples; whether the forward gives one value for all of them."""
+    def resolve(self, target: TargetLike) -> None:
+        """Learn the target from the samples as they are, and whether the forward gives one value for all of them."""
         batch = len(self.players)
-        parts = [
-            self._forward(tuple(x[part] for x in self.players.inputs), part)
-            for part in torch.split(torch.arange(batch), rows)
-        ]
-        whole = parts[0].dim() == 0 or (parts[0].numel() == 1 and min(batch, rows) > 1)
-        if not whole:
-            _check_rows(parts[0], min(batch, rows))
-        first = parts[0] if whole else torch.cat(parts)
-        dtype = self.model.half_precision(first)
+        unmasked = [((1 << n) - 1) for n in self.players.sizes]
+        pieces = [(sample, full, full + 1) for sample, full in enumerate(unmasked)]
+        parts = [self._in_parts(part, self._output) for part in _cut(pieces, self.rows)]
+        self._warn_of_half_precision(parts[0])
+        binary = self.score is binary_log_odds
+        if parts[0].dim() == 0 or (parts[0].numel() == 1 and min(batch, self.rows) > 1):
+            self._explain_whole_batch(target, parts[0])
+            return
+        first = torch.cat(parts)
+        if len(first) != batch:
+            raise ValueError(
+                f"the forward returned {shape_of(first)} for {batch} samples: expected one row a sample, or one value "
+                "for the whole batch"
+            )
+        self.target = resolve_target(target, first, binary=binary)
+
+    def _explain_whole_batch(self, target: TargetLike, output: Tensor) -> None:
+        self.whole_batch = True
+        self.target = resolve_target(target, output.reshape(1, 1), binary=self.score is binary_log_odds)
+
+    def _warn_of_half_precision(self, output: Tensor) -> None:
+        dtype = self.model.half_precision(output)
         if dtype is not None:
             warn(
                 f"{self.model.name} computes in {dtype}, whose rounding grows by 2^(n/2) through the transform and "
-                "can drown the interactions: call .float() on the model",
+                "can drown the interactions: call .float() on the model"
             )
-        if whole:
-            return True
-        self.target = resolve_target(target, first, binary=self.score is binary_log_odds)
-        return False
 
-    def check_first_rows(self, rows: int) -> None:
-        """Evaluate a few masks together and alone: the answers must agree, and be logits if the score says so."""
-        pieces = self._few()[:rows]
-        inputs, samples = self._masked(pieces)
-        output, classes = self._selected(self._forward(inputs, samples), samples)
-        refuse_probabilities(self.score, output)
-        together = apply_score(self.score, output, classes)
+    def check_first_rows(self) -> None:
+        """Evaluate a few masks together and alone: the answers must be finite and agree.
+
+        They must also be logits, if the score reads logits.
+        """
+        if self.whole_batch:
+            return
+        pieces = self._few()[: self.rows]
+        output = self._in_parts(pieces, self._output)
+        if len(pieces) > 1 and output.numel() == 1:
+            # One sample and an output [1] could be either; several rows tell.
+            self._explain_whole_batch(None, output)
+            return
+        samples = torch.tensor([sample for sample, _, _ in pieces])
+        rows, classes = self.target.select(output, samples)
+        refuse_probabilities(self.score, rows)
+        together = apply_score(self.score, rows, classes).cpu().double()
+        for place, (sample, subset, _) in enumerate(pieces):
+            _check_finite(together[place : place + 1], self.players, sample, subset)
         if len(pieces) == 1:
             return  # one row at a time: no row can influence another
-        alone = torch.cat([self.values([piece]) for piece in pieces]).to(together)
-        finite = together.isfinite() & alone.isfinite()
-        # Kernels for other shapes round differently: a few hundred units of the output's precision are no influence.
-        tolerance = max(1e-6, 1000 * torch.finfo(output.dtype if output.is_floating_point() else torch.float32).eps)
-        size = torch.cat([together[finite].abs(), output.detach().abs().flatten().to(together)])
-        allowed = tolerance * max(1.0, float(size[size.isfinite()].amax()) if size.isfinite().any() else 0.0)
-        difference = (together - alone).abs()[finite]
-        if difference.numel() and float(difference.max()) > allowed:
+        alone = torch.cat([self.values([piece]) for piece in pieces])
+        # Kernels for other shapes round differently, by some units of the last place of the values.
+        eps = torch.finfo(output.dtype if output.is_floating_point() else torch.float32).eps
+        allowed = 1e-3 * (together.max() - together.min()) + min(100 * eps, 0.02) * together.abs().max()
+        difference = float((together - alone).abs().max())
+        if not difference <= float(allowed):
             raise ValueError(
                 f"rows of a batch influence each other, or the forward is random: {len(pieces)} masks evaluated "
-                f"together and alone differ by up to {float(difference.max()):.3g}. Masked evaluation needs "
-                "independent rows: use a forward without batch statistics or noise, or give one sample at a time with "
+                f"together and alone differ by up to {difference:.3g}. Masked evaluation needs independent "
+                "rows: use a forward without batch statistics or noise, or give one sample at a time with "
                 "perturbations_per_eval=1"
             )
 
     def _few(self) -> list[_Piece]:
         """Some subsets of the first and of the last sample, all players present first."""
-        return [
-            (sample, subset, subset + 1)
-            for sample in sorted({0, len(self.players) - 1})
-            for subset in sorted({0, (1 << self.players.sizes[sample]) // 3, (1 << self.players.sizes[sample]) - 1})[
-                ::-1
-            ]
-        ]
+        sizes = {sample: 1 << self.players.sizes[sample] for sample in (0, len(self.players) - 1)}
+        subsets = {sample: sorted({0, size // 3, size - 1}, reverse=True) for sample, size in sizes.items()}
+        return [(sample, subset, subset + 1) for sample, some in subsets.items() for subset in some]
+
+    def stream(self, sizes: tuple[int, ...]) -> Iterator[list[_Piece]]:
+        """All subsets of all samples, as many at a time as fit a forward."""
+        pieces: list[_Piece] = []
+        room = 1 if self.whole_batch else self.rows
+        for sample, n in enumerate(sizes):
+            start = 0
+            while start < 1 << n:
+                stop = min(1 << n, start + room)
+                pieces.append((sample, start, stop))
+                room -= stop - start
+                start = stop
+                if not room:
+                    yield pieces
+                    pieces, room = [], 1 if self.whole_batch else self.rows
+        if pieces:
+            yield pieces
 
     def values(self, pieces: list[_Piece]) -> Tensor:
-        """The values of the given subsets, float64 on the CPU; in halves where memory runs out."""
-        inputs, samples = self._masked(pieces)
-        return self._values(inputs, samples)
+        """The values of the given subsets, float64 on the CPU."""
+        return self._in_parts(pieces, self._values)
 
-    def _values(self, inputs: tuple[Tensor, ...], samples: Tensor) -> Tensor:
+    def _in_parts(self, pieces: list[_Piece], evaluate: Callable[[list[_Piece]], Tensor]) -> Tensor:
+        """Evaluate, in halves where memory runs out; what was learnt about memory is kept."""
+        count = _count(pieces)
         try:
-            output, classes = self._selected(self._forward(inputs, samples), samples)
-            return apply_score(self.score, output, classes).cpu().double()
+            return evaluate(pieces)
         except RuntimeError as error:
-            if not _out_of_memory(error) or len(samples) == 1:
+            if not _out_of_memory(error) or count == 1 or self.whole_batch:
                 raise
-        half = len(samples) // 2
-        warn(
-            f"out of memory with {len(samples)} masked copies in a forward: going on with {half}. Give "
-            f"perturbations_per_eval to choose their number",
-        )
+        if count // 2 < self.rows:
+            self.rows = count // 2
+            warn(
+                f"out of memory with {count} masked copies in a forward: going on with {self.rows}. Give "
+                "perturbations_per_eval to choose their number"
+            )
         torch.cuda.empty_cache()  # nothing happens where there is no GPU
-        parts = [slice(None, half), slice(half, None)]
-        return torch.cat([self._values(tuple(x[part] for x in inputs), samples[part]) for part in parts])
+        return torch.cat([self._in_parts(part, evaluate) for part in _cut(pieces, count // 2)])
 
-    def _masked(self, pieces: list[_Piece]) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _values(self, pieces: list[_Piece]) -> Tensor:
+        samples = torch.cat([torch.full((stop - start,), sample) for sample, start, stop in pieces])
+        output = self._output(pieces)
+        if self.whole_batch:
+            output, samples = output.reshape(1, 1), samples[:1]
+        return apply_score(self.score, *self.target.select(output, samples)).cpu().double()
+
+    def _output(self, pieces: list[_Piece]) -> Tensor:
+        """One forward: of the given subsets, or of the first one for all samples alike."""
+        if self.whole_batch:
+            (_, start, stop) = pieces[0]
+            pieces = [(sample, start, stop) for sample in range(len(self.players))]
         copies = [
             self.players.masked(sample, lattice.members(torch.arange(start, stop), self.players.sizes[sample]))
             for sample, start, stop in pieces
         ]
         samples = torch.cat([torch.full((stop - start,), sample) for sample, start, stop in pieces])
-        return tuple(torch.cat(parts) for parts in zip(*copies, strict=True)), samples
-
-    def _forward(self, inputs: tuple[Tensor, ...], samples: Tensor) -> Tensor:
-        self.forwards += 1
+        inputs = tuple(torch.cat(parts) for parts in zip(*copies, strict=True))
         given = Arguments(inputs, self.arguments.names, self.arguments.positional, self.arguments.keywords)
+        self.forwards += 1
         return self.model(given.rows(samples, len(self.players)))
 
-    def _selected(self, output: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        if self.target is None:
-            return output.reshape(1, 1), torch.zeros(1, dtype=torch.int64, device=output.device)
-        return self.target.select(output, samples)
 
-
-def _whole_batch_table(
-    evaluation: _Evaluation, perturbations_per_eval: int | None, show_progress: bool, description: str
-) -> ValueTables:
+def _check_whole_batch(players: Players, perturbations_per_eval: int | None) -> None:
     """One value for the batch as a whole: every mask takes a forward of its own, with all samples masked alike."""
-    players = evaluation.players
-    same = all(bool((owner == owner[:1]).all()) for owner in players.owners)
-    if not same:
+    if not all(bool((owner == owner[:1]).all()) for owner in players.owners):
         raise ValueError(
             "the forward gives one value for the whole batch, so the players must be the same in all samples: give "
             f"a feature_mask whose first dimension is 1; got samples with {some_of(players.sizes)} players"
@@ -241,30 +275,23 @@ def _whole_batch_table(
             "the forward gives one value for the whole batch, so masks cannot share a forward: use "
             f"perturbations_per_eval=1; got {perturbations_per_eval}"
         )
-    subsets = range(1 << players.sizes[0])
-    values = torch.empty(len(subsets), dtype=torch.float64)
-    for subset in tqdm(subsets, desc=description, unit="mask", disable=not show_progress):
-        values[subset] = evaluation.values([(sample, subset, subset + 1) for sample in range(len(players))])[0]
-        _check_finite(values[subset : subset + 1], players, 0, subset)
-    return ValueTables((values,), None, evaluation.forwards, whole_batch=True)
 
 
-def _pieces(sizes: tuple[int, ...], rows: int) -> Iterator[list[_Piece]]:
-    """Cut the stream of all samples' subsets into lists of at most ``rows``."""
-    pieces: list[_Piece] = []
-    room = rows
-    for sample, n in enumerate(sizes):
-        start = 0
-        while start < 1 << n:
-            stop = min(1 << n, start + room)
-            pieces.append((sample, start, stop))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield pieces
-                pieces, room = [], rows
-    if pieces:
-        yield pieces
+def _count(pieces: list[_Piece]) -> int:
+    return sum(stop - start for _, start, stop in pieces)
+
+
+def _cut(pieces: list[_Piece], rows: int) -> list[list[_Piece]]:
+    """The same subsets, at most so many in each part."""
+    parts: list[list[_Piece]] = [[]]
+    for sample, start, stop in pieces:
+        while start < stop:
+            if _count(parts[-1]) == rows:
+                parts.append([])
+            end = min(stop, start + rows - _count(parts[-1]))
+            parts[-1].append((sample, start, end))
+            start = end
+    return parts
 
 
 def _rows_per_forward(players: Players, perturbations_per_eval: int | None) -> int:
@@ -273,11 +300,11 @@ def _rows_per_forward(players: Players, perturbations_per_eval: int | None) -> i
         scalars = sum(x[0].numel() for x in players.inputs if x.is_floating_point())
         rows = min(_TOKENS // max(tokens, 1), _SCALARS // max(scalars, 1))
         return min(max(rows, _ROWS[0]), _ROWS[1])
-    if isinstance(perturbations_per_eval, bool) or not isinstance(perturbations_per_eval, int):
+    if isinstance(perturbations_per_eval, bool) or not isinstance(perturbations_per_eval, numbers.Integral):
         raise TypeError(f"perturbations_per_eval must be an int or None; got {perturbations_per_eval!r}")
     if perturbations_per_eval < 1:
         raise ValueError(f"perturbations_per_eval must be at least 1; got {perturbations_per_eval}")
-    return perturbations_per_eval * len(players)
+    return int(perturbations_per_eval) * len(players)
 
 
 def _check_sizes(players: Players) -> None:
@@ -290,14 +317,6 @@ def _check_sizes(players: Players) -> None:
         f"each one forward; at most n = {MAX_PLAYERS} are evaluated. Group scalars by feature_mask, or choose fewer "
         "words or patches as players and leave the others as background (id -1)"
     )
-
-
-def _check_rows(output: Tensor, rows: int) -> None:
-    if output.dim() and len(output) != rows:
-        raise ValueError(
-            f"the forward returned {shape_of(output)} for {rows} samples: expected one row a sample, or one value for "
-            "the whole batch"
-        )
 
 
 def _check_finite(values: Tensor, players: Players, sample: int, start: int) -> None:

@@ -1,6 +1,7 @@
 """How the sparse AND-OR decomposition is computed.
 
 =============  ===========================================================================================
+``dispatch``   which solver solves which table
 ``problem``    the optimisation problem of a batch of tables: its operators, its objective, its dual bound
 ``admm``       first-order steps for all tables at once: from nothing to within some percent
 ``newton``     the linear systems of the interior point, small because few effects are in play
