@@ -35,9 +35,6 @@ ORDER_WEIGHT: Final = 0.15
 RIDGE: Final = 0.25
 TOLERANCE: Final = 1e-5
 
-# A deviation allowed by less than this, in units of a table's range, is none: the solver asks for exactness.
-_EXACT_BELOW = 1e-9
-
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
@@ -210,7 +207,6 @@ def _weights(n: int, order_weight: float, kind: Kind) -> Tensor:
 
 
 def _slack(kappa: Tensor, n: int, pin_ends: bool) -> Tensor:
-    kappa = torch.where(kappa < _EXACT_BELOW, torch.zeros_like(kappa), kappa)
     slack = kappa.repeat(1, 1 << n)
     if pin_ends:
         slack[:, 0] = 0

@@ -10,7 +10,7 @@ import torch
 
 from captum_lkn import decomposition, lattice
 from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, Decomposition, decompose
-from captum_lkn.solvers import interior
+from captum_lkn.solvers import dispatch, interior
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -83,6 +83,12 @@ def l1(both):
 def distance(found, reference):
     """The largest L1 distance of effects, relative to their L1 norm."""
     return float((l1(effects(found) - effects(reference)) / l1(effects(reference))).max())
+
+
+def admm_alone(monkeypatch, steps=3000):
+    """Leave tables of any size to ADMM, as those of many players are."""
+    monkeypatch.setattr(dispatch, "_INTERIOR_MAX_PLAYERS", 0)
+    monkeypatch.setattr(dispatch, "_FIRST_ORDER_STEPS", steps)
 
 
 def assert_same_bits(found, reference, rows=slice(None), at=slice(None), fields=FIELDS):
@@ -301,7 +307,7 @@ def test_the_same_tables_give_the_same_bits(n):
 
 
 def test_admm_alone_gives_the_same_bits_whatever_the_batch_mates(monkeypatch):
-    monkeypatch.setattr(decomposition, "_INTERIOR_MAX_PLAYERS", 0)
+    admm_alone(monkeypatch)
     v = real(6)[:3]
     found = decompose(v, tolerance=0.01)
     among = decompose(torch.cat([v[:1], random(2, 64)]), tolerance=0.01, kappa=torch.tensor([*found.kappa[:1], 0.5, 1]))
@@ -361,7 +367,12 @@ def test_the_dual_game_swaps_and_with_or():
 @pytest.mark.parametrize("options", [{}, {"noise": 0.0}, {"pin_ends": False}, {"kind": "and"}, PROGRAM], ids=str)
 @pytest.mark.parametrize("n", [0, 1, 3, 6])
 def test_a_constant_table_has_no_effects(n, options):
-    found = decompose(torch.full((2, 2**n), 3.5), **options)
+    v = torch.full((2, 2**n), 3.5)
+    if options.get("noise") == 0:
+        found = decompose(v, **options)
+    else:
+        with pytest.warns(UserWarning, match=r"kappa is 0 in 2 of 2 tables, e\.g\. because v\(N\) = v\(empty\)"):
+            found = decompose(v, **options)
     assert not effects(found)[..., 1:].any()
     assert found.and_effects[:, 0].tolist() == [3.5, 3.5]
     for field in (found.objective, found.gap, found.residual, found.kappa):
@@ -544,6 +555,21 @@ def test_values_stay_as_they_were_and_need_no_gradient():
     assert not any(getattr(found, name).requires_grad for name in FIELDS)
 
 
+@pytest.mark.parametrize("n", [6, 10])
+def test_the_number_of_threads_is_left_as_found(n, monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        decompose(real(n)[0], tolerance=0.1)
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr(dispatch.admm, "iterate", lambda *_: iter(()))
+        with pytest.raises(StopIteration):
+            decompose(real(n)[0])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_inference_mode_changes_nothing():
     with torch.inference_mode():
         inside = decompose(real(6)[:2])
@@ -601,8 +627,7 @@ def test_many_players_reach_one_percent(n, tables):
 
 @pytest.mark.parametrize("options", [{}, {"pin_ends": False}, {"noise": 0.0}], ids=str)
 def test_too_many_players_for_the_interior_point_get_what_admm_reached(options, monkeypatch):
-    monkeypatch.setattr(decomposition, "_INTERIOR_MAX_PLAYERS", 12)
-    monkeypatch.setattr(decomposition, "_FIRST_ORDER_STEPS", 200)
+    admm_alone(monkeypatch, steps=200)
     v = planted(13, 2)
     with pytest.warns(UserWarning, match=r"2 of 2 decompositions stopped short of tolerance=1e-05; the largest"):
         found = decompose(v, **options)
@@ -615,8 +640,7 @@ def test_too_many_players_for_the_interior_point_get_what_admm_reached(options, 
 
 @EACH_SETTING
 def test_admm_alone_certifies_what_it_reaches(setting, monkeypatch):
-    monkeypatch.setattr(decomposition, "_INTERIOR_MAX_PLAYERS", 0)
-    monkeypatch.setattr(decomposition, "_FIRST_ORDER_STEPS", 1000)
+    admm_alone(monkeypatch, steps=1000)
     v = real(6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the gap, which is what is looked at here
@@ -631,7 +655,7 @@ def test_admm_alone_certifies_what_it_reaches(setting, monkeypatch):
 
 
 def test_admm_alone_stops_at_the_tolerance(monkeypatch):
-    monkeypatch.setattr(decomposition, "_INTERIOR_MAX_PLAYERS", 0)
+    admm_alone(monkeypatch)
     found = decompose(real(6), tolerance=0.01)
     assert found.converged.all()
     assert int(found.steps.max()) < 1500

@@ -23,6 +23,10 @@ _KEEP = 0.5  # the same for an effect that ADMM left nonzero
 _ADMIT = 200  # how many effects may join in a step
 _KEEP_OFF = 0.995  # the share of the way to the nearest wall that a step may go
 _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
+# Slack below this, in units of the table's range, is not used: the walls would be too near to step between. The bound
+# counts it all the same. Below the second figure that is tried where the steps got nowhere.
+_EXACT_BELOW = 1e-7
+_NARROW = 1e-4
 _PREVIEW = 1e-3  # a tolerance above this is a preview
 _CERTAIN = 1e-9  # the gap that a vertex with its own dual vector shows when it is the right one
 _POLISH = 6  # steps beyond convergence in search of the exact zeros
@@ -61,12 +65,22 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> 
     Returns:
         The solution; its effects are feasible to rounding.
     """
-    point = _Point(problem, effects, dual)
-    best = _Candidate(torch.zeros_like(effects), 0.0, float("inf"), 0.0)
+    slack = float(problem.slack.max())
+    solution = _solve(_Point(problem, effects, dual, exact=slack <= _EXACT_BELOW), tolerance)
+    if solution.reason != "converged" and _EXACT_BELOW < slack < _NARROW:
+        exact = _solve(_Point(problem, effects, dual, exact=True), tolerance)
+        return max(solution, exact, key=lambda one: one.bound / float(problem.penalty(one.effects)))
+    return solution
+
+
+def _solve(point: _Point, tolerance: float) -> Solution:
+    problem = point.problem
+    # Feasible, if nothing else: what comes back where the numbers end before the first certificate.
+    best = _Candidate(problem.repaired(torch.zeros(2, 1 << problem.n).to(problem.values)), 0.0, float("inf"), 0.0)
     best_step, converged, step = 0, None, 0
     for step in range(_MAX_STEPS):
         point.refresh()
-        if point.distance() > _LOOK * tolerance:
+        if point.distance() > _LOOK * tolerance and step < _MAX_STEPS - 1:
             best_step = step  # too far from the optimum for a certificate to be worth its transforms
         else:
             candidate = point.candidate()
@@ -112,10 +126,10 @@ class _Point:
     them stay positive, and the product of each with its multiplier goes to 0.
     """
 
-    def __init__(self, problem: Problem, effects: Tensor, dual: Tensor) -> None:
+    def __init__(self, problem: Problem, effects: Tensor, dual: Tensor, exact: bool) -> None:
         self.problem = problem
         size = 1 << problem.n
-        self.exact = not bool((problem.slack > 0).any())
+        self.exact = exact
         # Rows with slack, and rows that must be met exactly: all nonempty ones, the full set, or none.
         self.rows = slice(1, 1) if self.exact else slice(1, size - 1) if problem.pinned else slice(0, size)
         self.ends = slice(1, size) if self.exact else slice(size - 1, size) if problem.pinned else slice(0, 0)
@@ -193,7 +207,7 @@ class _Point:
         at_wall = self.forces > self.walls
         offset = (at_wall[1].double() - at_wall[0].double()) * self.slack
         constant = self.constant
-        if not self.problem.pinned and at_wall[:, 0].any():
+        if not self.problem.pinned and not self.exact and at_wall[:, 0].any():
             constant = -offset[0]  # the empty set's own row
         target = self.problem.values - constant
         target[self.rows] -= offset
