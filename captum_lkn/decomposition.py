@@ -218,7 +218,10 @@ def _kappa(tables: Tensor, batch: torch.Size, noise: float, kappa: float | Tenso
     """The largest deviation of each table, ``[K, 1]``."""
     if kappa is None:
         return noise * (tables[:, -1:] - tables[:, :1]).abs()
-    given = torch.as_tensor(kappa, dtype=tables.dtype, device=tables.device)
+    try:
+        given = torch.as_tensor(kappa, dtype=tables.dtype, device=tables.device).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"kappa must be a number >= 0, or a tensor of one for each table, got {kappa!r}") from None
     if not bool((given >= 0).all()) or not bool(given.isfinite().all()):
         raise ValueError(f"kappa is the largest deviation allowed, a finite number >= 0, got {kappa!r}")
     try:
@@ -241,7 +244,10 @@ def _as_double(values: Tensor) -> tuple[Tensor, torch.device]:
         )
     # Not every device has float64 (Apple's has not); there the work is done on the CPU.
     device = torch.device("cpu") if values.device.type == "mps" else values.device
-    return values.detach().to(device).double(), device
+    tables = values.detach().to(device).double()
+    if not bool((tables.amax(-1) - tables.amin(-1)).isfinite().all()):
+        raise ValueError("the values of a table lie further apart than float64 can tell: divide them by a constant")
+    return tables, device
 
 
 def check_options(*, kind: str, tolerance: float, kappa: Any = None, **options: float) -> None:

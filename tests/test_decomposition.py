@@ -141,7 +141,7 @@ def test_real_tables_are_reproduced_within_kappa(n, setting):
 @EACH_SETTING
 def test_the_gap_is_never_below_the_true_excess(n, setting, tolerance):
     # Without noise ten players take seconds a table.
-    tables = slice(None) if (n, setting) != (10, "exact") else slice(4) if tolerance < 0.02 else slice(1)
+    tables = slice(None) if (n, setting) != (10, "exact") else slice(2) if tolerance < 0.02 else slice(1)
     v = real(n)[tables]
     found = decompose(v, tolerance=tolerance, **PROGRAM, **SETTINGS[setting])
     excess = found.objective / optimum(n, setting)[tables] - 1
@@ -429,6 +429,14 @@ def test_a_tiny_kappa_keeps_the_certificate(n, fraction, tolerance):
     assert_within_kappa(found, v)
 
 
+@pytest.mark.parametrize("tolerance", [10.0, 0.1, 0.02])
+@pytest.mark.parametrize("n", [4, 6])
+def test_free_ends_stay_within_kappa_in_a_preview_too(n, tolerance):
+    v = random(6, 2**n, seed=n) + torch.linspace(0, 3, 2**n)
+    found = decompose(v, kappa=0.3 * span(v), pin_ends=False, tolerance=tolerance, **PROGRAM)
+    assert_within_kappa(found, v, pin_ends=False)
+
+
 @pytest.mark.parametrize("fraction", [1e-7, 1e-8, 1e-10])
 @pytest.mark.parametrize("n", [4, 6])
 def test_however_small_kappa_is_no_certificate_comes_without_a_solution(n, fraction):
@@ -555,16 +563,15 @@ def test_values_stay_as_they_were_and_need_no_gradient():
     assert not any(getattr(found, name).requires_grad for name in FIELDS)
 
 
-@pytest.mark.parametrize("n", [6, 10])
-def test_the_number_of_threads_is_left_as_found(n, monkeypatch):
+def test_the_number_of_threads_is_left_as_found(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        decompose(real(n)[0], tolerance=0.1)
+        decompose(real(6)[0], tolerance=0.1)
         assert torch.get_num_threads() == 2
         monkeypatch.setattr(dispatch.admm, "iterate", lambda *_: iter(()))
         with pytest.raises(StopIteration):
-            decompose(real(n)[0])
+            decompose(real(6)[0])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

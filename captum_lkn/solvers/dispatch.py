@@ -20,9 +20,9 @@ _WARM_UP_STEPS = 200
 _FIRST_ORDER_STEPS = 3000
 # ADMM works on this many values at a time, which stay in the processor's cache.
 _CHUNK = 1 << 16
-# Up to so many players the matrices are so small that a second thread costs more than it brings, and where other
-# processes keep the cores busy, up to a hundred times more.
-_ONE_THREAD_MAX_PLAYERS = 9
+# Up to so many players one thread works alone: for such small matrices a second one brings next to nothing, and where
+# other processes keep the cores busy, waiting for it costs up to a hundred times more.
+_ONE_THREAD_MAX_PLAYERS = 10
 
 
 @dataclass
@@ -56,20 +56,24 @@ def solve(problem: Problem, tolerance: float, solver: str) -> Found:
         torch.zeros(tables, dtype=torch.int64, device=problem.values.device),
         ["converged"] * tables,
     )
-    nothing_needed = problem.excess(found.effects, found.constant).abs().amax(-1) == 0
+    left = problem.excess(found.effects, found.constant).abs().amax(-1) > 0
+    if torch.isinf(problem.weights[1]).all():
+        # AND effects alone that reproduce every value: there is one way.
+        only = left & (problem.slack <= 0).all(-1)
+        found.effects[:, 0] = torch.where(
+            only.unsqueeze(-1), lattice.and_transform(problem.values), found.effects[:, 0]
+        )
+        found.bound += torch.where(only, problem.penalty(found.effects), torch.zeros_like(found.bound))
+        left &= ~only
     with _threads_for(problem.n):
-        for chunk in (~nothing_needed).nonzero().squeeze(-1).split(max(1, _CHUNK // size)):  # type: ignore[no-untyped-call]
-            part = Problem(problem.values[chunk], problem.slack[chunk], problem.weights, problem.ridge, problem.pinned)
+        # Chunks of all tables, solved or not: whom a table is computed with depends on no values.
+        for chunk in torch.split(torch.arange(tables, device=left.device), max(1, _CHUNK // size)):
             if solver == "highs":
-                _by_highs(part, found, chunk)
-            elif torch.isinf(problem.weights[1]).all() and not bool((part.slack > 0).any()):
-                # AND effects alone that reproduce every value: there is one way.
-                found.effects[chunk, 0] = lattice.and_transform(part.values)
-                found.bound[chunk] = part.penalty(found.effects[chunk])
+                _by_highs(problem, found, chunk[left[chunk]].tolist())
             elif problem.n <= _INTERIOR_MAX_PLAYERS:
-                _by_interior(part, found, chunk, tolerance)
+                _by_interior(problem, found, chunk, left, tolerance)
             else:
-                _by_admm(part, found, chunk, tolerance)
+                _by_admm(problem, found, chunk, left, tolerance)
     return found
 
 
@@ -81,11 +85,15 @@ def _middle(problem: Problem) -> Tensor:
     return torch.where(needless, middle, torch.zeros_like(middle))
 
 
-def _by_interior(problem: Problem, found: Found, chunk: Tensor, tolerance: float) -> None:
-    """ADMM for all tables at once, then an interior point for each."""
-    warm = next(admm.iterate(problem, _WARM_UP_STEPS, torch.float32))
+def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolerance: float) -> None:
+    """ADMM for all tables of a chunk at once, then an interior point for each that is left."""
+    if not bool(left[chunk].any()):
+        return
+    warm = next(admm.iterate(problem[chunk], _WARM_UP_STEPS, torch.float32))
     for row, table in enumerate(chunk.tolist()):
-        solution = interior.solve(problem[row], warm.effects[row], warm.dual[row], tolerance)
+        if not left[table]:
+            continue
+        solution = interior.solve(problem[table], warm.effects[row], warm.dual[row], tolerance)
         found.effects[table] = solution.effects
         found.constant[table] = solution.constant
         found.bound[table] = solution.bound
@@ -93,38 +101,43 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, tolerance: float
         found.stopped[table] = solution.reason
 
 
-def _by_admm(problem: Problem, found: Found, chunk: Tensor, tolerance: float) -> None:
+def _by_admm(problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolerance: float) -> None:
     """ADMM alone. A table keeps the first iterate that is good enough, whatever its batch-mates still need."""
-    every = 100
-    best = torch.full_like(found.bound[chunk], torch.inf)
-    for steps, now in enumerate(admm.iterate(problem, every, torch.float64), start=1):
-        constant = now.constant.clamp(-problem.slack[:, :1], problem.slack[:, :1])
-        effects = problem.repaired(now.effects, constant)
-        bound = torch.maximum(found.bound[chunk], problem.bound(now.dual))
-        gap = relative_gap(problem.penalty(effects), bound)
-        better = (gap < best) & (best > tolerance)
-        best = torch.where(better, gap, best)
+    if not bool(left[chunk].any()):
+        return
+    every, part = 100, problem[chunk]
+    best = torch.where(left[chunk], torch.inf, 0.0).double()
+    for steps, now in enumerate(admm.iterate(part, every, torch.float64), start=1):
+        constant = now.constant.clamp(-part.slack[:, :1], part.slack[:, :1])
+        effects = part.repaired(now.effects, constant)
+        open_ = best > tolerance
+        found.steps[chunk[open_]] = steps * every
+        bound = torch.maximum(found.bound[chunk], part.bound(now.dual))
+        found.bound[chunk[open_]] = bound[open_]
+        # The kept effects profit from a better bound as well.
+        gap = relative_gap(part.penalty(effects), bound)
+        kept = relative_gap(part.penalty(found.effects[chunk]), bound)
+        better = open_ & ((gap < kept) | best.isinf())
         found.effects[chunk[better]] = effects[better]
         found.constant[chunk[better]] = constant[better]
-        found.bound[chunk[better]] = bound[better]
-        found.steps[chunk[better]] = steps * every
+        best = torch.where(open_, torch.where(better, gap, kept), best)
         if bool((best <= tolerance).all()) or steps * every >= _FIRST_ORDER_STEPS:
             break
-    for table, gap in zip(chunk.tolist(), best.tolist(), strict=True):
-        found.stopped[table] = "converged" if gap <= tolerance else "steps"
+    for table, gap_reached in zip(chunk.tolist(), best.tolist(), strict=True):
+        found.stopped[table] = "converged" if gap_reached <= tolerance else "steps"
 
 
-def _by_highs(problem: Problem, found: Found, chunk: Tensor) -> None:
-    if problem.ridge:
+def _by_highs(problem: Problem, found: Found, tables: list[int]) -> None:
+    if problem.ridge and tables:
         warn(
             "HiGHS minimises the weighted sum without its ridge; the gap reported is of the sum with it. "
-            "Give ridge=0 for the linear program",
+            "Give ridge=0 for the linear program"
         )
-    for row, table in enumerate(chunk.tolist()):
-        effects, constant, dual, steps = highs.solve(problem[row])
-        found.effects[table] = problem[row].repaired(effects, constant)
+    for table in tables:
+        effects, constant, dual, steps = highs.solve(problem[table])
+        found.effects[table] = problem[table].repaired(effects, constant)
         found.constant[table] = constant
-        found.bound[table] = problem[row].bound(dual)
+        found.bound[table] = problem[table].bound(dual)
         found.steps[table] = steps
 
 

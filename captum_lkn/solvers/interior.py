@@ -31,7 +31,7 @@ _PREVIEW = 1e-3  # a tolerance above this is a preview
 _CERTAIN = 1e-9  # the gap that a vertex with its own dual vector shows when it is the right one
 _POLISH = 6  # steps beyond convergence in search of the exact zeros
 _LOOK = 30  # a certificate is computed once the point is within this many tolerances
-_STALLED_AFTER = 8  # steps without a better gap
+_STALLED_AFTER = 40  # steps without a better gap
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,11 @@ class _Point:
 
     def candidate(self) -> _Candidate:
         """The effects made feasible, with what the dual vector certifies for them."""
-        repaired = self.problem.repaired(self.columns.spread(self.x), self.constant)
+        constant = self.constant.clamp(-self.problem.slack[0], self.problem.slack[0])
+        repaired = self.problem.repaired(self.columns.spread(self.x), constant)
         bound = self.problem.bound(self.dual, self.sums)
         gap = relative_gap(self.problem.penalty(repaired), bound)
-        return _Candidate(repaired, float(self.constant), float(gap), float(bound))
+        return _Candidate(repaired, float(constant), float(gap), float(bound))
 
     def vertex(self, bound: float) -> _Candidate:
         """The optimum of the face the point heads for: exact zeros, and rows exactly at their walls.

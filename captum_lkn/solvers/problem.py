@@ -51,7 +51,7 @@ class Problem:
         """The number of players."""
         return lattice.n_players(self.values)
 
-    def __getitem__(self, index: int | slice) -> Problem:
+    def __getitem__(self, index: int | Tensor) -> Problem:
         """One table, or some, of a batch."""
         return Problem(self.values[index], self.slack[index], self.weights, self.ridge, self.pinned)
 
