@@ -56,7 +56,23 @@ class ConvergenceDelta(NamedTuple):
     matching: Tensor
 
 
-class AndOrInteraction(PerturbationAttribution):
+class _Method(PerturbationAttribution):
+    """What the methods share: a model, and the score it is asked for."""
+
+    def __init__(self, forward_func: Callable[..., Any], score: str | Score) -> None:
+        PerturbationAttribution.__init__(self, forward_func)
+        self._question = _Question(forward_func, score)
+
+    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
+        """Not available, as in most of Captum's methods.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(f"{self.get_name()} has no asynchronous form: call attribute")
+
+
+class AndOrInteraction(_Method):
     r"""Sparse AND-OR interactions between the players of an input.
 
     Evaluates the model on all 2^n masked copies of each sample and decomposes the 2^n values of each into AND and
@@ -104,8 +120,7 @@ class AndOrInteraction(PerturbationAttribution):
         tolerance: float = TOLERANCE,
         kind: Kind = "and-or",
     ) -> None:
-        PerturbationAttribution.__init__(self, forward_func)
-        self._question = _Question(forward_func, score)
+        super().__init__(forward_func, score)
         # Before any forward is spent on them.
         check_options(noise=noise, order_weight=order_weight, ridge=ridge, tolerance=tolerance, kappa=kappa, kind=kind)
         self._settings: dict[str, Any] = {
@@ -178,14 +193,6 @@ class AndOrInteraction(PerturbationAttribution):
             for i, (table, part) in enumerate(zip(found.tables, decompositions, strict=True))
         )
 
-    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
-        """Not available, as in most of Captum's methods.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(f"{self.get_name()} has no asynchronous form: call attribute")
-
     def has_convergence_delta(self) -> bool:
         """True: see :meth:`compute_convergence_delta`."""
         return True
@@ -211,7 +218,7 @@ class AndOrInteraction(PerturbationAttribution):
         return ConvergenceDelta(sums, torch.tensor([x.residual for x in attributions], dtype=torch.float64))
 
 
-class ExactShapleyValues(PerturbationAttribution):
+class ExactShapleyValues(_Method):
     """Exact Shapley values, as tensors, from 2^n forwards.
 
     The drop-in for :class:`captum.attr.ShapleyValues`, which takes n * n! of them: the same arguments and result.
@@ -231,8 +238,7 @@ class ExactShapleyValues(PerturbationAttribution):
     """
 
     def __init__(self, forward_func: Callable[..., Any], *, score: str | Score = "logit") -> None:
-        PerturbationAttribution.__init__(self, forward_func)
-        self._question = _Question(forward_func, score)
+        super().__init__(forward_func, score)
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -271,14 +277,6 @@ class ExactShapleyValues(PerturbationAttribution):
         if players.is_tuple:
             return tuple(torch.stack(parts) for parts in zip(*spread, strict=True))
         return torch.stack([part for part in spread if isinstance(part, Tensor)])
-
-    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
-        """Not available, as in most of Captum's methods.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(f"{self.get_name()} has no asynchronous form: call attribute")
 
 
 @dataclass

@@ -148,7 +148,7 @@ class Model:
     def _by_keyword(self, positional: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
         """A Hugging Face model's arguments: positions mean something else from model to model."""
         model: Any = self.forward_func
-        parameters = inspect.signature(model.forward).parameters
+        parameters = self._parameters
         names = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
         for name in keywords.keys() - parameters.keys():
             close = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
@@ -180,6 +180,11 @@ class Model:
         if getattr(config, "return_dict", True) is False:
             keywords.setdefault("return_dict", True)
         return keywords
+
+    @functools.cached_property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        """What a Hugging Face model's forward takes."""
+        return inspect.signature(self.forward_func.forward).parameters  # type: ignore[attr-defined]
 
     def _device(self) -> torch.device | None:
         """Where the module lies, if it lies in one place that inputs can be moved to."""

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from captum_lkn import lattice
 from captum_lkn.interactions import Interaction, Interactions
+from captum_lkn.interactions.ranking import count_above, largest_effect
+from captum_lkn.interactions.rendering import joined
 
 __all__ = ["explained", "print_text_interactions"]
 
@@ -34,13 +36,13 @@ def print_text_interactions(console: Console, found: Interactions, *, title: str
         f"[bold]{escape(label)}[/bold] with log-odds {found.v_full:+.2f} (probability {_sigmoid(found.v_full):.0%}); "
         f"with all {n} words masked {found.v_empty:+.2f} ({_sigmoid(found.v_empty):.0%})"
     )
-    strongest = max((abs(one.effect) for one in found.top(1)), default=0.0)
+    strongest = largest_effect(found.and_effects, found.or_effects)
     kinds = (("and", "all of these words together (or one word alone)"), ("or", "any one of these words"))
     for kind, meaning in kinds:
         _print_kind(console, found.top(top, kind=kind), f"{kind.upper()}: {meaning}", strongest)  # type: ignore[arg-type]
     salient = found.salient()
     threshold = min((abs(one.effect) for one in salient), default=0.0)
-    nonzero = len(found.top(None))
+    nonzero = count_above(found.and_effects, found.or_effects, 0.0)
     console.print(
         f"All {nonzero} nonzero effects give back the outputs for all 2^{n} = {outputs} masked sentences within "
         f"{found.residual:.2g} log-odds (allowed: {found.kappa:.2g}); the {len(salient)} salient ones (above 5 % of "
@@ -84,11 +86,10 @@ def _print_kind(console: Console, found: Sequence[Interaction], heading: str, st
     table.add_column(min_width=34)
     table.add_column(justify="right")
     table.add_column()
-    sign = " & " if heading.startswith("AND") else " | "
     for one in found:
         bar = "#" * round(_BAR * abs(one.effect) / strongest)
         colour = "green" if one.effect > 0 else "red"
-        table.add_row("  " + escape(sign.join(one.players)), f"{one.effect:+.2f}", f"[{colour}]{bar}[/{colour}]")
+        table.add_row("  " + escape(joined(one.kind, one.players)), f"{one.effect:+.2f}", f"[{colour}]{bar}[/{colour}]")
     if not found:
         table.add_row("  none", "", "")
     console.print(table)

@@ -129,6 +129,7 @@ class _Evaluation:
         self.score = score
         self.rows = rows  # at most so many in a forward; fewer once memory has run out
         self.forwards = 0
+        self.target: Target  # known once resolved
         self.whole_batch = False  # whether the forward gives one value for all of its rows
 
     def resolve(self, target: TargetLike) -> None:
@@ -136,11 +137,12 @@ class _Evaluation:
         batch = len(self.players)
         unmasked = [((1 << n) - 1) for n in self.players.sizes]
         pieces = [(sample, full, full + 1) for sample, full in enumerate(unmasked)]
-        parts = [self._in_parts(part, self._output) for part in _cut(pieces, self.rows)]
+        parts = [self._in_parts(part, self._output) for part in _cut(pieces, lambda: self.rows)]
         self._warn_of_half_precision(parts[0])
         binary = self.score is binary_log_odds
         if parts[0].dim() == 0 or (parts[0].numel() == 1 and min(batch, self.rows) > 1):
-            self._explain_whole_batch(target, parts[0])
+            self.whole_batch = True
+            self.target = resolve_target(target, parts[0].reshape(1, 1), binary=binary)
             return
         first = torch.cat(parts)
         if len(first) != batch:
@@ -149,10 +151,6 @@ class _Evaluation:
                 "for the whole batch"
             )
         self.target = resolve_target(target, first, binary=binary)
-
-    def _explain_whole_batch(self, target: TargetLike, output: Tensor) -> None:
-        self.whole_batch = True
-        self.target = resolve_target(target, output.reshape(1, 1), binary=self.score is binary_log_odds)
 
     def _warn_of_half_precision(self, output: Tensor) -> None:
         dtype = self.model.half_precision(output)
@@ -173,10 +171,9 @@ class _Evaluation:
         output = self._in_parts(pieces, self._output)
         if len(pieces) > 1 and output.numel() == 1:
             # One sample and an output [1] could be either; several rows tell.
-            self._explain_whole_batch(None, output)
+            self.whole_batch = True
             return
-        samples = torch.tensor([sample for sample, _, _ in pieces])
-        rows, classes = self.target.select(output, samples)
+        rows, classes = self.target.select(output, _samples(pieces))
         refuse_probabilities(self.score, rows)
         together = apply_score(self.score, rows, classes).cpu().double()
         for place, (sample, subset, _) in enumerate(pieces):
@@ -204,20 +201,8 @@ class _Evaluation:
 
     def stream(self, sizes: tuple[int, ...]) -> Iterator[list[_Piece]]:
         """All subsets of all samples, as many at a time as fit a forward."""
-        pieces: list[_Piece] = []
-        room = 1 if self.whole_batch else self.rows
-        for sample, n in enumerate(sizes):
-            start = 0
-            while start < 1 << n:
-                stop = min(1 << n, start + room)
-                pieces.append((sample, start, stop))
-                room -= stop - start
-                start = stop
-                if not room:
-                    yield pieces
-                    pieces, room = [], 1 if self.whole_batch else self.rows
-        if pieces:
-            yield pieces
+        everything = [(sample, 0, 1 << n) for sample, n in enumerate(sizes)]
+        return _cut(everything, lambda: 1 if self.whole_batch else self.rows)
 
     def values(self, pieces: list[_Piece]) -> Tensor:
         """The values of the given subsets, float64 on the CPU."""
@@ -238,11 +223,10 @@ class _Evaluation:
                 "perturbations_per_eval to choose their number"
             )
         torch.cuda.empty_cache()  # nothing happens where there is no GPU
-        return torch.cat([self._in_parts(part, evaluate) for part in _cut(pieces, count // 2)])
+        return torch.cat([self._in_parts(part, evaluate) for part in _cut(pieces, lambda: count // 2)])
 
     def _values(self, pieces: list[_Piece]) -> Tensor:
-        samples = torch.cat([torch.full((stop - start,), sample) for sample, start, stop in pieces])
-        output = self._output(pieces)
+        samples, output = _samples(pieces), self._output(pieces)
         if self.whole_batch:
             output, samples = output.reshape(1, 1), samples[:1]
         return apply_score(self.score, *self.target.select(output, samples)).cpu().double()
@@ -256,11 +240,10 @@ class _Evaluation:
             self.players.masked(sample, lattice.members(torch.arange(start, stop), self.players.sizes[sample]))
             for sample, start, stop in pieces
         ]
-        samples = torch.cat([torch.full((stop - start,), sample) for sample, start, stop in pieces])
         inputs = tuple(torch.cat(parts) for parts in zip(*copies, strict=True))
         given = Arguments(inputs, self.arguments.names, self.arguments.positional, self.arguments.keywords)
         self.forwards += 1
-        return self.model(given.rows(samples, len(self.players)))
+        return self.model(given.rows(_samples(pieces), len(self.players)))
 
 
 def _check_whole_batch(players: Players, perturbations_per_eval: int | None) -> None:
@@ -281,17 +264,27 @@ def _count(pieces: list[_Piece]) -> int:
     return sum(stop - start for _, start, stop in pieces)
 
 
-def _cut(pieces: list[_Piece], rows: int) -> list[list[_Piece]]:
-    """The same subsets, at most so many in each part."""
-    parts: list[list[_Piece]] = [[]]
-    for sample, start, stop in pieces:
+def _cut(pieces: list[_Piece], rows: Callable[[], int]) -> Iterator[list[_Piece]]:
+    """The same subsets in parts of at most so many; how many is asked anew for each part."""
+    part: list[_Piece] = []
+    room = rows()
+    for sample, begin, stop in pieces:
+        start = begin
         while start < stop:
-            if _count(parts[-1]) == rows:
-                parts.append([])
-            end = min(stop, start + rows - _count(parts[-1]))
-            parts[-1].append((sample, start, end))
+            end = min(stop, start + room)
+            part.append((sample, start, end))
+            room -= end - start
             start = end
-    return parts
+            if not room:
+                yield part
+                part, room = [], rows()
+    if part:
+        yield part
+
+
+def _samples(pieces: list[_Piece]) -> Tensor:
+    """Which sample each row belongs to."""
+    return torch.cat([torch.full((stop - start,), sample) for sample, start, stop in pieces])
 
 
 def _rows_per_forward(players: Players, perturbations_per_eval: int | None) -> int:

@@ -74,11 +74,11 @@ def iterate(problem: Problem, every: int, dtype: torch.dtype) -> Iterator[Iterat
             new_effects = torch.stack([s[0] for s in solved], dim=-2)
             new_tables = torch.stack([s[1] for s in solved], dim=-2)
             moved = torch.lerp(effects, new_effects, _RELAXATION) + push_effects
-            effects = (moved - torch.maximum(torch.minimum(moved, threshold), -threshold)) / shrink
+            effects = (moved - moved.clamp(-threshold, threshold)) / shrink
             push_effects = moved - effects
             moved = torch.lerp(tables, new_tables, _RELAXATION) + push_tables
             missed = values - moved.sum(-2)
-            missed = missed - torch.maximum(torch.minimum(missed, slack), -slack)
+            missed = missed - missed.clamp(-slack, slack)
             tables = moved + missed.unsqueeze(-2) / 2
             push_tables = moved - tables
         # The scaled multipliers of both copies estimate the dual vector; the block OR is minus the OR transform.

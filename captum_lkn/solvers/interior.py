@@ -76,7 +76,7 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> 
 def _solve(point: _Point, tolerance: float) -> Solution:
     problem = point.problem
     # Feasible, if nothing else: what comes back where the numbers end before the first certificate.
-    best = _Candidate(problem.repaired(torch.zeros(2, 1 << problem.n).to(problem.values)), 0.0, float("inf"), 0.0)
+    best = _Candidate(problem.repaired(problem.values.new_zeros(2, 1 << problem.n)), 0.0, float("inf"), 0.0)
     best_step, converged, step = 0, None, 0
     for step in range(_MAX_STEPS):
         point.refresh()

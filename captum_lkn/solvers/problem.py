@@ -64,7 +64,7 @@ class Problem:
     def excess(self, effects: Tensor, constant: Tensor | float = 0.0) -> Tensor:
         """By how much each value is missed beyond its slack, signed, ``[..., 2^n]``."""
         missed = self.values - constant - synthesis(effects)
-        return missed - torch.maximum(torch.minimum(missed, self.slack), -self.slack)
+        return missed - missed.clamp(-self.slack, self.slack)
 
     def repaired(self, effects: Tensor, constant: Tensor | float = 0.0) -> Tensor:
         """Effects made feasible: what the rows lack is shared between AND and OR, which can make up for it."""
