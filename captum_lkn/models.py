@@ -125,11 +125,22 @@ class Model:
         Raises:
             TypeError: It returned something that holds no tensor of outputs, or the arguments do not fit.
         """
-        positional, keywords = self._arranged(arguments)
+        positional, keywords = self.arranged(arguments)
         positional = tuple(self._at_home(value) for value in positional)
         return _read(self.forward_func(*positional, **{k: self._at_home(v) for k, v in keywords.items()}))
 
-    def _arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the forward function gets by position and by keyword: a Hugging Face model gets all by keyword.
+
+        Args:
+            arguments: What was given.
+
+        Returns:
+            Positional arguments and keyword arguments.
+
+        Raises:
+            TypeError: The arguments do not fit the forward function.
+        """
         keywords = dict(arguments.keywords)
         if arguments.names is None:
             positional = (*arguments.inputs, *arguments.positional)
