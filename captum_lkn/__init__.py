@@ -2,6 +2,7 @@
 
 ==========================  =========================================================================
 :class:`AndOrInteraction`   which combinations of players drive an output; a Captum attribution class
+:class:`LayerAndOrInteraction` the same at a layer, or at several from one pass
 :class:`ExactShapleyValues` exact Shapley values as tensors, from 2^n forwards
 :func:`text_players`        the words of a sentence as players
 :func:`players_from_mask`   players from Captum's inputs, baselines and feature mask
@@ -12,9 +13,10 @@
 """
 
 from captum_lkn._version import __version__
-from captum_lkn.attribution import AndOrInteraction, ConvergenceDelta, ExactShapleyValues
+from captum_lkn.attribution import AndOrInteraction, ConvergenceDelta, ExactShapleyValues, LayerAndOrInteraction
 from captum_lkn.decomposition import Decomposition, decompose
 from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
+from captum_lkn.layers import Layer
 from captum_lkn.players import Players, players_from_mask
 from captum_lkn.text import text_players
 
@@ -27,6 +29,8 @@ __all__ = [
     "Interaction",
     "Interactions",
     "InteractionsBatch",
+    "Layer",
+    "LayerAndOrInteraction",
     "Players",
     "__version__",
     "decompose",

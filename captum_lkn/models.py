@@ -7,6 +7,7 @@ and afterwards it is as it was found.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import inspect
@@ -92,6 +93,16 @@ class Model:
         if self.module is not None:
             return type(self.module).__name__
         return str(getattr(self.forward_func, "__name__", type(self.forward_func).__name__))
+
+    @property
+    def eager(self) -> Model:
+        """The same model, not compiled: ``torch.compile`` ignores hooks that are set after it."""
+        original = getattr(self.forward_func, "_orig_mod", None)
+        if not isinstance(original, nn.Module):
+            return self
+        plain = copy.copy(self)
+        plain.forward_func = plain.module = original
+        return plain
 
     @contextmanager
     def session(self) -> Iterator[None]:

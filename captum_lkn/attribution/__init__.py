@@ -1,0 +1,12 @@
+"""Captum's attribution classes for interactions.
+
+Arguments, their order and their meaning are those of :class:`captum.attr.ShapleyValues`; what comes after them is
+keyword-only. The result is interactions, of which attributions are a projection (``found.attributions()``).
+"""
+
+from captum_lkn.attribution.and_or import AndOrInteraction
+from captum_lkn.attribution.base import ConvergenceDelta
+from captum_lkn.attribution.layer import LayerAndOrInteraction
+from captum_lkn.attribution.shapley import ExactShapleyValues
+
+__all__ = ["AndOrInteraction", "ConvergenceDelta", "ExactShapleyValues", "LayerAndOrInteraction"]

@@ -1,0 +1,123 @@
+"""Interactions of a model's output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.log import log_usage
+
+from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, PlayerNames, prepare
+from captum_lkn.attribution.base import InteractionMethod
+from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind
+from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.scores import Score
+from captum_lkn.targets import TargetLike
+
+__all__ = ["AndOrInteraction"]
+
+
+class AndOrInteraction(InteractionMethod):
+    r"""Sparse AND-OR interactions between the players of an input.
+
+    Evaluates the model on all 2^n masked copies of each sample and decomposes the 2^n values of each into AND and
+    OR effects (Cheng et al., "Layerwise Change of Knowledge in Neural Networks", ICML 2024, Eq. 1 to 5).
+
+    Args:
+        forward_func: An ``nn.Module``, any callable, or a Hugging Face model (called by keyword, ``.logits`` read).
+        score: What of the output is explained: ``"log_odds"`` (the paper's; reads logits), ``"logit"`` (what Captum
+            explains: the output as it is), ``"log_prob"``, ``"prob"``, ``"margin"``, ``"binary_log_odds"``, or a
+            callable ``score(output [B, C], target [B]) -> [B]``.
+        noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of the sample.
+        kappa: The same as an absolute number; replaces ``noise``.
+        pin_ends: Whether v(empty) and v(N) are met exactly.
+        order_weight: How much more each further player of a set costs.
+        ridge: Weight of the squares that make the answer unique.
+        tolerance: The certified relative gap of the decomposition to stop at.
+        kind: ``"and-or"``, or ``"and"`` for AND effects alone.
+
+    Raises:
+        TypeError: ``forward_func`` cannot be called.
+        ValueError: an unknown score.
+
+    Example:
+        >>> def either_and_both(x):  # x0 or x1, and x2 and x3
+        ...     return torch.maximum(x[:, 0], x[:, 1]) + 2 * x[:, 2] * x[:, 3]
+        >>> found = AndOrInteraction(either_and_both, score="logit", noise=0).attribute(torch.ones(1, 4))
+        >>> for interaction in found[0].top(2):
+        ...     print(interaction)
+        2 & 3  +2.00
+        0 | 1  +1.00
+        >>> found.attributions()
+        tensor([[0.5000, 0.5000, 1.0000, 1.0000]])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        *,
+        score: str | Score = "log_odds",
+        noise: float = NOISE,
+        kappa: float | None = None,
+        pin_ends: bool = True,
+        order_weight: float = ORDER_WEIGHT,
+        ridge: float = RIDGE,
+        tolerance: float = TOLERANCE,
+        kind: Kind = "and-or",
+    ) -> None:
+        settings = {
+            "noise": noise,
+            "kappa": kappa,
+            "pin_ends": pin_ends,
+            "order_weight": order_weight,
+            "ridge": ridge,
+            "tolerance": tolerance,
+            "kind": kind,
+        }
+        super().__init__(forward_func, score, settings)
+
+    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: TargetLike = None,
+        additional_forward_args: Any = None,
+        feature_mask: FeatureMask = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        *,
+        player_names: PlayerNames = None,
+    ) -> InteractionsBatch:
+        """Find the interactions of each sample.
+
+        Args:
+            inputs: A tensor ``[B, ...]``, a tuple of them, a mapping (such as a ``BatchEncoding``: called by keyword),
+                or :class:`Players`, which bring their own baselines and feature mask.
+            baselines: What replaces absent players: Captum's kinds; None for 0.
+            target: Which output, Captum's kinds, or ``"predicted"``. None where there is one value a sample.
+            additional_forward_args: A tuple (or a single thing) passed on by position behind the inputs, or a
+                mapping, by keyword. Tensors whose first dimension is B go row by row with their samples.
+            feature_mask: Which scalars form a player: integers, Captum's kinds; -1 is background, never masked. None:
+                every scalar is a player.
+            perturbations_per_eval: Masks a forward; None: by a rule, from the size of the inputs.
+            show_progress: Whether to show a bar.
+            player_names: A label for each player, in ascending order of its id; or one such list a sample.
+
+        Returns:
+            One :class:`Interactions` a sample; a single one where the forward gives one value a batch.
+
+        Raises:
+            TypeError: An argument of the wrong type.
+            ValueError: An argument that does not fit; too many players; a value that is not finite; rows of a batch
+                that influence each other.
+
+        Warns:
+            UserWarning: A model in training mode, half precision, v(N) = v(empty), a tiny kappa, a gap above the
+                tolerance.
+        """
+        players, asked = prepare(inputs, baselines, additional_forward_args, feature_mask, player_names)
+        found = self._question.ask(players, asked, target, perturbations_per_eval, show_progress, "AND-OR interactions")
+        return self._batches(players, found, [{}])[0]

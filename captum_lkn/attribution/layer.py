@@ -1,0 +1,196 @@
+"""Interactions of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import torch
+from captum.attr import LayerAttribution
+from captum.log import log_usage
+from torch import Tensor
+
+from captum_lkn._arguments import kind_of, some_of
+from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, PlayerNames, prepare
+from captum_lkn.attribution.base import InteractionMethod
+from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind
+from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.layers import OUTPUT, Layer, LayerLike, find_layers
+from captum_lkn.pooling import name_of
+from captum_lkn.scores import Score
+from captum_lkn.targets import TargetLike
+from captum_lkn.values import Source
+
+__all__ = ["LayerAndOrInteraction"]
+
+Readout: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
+    r"""Sparse AND-OR interactions between the players of an input, as a layer sees them.
+
+    A layer has no classes: a *read-out*, such as a linear probe, says what its features know of them (section 3.2.2
+    of Cheng et al., ICML 2024). Where Captum's layer methods attribute the model's output to a layer's units, this
+    one attributes a layer's read-out to the input's players. All layers are read in the same forwards, and the
+    read-outs are applied inside the hooks: a number a masked copy is all that is kept of a layer.
+
+    Args:
+        forward_func: As in :class:`AndOrInteraction`.
+        layer: A layer's dotted name, the module itself, the number of a block where the model has one list of them,
+            or a :class:`Layer`; or a list of these. ``"output"`` is the model's own output.
+        device_ids: Captum's; only one device is supported.
+        probe: ``readout(feature [R, D]) -> logits [R, C]``, column c for output c of the model: a linear probe, the
+            logit lens, any callable. For a list of layers a mapping from their labels to such, or one for all.
+            ``"output"`` needs none.
+        score: As in :class:`AndOrInteraction`, like all that follows; applied to the read-out's logits.
+        noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of sample and layer.
+        kappa: The same as an absolute number.
+        pin_ends: Whether v(empty) and v(N) are met exactly.
+        order_weight: How much more each further player of a set costs.
+        ridge: Weight of the squares that make the answer unique.
+        tolerance: The certified relative gap to stop at.
+        kind: ``"and-or"`` or ``"and"``.
+
+    Raises:
+        TypeError: A layer or a read-out is something else.
+        ValueError: An unknown layer (the message has close matches), a layer without a read-out, a probe that was
+            trained on another layer or another model, several devices.
+
+    Example:
+        >>> class Net(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.conjunction = torch.nn.Identity()
+        ...
+        ...     def forward(self, x):  # x0 and x1 first; x2 comes in later
+        ...         return self.conjunction((x[:, 0] * x[:, 1])[:, None]) + x[:, 2:]
+        >>> method = LayerAndOrInteraction(
+        ...     Net().eval(), ["conjunction", "output"], probe={"conjunction": lambda f: 2 * f}, score="logit", noise=0
+        ... )
+        >>> for layer, found in method.attribute(torch.ones(1, 3)).items():
+        ...     print(layer, *found[0].top(), sep="; ")
+        conjunction; 0 & 1  +2.00
+        output; 2  +1.00; 0 & 1  +1.00
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: LayerLike | Sequence[LayerLike],
+        device_ids: list[int] | None = None,
+        *,
+        probe: Readout | Mapping[str, Readout] | None = None,
+        score: str | Score = "log_odds",
+        noise: float = NOISE,
+        kappa: float | None = None,
+        pin_ends: bool = True,
+        order_weight: float = ORDER_WEIGHT,
+        ridge: float = RIDGE,
+        tolerance: float = TOLERANCE,
+        kind: Kind = "and-or",
+    ) -> None:
+        settings = {
+            "noise": noise,
+            "kappa": kappa,
+            "pin_ends": pin_ends,
+            "order_weight": order_weight,
+            "ridge": ridge,
+            "tolerance": tolerance,
+            "kind": kind,
+        }
+        InteractionMethod.__init__(self, forward_func, score, settings)
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        if device_ids is not None and len(device_ids) > 1:
+            raise ValueError(f"device_ids has {len(device_ids)} devices: layers are read on one; give the inner model")
+        self._several = isinstance(layer, Sequence) and not isinstance(layer, str)
+        given: list[Any] = list(layer) if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
+        model = self._question.model
+        inner = [one for one in given if not _is_output(one)]
+        layers = iter(find_layers(model, inner) if inner or not given else ())
+        self._layers = [None if _is_output(one) else next(layers) for one in given]
+        self._probe = probe
+        self._sources(input=False)  # a read-out that is missing is missed now
+
+    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: TargetLike = None,
+        additional_forward_args: Any = None,
+        feature_mask: FeatureMask = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        attribute_to_layer_input: bool = False,
+        *,
+        player_names: PlayerNames = None,
+    ) -> InteractionsBatch | dict[str, InteractionsBatch]:
+        """Find the interactions of each sample at each layer.
+
+        Args:
+            inputs: As in :meth:`AndOrInteraction.attribute`, like all up to ``show_progress``.
+            baselines: What replaces absent players.
+            target: Which output of the model, and thus which column of the read-outs.
+            additional_forward_args: What else the forward gets.
+            feature_mask: Which scalars form a player.
+            perturbations_per_eval: Masks a forward.
+            show_progress: Whether to show a bar.
+            attribute_to_layer_input: Whether the layers are read at their inputs, as in Captum.
+            player_names: A label for each player.
+
+        Returns:
+            One :class:`Interactions` a sample; for a list of layers a dict of these, by the layers' labels.
+
+        Raises:
+            TypeError: An argument of the wrong type; a layer that puts out no tensor.
+            ValueError: An argument that does not fit; a layer that does not run, or runs several times and has no
+                ``call_index``; a read-out with another number of columns than the model has outputs; and what
+                :meth:`AndOrInteraction.attribute` raises.
+
+        Warns:
+            UserWarning: As :meth:`AndOrInteraction.attribute`.
+        """
+        sources = self._sources(attribute_to_layer_input)
+        players, asked = prepare(inputs, baselines, additional_forward_args, feature_mask, player_names)
+        found = self._question.ask(
+            players, asked, target, perturbations_per_eval, show_progress, "AND-OR interactions of layers", sources
+        )
+        batches = self._batches(players, found, [_origin(source) for source in sources])
+        if not self._several:
+            return batches[0]
+        return {source.label: batch for source, batch in zip(sources, batches, strict=True)}
+
+    def _sources(self, input: bool) -> list[Source]:
+        layers = [layer and replace(layer, input=layer.input or input) for layer in self._layers]
+        return [Source() if layer is None else Source(layer, self._readout(layer)) for layer in layers]
+
+    def _readout(self, layer: Layer) -> Readout:
+        readout: Any = self._probe
+        if isinstance(readout, Mapping):
+            if layer.label not in readout:
+                raise ValueError(
+                    f"probe has no read-out for layer {layer.label!r}, it has {some_of(list(readout)) or 'none'}: fit "
+                    "one, or give a callable"
+                )
+            readout = readout[layer.label]
+        if readout is None:
+            raise ValueError(
+                f"layer {layer.label!r} has no classes of its own: give probe=, such as "
+                "LinearProbes.fit(...), logit_lens(model), or a function from features [R, D] to logits [R, C]"
+            )
+        if not callable(readout):
+            raise TypeError(f"the read-out of layer {layer.label!r} must be callable; got {kind_of(readout)}")
+        return readout  # type: ignore[no-any-return]
+
+
+def _is_output(layer: Any) -> bool:
+    return isinstance(layer, str) and layer == OUTPUT
+
+
+def _origin(source: Source) -> dict[str, Any]:
+    """What a result remembers of the layer it was read at."""
+    if source.layer is None or source.readout is None:
+        return {"layer": OUTPUT}
+    return {"layer": source.label, "pool": source.layer.describe()["pool"], "readout": name_of(source.readout)}

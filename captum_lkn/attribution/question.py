@@ -1,0 +1,83 @@
+"""What is asked of a model, and what a result remembers of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import captum
+import torch
+
+from captum_lkn._version import __version__
+from captum_lkn.layers import OUTPUT
+from captum_lkn.models import Arguments, Model
+from captum_lkn.players import Players
+from captum_lkn.scores import Score, resolve_score
+from captum_lkn.targets import TargetLike
+from captum_lkn.values import Source, ValueTables, value_tables
+
+__all__ = ["Question"]
+
+
+@dataclass
+class Question:
+    """A model and the score it is asked for."""
+
+    forward_func: Callable[..., Any]
+    score: str | Score
+
+    def __post_init__(self) -> None:
+        self.model = Model(self.forward_func)
+        self.score_name, self.score_function = resolve_score(self.score)
+
+    def ask(
+        self,
+        players: Players,
+        arguments: Arguments,
+        target: TargetLike,
+        perturbations_per_eval: int | None,
+        show_progress: bool,
+        description: str,
+        sources: Sequence[Source] = (Source(),),
+    ) -> ValueTables:
+        """The value tables of the players; see :func:`captum_lkn.values.value_tables`."""
+        with self.model.session():
+            return value_tables(
+                self.model,
+                players,
+                arguments,
+                target=target,
+                score=self.score_function,
+                sources=sources,
+                perturbations_per_eval=perturbations_per_eval,
+                show_progress=show_progress,
+                description=description,
+            )
+
+    def provenance(
+        self, players: Players, found: ValueTables, settings: Mapping[str, Any]
+    ) -> Callable[[int], dict[str, Any]]:
+        """What a sample's result should remember: what was asked of which model, with what settings."""
+        shared = {
+            "model": self.model.name,
+            "layer": OUTPUT,
+            "score": self.score_name,
+            **{key: value for key, value in players.description.items() if key != "texts"},
+            "decomposition": {key: value for key, value in settings.items() if value is not None},
+            "forwards": found.forwards,
+            "versions": {
+                "captum_lkn": __version__,
+                "torch": str(torch.__version__),
+                "captum": captum.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        targets = found.target.describe()
+        texts = players.description.get("texts")
+
+        def of_sample(i: int) -> dict[str, Any]:
+            return shared | {"target": targets[i]} | ({} if texts is None else {"text": texts[i]})
+
+        return of_sample

@@ -1,0 +1,81 @@
+"""Exact Shapley values, as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.log import log_usage
+from torch import Tensor
+
+from captum_lkn import indices
+from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, layout_of, prepare
+from captum_lkn.attribution.base import Method
+from captum_lkn.scores import Score
+from captum_lkn.targets import TargetLike
+
+__all__ = ["ExactShapleyValues"]
+
+
+class ExactShapleyValues(Method):
+    """Exact Shapley values, as tensors, from 2^n forwards.
+
+    The drop-in for :class:`captum.attr.ShapleyValues`, which takes n * n! of them: the same arguments and result.
+    For NoiseTunnel, ``captum.metrics`` and whatever else takes tensors only.
+
+    Args:
+        forward_func: An ``nn.Module``, any callable, or a Hugging Face model.
+        score: As in :class:`AndOrInteraction`; the default explains what Captum explains.
+
+    Raises:
+        TypeError: ``forward_func`` cannot be called.
+        ValueError: an unknown score.
+
+    Example:
+        >>> ExactShapleyValues(lambda x: x.prod(1)).attribute(torch.tensor([[2.0, 3.0]]))
+        tensor([[3., 3.]])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any], *, score: str | Score = "logit") -> None:
+        super().__init__(forward_func, score)
+
+    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: TargetLike = None,
+        additional_forward_args: Any = None,
+        feature_mask: FeatureMask = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Attribute the score to the players.
+
+        Args:
+            inputs: As in :meth:`AndOrInteraction.attribute`, like all that follows.
+            baselines: What replaces absent players.
+            target: Which output.
+            additional_forward_args: What else the forward gets.
+            feature_mask: Which scalars form a player.
+            perturbations_per_eval: Masks a forward.
+            show_progress: Whether to show a bar.
+
+        Returns:
+            Tensors of the inputs' shapes, device and tuple form: the Shapley value of its player at every scalar, 0
+            on the background. The first dimension is 1 where the forward gives one value a batch.
+
+        Raises:
+            TypeError: An argument of the wrong type.
+            ValueError: An argument that does not fit; see :meth:`AndOrInteraction.attribute`.
+        """
+        players, asked = prepare(inputs, baselines, additional_forward_args, feature_mask, None)
+        found = self._question.ask(players, asked, target, perturbations_per_eval, show_progress, self.get_name())
+        spread = [
+            layout_of(players, i).spread(indices.shapley_values(table[0])) for i, table in enumerate(found.tables)
+        ]
+        if players.is_tuple:
+            return tuple(torch.stack(parts) for parts in zip(*spread, strict=True))
+        return torch.stack([part for part in spread if isinstance(part, Tensor)])

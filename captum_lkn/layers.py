@@ -1,0 +1,377 @@
+"""Layers: naming them, and reading them while a model runs.
+
+A layer is a submodule at which a model's forward is read. What it puts out is brought to one row of numbers a
+sample, its *feature*, by pooling; :class:`LayerReader` hands the features of one forward to whoever has a use for
+them while they exist, and keeps what that makes of them, not the features.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from captum_lkn._arguments import kind_of, some_of
+from captum_lkn.models import Arguments, Model
+from captum_lkn.pooling import Pool, check_pool, name_of, pooled, token_read_by_head
+
+__all__ = ["OUTPUT", "Layer", "LayerLike", "LayerReader", "find_layers", "fingerprint"]
+
+OUTPUT = "output"
+"""The model's own output, where it stands among layers."""
+
+_WRAPPERS = ("module", "_orig_mod")  # DataParallel's and torch.compile's
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer, and how it is read; the name alone is enough for most.
+
+    Attributes:
+        name: Its dotted name in the model; or the module itself; or its number, where the model has one list of
+            blocks.
+        pool: How its output becomes a row of numbers a sample, see :mod:`captum_lkn.pooling`.
+        call_index: Which of its calls in a forward, from 0. None: it is called once.
+        input: Whether its input is read instead of its output.
+        select: From what the layer puts out (or takes, a tuple of its arguments) to the tensor that is read. None
+            takes a tensor as it is, the first tensor of a tuple, the ``last_hidden_state`` of a ``ModelOutput``.
+
+    Raises:
+        TypeError: Something is of another type.
+        ValueError: An unknown pooling, a negative ``call_index``.
+
+    Example:
+        >>> Layer("encoder.layer.3", pool="mean", call_index=1).label
+        'encoder.layer.3[1]'
+    """
+
+    name: str | int | nn.Module
+    pool: Pool = "auto"
+    call_index: int | None = None
+    input: bool = False
+    select: Callable[[Any], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.name, bool) or not isinstance(self.name, (str, int, nn.Module)):
+            raise TypeError(f"a layer is a dotted name, a module or a number; got {kind_of(self.name)}")
+        check_pool(self.pool)
+        if self.select is not None and not callable(self.select):
+            raise TypeError(f"select must be a function from a layer's output to a tensor; got {self.select!r}")
+        if self.call_index is not None:
+            if isinstance(self.call_index, bool) or not isinstance(self.call_index, int):
+                raise TypeError(f"call_index must be an int; got {self.call_index!r}")
+            if self.call_index < 0:
+                raise ValueError(f"call_index counts a layer's calls in a forward from 0; got {self.call_index}")
+
+    @property
+    def label(self) -> str:
+        """What it is called in results: its name, its ``[call_index]``, and ``(input)`` where that is read."""
+        name = type(self.name).__name__ if isinstance(self.name, nn.Module) else str(self.name)
+        call = "" if self.call_index is None else f"[{self.call_index}]"
+        return f"{name}{call}{' (input)' if self.input else ''}"
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, in what JSON can hold; functions by their names."""
+        return {
+            "name": type(self.name).__name__ if isinstance(self.name, nn.Module) else self.name,
+            "pool": self.pool if isinstance(self.pool, str) else name_of(self.pool),
+            "call_index": self.call_index,
+            "input": self.input,
+            "select": None if self.select is None else name_of(self.select),
+        }
+
+
+LayerLike: TypeAlias = str | int | nn.Module | Layer
+"""What names a layer."""
+
+
+def find_layers(model: Model, layers: LayerLike | Sequence[LayerLike], *, input: bool = False) -> tuple[Layer, ...]:
+    """The layers that are meant, by their full names.
+
+    Args:
+        model: Where they are.
+        layers: One or several; the prefixes of wrappers (``module.``, ``_orig_mod.``) do not matter.
+        input: Whether all of them are read at their inputs.
+
+    Returns:
+        The layers. One given as a module that the model does not contain keeps the module for a name.
+
+    Raises:
+        TypeError: Something names no layer.
+        ValueError: No layer is given, one is unknown, or two have the same label.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> [layer.label for layer in find_layers(Model(network), [0, network[1]])]
+        ['0', '1']
+    """
+    several = isinstance(layers, Sequence) and not isinstance(layers, str)
+    given: list[Any] = list(layers) if several else [layers]  # type: ignore[arg-type]
+    if not given:
+        raise ValueError("layers is empty: give at least one name")
+    found = tuple(_found(model, layer, input) for layer in given)
+    labels = [layer.label for layer in found]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"layers has {some_of(twice)} more than once: give each once, or tell calls by call_index")
+    return found
+
+
+def fingerprint(module: nn.Module) -> str:
+    """What tells checkpoints apart: a SHA-256 over names, shapes and bytes of all parameters and buffers.
+
+    Args:
+        module: Any module; wrappers such as ``torch.compile``'s change nothing.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> network = nn.Linear(2, 2)
+        >>> before = fingerprint(network)
+        >>> with torch.no_grad():
+        ...     _ = network.bias.add_(1)
+        >>> fingerprint(network) == before
+        False
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if not isinstance(value, Tensor):
+            continue  # extra state
+        plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        digest.update(f"{plain} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class LayerReader:
+    """Reads layers while a model runs; its hooks are there inside ``with`` and gone behind it.
+
+    Args:
+        model: What runs, inside its ``session()``.
+        layers: From :func:`find_layers`; none at all leaves a plain call of the model.
+
+    Raises:
+        ValueError: The model runs on several devices at once.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).eval()
+        >>> model = Model(network)
+        >>> with model.session(), LayerReader(model, find_layers(model, "0")) as reader:
+        ...     output, (feature,) = reader(Arguments((torch.ones(5, 4),)))
+        >>> output.shape, feature.shape
+        (torch.Size([5, 2]), torch.Size([5, 3]))
+    """
+
+    def __init__(self, model: Model, layers: Sequence[Layer]) -> None:
+        if isinstance(model.module, nn.DataParallel) and len(model.module.device_ids) > 1:
+            raise ValueError(
+                f"{model.name} runs on {len(model.module.device_ids)} devices at once, where a layer has no one "
+                "output: give the model inside it, model.module"
+            )
+        self.layers = tuple(layers)
+        self.model = model.eager if self.layers else model
+        self._modules = [_module(self.model, layer) for layer in self.layers]
+        self._tokens = token_read_by_head(self.model) if self.layers else "mean"
+        self._hooks = ExitStack()
+        self._forward: _Forward | None = None  # the one that runs
+
+    def __enter__(self) -> LayerReader:
+        with ExitStack() as hooks:  # taken back if one cannot be set
+            for place, (layer, module) in enumerate(zip(self.layers, self._modules, strict=True)):
+                hooks.callback(self._hook(place, layer, module).remove)
+            self._hooks = hooks.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hooks.close()
+
+    def __call__(
+        self, arguments: Arguments, use: Callable[[int, Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run one forward.
+
+        Args:
+            arguments: What the model gets, R rows.
+            use: From a layer's place and its feature ``[R, D]`` to what is kept of it. None keeps the feature.
+
+        Returns:
+            The model's output, and what was kept, one thing a layer.
+
+        Raises:
+            TypeError: A layer puts out no tensor.
+            ValueError: A layer does not run in this forward, or runs several times and no ``call_index`` says which
+                is meant; its output has not R rows, or cannot be pooled as asked.
+        """
+        mask = self.model.arranged(arguments)[1].get("attention_mask")
+        forward = _Forward(len(self.layers), len(arguments.inputs[0]), mask, use or (lambda _, feature: feature))
+        self._forward = forward
+        try:
+            output = self.model(arguments)
+        finally:
+            self._forward = None
+        for layer, calls in zip(self.layers, forward.calls, strict=True):
+            _check_calls(layer, calls)
+        return output, tuple(kept for kept in forward.kept if kept is not None)
+
+    def _hook(self, place: int, layer: Layer, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._read(place, layer, module, (*args, *kwargs.values()))
+
+        def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._read(place, layer, module, output)
+
+        if layer.input:
+            return module.register_forward_pre_hook(before, with_kwargs=True)
+        return module.register_forward_hook(after)
+
+    def _read(self, place: int, layer: Layer, module: nn.Module, raw: Any) -> None:
+        forward = self._forward
+        if forward is None:
+            return  # a forward that is not ours
+        call, forward.calls[place] = forward.calls[place], forward.calls[place] + 1
+        if call != (layer.call_index or 0):
+            return
+        output = _rows_first(_tensor_of(layer, raw), module, self.model)
+        if output.dim() == 0 or len(output) != forward.rows:
+            raise ValueError(
+                f"layer {layer.label!r} put out {kind_of(output)} in a forward of {forward.rows} rows: its first "
+                "dimension must be the rows; give Layer(..., select=) that brings it there"
+            )
+        feature = pooled(output, layer.pool, self._tokens, forward.mask, where=f"layer {layer.label!r}")
+        forward.kept[place] = forward.use(place, feature)
+
+
+class _Forward:
+    """What one forward collects."""
+
+    def __init__(self, layers: int, rows: int, mask: Any, use: Callable[[int, Tensor], Tensor]) -> None:
+        self.calls = [0] * layers
+        self.kept: list[Tensor | None] = [None] * layers
+        self.rows = rows
+        self.mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+        self.use = use
+
+
+def _check_calls(layer: Layer, calls: int) -> None:
+    if calls == 0:
+        raise ValueError(f"layer {layer.label!r} did not run in the forward: name one that does")
+    if layer.call_index is None and calls > 1:
+        raise ValueError(
+            f"layer {layer.label!r} runs {calls} times in a forward: say which run is meant, "
+            f"Layer({str(layer.name)!r}, call_index=0 to {calls - 1})"
+        )
+    if layer.call_index is not None and layer.call_index >= calls:
+        raise ValueError(
+            f"call_index is {layer.call_index}, and layer {str(layer.name)!r} runs {calls} times in a forward: give "
+            f"0 to {calls - 1}"
+        )
+
+
+def _tensor_of(layer: Layer, raw: Any) -> Tensor:
+    if layer.select is not None:
+        tensor = layer.select(raw)
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"select of layer {layer.label!r} returned {kind_of(tensor)}: it must return a tensor")
+        return tensor
+    if isinstance(raw, Tensor):
+        return raw
+    if isinstance(raw, Mapping):
+        raw = [raw[key] for key in ("last_hidden_state", *raw) if key in raw]
+    if isinstance(raw, (tuple, list)):
+        tensors = [part for part in raw if isinstance(part, Tensor)]
+        if tensors:
+            return tensors[0]
+    raise TypeError(
+        f"layer {layer.label!r} {'takes' if layer.input else 'puts out'} {kind_of(raw)} without a tensor in it: say "
+        "with Layer(..., select=) how to get one"
+    )
+
+
+def _rows_first(output: Tensor, module: nn.Module, model: Model) -> Tensor:
+    """Recurrent modules, attention and XLNet may have the time for their first dimension."""
+    attention = getattr(module, "self_attn", module)
+    config = getattr(model.forward_func, "config", None)
+    time_first = getattr(attention, "batch_first", True) is False or getattr(config, "model_type", "") == "xlnet"
+    return output.transpose(0, 1) if time_first and output.dim() == 3 else output
+
+
+def _found(model: Model, given: Any, input: bool) -> Layer:
+    layer = given if isinstance(given, Layer) else Layer(given)
+    layer = replace(layer, input=layer.input or input)
+    if model.module is None:
+        if isinstance(layer.name, nn.Module):
+            return layer
+        raise ValueError(
+            f"{model.name} is a function, in which the layer {layer.name!r} cannot be looked up: give the layer as a "
+            "module, or the model itself as forward_func"
+        )
+    names = dict(_modules(model.module))
+    if isinstance(layer.name, nn.Module):
+        name = next((name for name, module in names.items() if module is layer.name), None)
+        return layer if name is None else replace(layer, name=name)
+    if isinstance(layer.name, int):
+        return replace(layer, name=_block(layer.name, names))
+    name = layer.name
+    if name not in names:
+        name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    if name not in names:
+        raise ValueError(_unknown(layer.name, names, model))
+    return replace(layer, name=next(first for first, module in names.items() if module is names[name]))
+
+
+def _modules(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """All modules below one, by their dotted names without the wrappers' parts; the outer ones first."""
+    for name, child in root.named_children():
+        wrapped = name in _WRAPPERS and (
+            name == "_orig_mod" or isinstance(root, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+        )
+        path = prefix if wrapped else f"{prefix}.{name}".lstrip(".")
+        if not wrapped:
+            yield path, child
+        yield from _modules(child, path)
+
+
+def _module(model: Model, layer: Layer) -> nn.Module:
+    if isinstance(layer.name, nn.Module):
+        return layer.name
+    assert model.module is not None  # find_layers has looked the name up in it
+    return dict(_modules(model.module))[str(layer.name)]
+
+
+def _block(number: int, names: Mapping[str, nn.Module]) -> str:
+    """The name of a block by its number, where there is one outermost list of them."""
+    lists: list[str] = []
+    for name, module in names.items():
+        inside = any(name.startswith(f"{outer}.") for outer in lists)
+        if isinstance(module, nn.ModuleList) and len(module) > 1 and not inside:
+            lists.append(name)
+    blocks = [
+        name
+        for name in names
+        if lists and name.startswith(f"{lists[0]}.") and name.count(".") == lists[0].count(".") + 1
+    ]
+    if not lists and all(name.partition(".")[0].isdigit() for name in names):
+        blocks = [name for name in names if "." not in name]  # nn.Sequential
+    elif len(lists) != 1:
+        what = f"{len(lists)} lists of blocks ({some_of(lists)})" if lists else "no list of blocks"
+        raise ValueError(f"layer {number} is meant as a block's number, but the model has {what}: give a name")
+    if not 0 <= number < len(blocks):
+        raise ValueError(f"layer {number}: the model has the blocks 0 to {len(blocks) - 1}, {blocks[0]} and so on")
+    return blocks[number]
+
+
+def _unknown(name: str, names: Mapping[str, nn.Module], model: Model) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    ending = [full for full in names if full.endswith(f".{name}")][:3]
+    near = list(dict.fromkeys([*ending, *close]))[:3]
+    hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"it has {some_of(list(names))}"
+    return f"{model.name} has no layer {name!r}: {hint}"
