@@ -1,18 +1,16 @@
 """Calling any model: an ``nn.Module``, any callable, a Hugging Face model.
 
-A Hugging Face model is called by keyword, without a cache, and answers with ``.logits``; everything else is called
-as Captum calls it, inputs and additional arguments by position. While it is used a model is in evaluation mode,
-and afterwards it is as it was found.
+A Hugging Face model is called by keyword, see :mod:`captum_lkn.hugging_face`; everything else is called as Captum
+calls it, inputs and additional arguments by position. While it is used a model is in evaluation mode, and afterwards
+it is as it was found.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +19,8 @@ from torch import Tensor, nn
 
 from captum_lkn._arguments import kind_of
 from captum_lkn._warn import warn
+from captum_lkn.heads import Head
+from captum_lkn.hugging_face import HuggingFace, is_hugging_face, of_pipeline
 
 __all__ = ["Arguments", "Model"]
 
@@ -34,12 +34,15 @@ class Arguments:
         names: Their keywords; None: by position.
         positional: Further arguments by position, behind the inputs.
         keywords: Further arguments by keyword.
+        unmasked: What the inputs are without a mask, for models whose reading depends on it; after :meth:`rows` a
+            row for each of theirs. None: not known.
     """
 
     inputs: tuple[Tensor, ...]
     names: tuple[str, ...] | None = None
     positional: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    unmasked: tuple[Tensor, ...] | None = None
 
     def rows(self, samples: Tensor, batch: int) -> Arguments:
         """The same arguments with the rows of the given samples, int64 ``[R]``, for each further tensor.
@@ -52,16 +55,26 @@ class Arguments:
                 return value[samples.to(value.device)]
             return value
 
-        positional = tuple(expand(value) for value in self.positional)
-        return Arguments(self.inputs, self.names, positional, {k: expand(v) for k, v in self.keywords.items()})
+        return Arguments(
+            self.inputs,
+            self.names,
+            tuple(expand(value) for value in self.positional),
+            {name: expand(value) for name, value in self.keywords.items()},
+            None if self.unmasked is None else tuple(x[samples.to(x.device)] for x in self.unmasked),
+        )
 
 
 class Model:
     """A forward function that can be called in one way, whatever it is.
 
     Args:
-        forward_func: An ``nn.Module`` or any callable. One that has a ``config`` and a ``main_input_name`` is
-            taken for a Hugging Face model.
+        forward_func: An ``nn.Module`` or any callable; a :class:`~captum_lkn.heads.Head`, which says what is read; or
+            a pipeline of `transformers`, for its model. What has a ``config`` and a ``main_input_name``, also inside
+            ``DataParallel`` or ``torch.compile``, is taken for a Hugging Face model.
+
+    Attributes:
+        forward_func: What is called.
+        module: The ``nn.Module`` that it is or belongs to, with the wrappers that it has; None: a function.
 
     Raises:
         TypeError: ``forward_func`` cannot be called.
@@ -76,37 +89,60 @@ class Model:
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         if not callable(forward_func):
             raise TypeError(f"forward_func must be an nn.Module or a function; got {kind_of(forward_func)}")
-        self.forward_func = forward_func
-        function: Any = forward_func
+        head = forward_func if isinstance(forward_func, Head) else Head(forward_func)
+        self._read = head.read
+        self.forward_func: Any = of_pipeline(head.model)
+        function: Any = self.forward_func
         while isinstance(function, functools.partial):
             function = function.func
         owner = getattr(function, "__self__", None)
         self.module = next((m for m in (function, owner) if isinstance(m, nn.Module)), None)
+        inner = _unwrapped(self.forward_func)
+        self._hugging_face = HuggingFace(inner) if is_hugging_face(inner) else None
         self._home: torch.device | None = None
-        self.is_hugging_face = hasattr(forward_func, "config") and isinstance(
-            getattr(forward_func, "main_input_name", None), str
-        )
+        self._compiled_parts = False  # only the eager model minds them
+
+    @property
+    def is_hugging_face(self) -> bool:
+        """Whether it is called by keyword, as a model of `transformers`."""
+        return self._hugging_face is not None
+
+    @property
+    def independent_outputs(self) -> bool:
+        """Whether a Hugging Face model says that its outputs are not classes, but labels or values each by itself."""
+        return self._hugging_face is not None and self._hugging_face.independent_outputs
 
     @property
     def name(self) -> str:
-        """The class of a module, the name of a function."""
+        """The class of a module, without ``DataParallel`` or ``torch.compile`` around it; the name of a function."""
         if self.module is not None:
-            return type(self.module).__name__
+            return type(_unwrapped(self.module)).__name__
         return str(getattr(self.forward_func, "__name__", type(self.forward_func).__name__))
 
     @property
     def eager(self) -> Model:
-        """The same model, not compiled: ``torch.compile`` ignores hooks that are set after it."""
-        original = getattr(self.forward_func, "_orig_mod", None)
-        if not isinstance(original, nn.Module):
-            return self
+        """The same model without wrappers, in which hooks are called.
+
+        ``torch.compile`` ignores hooks that are set after it, ``DataParallel`` calls them in copies of the module.
+        """
         plain = copy.copy(self)
-        plain.forward_func = plain.module = original
+        if self.module is self.forward_func:
+            plain.forward_func = plain.module = _unwrapped(self.forward_func)
+        # Parts may be compiled by themselves, and .compile() leaves no wrapper.
+        plain._compiled_parts = plain.module is not None and any(map(_is_compiled, plain.module.modules()))
         return plain
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Evaluation mode, no gradients; mode and random state are restored behind it, whatever happens."""
+        """Evaluation mode, no gradients; mode and random state are restored behind it, whatever happens.
+
+        Raises:
+            ValueError: The model has no weights.
+
+        Warns:
+            UserWarning: The model is in training mode.
+        """
+        self._check_weights()
         flags = {} if self.module is None else {m: m.training for m in self.module.modules()}
         if any(flags.values()):
             warn(
@@ -135,10 +171,27 @@ class Model:
 
         Raises:
             TypeError: It returned something that holds no tensor of outputs, or the arguments do not fit.
+            ValueError: A Hugging Face model has no weights for such inputs, see
+                :meth:`captum_lkn.hugging_face.HuggingFace.check`.
         """
         positional, keywords = self.arranged(arguments)
-        positional = tuple(self._at_home(value) for value in positional)
-        return _read(self.forward_func(*positional, **{k: self._at_home(v) for k, v in keywords.items()}))
+        with _uncompiled() if self._compiled_parts else nullcontext():
+            if self._hugging_face is not None:
+                return self._read(self._call_hugging_face(self._hugging_face, keywords, arguments.unmasked))
+            positional = tuple(self._at_home(value) for value in positional)
+            return self._read(self.forward_func(*positional, **{k: self._at_home(v) for k, v in keywords.items()}))
+
+    def _call_hugging_face(
+        self, hugging_face: HuggingFace, keywords: dict[str, Any], unmasked: tuple[Tensor, ...] | None
+    ) -> Any:
+        hugging_face.check(keywords)
+        at_home = {name: self._at_home(value) for name, value in keywords.items()}
+        ids = None if unmasked is None else self._at_home(unmasked[0])
+        with hugging_face.reading_kept(at_home, ids) as kept:
+            try:
+                return self.forward_func(**kept)
+            except ValueError as error:
+                raise hugging_face.refusal(error, keywords) or error from error
 
     def arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the forward function gets by position and by keyword: a Hugging Face model gets all by keyword.
@@ -153,60 +206,34 @@ class Model:
             TypeError: The arguments do not fit the forward function.
         """
         keywords = dict(arguments.keywords)
-        if arguments.names is None:
-            positional = (*arguments.inputs, *arguments.positional)
-            return ((), self._by_keyword(positional, keywords)) if self.is_hugging_face else (positional, keywords)
+        positional: tuple[Any, ...] = (*arguments.inputs, *arguments.positional)
+        if arguments.names is not None:
+            positional, keywords = (), keywords | self._named(arguments)
+        if self._hugging_face is None:
+            return positional, keywords
+        return (), self._hugging_face.by_keyword(positional, keywords)
+
+    def _named(self, arguments: Arguments) -> dict[str, Any]:
+        """Inputs that go by keyword."""
+        names = arguments.names or ()
         if arguments.positional:
             raise TypeError(
-                f"the inputs go by keyword ({', '.join(arguments.names)}), so additional_forward_args must be a "
+                f"the inputs go by keyword ({', '.join(names)}), so additional_forward_args must be a "
                 f'mapping such as {{"attention_mask": mask}}; got {kind_of(arguments.positional[0])} by position'
             )
-        masked = dict(zip(arguments.names, arguments.inputs, strict=True))
-        twice = sorted(masked.keys() & keywords.keys())
+        masked = dict(zip(names, arguments.inputs, strict=True))
+        twice = sorted(masked.keys() & arguments.keywords.keys())
         if twice:
             raise TypeError(f"additional_forward_args has {', '.join(twice)}, which the inputs have too: leave it out")
-        return ((), self._by_keyword((), keywords | masked)) if self.is_hugging_face else ((), keywords | masked)
+        return masked
 
-    def _by_keyword(self, positional: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
-        """A Hugging Face model's arguments: positions mean something else from model to model."""
-        model: Any = self.forward_func
-        parameters = self._parameters
-        names = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        for name in keywords.keys() - parameters.keys():
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
-            if close:  # which the model's **kwargs would swallow
-                raise TypeError(f"{self.name} has no argument {name!r}: did you mean {close[0]!r}?")
-        if positional:
-            embeds = positional[0].is_floating_point() and model.main_input_name == "input_ids"
-            main = "inputs_embeds" if embeds else model.main_input_name
-            if main in keywords:
-                raise TypeError(f"additional_forward_args has {main}, which the inputs are: leave it out")
-            keywords[main] = positional[0]
-        if len(positional) > max(1, len(names)):
-            raise TypeError(
-                f"{self.name} takes {len(names)} arguments by position, and would get {len(positional)}: give "
-                'additional_forward_args as a mapping, such as {"attention_mask": mask}'
-            )
-        for name, value in zip(names[1:], positional[1:], strict=False):
-            if isinstance(value, Tensor) and name in ("past_key_values", "cache_params"):
-                raise TypeError(
-                    f"the second positional argument of {self.name} is {name}, its cache, and it would get "
-                    f'{kind_of(value)}: give additional_forward_args={{"attention_mask": mask}}, by keyword'
+    def _check_weights(self) -> None:
+        """Refuse a model without weights, unless hooks of `accelerate` bring them when they are needed."""
+        for module in () if self.module is None else self.module.modules():
+            if any(p.is_meta for p in module.parameters(recurse=False)) and not hasattr(module, "_hf_hook"):
+                raise ValueError(
+                    f"{self.name} lies on the meta device, where parameters have shapes and no numbers: load its weights"
                 )
-            if name in keywords:
-                raise TypeError(f"{self.name} would get {name} twice, by position and by keyword: leave one out")
-            keywords[name] = value
-        config = model.config
-        if "use_cache" in parameters and getattr(config, "use_cache", False):
-            keywords.setdefault("use_cache", False)
-        if getattr(config, "return_dict", True) is False:
-            keywords.setdefault("return_dict", True)
-        return keywords
-
-    @functools.cached_property
-    def _parameters(self) -> Mapping[str, inspect.Parameter]:
-        """What a Hugging Face model's forward takes."""
-        return inspect.signature(self.forward_func.forward).parameters  # type: ignore[attr-defined]
 
     def _device(self) -> torch.device | None:
         """Where the module lies, if it lies in one place that inputs can be moved to."""
@@ -222,17 +249,22 @@ class Model:
         return next((d for d in dtypes if d in (torch.float16, torch.bfloat16)), None)
 
 
-def _read(output: Any) -> Tensor:
-    """The tensor of outputs in what a forward returned; a Python number is one value for the whole batch."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, (int, float)) and not isinstance(output, bool):
-        return torch.tensor(output, dtype=torch.float64)
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    entries = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
-    raise TypeError(
-        f"the forward returned {kind_of(output)}{entries}, neither a tensor nor something with .logits: wrap it in a "
-        "function that returns the tensor to explain, e.g. lambda *args, **kwargs: model(*args, **kwargs)[0]"
-    )
+def _unwrapped(module: Any) -> Any:
+    """The module inside ``DataParallel`` and ``torch.compile``."""
+    while True:
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module
+        elif isinstance(module, nn.Module) and isinstance(getattr(module, "_orig_mod", None), nn.Module):
+            module = module._orig_mod
+        else:
+            return module
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, "_compiled_call_impl", None) is not None or "_orig_mod" in module._modules
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """What is compiled runs as it was written; before torch 2.6 there is no such switch."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else stance("force_eager")

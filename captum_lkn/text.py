@@ -52,6 +52,7 @@ def text_players(
     stop_words: Iterable[str] | bool | None = None,
     punctuation: bool = True,
     baseline: str | int | None = None,
+    removal: bool = False,
     max_length: int | None = None,
     device: torch.device | str | None = None,
 ) -> Players:
@@ -72,17 +73,19 @@ def text_players(
         punctuation: Whether marks of punctuation are players; where they are not, they stay visible.
         baseline: The token that replaces the tokens of absent words: an entry of the vocabulary or its id.
             None takes the mask token, else with a warning the padding, unknown or end token.
+        removal: Whether absent words are removed instead: the attention mask is 0 at their tokens. The others keep
+            their positions. Where a model allows it, removed tokens are not computed at all.
         max_length: The most tokens that a text may have. None takes the tokenizer's `model_max_length`.
         device: Where the tensors go.
 
     Returns:
-        Players whose inputs are ``input_ids`` ``[B, L]`` and whose constants are all else that the tokenizer
-        returns for the model, such as ``attention_mask`` and ``token_type_ids``.
+        Players whose inputs are ``input_ids`` ``[B, L]`` (with ``removal`` the ``attention_mask``) and whose
+        constants are all else that the tokenizer returns for the model, such as ``token_type_ids``.
 
     Raises:
         TypeError: If something is of the wrong type.
         ValueError: If a text is empty, too long or without a player, a word is unknown or out of range,
-            `baseline` is not one token, or the tokenizer lacks a token that is needed.
+            `baseline` is not one token or given beside `removal`, or the tokenizer lacks a token that is needed.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -103,7 +106,7 @@ def text_players(
         warn(
             f"{type(tokenizer).__name__} is not a fast tokenizer and cannot tell words: each token is a player",
         )
-    token = _absent_token(tokenizer, baseline)
+    token = _removed(tokenizer, baseline) if removal else _absent_token(tokenizer, baseline)
     encoding = _encode(tokenizer, texts, max_length)
     found = [_words_of(tokenizer, encoding, i, parts) for i, parts in enumerate(texts)]
     kept = _choose(found, texts, words, stop_words, punctuation)
@@ -114,7 +117,8 @@ def text_players(
     tensors = {
         name: torch.tensor(rows, device=device) for name, rows in encoding.items() if name not in _NOT_FOR_THE_MODEL
     }
-    players = players_from_mask(tensors, token.id, owners, [[word.label for word in chosen] for chosen in kept])
+    labels = [[word.label for word in chosen] for chosen in kept]
+    players = _removable(tensors, owners, labels) if removal else players_from_mask(tensors, token.id, owners, labels)
     return replace(
         players,
         description={
@@ -180,6 +184,25 @@ def _absent_token(tokenizer: Any, baseline: Any) -> _Token:
     if not 0 <= token_id < len(tokenizer):
         raise ValueError(f"baseline {baseline} is not a token id: give one from 0 to {len(tokenizer) - 1}")
     return _Token(tokenizer.convert_ids_to_tokens(token_id), token_id)
+
+
+def _removed(tokenizer: Any, baseline: Any) -> _Token:
+    if baseline is not None:
+        raise ValueError(f"removal=True leaves no token in place of an absent word; got baseline={baseline!r} too")
+    if "attention_mask" not in tokenizer.model_input_names:
+        raise ValueError(
+            f"{type(tokenizer).__name__} makes no attention mask, by which words could be removed: replace them by a "
+            "token, with baseline="
+        )
+    return _Token("removed", 0)
+
+
+def _removable(tensors: dict[str, torch.Tensor], owners: torch.Tensor, labels: list[list[str]]) -> Players:
+    """Players whose absence is a 0 in the attention mask."""
+    constants = dict(tensors)
+    mask = constants.pop("attention_mask")
+    players = players_from_mask((mask,), 0, owners, labels)
+    return replace(players, names=("attention_mask",), constants=constants, is_tuple=False)
 
 
 def _default_absent_token(tokenizer: Any) -> _Token:

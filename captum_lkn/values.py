@@ -23,6 +23,7 @@ from captum_lkn._warn import warn
 from captum_lkn.layers import OUTPUT, Layer, LayerReader
 from captum_lkn.models import Arguments, Model
 from captum_lkn.players import Players
+from captum_lkn.removal import can_drop, first_positions, without_removed
 from captum_lkn.scores import Score, apply_score, binary_log_odds, refuse_probabilities
 from captum_lkn.targets import Target, TargetLike, resolve_target
 
@@ -60,12 +61,14 @@ class ValueTables:
         target: What was explained.
         forwards: How many forwards it took.
         whole_batch: Whether the forward gives one value a batch, as Captum also allows.
+        evaluation: How the masked copies were computed: ``"plain"``, or ``"removed tokens dropped"``.
     """
 
     tables: tuple[Tensor, ...]
     target: Target
     forwards: int
     whole_batch: bool
+    evaluation: str
 
 
 def value_tables(
@@ -134,7 +137,8 @@ def value_tables(
                     evaluation.check_finite(part, sample, start)
                     done += stop - start
                 bar.update(done)
-    return ValueTables(tuple(tables), evaluation.target, evaluation.forwards, evaluation.whole_batch)
+    how = "plain" if evaluation.first_position is None else "removed tokens dropped"
+    return ValueTables(tuple(tables), evaluation.target, evaluation.forwards, evaluation.whole_batch, how)
 
 
 class _Evaluation:
@@ -158,6 +162,7 @@ class _Evaluation:
         self.forwards = 0
         self.target: Target  # known once resolved
         self.whole_batch = False  # whether the forward gives one value for all of its rows
+        self.first_position: int | None = None  # of the tokens, where removed ones are dropped
         self._of_layers = [source for source in sources if source.layer is not None]  # in the reader's order
 
     def resolve(self, target: TargetLike) -> None:
@@ -203,19 +208,32 @@ class _Evaluation:
             return
         for place, (sample, subset, _) in enumerate(pieces):
             self.check_finite(together[place : place + 1], sample, subset)
+        if can_drop(self.reader.model, self.arguments):
+            self._try_to_drop(pieces, together)
         if len(pieces) == 1:
             return  # one row at a time: no row can influence another
         alone = torch.cat([self.values([piece]) for piece in pieces])
-        # Kernels for other shapes round differently, by some units of the last place of the values.
-        allowed = 1e-3 * (together.amax(0) - together.amin(0)) + min(100 * self._eps, 0.02) * together.abs().amax(0)
-        difference = (together - alone).abs().amax(0)
-        if not bool((difference <= allowed).all()):
+        if not self._agree(together, alone):
+            difference = (together - alone).abs().max()
             raise ValueError(
                 f"rows of a batch influence each other, or the forward is random: {len(pieces)} masks evaluated "
-                f"together and alone differ by up to {float(difference.max()):.3g}. Masked evaluation needs "
+                f"together and alone differ by up to {float(difference):.3g}. Masked evaluation needs "
                 "independent rows: use a forward without batch statistics or noise, or give one sample at a time with "
                 "perturbations_per_eval=1"
             )
+
+    def _agree(self, some: Tensor, others: Tensor) -> bool:
+        """Whether values are the same: kernels for other shapes round differently, by some units of the last place."""
+        allowed = 1e-3 * (some.amax(0) - some.amin(0)) + min(100 * self._eps, 0.02) * some.abs().amax(0)
+        return bool(((some - others).abs().amax(0) <= allowed).all())
+
+    def _try_to_drop(self, pieces: list[Piece], plain: Tensor) -> None:
+        """Leave removed tokens out from now on, if the model then answers as it does with them."""
+        for position in first_positions(self.reader.model):
+            self.first_position = position
+            if self._agree(plain, self.values(pieces)):
+                return
+        self.first_position = None
 
     def _few(self) -> list[Piece]:
         """Some subsets of the first and of the last sample, all players present first."""
@@ -251,17 +269,27 @@ class _Evaluation:
 
     def _output(self, pieces: list[Piece]) -> Tensor:
         """What the model puts out for the given subsets; the layers are not needed."""
+        self.forwards += 1
         return self.reader(self._copies(pieces), lambda _, feature: feature.new_empty(0))[0]
 
     def _values(self, pieces: list[Piece], first: bool = False) -> Tensor:
+        samples, arguments = samples_of(pieces), self._copies(pieces)
+        if self.first_position is None:
+            return self._forward(arguments, samples, first)
+        values = torch.empty(len(samples), len(self.sources), dtype=torch.float64)
+        for rows, part in without_removed(arguments, self.first_position):
+            values[rows] = self._forward(part, samples[rows], first)
+        return values
+
+    def _forward(self, arguments: Arguments, samples: Tensor, first: bool) -> Tensor:
         """One forward; a layer's read-out is scored inside its hook, so that a number a row is all that is kept."""
-        samples = samples_of(pieces)
 
         def of_layer(place: int, feature: Tensor) -> Tensor:
             logits = _read_out(self._of_layers[place], feature, self.target)
             return self._scored(logits, self.target.classes.to(logits.device)[samples.to(logits.device)], first)
 
-        output, kept = self.reader(self._copies(pieces), of_layer)
+        self.forwards += 1
+        output, kept = self.reader(arguments, of_layer)
         if first and output.numel() == 1 < len(samples):
             # One sample and an output [1] could be either; several rows tell.
             self.whole_batch = True
@@ -292,7 +320,6 @@ class _Evaluation:
         ]
         inputs = tuple(torch.cat(parts) for parts in zip(*copies, strict=True))
         given = Arguments(inputs, self.arguments.names, self.arguments.positional, self.arguments.keywords)
-        self.forwards += 1
         return given.rows(samples_of(pieces), len(self.players))
 
     def check_finite(self, values: Tensor, sample: int, start: int) -> None:

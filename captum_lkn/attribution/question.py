@@ -67,6 +67,7 @@ class Question:
             **{key: value for key, value in players.description.items() if key != "texts"},
             "decomposition": {key: value for key, value in settings.items() if value is not None},
             "forwards": found.forwards,
+            "evaluation": found.evaluation,
             "versions": {
                 "captum_lkn": __version__,
                 "torch": str(torch.__version__),
