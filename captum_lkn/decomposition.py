@@ -11,13 +11,14 @@ in Neural Networks", ICML 2024), and says how far from the smallest it can be at
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
 from captum_lkn import lattice
+from captum_lkn._arguments import kind_of, shape_of
 from captum_lkn._warn import warn
 from captum_lkn.solvers import dispatch, highs
 from captum_lkn.solvers.problem import Problem, relative_gap
@@ -90,6 +91,7 @@ def decompose(
     ridge: float = RIDGE,
     tolerance: float = TOLERANCE,
     kind: Kind = "and-or",
+    cost: Tensor | None = None,
     solver: Solver = "auto",
 ) -> Decomposition:
     r"""Decompose value tables into sparse AND and OR effects.
@@ -99,7 +101,7 @@ def decompose(
         sum over nonempty S of  w_S |I(S)| + ridge / 2 * I(S)^2 / max |v - v(empty)|,   w_S = 1 + order_weight (|S| - 1)
 
     over AND and OR effects that reproduce every value within kappa. The defaults make the answer unique;
-    ``order_weight=0, ridge=0`` is the paper's linear program, whose answer is not.
+    ``order_weight=0, ridge=0`` is the paper's linear program, whose answer is not. ``cost`` multiplies the w_S.
 
     Args:
         values: ``[..., 2^n]``, floating; bit i of the index = player i is present.
@@ -112,6 +114,9 @@ def decompose(
         tolerance: The certified relative gap to stop at. Above 1e-3 the effects are a preview: they lag behind
             the sum. Below, they are at the optimum to many digits in nearly all tables.
         kind: ``"and-or"``, or ``"and"`` for AND effects alone (Harsanyi dividends where ``noise`` is 0).
+        cost: What broadcasts to ``[..., 2, 2^n]`` (``[2^n]`` for all tables and both kinds, ``[2, 2^n]`` for AND and
+            OR apart, more for each table its own): positive factors of the weights w_S. None: 1. With factors near
+            1, it shows how much of an answer hangs on the weights.
         solver: ``"auto"``: ADMM, then an interior point (up to 13 players). ``"highs"``: the explicit linear
             program through SciPy, at most 10 players, without the ridge; an independent check.
 
@@ -119,9 +124,9 @@ def decompose(
         The effects with their certificate. A table's result does not depend on the other tables.
 
     Raises:
-        TypeError: ``values`` is no floating tensor.
+        TypeError: ``values`` or ``cost`` is no floating tensor.
         ValueError: its last dimension is no power of two, it holds NaN or infinite values, or an option is out
-            of range.
+            of range, or ``cost`` does not fit.
 
     Warns:
         UserWarning: v(N) = v(empty), so that kappa is 0; kappa is tiny against the range of a table; the
@@ -142,10 +147,13 @@ def decompose(
     batch = tables.shape[:-1]
     tables = tables.reshape(-1, 1 << n)
     limit = _kappa(tables, batch, noise, kappa)
+    factors = None if cost is None else _factors(cost, batch, tables)
     _warn_of_small_kappa(tables, limit, asked=kappa is not None or noise > 0)
 
     start = tables[:, :1]
     problem, unit = pose(tables, limit, pin_ends=pin_ends, order_weight=order_weight, ridge=ridge, kind=kind)
+    if factors is not None:
+        problem = replace(problem, weights=problem.weights * factors)
     with torch.no_grad():
         found = dispatch.solve(problem, tolerance, solver)
     effects = found.effects * unit.unsqueeze(-1)
@@ -204,6 +212,23 @@ def _weights(n: int, order_weight: float, kind: Kind) -> Tensor:
     if kind == "and":
         weights[1] = torch.inf
     return weights
+
+
+def _factors(cost: Tensor, batch: torch.Size, tables: Tensor) -> Tensor:
+    """The checked factors of the weights: one set of them ``[2, 2^n]`` for all tables, or ``[K, 2, 2^n]``."""
+    if not isinstance(cost, Tensor) or not cost.is_floating_point():
+        raise TypeError(f"cost must be a floating tensor, factors of the weights; got {kind_of(cost)}")
+    if not bool(((cost > 0) & cost.isfinite()).all()):
+        raise ValueError("cost must be positive and finite everywhere: a factor of 1 leaves a weight as it is")
+    full = (*batch, 2, tables.shape[-1])
+    factors = cost.detach().to(tables)
+    try:
+        return factors.expand(full[-2:]) if factors.dim() <= 2 else factors.expand(full).reshape(-1, *full[-2:])
+    except RuntimeError as error:
+        raise ValueError(
+            f"cost of shape {shape_of(cost)} does not broadcast to {list(full)}: give [2^n], [2, 2^n], or for each "
+            "table its own"
+        ) from error
 
 
 def _slack(kappa: Tensor, n: int, pin_ends: bool) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from captum_lkn import storage
 from captum_lkn.pretrained import quiet_transformers
+from captum_lkn.probes import LinearProbes
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
@@ -34,6 +35,9 @@ SENTENCES = (
 )
 """What the demo explains."""
 ADAPTER_PATH = Path(__file__).parent / "assets" / "sentiment_minilm.safetensors"
+PROBES_PATH = ADAPTER_PATH.with_name("sentiment_minilm_probes.safetensors")
+LAYERS = [f"bert.encoder.layer.{block}" for block in range(6)]
+"""The blocks of the demo's model, each of which has a probe."""
 
 
 def load_sentiment_bert(
@@ -55,6 +59,19 @@ def load_sentiment_bert(
     model, tokenizer = load_base_bert()
     adapter.merge_into(model)
     return model, tokenizer
+
+
+def load_sentiment_probes() -> LinearProbes:
+    """Load the probes of the demo's sentiment model, one a block.
+
+    Returns:
+        The probes, by the labels of :data:`LAYERS`.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is damaged.
+    """
+    return LinearProbes.load(PROBES_PATH)
 
 
 def load_base_bert() -> tuple[BertForSequenceClassification, PreTrainedTokenizerBase]:
@@ -137,7 +154,7 @@ class SentimentAdapter:
             if factor == "A" and f"{target}.B" in self.tensors:
                 continue
             if factor == "B" and f"{target}.A" in self.tensors:
-                value = tensor.float() @ self.tensors[f"{target}.A"].float()
+                value = _product(tensor.float(), self.tensors[f"{target}.A"].float())
             else:
                 target, value = name, tensor.float()
             if target not in parameters or parameters[target].shape != value.shape:
@@ -151,3 +168,11 @@ class SentimentAdapter:
         with torch.no_grad():
             for target, value in merged.items():
                 parameters[target].copy_(value)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right``, the same to the last bit on every processor, so that the merged weights have one fingerprint."""
+    total = torch.zeros(len(left), right.shape[1])
+    for column, row in zip(left.T, right, strict=True):
+        total += column[:, None] * row
+    return total

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_lkn.interactions.rendering import effect_format, joined
+from captum_lkn.interactions.rendering import effect_format, joined, percent
 from captum_lkn.lattice import n_players, orders
 
 __all__ = ["Interaction", "Kind", "OrderStrength", "by_order", "count_above", "largest_effect", "ranked"]
@@ -27,12 +27,14 @@ class Interaction(NamedTuple):
         players: Their labels.
         order: How many they are.
         effect: In the units of the score.
+        support: The share of draws of noise in which it stayed salient, with the same sign; None where that was not
+            measured.
 
     Example:
         >>> print(Interaction("and", (0, 3), ("not", "good"), 2, -2.314))
         not & good  -2.31
-        >>> print(Interaction("or", (1, 2), ("bad", "dull"), 2, 1.2))
-        bad | dull  +1.20
+        >>> print(Interaction("or", (1, 2), ("bad", "dull"), 2, 1.2, support=0.8))
+        bad | dull  +1.20  (in 80 % of draws)
     """
 
     kind: Kind
@@ -40,9 +42,11 @@ class Interaction(NamedTuple):
     players: tuple[str, ...]
     order: int
     effect: float
+    support: float | None = None
 
     def __str__(self) -> str:
-        return f"{joined(self.kind, self.players)}  {effect_format(self.effect).format(self.effect)}"
+        drawn = "" if self.support is None else f"  (in {percent(self.support)} of draws)"
+        return f"{joined(self.kind, self.players)}  {effect_format(self.effect).format(self.effect)}{drawn}"
 
 
 class OrderStrength(NamedTuple):

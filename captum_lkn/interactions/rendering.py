@@ -59,13 +59,13 @@ def effect_format(largest: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage of two digits, such as ``0.031 %``.
+    """A share as a percentage of two digits, such as ``0.031 %``, from 100 % on of whole ones.
 
     Example:
-        >>> percent(0.000312), percent(0.0), percent(float("inf"))
-        ('0.031 %', '0 %', 'inf %')
+        >>> percent(0.000312), percent(0.0), percent(1.0), percent(float("inf"))
+        ('0.031 %', '0 %', '100 %', 'inf %')
     """
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.{'2g' if share < 0.995 else '0f'}} %"
 
 
 def bars(found: Sequence[Interaction]) -> list[str]:

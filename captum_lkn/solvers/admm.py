@@ -57,7 +57,7 @@ def iterate(problem: Problem, every: int, dtype: torch.dtype) -> Iterator[Iterat
     values = problem.values.to(dtype)
     slack = problem.slack.to(dtype)
     weights = problem.weights.to(dtype).clone()
-    weights[:, 0] = 0  # the empty effects are the constant: they have no price here
+    weights[..., 0] = 0  # the empty effects are the constant: they have no price here
     blocks = [_spectral(block, problem.n, dtype, values.device) for block in (_AND_BLOCK, _OR_BLOCK)]
     threshold = weights / _PENALTY
     shrink = 1 + problem.ridge / _PENALTY * (weights > 0).to(dtype)

@@ -33,9 +33,9 @@ class Problem:
     Attributes:
         values: ``[..., 2^n]`` float64, v - v(empty), in units of its largest entry.
         slack: ``[..., 2^n]``, how far the reconstruction may lie from each value; 0 where it must be exact.
-        weights: ``[2, 2^n]``, the price of one unit of each effect; infinite where an effect does not exist: the
-            empty set, OR effects of single players (the same function as their AND effect), all OR effects
-            in a decomposition into AND effects.
+        weights: ``[2, 2^n]``, or ``[..., 2, 2^n]`` where each table has its own, the price of one unit of each
+            effect; infinite where an effect does not exist: the empty set, OR effects of single players (the same
+            function as their AND effect), all OR effects in a decomposition into AND effects.
         ridge: The factor rho of the squares.
         pinned: Whether the values of the empty and of the full set are kept exactly.
     """
@@ -53,7 +53,13 @@ class Problem:
 
     def __getitem__(self, index: int | Tensor) -> Problem:
         """One table, or some, of a batch."""
-        return Problem(self.values[index], self.slack[index], self.weights, self.ridge, self.pinned)
+        weights = self.weights if self.weights.dim() == 2 else self.weights[index]
+        return Problem(self.values[index], self.slack[index], weights, self.ridge, self.pinned)
+
+    @property
+    def ands_only(self) -> bool:
+        """Whether no OR effect exists."""
+        return bool(torch.isinf(self.weights[..., 1, :]).all())
 
     def penalty(self, effects: Tensor) -> Tensor:
         """The sum that is minimised, ``[...]``."""
@@ -70,7 +76,7 @@ class Problem:
         """Effects made feasible: what the rows lack is shared between AND and OR, which can make up for it."""
         beyond = self.excess(effects, constant)
         beyond = torch.cat([torch.zeros_like(beyond[..., :1]), beyond[..., 1:]], dim=-1)
-        if torch.isinf(self.weights[1]).all():
+        if self.ands_only:
             ands, ors = lattice.and_transform(beyond), torch.zeros_like(beyond)
         else:
             ands, ors = lattice.and_transform(beyond / 2), lattice.or_transform(beyond / 2)
@@ -90,7 +96,7 @@ class Problem:
         dual = balanced(dual)
         sums = adjoint(dual) if sums is None else sums
         size = sums.abs().flatten(-2)
-        weights = self.weights.flatten()
+        weights = self.weights.flatten(-2)
         gain = (self.values * dual).sum(-1) - (self.slack * dual.abs()).sum(-1)
         # Scaled to feasibility, the vector certifies its gain, with the ridge or without.
         fit = 1 / (size / weights).amax(-1).clamp_min(torch.finfo(dual.dtype).tiny)

@@ -1,0 +1,266 @@
+"""From a model and its inputs to the change of knowledge over its layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from captum_lkn._arguments import count_of, kind_of, some_of
+from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, PlayerNames
+from captum_lkn.attribution.layer import LayerAndOrInteraction
+from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind, check_options
+from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.knowledge.change import KnowledgeChange
+from captum_lkn.knowledge.comparison import TAU, Ratio, Scope, check_comparison
+from captum_lkn.knowledge.luck import DRAWS, JITTER, check_luck
+from captum_lkn.layers import OUTPUT, LayerLike, find_layers
+from captum_lkn.models import Model
+from captum_lkn.players import Players
+from captum_lkn.probes import LinearProbes
+from captum_lkn.scores import Score, resolve_score
+from captum_lkn.targets import TargetLike
+
+__all__ = ["LayerwiseKnowledge"]
+
+Readout: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class LayerwiseKnowledge:
+    r"""How the knowledge of a model changes from layer to layer, on its way to the output.
+
+    Extracts the sparse AND-OR interactions that each layer's read-out and the model's own output encode, in one pass
+    over the masked copies of each sample, and compares each layer with the output (Cheng et al., "Layerwise Change of
+    Knowledge in Neural Networks", ICML 2024).
+
+    Args:
+        forward_func: An ``nn.Module``, any callable, or a Hugging Face model.
+        layers: What :class:`captum_lkn.LayerAndOrInteraction` takes for a layer, or a list of these. The output is
+            always compared with, and need not be named.
+        probes: By layer label a read-out ``readout(feature [R, D]) -> logits [R, C]``, such as
+            :class:`captum_lkn.LinearProbes`; or one read-out for all layers, such as the logit lens. None: to be
+            fitted by :meth:`fit_probes`.
+        score: As in :class:`captum_lkn.AndOrInteraction`, like all that follows.
+        noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of sample and layer.
+        kappa: The same as an absolute number, for all layers.
+        pin_ends: Whether v(empty) and v(N) are met exactly.
+        order_weight: How much more each further player of a set costs.
+        ridge: Weight of the squares that make the answer unique.
+        tolerance: The certified relative gap to stop at.
+        kind: ``"and-or"``, or ``"and"`` for AND effects alone.
+
+    Attributes:
+        layers: The layers, as :class:`captum_lkn.Layer`.
+        probes: Their read-outs; None until there are some.
+
+    Raises:
+        TypeError: Something that is no layer, read-out or number.
+        ValueError: An unknown layer or score, a number out of range.
+
+    Example:
+        >>> import torch
+        >>> class Net(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.conjunction = torch.nn.Identity()
+        ...
+        ...     def forward(self, x):  # x0 and x1 first; x2 comes in later
+        ...         return self.conjunction((x[:, 0] * x[:, 1])[:, None]) + x[:, 2:]
+        >>> study = LayerwiseKnowledge(Net().eval(), "conjunction", probes=lambda f: f, score="logit", noise=0)
+        >>> change = study.analyze(torch.ones(1, 3), target=0)
+        >>> found = change["conjunction"]
+        >>> found.completeness[0]  # of the output's AND interactions, by order; the layer's are twice as strong
+        tensor([0., 1., nan], dtype=torch.float64)
+        >>> found.redundancy[0]
+        tensor([   nan, 0.5000,    nan], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layers: LayerLike | Sequence[LayerLike],
+        *,
+        probes: Mapping[str, Readout] | Readout | None = None,
+        score: str | Score = "log_odds",
+        noise: float = NOISE,
+        kappa: float | None = None,
+        pin_ends: bool = True,
+        order_weight: float = ORDER_WEIGHT,
+        ridge: float = RIDGE,
+        tolerance: float = TOLERANCE,
+        kind: Kind = "and-or",
+    ) -> None:
+        self.forward_func = forward_func
+        several = isinstance(layers, Sequence) and not isinstance(layers, str)
+        given: list[Any] = list(layers) if several else [layers]  # type: ignore[arg-type]
+        self.layers = find_layers(Model(forward_func), [one for one in given if not _is_output(one)])
+        resolve_score(score)  # what is wrong shows now, not after probes were fitted
+        check_options(noise=noise, kappa=kappa, order_weight=order_weight, ridge=ridge, tolerance=tolerance, kind=kind)
+        self._settings: dict[str, Any] = {
+            "score": score,
+            "noise": noise,
+            "kappa": kappa,
+            "pin_ends": pin_ends,
+            "order_weight": order_weight,
+            "ridge": ridge,
+            "tolerance": tolerance,
+            "kind": kind,
+        }
+        self.probes = probes
+        if probes is not None:
+            self._method()  # a read-out that is missing is missed now
+
+    def fit_probes(self, dataloader: Iterable[Any], **options: Any) -> LayerwiseKnowledge:
+        """Fit a linear probe for each layer, on unmasked samples, in one pass.
+
+        Args:
+            dataloader: Batches of samples with labels, see :meth:`captum_lkn.LinearProbes.fit`.
+            **options: The options of that method.
+
+        Returns:
+            The same object; the probes are its ``probes``.
+
+        Raises:
+            TypeError: As that method, also for an option that it does not have.
+            ValueError: As that method.
+        """
+        self.probes = LinearProbes.fit(self.forward_func, self.layers, dataloader, **options)
+        return self
+
+    def analyze(
+        self,
+        inputs: Inputs | Sequence[Players],
+        baselines: Baselines = None,
+        target: TargetLike = None,
+        additional_forward_args: Any = None,
+        feature_mask: FeatureMask = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        *,
+        player_names: PlayerNames = None,
+        tau: float = TAU,
+        scope: Scope = "dataset",
+        printed: bool = False,
+        ratio: Ratio = "sum",
+        ceiling: bool = False,
+        draws: int = DRAWS,
+        seed: int = 0,
+        value_noise: float | None = None,
+        jitter: float = JITTER,
+    ) -> KnowledgeChange:
+        """Extract the interactions of all layers and compare each layer with the output.
+
+        Args:
+            inputs: As in :meth:`captum_lkn.AndOrInteraction.attribute`, like all up to ``player_names``; also a list of
+                :class:`Players`, which are evaluated one after the other.
+            baselines: What replaces absent players.
+            target: The class that is explained, best the true one: Captum's kinds. For a list of Players one for all
+                samples, or a list with one for each sample of them all. None: the class that the model predicts,
+                and the result says so.
+            additional_forward_args: What else the forward gets; of a list of Players each.
+            feature_mask: Which scalars form a player.
+            perturbations_per_eval: Masks a forward.
+            show_progress: Whether to show a bar.
+            player_names: A label for each player.
+            tau: See :class:`KnowledgeChange`, like the next three. All four can be changed afterwards, at no cost:
+                :meth:`KnowledgeChange.compare`.
+            scope: Over what the largest effect is taken, ``"dataset"`` or ``"sample"``.
+            printed: Whether sharing is as the paper prints it.
+            ratio: How ratios of several samples are taken together, ``"sum"`` or ``"mean"``.
+            ceiling: Whether to measure how much of the comparison is luck. Off by default, since it multiplies the cost
+                of the extraction by ``draws``; :meth:`KnowledgeChange.with_luck` does it afterwards, without a forward.
+            draws: See :meth:`KnowledgeChange.with_luck`, like all that follows.
+            seed: Of the noise.
+            value_noise: Standard deviation of the noise on the values.
+            jitter: How far the weights are changed.
+
+        Returns:
+            The comparison.
+
+        Raises:
+            TypeError: An argument of the wrong type.
+            ValueError: There are no read-outs yet; an argument that does not fit; and what
+                :meth:`captum_lkn.LayerAndOrInteraction.attribute` raises.
+
+        Warns:
+            UserWarning: As that method; a layer whose scores masking does not change.
+        """
+        check_comparison(tau=tau, scope=scope, printed=printed, ratio=ratio)
+        check_luck(draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
+        method = self._method()
+        rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
+        asked = "predicted" if target is None else target
+        parts: list[tuple[Any, TargetLike]] = [(inputs, asked)]
+        if isinstance(inputs, list):
+            parts = list(zip(inputs, _split_target(asked, _sizes(inputs)), strict=True))
+        found = [method.attribute(part, baselines, own, *rest, player_names=player_names) for part, own in parts]
+        change = KnowledgeChange(
+            {label: InteractionsBatch(one for batches in found for one in batches[label]) for label in found[0]},
+            tau=tau,
+            scope=scope,
+            printed=printed,
+            ratio=ratio,
+            accuracies=self._accuracies(),
+            target_source="predicted" if isinstance(asked, str) else "given",
+        )
+        if not ceiling:
+            return change
+        return change.with_luck(draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
+
+    def _method(self) -> LayerAndOrInteraction:
+        if self.probes is None:
+            raise ValueError(
+                "there are no read-outs of the layers yet: call fit_probes(dataloader), or give "
+                "probes=LinearProbes.load(path) or another read-out to LayerwiseKnowledge"
+            )
+        return LayerAndOrInteraction(self.forward_func, [*self.layers, OUTPUT], probe=self.probes, **self._settings)
+
+    def _accuracies(self) -> dict[str, tuple[float, float]]:
+        """The accuracies of those read-outs that know theirs; a probe made by hand has NaN."""
+        if not isinstance(self.probes, Mapping):
+            return {}
+        probes = {layer.label: self.probes[layer.label] for layer in self.layers}
+        known = {label: probe.accuracy for label, probe in probes.items() if hasattr(probe, "accuracy")}
+        return {
+            label: (float(both.train), float(both.held_out))
+            for label, both in known.items()
+            if all(map(math.isfinite, both))
+        }
+
+    def __repr__(self) -> str:
+        probes = "no read-outs yet" if self.probes is None else f"read-outs: {type(self.probes).__name__}"
+        labels = some_of([layer.label for layer in self.layers])
+        return f"LayerwiseKnowledge of {Model(self.forward_func).name}: {labels}; {probes}"
+
+
+def _is_output(layer: Any) -> bool:
+    return isinstance(layer, str) and layer == OUTPUT
+
+
+def _sizes(inputs: Sequence[Any]) -> list[int]:
+    """The number of samples of each Players in a list."""
+    if not inputs:
+        raise ValueError("inputs is an empty list: give at least one Players")
+    for i, players in enumerate(inputs):
+        if not isinstance(players, Players):
+            raise TypeError(f"inputs is a list, in which inputs[{i}] is {kind_of(players)}: a list must hold Players")
+    return [len(players) for players in inputs]
+
+
+def _split_target(target: Any, sizes: Sequence[int]) -> list[TargetLike]:
+    """The target of each Players: one for all goes to each, one a sample is cut."""
+    is_array = isinstance(target, (Tensor, np.ndarray)) and math.prod(target.shape) > 1  # one element is for all
+    targets = target.tolist() if is_array else target
+    if not isinstance(targets, list):
+        return [target] * len(sizes)
+    if len(targets) != sum(sizes):
+        raise ValueError(
+            f"target has length {len(targets)} for {count_of(sum(sizes), 'sample')} in {len(sizes)} Players: give one "
+            "for all, or one a sample"
+        )
+    ends = accumulate(sizes)
+    return [targets[end - size : end] for size, end in zip(sizes, ends, strict=True)]

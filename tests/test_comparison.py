@@ -1,0 +1,436 @@
+import math
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from captum_lkn import Interactions, InteractionsBatch, decompose
+from captum_lkn.knowledge.comparison import compare, normaliser, salient_sets, shared, thresholds
+from captum_lkn.knowledge.luck import draw_luck, own_comparison, support
+
+NAMES = ("all", "target_all", "overlap", "forgotten", "new", "salient", "target_salient")
+
+
+def effects(ands, ors=None):
+    return torch.tensor([ands, ors or [0.0] * len(ands)], dtype=torch.float64)
+
+
+# ---------------------------------------------------------------- brute force: plain Python over sets
+
+
+def brute_force(layer, target, tau=0.05, scope="dataset", printed=False):
+    """Section 5 of docs/method.md, one set after the other; lists of samples of (ands, ors)."""
+
+    def limits(samples):
+        tops = [max(abs(x) for kind in sample for x in kind[1:]) for sample in samples]
+        return [tau * (max(tops) if scope == "dataset" else top) for top in tops]
+
+    highest = max(len(ands) - 1 for ands, _ in layer).bit_length()
+    sums = [{name: [[0.0] * highest for _ in range(2)] for name in NAMES} for _ in layer]
+    for found, a, b, limit_a, limit_b in zip(sums, layer, target, limits(layer), limits(target), strict=True):
+        for kind in range(2):
+            for s in range(1, len(a[kind])):
+                order = bin(s).count("1") - 1
+                x, y = a[kind][s], b[kind][s]
+                in_a, in_b = abs(x) > limit_a, abs(y) > limit_b
+                common = math.copysign(min(abs(x), abs(y)), x) if x * y > 0 else 0.0
+                if not printed and not (in_a and in_b):
+                    common = 0.0
+                if in_a:
+                    found["all"][kind][order] += abs(x)
+                    found["forgotten"][kind][order] += abs(x - common)
+                    found["salient"][kind][order] += 1
+                if in_b:
+                    found["target_all"][kind][order] += abs(y)
+                    found["new"][kind][order] += abs(y - common)
+                    found["target_salient"][kind][order] += 1
+                if in_a and in_b:
+                    found["overlap"][kind][order] += abs(common)
+    return sums
+
+
+def over_samples(sums, part, whole, kind, order, ratio):
+    pairs = [(one[part][kind][order], one[whole][kind][order]) for one in sums]
+    if ratio == "sum":
+        top, bottom = (sum(column) for column in zip(*pairs, strict=True))
+        return top / bottom if bottom else math.nan
+    shares = [top / bottom for top, bottom in pairs if bottom]
+    return sum(shares) / len(shares) if shares else math.nan
+
+
+# Sixteenths are exact in binary, and far from the thresholds' own rounding.
+number = st.integers(-32, 32).map(lambda k: k / 16)
+
+
+def one_sample(n):
+    kind = st.lists(st.one_of(st.just(0.0), number), min_size=2**n, max_size=2**n)
+    return st.tuples(kind, kind)
+
+
+@st.composite
+def two_layers(draw):
+    sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    return tuple([draw(one_sample(n)) for n in sizes] for _ in range(2))
+
+
+def tensors(samples):
+    return [torch.tensor(sample, dtype=torch.float64) for sample in samples]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    two_layers(),
+    st.sampled_from([0.0, 0.05, 0.3]),
+    st.sampled_from(["dataset", "sample"]),
+    st.booleans(),
+    st.sampled_from(["sum", "mean"]),
+)
+def test_every_quantity_is_that_of_brute_force(layers, tau, scope, printed, ratio):
+    expected = brute_force(*layers, tau=tau, scope=scope, printed=printed)
+    found = compare(*map(tensors, layers), tau=tau, scope=scope, printed=printed, ratio=ratio)
+    for name in NAMES:
+        one_each = torch.tensor([one[name] for one in expected], dtype=torch.float64)
+        torch.testing.assert_close(getattr(found.samples, name).double(), one_each, atol=1e-12, rtol=1e-12)
+        torch.testing.assert_close(getattr(found, name).double(), one_each.sum(0), atol=1e-12, rtol=1e-12)
+    for name, part, whole in (("completeness", "overlap", "target_all"), ("redundancy", "forgotten", "all")):
+        for kind in range(2):
+            for order in range(found.all.shape[1]):
+                share = over_samples(expected, part, whole, kind, order, ratio)
+                assert float(getattr(found, name)[kind, order]) == pytest.approx(share, abs=1e-12, nan_ok=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(two_layers(), st.sampled_from(["dataset", "sample"]))
+def test_eq_8_holds_and_ratios_are_shares(layers, scope):
+    found = compare(*map(tensors, layers), scope=scope)
+    torch.testing.assert_close(found.all, found.overlap + found.forgotten, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(found.target_all, found.overlap + found.new, atol=1e-12, rtol=1e-12)
+    for share in (found.completeness, found.redundancy):
+        known = share[~share.isnan()]
+        assert ((known >= 0) & (known <= 1 + 1e-12)).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(two_layers(), st.sampled_from([0.25, 3.0, 1e6]))
+def test_the_unit_takes_a_scale_out(layers, factor):
+    layer, target = map(tensors, layers)
+    plain = compare(layer, target)
+    scaled = compare([factor * one for one in layer], target, units=(factor, 1.0))
+    for name in NAMES:
+        torch.testing.assert_close(getattr(scaled, name), getattr(plain, name), atol=1e-12, rtol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(two_layers())
+def test_swapping_layer_and_target_swaps_new_and_forgotten(layers):
+    there, back = compare(*map(tensors, layers)), compare(*map(tensors, reversed(layers)))
+    for one, other in (("overlap", "overlap"), ("forgotten", "new"), ("all", "target_all")):
+        torch.testing.assert_close(getattr(there, one), getattr(back, other), atol=1e-12, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- cases by hand
+
+
+def test_the_printed_form_breaks_eq_8_where_a_set_is_salient_on_one_side_only():
+    layer, final = effects([0.0, 1 / 2, 1 / 2, 0.0]), effects([0.0, 1 / 101, 100 / 101, 0.0])
+    exact, printed = compare([layer], [final]), compare([layer], [final], printed=True)
+    assert float(exact.overlap[0, 0]) == float(printed.overlap[0, 0]) == 1 / 2
+    assert float(exact.forgotten[0, 0]) == 1 / 2
+    assert float(printed.forgotten[0, 0]) == pytest.approx(
+        1 / 2 - 1 / 101
+    )  # the first set is salient in the layer alone
+    assert float(printed.all[0, 0]) != pytest.approx(float(printed.overlap[0, 0] + printed.forgotten[0, 0]))
+    assert float(exact.target_all[0, 0]) == pytest.approx(100 / 101)
+
+
+def test_a_layer_against_itself_is_complete_and_not_redundant():
+    layer = effects([5.0, 1.0, 0.0, -2.0], [0.0, 0.0, 0.0, 0.5])
+    found = compare([layer], [layer])
+    assert found.completeness.tolist() == [[1.0, 1.0], [pytest.approx(math.nan, nan_ok=True), 1.0]]
+    assert found.redundancy[0].tolist() == [0.0, 0.0]
+
+
+def test_opposite_signs_share_nothing():
+    layer = effects([0.0, 1.0, 2.0, -2.0], [0.0, 0.0, 0.0, 0.5])
+    found = compare([layer], [-layer])
+    assert not found.overlap.any()
+    torch.testing.assert_close(found.forgotten, found.all)
+    assert found.completeness[0].tolist() == [0.0, 0.0]
+
+
+def test_and_effects_and_or_effects_of_the_same_set_are_not_shared():
+    found = compare([effects([0.0, 0.0, 0.0, 1.0])], [effects([0.0] * 4, [0.0, 0.0, 0.0, 1.0])])
+    assert not found.overlap.any()
+
+
+def test_the_empty_set_never_counts():
+    huge = effects([1e9, 1.0, 0.0, 0.0])
+    assert thresholds([huge], 0.05, "dataset") == [0.05]
+    assert not salient_sets([huge], 0.0, "dataset")[0][:, 0].any()
+
+
+def test_the_threshold_is_one_for_and_and_or_together():
+    assert salient_sets([effects([0.0, 0.04, 0.06, 0.0], [0.0, 0.0, 0.0, 1.0])], 0.05, "sample")[0].tolist() == [
+        [False, False, True, False],
+        [False, False, False, True],
+    ]
+
+
+def test_scopes_differ_where_one_sample_is_weaker():
+    weak, strong = effects([0.0, 0.01, 0.0, 0.0]), effects([0.0, 1.0, 0.0, 0.0])
+    assert [int(one.sum()) for one in salient_sets([weak, strong], 0.05, "dataset")] == [0, 1]
+    assert [int(one.sum()) for one in salient_sets([weak, strong], 0.05, "sample")] == [1, 1]
+
+
+def test_samples_of_different_sizes_have_nothing_in_orders_beyond_their_own():
+    one, two = effects([0.0, 1.0]), effects([0.0, 1.0, 0.0, 2.0])
+    found = compare([one, two], [one, two], ratio="mean")
+    assert found.all.tolist() == [[2.0, 2.0], [0.0, 0.0]]
+    assert found.completeness[0].tolist() == [1.0, 1.0]  # 0 / 0 of the first sample is left out of the mean
+    assert found.completeness[1].isnan().all()
+
+
+def test_all_orders_together_are_sums_before_the_ratio():
+    layer, target = effects([0.0, 1.0, 0.0, 1.0]), effects([0.0, 1.0, 0.0, 3.0])
+    assert compare([layer], [target]).over_orders().completeness[0].tolist() == [0.5]
+
+
+def test_a_unit_of_zero_gives_nan():
+    layer = effects([0.0, 1.0, 0.0, 1.0])
+    found = compare([layer], [layer], units=(0.0, 1.0))
+    for share in (found.completeness, found.redundancy, found.overlap):
+        assert share.isnan().all()
+    assert found.salient[0].tolist() == [1, 1]  # which are salient does not depend on the unit
+
+
+def test_shared_is_eq_6():
+    a, b = torch.tensor([2.0, -3.0, 1.0, 0.0]), torch.tensor([0.5, -4.0, -1.0, 2.0])
+    assert shared(a, b).tolist() == [0.5, -3.0, 0.0, 0.0]
+
+
+def test_the_normaliser_is_the_mean_change_and_zero_where_that_is_rounding():
+    tables = [torch.tensor([0.0, 9.0, 9.0, -1.0]), torch.tensor([1.0, 4.0])]
+    assert normaliser([one.double() for one in tables]) == 2.0
+    assert normaliser([torch.tensor([5.0, 0.0, 5.0 + 1e-7], dtype=torch.float64)]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"tau": -0.1}, ValueError, "tau is a share"),
+        ({"tau": 2}, ValueError, "tau is a share"),
+        ({"tau": "much"}, TypeError, "tau must be a number"),
+        ({"scope": "all"}, ValueError, "scope must be 'dataset' or 'sample'; got 'all'"),
+        ({"ratio": "median"}, ValueError, "ratio must be 'sum' or 'mean'; got 'median'"),
+        ({"printed": 1}, TypeError, "printed must be True or False"),
+    ],
+)
+def test_options_are_checked(options, error, message):
+    with pytest.raises(error, match=message):
+        compare([effects([0.0, 1.0])], [effects([0.0, 1.0])], **options)
+
+
+def test_other_samples_or_players_are_refused():
+    with pytest.raises(ValueError, match="the same samples and players"):
+        compare([effects([0.0, 1.0])], [effects([0.0, 1.0, 0.0, 0.0])])
+    with pytest.raises(ValueError, match="the same samples and players"):
+        compare([effects([0.0, 1.0])], [])
+
+
+# ---------------------------------------------------------------- luck
+
+
+def extracted(*tables, **options):
+    """Interactions as an attribution class makes them, of value tables."""
+
+    def one(table):
+        found = decompose(table, **options)
+        n = len(table).bit_length() - 1
+        return Interactions(
+            tuple(f"p{i}" for i in range(n)),
+            found.and_effects,
+            found.or_effects,
+            table,
+            kappa=float(found.kappa),
+            gap=float(found.gap),
+            provenance={"decomposition": {"noise": 0.04} | options},
+        )
+
+    return InteractionsBatch([one(table) for table in tables])
+
+
+def table(n, seed):
+    values = torch.randn(2**n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values[-1] = values[0] + 3
+    return values
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return extracted(table(4, 0), table(3, 1), table(4, 2))
+
+
+def stacked(batch):
+    return [torch.stack([one.and_effects, one.or_effects]) for one in batch]
+
+
+def own(batch, luck, **options):
+    return own_comparison(
+        stacked(batch), luck.effects["a"], **{"tau": 0.05, "scope": "dataset", "ratio": "sum"} | options
+    )
+
+
+def test_without_noise_and_jitter_a_layer_finds_all_of_itself(batch):
+    luck = draw_luck({"a": batch}, draws=2, value_noise=0.0, jitter=0.0)
+    complete = own(batch, luck).completeness
+    torch.testing.assert_close(complete[~complete.isnan()], torch.ones(7, dtype=torch.float64))
+    shares = support(stacked(batch), luck.effects["a"], tau=0.05, scope="dataset")
+    for share, chosen in zip(shares, salient_sets(stacked(batch), 0.05, "dataset"), strict=True):
+        assert torch.equal(share, chosen.double())
+
+
+def test_noise_lowers_what_is_found_again(batch):
+    small, large = (draw_luck({"a": batch}, draws=4, value_noise=noise) for noise in (0.003, 0.3))
+    one, other = (own(batch, luck).over_orders().completeness.sum() for luck in (small, large))
+    assert 0 < float(other) < float(one) < 2
+    shares = torch.cat([s.flatten() for s in support(stacked(batch), large.effects["a"], tau=0.05, scope="dataset")])
+    assert set((4 * shares).tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert 0 < float(shares[(shares > 0)].mean()) < 1
+
+
+@pytest.mark.parametrize("scope", ["dataset", "sample"])
+@pytest.mark.parametrize("ratio", ["sum", "mean"])
+def test_what_is_found_again_is_a_share(batch, scope, ratio):
+    complete = own(batch, draw_luck({"a": batch}, draws=3), scope=scope, ratio=ratio).completeness
+    known = complete[~complete.isnan()]
+    assert len(known) > 3
+    assert ((known >= 0) & (known <= 1)).all()
+
+
+def test_draws_are_those_of_the_seed_and_depend_on_no_other_layer(batch):
+    alone = draw_luck({"a": batch}, draws=2, seed=3)
+    beside = draw_luck({"b": batch[:1], "a": batch}, draws=2, seed=3)
+    other = draw_luck({"a": batch}, draws=2, seed=4)
+    for x, y, z in zip(alone.effects["a"], beside.effects["a"], other.effects["a"], strict=True):
+        assert torch.equal(x, y)
+        assert not torch.equal(x, z)
+
+
+def test_draws_differ_and_follow_the_noise_that_was_asked_for(batch):
+    luck = draw_luck({"a": batch}, draws=6, value_noise=0.02)
+    for one, drawn in zip(batch, luck.effects["a"], strict=True):
+        assert not torch.equal(drawn[0], drawn[1])
+        noise = drawn[:, 0, 0] - one.v_empty  # with pinned ends the empty effect is the noisy v(empty) itself
+        deviation = 0.02 * abs(one.v_full - one.v_empty)
+        assert float(noise.abs().max()) < 5 * deviation
+        assert float(noise.abs().max()) > deviation / 10
+
+
+def test_the_default_noise_is_a_quarter_of_kappa_and_none_where_kappa_is_0():
+    exact = extracted(table(3, 1), noise=0.0)
+    drawn = draw_luck({"a": exact}, draws=3).effects["a"][0]
+    assert (drawn[:, 0, 0] == exact[0].v_empty).all()
+
+
+def test_draws_keep_the_options_of_the_extraction():
+    ands_only = extracted(table(3, 1), kind="and", noise=0.1)
+    assert not draw_luck({"a": ands_only}, draws=2).effects["a"][0][:, 1].any()
+
+
+def test_jitter_alone_moves_an_answer_that_is_not_unique():
+    # 1[i] + 1[j] = 1[i and j] + 1[i or j]: under the paper's program both cost the same
+    additive = torch.tensor([0.0, 1.0, 1.0, 2.0], dtype=torch.float64)
+    program = extracted(additive, order_weight=0.0, ridge=0.0, noise=0.0)
+    drawn = draw_luck({"a": program}, draws=20, jitter=0.1).effects["a"][0]
+    singles, pairs = drawn[:, 0, 1] > 0.5, drawn[:, 0, 3] > 0.5
+    assert (singles != pairs).all()
+    assert 0 < int(singles.sum()) < 20
+
+
+def test_the_random_state_is_not_touched(batch):
+    before = torch.random.get_rng_state()
+    draw_luck({"a": batch[:1]}, draws=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"draws": 0}, ValueError, "draws must be at least 1; got 0"),
+        ({"draws": 2.0}, TypeError, "draws must be a whole number"),
+        ({"seed": -1}, ValueError, "seed must be from 0"),
+        ({"seed": None}, TypeError, "seed must be a whole number"),
+        ({"value_noise": -1.0}, ValueError, "value_noise must be at least 0"),
+        ({"value_noise": "big"}, TypeError, "value_noise must be a number"),
+        ({"jitter": 1.0}, ValueError, "jitter is a share of each weight"),
+        ({"jitter": math.inf}, ValueError, "jitter must be at least 0 and finite"),
+    ],
+)
+def test_options_of_luck_are_checked(batch, options, error, message):
+    with pytest.raises(error, match=message):
+        draw_luck({"a": batch}, **options)
+
+
+# ---------------------------------------------------------------- weights of each table's own
+
+
+def cheapest(v, kappa, cost):
+    """The minimum with the prices of ``cost``, written out for SciPy."""
+    existing = oracles.effects_of(3)
+    z = np.array(oracles.synthesis_matrix(3, existing))
+    prices = [float(cost[int(is_or), s]) for s, is_or in existing]
+    slack = np.array(oracles.slack_of(v, kappa, True))
+    distance = np.array(v) - v[0]
+    return linprog(
+        prices * 2,
+        A_ub=np.vstack([np.hstack([z, -z]), np.hstack([-z, z])]),
+        b_ub=np.concatenate([distance + slack, slack - distance]),
+        method="highs",
+    ).fun
+
+
+def test_the_cost_of_each_table_is_its_own():
+    tables = torch.stack([table(3, seed) for seed in range(4)])
+    cost = 0.3 + torch.rand(4, 2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = decompose(tables, cost=cost, order_weight=0.0, ridge=0.0, noise=0.05)
+    paid = (cost * torch.stack([found.and_effects, found.or_effects], dim=1).abs())[..., 1:].sum((1, 2))
+    for v, kappa, own_cost, own_paid in zip(tables.tolist(), found.kappa.tolist(), cost, paid.tolist(), strict=True):
+        assert own_paid == pytest.approx(cheapest(v, kappa, own_cost), rel=2e-5)
+    assert (found.gap <= 1e-5).all()
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 8), (1, 8), (4, 2, 8), (4, 1, 8)])
+def test_a_cost_of_1_changes_nothing(shape):
+    tables = torch.stack([table(3, seed) for seed in range(4)])
+    plain, same = decompose(tables), decompose(tables, cost=torch.ones(shape))
+    assert torch.equal(plain.and_effects, same.and_effects)
+    assert torch.equal(plain.or_effects, same.or_effects)
+
+
+def test_what_costs_more_is_used_less():
+    either = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)  # the OR of both; or 1[0] + 1[1] - 1[0 and 1]
+    cost = torch.ones(2, 4)
+    cost[1] = 10
+    assert not decompose(either, noise=0.0, cost=cost).or_effects.any()
+    assert decompose(either, noise=0.0).or_effects[3] == 1
+
+
+@pytest.mark.parametrize(
+    ("cost", "error", "message"),
+    [
+        (torch.ones(3), ValueError, r"cost of shape \[3\] does not broadcast to \[5, 2, 8\]"),
+        (torch.ones(4, 2, 8), ValueError, "does not broadcast"),
+        (torch.zeros(8), ValueError, "cost must be positive and finite"),
+        (torch.full((8,), math.inf), ValueError, "cost must be positive and finite"),
+        (torch.full((8,), math.nan), ValueError, "cost must be positive and finite"),
+        (torch.ones(8).long(), TypeError, "cost must be a floating tensor"),
+        ([1.0] * 8, TypeError, "cost must be a floating tensor"),
+    ],
+)
+def test_a_cost_that_does_not_fit_is_refused(cost, error, message):
+    with pytest.raises(error, match=message):
+        decompose(torch.zeros(5, 8), cost=cost)
