@@ -33,7 +33,7 @@ from captum_lkn._arguments import (
     warn_of_gaps,
 )
 
-__all__ = ["BACKGROUND", "Players", "players_from_mask"]
+__all__ = ["BACKGROUND", "Players", "compact", "players_from_mask"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Players:
                 )
             if x.dtype != baseline.dtype:
                 raise ValueError(f"an input of {dtype_of(x)} with a baseline of {dtype_of(baseline)}: give one dtype")
-            used = _compact(owner)
+            used = compact(owner)
             size = torch.tensor(self.sizes, device=owner.device).reshape(-1, *(1,) * (owner.dim() - 1))
             if bool(((used < BACKGROUND) | (used >= size)).any()):
                 raise ValueError(f"owners must be -1 or a player's number; the samples have {self.sizes} players")
@@ -124,7 +124,7 @@ class Players:
         # The background's index, -1, reads the last column: always present.
         present = torch.cat([masks, masks.new_ones(len(masks), 1)], dim=1)
         return tuple(
-            torch.where(present.to(x.device)[:, _compact(owner[sample])], x[sample], baseline[sample])
+            torch.where(present.to(x.device)[:, compact(owner[sample])], x[sample], baseline[sample])
             for x, baseline, owner in zip(self.inputs, self.baselines, self.owners, strict=True)
         )
 
@@ -243,7 +243,7 @@ def players_from_mask(
     )
 
 
-def _compact(view: Tensor) -> Tensor:
+def compact(view: Tensor) -> Tensor:
     """Undo an expansion: what was repeated is kept once, and broadcasts back.
 
     Index tensors of one mask for all colour channels would otherwise be materialised once a channel.

@@ -20,6 +20,9 @@ from captum_lkn.values import Source, ValueTables, value_tables
 
 __all__ = ["Question"]
 
+_OF_SAMPLES = {"texts": "text", "selection": "selection"}
+"""What players describe sample by sample, and what it is called in the provenance of one."""
+
 
 @dataclass
 class Question:
@@ -64,7 +67,7 @@ class Question:
             "model": self.model.name,
             "layer": OUTPUT,
             "score": self.score_name,
-            **{key: value for key, value in players.description.items() if key != "texts"},
+            **{key: value for key, value in players.description.items() if key not in _OF_SAMPLES},
             "decomposition": {key: value for key, value in settings.items() if value is not None},
             "forwards": found.forwards,
             "versions": {
@@ -75,11 +78,10 @@ class Question:
             },
         }
         targets = found.target.describe()
-        texts = players.description.get("texts")
+        own = {name: players.description[key] for key, name in _OF_SAMPLES.items() if key in players.description}
 
         def of_sample(i: int) -> dict[str, Any]:
-            return (
-                shared | found.evaluations[i] | {"target": targets[i]} | ({} if texts is None else {"text": texts[i]})
-            )
+            each = {name: values[i] for name, values in own.items()}
+            return shared | found.evaluations[i] | {"target": targets[i]} | each
 
         return of_sample

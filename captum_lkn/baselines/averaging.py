@@ -1,0 +1,94 @@
+"""Interactions averaged over several baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from captum_lkn._arguments import kind_of, some_of
+from captum_lkn.decomposition import decompose
+from captum_lkn.interactions import Interactions, InteractionsBatch
+
+__all__ = ["average_over"]
+
+_SHARED = ("model", "layer", "score", "target", "decomposition")
+
+
+def average_over(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
+    """The interactions of the mean value table, over the same samples under several baselines.
+
+    What a single baseline brings in by chance is averaged out before anything is extracted. The mean tables are
+    decomposed anew: the mean of sparse effects would be less sparse than each.
+
+    Args:
+        found: Interactions of the same samples, one batch a baseline, of one model, layer, score and target and
+            with the same settings.
+
+    Returns:
+        One batch, whose provenance lists the baselines. Interactions that were made by hand, without settings in their
+        provenance, are decomposed with the defaults of :func:`captum_lkn.decompose`.
+
+    Raises:
+        TypeError: Something else than batches of interactions.
+        ValueError: No batch, or batches that are not of the same samples, players, questions or settings.
+
+    Example:
+        >>> from captum_lkn import AndOrInteraction
+        >>> method = AndOrInteraction(lambda x: x.prod(1), score="logit", noise=0)
+        >>> x = torch.tensor([[2.0, 2.0]])
+        >>> mean = average_over([method.attribute(x, baselines=b) for b in (0, 1)])
+        >>> mean[0].values  # of [0, 0, 0, 4] and [1, 2, 2, 4]
+        tensor([0.5000, 1.0000, 1.0000, 4.0000], dtype=torch.float64)
+        >>> print(mean[0].top(1)[0])
+        0 & 1  +2.50
+    """
+    if isinstance(found, InteractionsBatch) or not isinstance(found, Sequence):
+        raise TypeError(f"found must be a list of InteractionsBatch, one a baseline; got {kind_of(found)}")
+    for i, batch in enumerate(found):
+        if not isinstance(batch, InteractionsBatch):
+            raise TypeError(f"found[{i}] must be an InteractionsBatch; got {kind_of(batch)}")
+    if not found:
+        raise ValueError("found is empty: give the interactions under at least one baseline")
+    if len({len(batch) for batch in found}) > 1:
+        raise ValueError(f"the batches have {[len(batch) for batch in found]} samples: they must be the same ones")
+    return InteractionsBatch(_mean(i, versions) for i, versions in enumerate(zip(*found, strict=True)))
+
+
+def _mean(place: int, versions: Sequence[Interactions]) -> Interactions:
+    """One sample, under several baselines."""
+    first = versions[0]
+    for other in versions[1:]:
+        if other.players != first.players:
+            raise ValueError(
+                f"sample {place} has the players {some_of(first.players)} in the first batch and "
+                f"{some_of(other.players)} in another: averages are over baselines of the same players"
+            )
+        for key in _SHARED:
+            mine, others = first.provenance.get(key), other.provenance.get(key)
+            if mine != others:
+                raise ValueError(
+                    f"sample {place} has the {key} {mine} in the first batch and {others} in another: averages are "
+                    "over baselines alone"
+                )
+    settings: Any = first.provenance.get("decomposition", {})
+    values = torch.stack([one.values for one in versions]).mean(0)
+    part = decompose(values, **settings)
+    used: list[Any] = [one.provenance.get("forwards", 0) for one in versions]
+    return Interactions(
+        players=first.players,
+        and_effects=part.and_effects,
+        or_effects=part.or_effects,
+        values=values,
+        kappa=float(part.kappa),
+        gap=float(part.gap),
+        provenance={
+            **first.provenance,
+            "baseline": [one.provenance.get("baseline") for one in versions],
+            "forwards": sum(used),
+            "steps": int(part.steps),
+            "stopped": part.stopped[0],
+        },
+        layout=first.layout,
+    )

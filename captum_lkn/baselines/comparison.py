@@ -1,0 +1,217 @@
+"""How far the answer changes with the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from captum_lkn._arguments import count_of, kind_of, some_of
+from captum_lkn.interactions import Interaction, Interactions, InteractionsBatch
+from captum_lkn.players import Players
+from captum_lkn.targets import TargetLike
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["BaselineAgreement", "BaselineComparison", "compare_baselines"]
+
+_Key: TypeAlias = tuple[str, tuple[int, ...]]  # kind and members of an interaction
+
+
+class BaselineAgreement(NamedTuple):
+    """How far the interactions under two baselines agree; means over the samples for which each is defined.
+
+    Attributes:
+        first: The name of one baseline.
+        second: That of the other.
+        salient_jaccard: Of the sets of salient interactions: those in both, of those in either.
+        top_jaccard: The same of the k strongest.
+        equal_signs: The share of interactions salient under both whose effects have the same sign.
+        rank_correlation: Spearman's, of the effects (with their signs) of the interactions salient under either.
+    """
+
+    first: str
+    second: str
+    salient_jaccard: float
+    top_jaccard: float
+    equal_signs: float
+    rank_correlation: float
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineComparison:
+    """Interactions under several baselines, and how far they agree; made by :func:`compare_baselines`.
+
+    Attributes:
+        interactions: The interactions found under each baseline, by its name.
+        agreements: One row a pair of baselines, in the order in which they were given.
+        k: How many of the strongest were compared.
+        tau: From which share of the largest effect an interaction is salient.
+    """
+
+    interactions: Mapping[str, InteractionsBatch]
+    agreements: tuple[BaselineAgreement, ...]
+    k: int
+    tau: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """The agreements.
+
+        Returns:
+            A DataFrame with one row a pair and the columns of :class:`BaselineAgreement`.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install 'captum-lkn[frame]'") from error
+        return pd.DataFrame(self.agreements, columns=BaselineAgreement._fields)
+
+    def __str__(self) -> str:
+        samples = count_of(len(next(iter(self.interactions.values()))), "sample")
+        pairs = [f"{one.first} - {one.second}" for one in self.agreements]
+        width = max(map(len, [*pairs, *self.interactions]))
+        lines = [f"{samples} under {len(self.interactions)} baselines; means:"]
+        lines.append(f"{'':{width}}  |v(N) - v(empty)|   salient")
+        for name, batch in self.interactions.items():
+            reach = sum(abs(one.v_full - one.v_empty) for one in batch) / len(batch)
+            salient = sum(len(one.salient(self.tau)) for one in batch) / len(batch)
+            lines.append(f"{name:{width}}  {reach:17.2f}  {salient:8.1f}")
+        lines.append(f"{'':{width}}   salient  {f'top {self.k}':>8}     signs     ranks")
+        for name, one in zip(pairs, self.agreements, strict=True):
+            lines.append(f"{name:{width}}  " + "  ".join(f"{number:8.2f}" for number in one[2:]))
+        lines.append("(salient, top: Jaccard index; signs: share of equal ones; ranks: correlation of the effects)")
+        return "\n  ".join(lines)
+
+
+def compare_baselines(
+    method: Any,
+    baselines: Mapping[str, Players | tuple[Any, Any]],
+    target: TargetLike = None,
+    *,
+    k: int = 10,
+    tau: float = 0.05,
+    **attribute_args: Any,
+) -> BaselineComparison:
+    """Ask the same question under several baselines, and say how far the strongest interactions change.
+
+    Args:
+        method: An :class:`captum_lkn.AndOrInteraction`, or anything whose ``attribute`` returns an
+            :class:`captum_lkn.InteractionsBatch`.
+        baselines: By name, :class:`captum_lkn.Players` of the same samples, or ``(inputs, baselines)`` as ``attribute``
+            takes them.
+        target: As in ``attribute``.
+        k: How many of the strongest interactions of each sample are compared.
+        tau: From which share of the largest effect an interaction is salient.
+        **attribute_args: Further arguments of ``attribute`` by keyword, the same for all baselines.
+
+    Returns:
+        The comparison: print it, or take ``to_frame()``.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: Fewer than two baselines, or players that differ between them.
+
+    Example:
+        >>> from captum_lkn import AndOrInteraction
+        >>> method = AndOrInteraction(lambda x: x.prod(1) + x[:, 0], score="logit", noise=0)
+        >>> x = torch.tensor([[2.0, 3.0]])
+        >>> print(compare_baselines(method, {"zero": (x, 0.0), "half": (x, 0.5)}, k=2))
+        1 sample under 2 baselines; means:
+                       |v(N) - v(empty)|   salient
+          zero                      8.00       2.0
+          half                      7.25       3.0
+                        salient     top 2     signs     ranks
+          zero - half      0.67      1.00      1.00      1.00
+          (salient, top: Jaccard index; signs: share of equal ones; ranks: correlation of the effects)
+    """
+    _check(method, baselines, k)
+    found: dict[str, InteractionsBatch] = {}
+    for name, given in baselines.items():
+        positional = (given,) if isinstance(given, Players) else tuple(given)
+        batch = method.attribute(*positional, target=target, **attribute_args)
+        if not isinstance(batch, InteractionsBatch):
+            raise TypeError(
+                f"method.attribute returned {kind_of(batch)}: give a method that returns an InteractionsBatch, such as "
+                "AndOrInteraction, or LayerAndOrInteraction with one layer"
+            )
+        found[name] = batch
+        first = next(iter(found.values()))
+        if [one.players for one in batch] != [one.players for one in first]:
+            raise ValueError(
+                f"baseline {name!r} has other players than {next(iter(found))!r}: compare baselines of the same "
+                "samples and players"
+            )
+    pairs = tuple(_agreement(a, b, found[a], found[b], k, tau) for a, b in combinations(found, 2))
+    return BaselineComparison(found, pairs, k, tau)
+
+
+def _check(method: Any, baselines: Any, k: Any) -> None:
+    if not callable(getattr(method, "attribute", None)):
+        raise TypeError(f"method must have attribute, such as AndOrInteraction(model); got {kind_of(method)}")
+    if not isinstance(baselines, Mapping):
+        raise TypeError(f"baselines must be a mapping of names to Players or (inputs, baselines); got {baselines!r}")
+    if len(baselines) < 2:
+        raise ValueError(f"baselines has {some_of(list(baselines)) or 'no entry'}: give at least two to compare")
+    for name, given in baselines.items():
+        if not isinstance(name, str):
+            raise TypeError(f"baselines has the name {name!r}: give str")
+        if not isinstance(given, Players) and not (isinstance(given, tuple) and len(given) == 2):
+            raise TypeError(f"baselines[{name!r}] must be Players or (inputs, baselines); got {kind_of(given)}")
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f"k must be a whole number, at least 1; got {k!r}")
+
+
+def _agreement(
+    first: str, second: str, a: Sequence[Interactions], b: Sequence[Interactions], k: int, tau: float
+) -> BaselineAgreement:
+    each = [_of_sample(x, y, k, tau) for x, y in zip(a, b, strict=True)]
+    return BaselineAgreement(first, second, *map(_mean, zip(*each, strict=True)))
+
+
+def _of_sample(a: Interactions, b: Interactions, k: int, tau: float) -> tuple[float, float, float, float]:
+    salient = _effects(a.salient(tau)), _effects(b.salient(tau))
+    both, either = salient[0].keys() & salient[1].keys(), salient[0].keys() | salient[1].keys()
+    signs = [salient[0][key] * salient[1][key] > 0 for key in both]
+    everything = _effects(a.top(None)), _effects(b.top(None))
+    effects = torch.tensor([[all_.get(key, 0.0) for key in sorted(either)] for all_ in everything], dtype=torch.float64)
+    return (
+        _jaccard(salient[0].keys(), salient[1].keys()),
+        _jaccard(_effects(a.top(k)).keys(), _effects(b.top(k)).keys()),
+        sum(signs) / len(signs) if signs else math.nan,
+        _rank_correlation(*effects),
+    )
+
+
+def _effects(found: Sequence[Interaction]) -> dict[_Key, float]:
+    return {(one.kind, one.members): one.effect for one in found}
+
+
+def _jaccard(a: Any, b: Any) -> float:
+    return len(a & b) / len(a | b) if a | b else math.nan
+
+
+def _rank_correlation(x: Tensor, y: Tensor) -> float:
+    """Spearman's correlation, equal values with their mean rank; NaN where one side has but one rank."""
+    ranks = torch.stack([_ranks(x), _ranks(y)])
+    centred = ranks - ranks.mean(1, keepdim=True)
+    scale = centred.square().sum(1).prod().sqrt()
+    return float(centred.prod(0).sum() / scale) if scale > 0 else math.nan
+
+
+def _ranks(x: Tensor) -> Tensor:
+    return ((x[:, None] > x).sum(1) + (x[:, None] >= x).sum(1)).double() / 2
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    """The mean of those that are numbers."""
+    known = [number for number in numbers if not math.isnan(number)]
+    return sum(known) / len(known) if known else math.nan

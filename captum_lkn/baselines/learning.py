@@ -1,0 +1,312 @@
+"""Baselines that are learnt: what stands for "absent" with the least interaction of its own.
+
+The papers behind this library learn the baseline so that a few samples have as little interaction as can be: what a
+baseline adds by itself is then no longer told as the samples' own (Ren et al., "Can We Faithfully Represent Absence
+States to Compute Shapley Values on a DNN?", ICLR 2023).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from tqdm.auto import tqdm
+
+from captum_lkn import lattice, masked, storage
+from captum_lkn._arguments import kind_of, shape_of
+from captum_lkn._rows import rows_per_forward
+from captum_lkn.attribution.arguments import prepare
+from captum_lkn.models import Arguments, Model
+from captum_lkn.players import Players
+from captum_lkn.scores import Score, binary_log_odds, refuse_probabilities, resolve_score
+from captum_lkn.targets import Target, TargetLike, resolve_target
+
+__all__ = ["MAX_PLAYERS", "LearnedBaseline", "learn_baseline"]
+
+MAX_PLAYERS = 10
+"""More players than this are refused: every step takes a forward and a backward pass of all 2^n masks."""
+
+_SCHEMA = "LearnedBaseline"
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedBaseline:
+    """A baseline vector, and how it was learnt; made by :func:`learn_baseline`.
+
+    Attributes:
+        vector: What replaces absent scalars; broadcasts to the inputs of one sample.
+        history: The strength at the start and after each step: the mean over the samples of the sum of all
+            ``|I(S)|``, S nonempty. `vector` is that of the smallest.
+        reach: At the same steps, the mean over the samples of ``|v(N) - v(empty)|``, below which the strength cannot
+            fall.
+        provenance: Of which model, how; what JSON can hold.
+    """
+
+    vector: Tensor
+    history: tuple[float, ...]
+    reach: tuple[float, ...]
+    provenance: Mapping[str, storage.JSON] = field(default_factory=dict)
+
+    @property
+    def best(self) -> int:
+        """The step after which the strength was smallest; 0 is the start."""
+        return self.history.index(min(self.history))
+
+    @property
+    def fell(self) -> float:
+        """By which share the strength fell, from 0 to 1."""
+        return 1 - self.history[self.best] / self.history[0] if self.history[0] else 0.0
+
+    def apply(self, players: Players) -> Players:
+        """The same players with this baseline.
+
+        Args:
+            players: Of one floating input, whose samples the vector broadcasts to.
+
+        Returns:
+            The players.
+
+        Raises:
+            TypeError: If their input is of another kind.
+            ValueError: If the vector does not broadcast to it.
+        """
+        x = _only_input(players)
+        return replace(
+            players,
+            baselines=(_broadcast(self.vector, x),),
+            description={**players.description, "baseline": f"learned {shape_of(self.vector)}"},
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file; see :func:`captum_lkn.storage.write` for the errors.
+
+        Args:
+            path: The file, ending in ``.safetensors``.
+        """
+        numbers_ = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("history", "reach")}
+        storage.write(path, _SCHEMA, {"vector": self.vector, **numbers_}, self.provenance)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LearnedBaseline:
+        """Read what :meth:`save` wrote; see :func:`captum_lkn.storage.read` for the errors.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The baseline, bit for bit, its vector on the CPU.
+        """
+        tensors, provenance = storage.read(path, _SCHEMA)
+        return cls(tensors["vector"], tuple(tensors["history"].tolist()), tuple(tensors["reach"].tolist()), provenance)
+
+    def __repr__(self) -> str:
+        i = self.best
+        return (
+            f"LearnedBaseline {shape_of(self.vector)}: strength {self.history[0]:.3g} -> {self.history[i]:.3g} "
+            f"(-{self.fell:.0%}) in step {i} of {len(self.history) - 1}; "
+            f"|v(N) - v(empty)| {self.reach[0]:.3g} -> {self.reach[i]:.3g}"
+        )
+
+
+def learn_baseline(
+    forward_func: Callable[..., Any],
+    players: Players,
+    *,
+    target: TargetLike = "predicted",
+    score: str | Score = "log_odds",
+    steps: int = 50,
+    rate: float = 0.05,
+    shape: Sequence[int] | None = None,
+    additional_forward_args: Any = None,
+    perturbations_per_eval: int | None = None,
+    show_progress: bool = False,
+) -> LearnedBaseline:
+    r"""Find the baseline under which a few samples have the least interaction.
+
+    Minimises by Adam, over the vector b that replaces all that is absent, the mean over the samples of::
+
+        sum over S nonempty of |I(S)|,   I(S) = sum over T subset of S of (-1)^(|S| - |T|) v(x_T),   x_T absent at b
+
+    These are the AND effects of the whole value (Harsanyi dividends), without noise. The start is the mean of the
+    players' present baselines; nothing is random. Two ways to a small sum are no good ones, and the result tells of
+    them. With samples of one class alone, the vector can imitate that class until nothing is left to explain: ``reach``
+    falls too. And a vector that silences the model wherever it stands leaves one interaction, that of all players:
+    look at ``by_order()`` under the new baseline before you keep it.
+
+    Args:
+        forward_func: An ``nn.Module``, any callable, or a Hugging Face model; differentiable.
+        players: Of one floating input: embeddings (:func:`~captum_lkn.baselines.embeddings.embedding_players`), images,
+            columns. At most 10 players a sample.
+        target: Captum's kinds, or ``"predicted"``; found on the samples as they are.
+        score: As in :class:`captum_lkn.AndOrInteraction`.
+        steps: Of Adam. Each takes a forward and a backward pass of all masks of all samples.
+        rate: How far a step goes, in standard deviations of the inputs.
+        shape: The vector's, which broadcasts to one sample. None: ``[D]`` for embeddings ``[B, T, D]``, a colour
+            ``[C, 1, 1]`` for images ``[B, C, H, W]``, one number a column for ``[B, F]``.
+        additional_forward_args: A tuple (or a single thing) passed on by position behind the inputs, or a mapping, by
+            keyword.
+        perturbations_per_eval: Masks a forward, times the number of samples; None: by a rule. Where a sample's masks
+            take several, they are computed once more for their gradients, which keeps memory small.
+        show_progress: Whether to show a bar.
+
+    Returns:
+        The vector with the smallest strength on the way, and how it fell.
+
+    Raises:
+        TypeError: An argument of the wrong type; players of token ids.
+        ValueError: An argument that does not fit; too many players; probabilities where the score reads logits; values
+            that are not finite or have no gradient.
+
+    Warns:
+        UserWarning: A model in training mode.
+
+    Example:
+        >>> from captum_lkn import players_from_mask
+        >>> x = torch.tensor([[0.0], [1.0], [5.0]])  # |x - b| is smallest at the median
+        >>> found = learn_baseline(lambda x: x[:, 0], players_from_mask(x), target=None, score="logit", steps=100)
+        >>> found.vector.round(decimals=1)
+        tensor([1.])
+    """
+    x = _only_input(players)
+    _check(players, steps, rate)
+    model, (score_name, function) = Model(forward_func), resolve_score(score)
+    _, arguments = prepare(players, None, additional_forward_args, None, None)
+    size = rows_per_forward(players, perturbations_per_eval)
+    vector = _start(players.baselines[0], x, shape).requires_grad_()
+    optimizer = torch.optim.Adam([vector], lr=rate * (float(x.std()) if x.numel() > 1 and float(x.std()) else 1.0))
+    history: list[float] = []
+    reach: list[float] = []
+    best = vector.detach().clone()
+    with model.session(), tqdm(total=steps, desc="baseline", unit="step", disable=not show_progress) as bar:
+        parts = [masked.outputs(model, players, arguments, batch) for batch in masked.batches(_full(players), size)]
+        output = torch.cat(parts)
+        found = resolve_target(target, output, binary=function is binary_log_odds)
+        refuse_probabilities(function, found.select(output, torch.arange(len(output)))[0])
+        table = partial(_table, model, players, arguments, found, function, size)
+        for step in range(steps + 1):
+            vector.grad, strength, distance = _gradient(table, vector, len(players))
+            history.append(strength)
+            reach.append(distance)
+            if history[-1] == min(history):
+                best = vector.detach().clone()
+            if step < steps:
+                optimizer.step()
+                bar.update()
+    return LearnedBaseline(
+        best,
+        tuple(history),
+        tuple(reach),
+        {
+            "model": model.name,
+            "score": score_name,
+            "target": found.describe(),
+            "samples": len(players),
+            "steps": steps,
+            "rate": rate,
+            "start": players.description.get("baseline"),
+        },
+    )
+
+
+def _gradient(table: Callable[[Tensor, int], Tensor], vector: Tensor, samples: int) -> tuple[Tensor, float, float]:
+    """The gradient of the strength, the strength itself, and the reach; means over the samples."""
+    gradient, strength, reach = torch.zeros_like(vector), 0.0, 0.0
+    for sample in range(samples):
+        with torch.enable_grad():
+            values = table(vector, sample)
+            own = lattice.and_transform(values)[1:].abs().sum()
+        if not values.requires_grad:
+            raise ValueError(
+                "the model's values have no gradient with respect to its inputs: give a differentiable forward, "
+                "without torch.no_grad() and .detach() in it"
+            )
+        if not bool(own.isfinite()):
+            raise ValueError(
+                f"the values of sample {sample} are not all finite: look at what the model returns for it under its "
+                "baseline, or give a smaller rate="
+            )
+        (part,) = torch.autograd.grad(own, vector)
+        gradient += part / samples
+        strength += float(own) / samples
+        reach += float((values[-1] - values[0]).abs()) / samples
+    return gradient, strength, reach
+
+
+def _table(
+    model: Model,
+    players: Players,
+    arguments: Arguments,
+    target: Target,
+    score: Score,
+    size: int,
+    vector: Tensor,
+    sample: int,
+) -> Tensor:
+    """All values of one sample, float64 ``[2^n]``, as a function of the baseline."""
+
+    def part(vector: Tensor, masks: Tensor) -> Tensor:
+        asked = replace(players, baselines=(_broadcast(vector, players.inputs[0]),))
+        return masked.values(model, asked, arguments, target, score, [(sample, masks)])
+
+    masks = torch.split(lattice.masks(players.sizes[sample]), size)
+    if len(masks) == 1:
+        return part(vector, masks[0])
+    # Activations are kept for one part at a time, and recomputed when its gradient is wanted.
+    return torch.cat([checkpoint(part, vector, own, use_reentrant=False) for own in masks])
+
+
+def _full(players: Players) -> list[Tensor]:
+    return [torch.ones(1, n, dtype=torch.bool) for n in players.sizes]
+
+
+def _only_input(players: Any) -> Tensor:
+    if not isinstance(players, Players):
+        raise TypeError(f"players must be Players; got {kind_of(players)}: make them with players_from_mask")
+    x = players.inputs[0]
+    if len(players.inputs) != 1 or not x.is_floating_point():
+        kinds = ", ".join(map(kind_of, players.inputs))
+        raise TypeError(
+            f"players must be of one floating input, that a vector can replace; theirs are of {kinds}: of token ids, "
+            "make players of embeddings first, embedding_players(model, players)"
+        )
+    return x
+
+
+def _check(players: Players, steps: Any, rate: Any) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be a whole number, at least 1; got {steps!r}")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+        raise ValueError(f"rate must be a positive number, in standard deviations of the inputs; got {rate!r}")
+    n = max(players.sizes)
+    if n > MAX_PLAYERS:
+        raise ValueError(
+            f"sample {players.sizes.index(n)} has n = {n} players, and each step would take 2^{n} masked copies of it "
+            f"forward and backward; at most n = {MAX_PLAYERS}: choose fewer, as select_players(model, players, k=8) "
+            "does, or shorter samples"
+        )
+
+
+def _start(baseline: Tensor, x: Tensor, shape: Sequence[int] | None) -> Tensor:
+    """The mean of the present baselines in the shape of the vector."""
+    if shape is None:
+        shape = {3: x.shape[-1:], 4: (x.shape[1], 1, 1)}.get(x.dim(), x.shape[1:])
+    wanted, own = tuple(shape), x.shape[1:]
+    padded = (1,) * (len(own) - len(wanted)) + wanted
+    if len(wanted) > len(own) or any(a not in (1, b) for a, b in zip(padded, own, strict=True)):
+        raise ValueError(f"shape {list(wanted)} does not broadcast to one sample of {shape_of(x)}: give such a one")
+    over = [0, *(i + 1 for i, a in enumerate(padded) if a == 1)]
+    return baseline.detach().mean(over, keepdim=True).reshape(wanted)
+
+
+def _broadcast(vector: Tensor, x: Tensor) -> Tensor:
+    try:
+        return vector.to(x).expand(x.shape)
+    except RuntimeError as error:
+        raise ValueError(f"the baseline {shape_of(vector)} does not broadcast to inputs {shape_of(x)}") from error
