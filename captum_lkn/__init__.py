@@ -1,27 +1,46 @@
 """Sparse AND-OR interactions of any PyTorch model, layer by layer, the Captum way.
 
-==========================  =========================================================================
-:class:`AndOrInteraction`   which combinations of players drive an output; a Captum attribution class
-:class:`LayerAndOrInteraction` the same at a layer, or at several from one pass
-:class:`ExactShapleyValues` exact Shapley values as tensors, from 2^n forwards
-:func:`text_players`        the words of a sentence as players
-:func:`players_from_mask`   players from Captum's inputs, baselines and feature mask
-:class:`Interactions`       what comes out for one sample; :class:`InteractionsBatch` for many
-:func:`decompose`           the decomposition itself, for value tables from elsewhere
-:mod:`captum_lkn.lattice`   the transforms
-==========================  =========================================================================
+* methods: :class:`AndOrInteraction`, which combinations of players drive an output; :class:`LayerAndOrInteraction`, the
+  same at layers; :class:`ExactShapleyValues`, tensors, from 2^n forwards; :class:`LayerwiseKnowledge`, layers compared
+* players: :func:`text_players`, :func:`image_players`, :func:`prompt_players`, :func:`players_from_mask` (Captum's
+  arguments); :func:`select_players` where there are too many
+* read-outs of layers: :class:`LinearProbes`, :func:`logit_lens`, any function
+* causal language models: :class:`Continuation`
+* baselines: :func:`embedding_players`, :func:`mean_embedding`, :func:`average_over`, :func:`learn_baseline`,
+  :func:`compare_baselines`
+* results: :class:`Interactions`, :class:`InteractionsBatch`, :class:`KnowledgeChange`
+* tables from elsewhere: :func:`decompose`, :mod:`captum_lkn.lattice`
 """
 
 from captum_lkn._version import __version__
 from captum_lkn.attribution import AndOrInteraction, ConvergenceDelta, ExactShapleyValues, LayerAndOrInteraction
+from captum_lkn.baselines import (
+    BaselineComparison,
+    LearnedBaseline,
+    average_over,
+    compare_baselines,
+    embedding_players,
+    learn_baseline,
+    mean_embedding,
+)
+from captum_lkn.causal import Continuation
 from captum_lkn.decomposition import Decomposition, decompose
+from captum_lkn.images import image_players
 from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
+from captum_lkn.knowledge import Comparison, KnowledgeChange, LayerwiseKnowledge
 from captum_lkn.layers import Layer
 from captum_lkn.players import Players, players_from_mask
+from captum_lkn.probes import LinearProbe, LinearProbes
+from captum_lkn.prompts import prompt_players
+from captum_lkn.readouts import logit_lens
+from captum_lkn.selection import select_players
 from captum_lkn.text import text_players
 
 __all__ = [
     "AndOrInteraction",
+    "BaselineComparison",
+    "Comparison",
+    "Continuation",
     "ConvergenceDelta",
     "Decomposition",
     "ExactShapleyValues",
@@ -29,11 +48,25 @@ __all__ = [
     "Interaction",
     "Interactions",
     "InteractionsBatch",
+    "KnowledgeChange",
     "Layer",
     "LayerAndOrInteraction",
+    "LayerwiseKnowledge",
+    "LearnedBaseline",
+    "LinearProbe",
+    "LinearProbes",
     "Players",
     "__version__",
+    "average_over",
+    "compare_baselines",
     "decompose",
+    "embedding_players",
+    "image_players",
+    "learn_baseline",
+    "logit_lens",
+    "mean_embedding",
     "players_from_mask",
+    "prompt_players",
+    "select_players",
     "text_players",
 ]

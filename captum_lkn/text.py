@@ -25,7 +25,7 @@ from captum_lkn.players import Players, players_from_mask
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-__all__ = ["STOP_WORDS", "text_players"]
+__all__ = ["STOP_WORDS", "Word", "absent_token", "check_tokenizer", "choose_words", "text_players", "words_of"]
 
 STOP_WORDS = frozenset(
     """
@@ -100,16 +100,16 @@ def text_players(
         >>> players.masked(0, torch.tensor([[True, False, True]]))
         (tensor([[2, 3, 0, 5]]),)
     """
-    _check_tokenizer(tokenizer)
+    check_tokenizer(tokenizer)
     texts = _as_batch(text)
     if not tokenizer.is_fast:
         warn(
             f"{type(tokenizer).__name__} is not a fast tokenizer and cannot tell words: each token is a player",
         )
-    token = _removed(tokenizer, baseline) if removal else _absent_token(tokenizer, baseline)
+    token = _removed(tokenizer, baseline) if removal else absent_token(tokenizer, baseline)
     encoding = _encode(tokenizer, texts, max_length)
-    found = [_words_of(tokenizer, encoding, i, parts) for i, parts in enumerate(texts)]
-    kept = _choose(found, texts, words, stop_words, punctuation)
+    found = [words_of(tokenizer, encoding, i, parts) for i, parts in enumerate(texts)]
+    kept = choose_words(found, texts, words, stop_words, punctuation)
     owners = torch.full((len(texts), len(encoding["input_ids"][0])), BACKGROUND)
     for i, chosen in enumerate(kept):
         for number, word in enumerate(chosen):
@@ -130,17 +130,22 @@ def text_players(
     )
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
+    """A token's name and id."""
+
     name: str
     id: int
 
 
-class _Word(NamedTuple):
+class Word(NamedTuple):
+    """A word, and the positions of its tokens."""
+
     label: str
     positions: list[int]
 
 
-def _check_tokenizer(tokenizer: Any) -> None:
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuse what is no tokenizer of `transformers`."""
     if not all(hasattr(tokenizer, name) for name in ("__call__", "is_fast", "special_tokens_map")):
         raise TypeError(
             "tokenizer must be a tokenizer of transformers, as AutoTokenizer.from_pretrained gives; got "
@@ -169,7 +174,8 @@ def _as_batch(text: Any) -> list[tuple[str, ...]]:
     return [(item,) if isinstance(item, str) else item for item in batch]
 
 
-def _absent_token(tokenizer: Any, baseline: Any) -> _Token:
+def absent_token(tokenizer: Any, baseline: Any) -> Token:
+    """The token that stands for an absent word: the one that is given, else the first of the fallbacks there is."""
     if baseline is None:
         return _default_absent_token(tokenizer)
     if isinstance(baseline, str):
@@ -177,16 +183,16 @@ def _absent_token(tokenizer: Any, baseline: Any) -> _Token:
         unknown = tokenizer.special_tokens_map.get("unk_token")
         if len(pieces) != 1 or (pieces[0] == unknown != baseline):
             raise ValueError(f"baseline {baseline!r} is not one token but {pieces}: give an entry of the vocabulary")
-        return _Token(pieces[0], tokenizer.convert_tokens_to_ids(pieces[0]))
+        return Token(pieces[0], tokenizer.convert_tokens_to_ids(pieces[0]))
     if isinstance(baseline, bool) or not isinstance(baseline, numbers.Integral):
         raise TypeError(f"baseline must be a token or its id; got {kind_of(baseline)}")
     token_id = int(baseline)
     if not 0 <= token_id < len(tokenizer):
         raise ValueError(f"baseline {baseline} is not a token id: give one from 0 to {len(tokenizer) - 1}")
-    return _Token(tokenizer.convert_ids_to_tokens(token_id), token_id)
+    return Token(tokenizer.convert_ids_to_tokens(token_id), token_id)
 
 
-def _removed(tokenizer: Any, baseline: Any) -> _Token:
+def _removed(tokenizer: Any, baseline: Any) -> Token:
     if baseline is not None:
         raise ValueError(f"removal=True leaves no token in place of an absent word; got baseline={baseline!r} too")
     if "attention_mask" not in tokenizer.model_input_names:
@@ -194,7 +200,7 @@ def _removed(tokenizer: Any, baseline: Any) -> _Token:
             f"{type(tokenizer).__name__} makes no attention mask, by which words could be removed: replace them by a "
             "token, with baseline="
         )
-    return _Token("removed", 0)
+    return Token("removed", 0)
 
 
 def _removable(tensors: dict[str, torch.Tensor], owners: torch.Tensor, labels: list[list[str]]) -> Players:
@@ -205,7 +211,7 @@ def _removable(tensors: dict[str, torch.Tensor], owners: torch.Tensor, labels: l
     return replace(players, names=("attention_mask",), constants=constants, is_tuple=False)
 
 
-def _default_absent_token(tokenizer: Any) -> _Token:
+def _default_absent_token(tokenizer: Any) -> Token:
     # `tokenizer.mask_token` may log an error where there is none; the map holds what there is.
     present = tokenizer.special_tokens_map
     role = next((role for role in _FALLBACKS if present.get(role)), None)
@@ -219,7 +225,7 @@ def _default_absent_token(tokenizer: Any) -> _Token:
             f"the tokenizer has no mask token: absent words are replaced by its {role}, {name!r}; name "
             "another with baseline=",
         )
-    return _Token(name, tokenizer.convert_tokens_to_ids(name))
+    return Token(name, tokenizer.convert_tokens_to_ids(name))
 
 
 def _encode(tokenizer: Any, texts: list[tuple[str, ...]], max_length: int | None) -> BatchEncoding:
@@ -251,12 +257,12 @@ def _encode(tokenizer: Any, texts: list[tuple[str, ...]], max_length: int | None
     return encoding
 
 
-def _words_of(tokenizer: Any, encoding: BatchEncoding, sample: int, parts: tuple[str, ...]) -> list[_Word]:
+def words_of(tokenizer: Any, encoding: BatchEncoding, sample: int, parts: tuple[str, ...]) -> list[Word]:
     """The words of one text, in the order of their first tokens."""
     ids, special = encoding["input_ids"][sample], encoding["special_tokens_mask"][sample]
     tokens = tokenizer.convert_ids_to_tokens(ids)
     if not tokenizer.is_fast:
-        return [_Word(token, [i]) for i, token in enumerate(tokens) if not special[i]]
+        return [Word(token, [i]) for i, token in enumerate(tokens) if not special[i]]
     special_ids = set(tokenizer.all_special_ids)
     offsets = encoding["offset_mapping"][sample]
     chunk_ends = [[chunk.end() for chunk in re.finditer(r"\S+", part)] for part in parts]
@@ -276,14 +282,14 @@ def _words_of(tokenizer: Any, encoding: BatchEncoding, sample: int, parts: tuple
         start, end = min(offsets[i][0] for i in positions), max(offsets[i][1] for i in positions)
         label = parts[part][start:end].strip()
         if label:  # in GPT-2, doubled white space is a token of its own, and no word
-            words.append(_Word(label, positions))
+            words.append(Word(label, positions))
     return words
 
 
-def _choose(
-    found: list[list[_Word]], texts: list[tuple[str, ...]], words: Any, stop_words: Any, punctuation: bool
-) -> list[list[_Word]]:
-    """The words of each text that are players."""
+def choose_words(
+    found: list[list[Word]], texts: list[tuple[str, ...]], words: Any, stop_words: Any, punctuation: bool
+) -> list[list[Word]]:
+    """The words of each text that are players; the options are those of :func:`text_players`."""
     for text, parts in zip(found, texts, strict=True):
         if not text:
             raise ValueError(f"the text {' / '.join(parts)!r} has no word in it, only white space or special tokens")
@@ -326,7 +332,7 @@ def _is_punctuation(label: str) -> bool:
     return all(c in string.punctuation or unicodedata.category(c).startswith("P") for c in label)
 
 
-def _chosen(found: list[list[_Word]], words: Any) -> list[list[_Word]]:
+def _chosen(found: list[list[Word]], words: Any) -> list[list[Word]]:
     """The words of each text that `words` names, by label or by number."""
     if not _is_list(words):
         raise TypeError(f"words must be a list of words or of their numbers; got {words!r}")
@@ -343,7 +349,7 @@ def _is_list(words: Any) -> bool:
     return isinstance(words, Collection) and not isinstance(words, (str, Mapping))
 
 
-def _known(name: str, found: list[list[_Word]]) -> str:
+def _known(name: str, found: list[list[Word]]) -> str:
     labels = list(dict.fromkeys(word.label for text in found for word in text))
     folded = {label.casefold(): label for label in labels}
     if name.casefold() not in folded:
@@ -353,7 +359,7 @@ def _known(name: str, found: list[list[_Word]]) -> str:
     return name.casefold()
 
 
-def _place(number: Any, found: list[list[_Word]]) -> int:
+def _place(number: Any, found: list[list[Word]]) -> int:
     if isinstance(number, bool) or not isinstance(number, numbers.Integral):
         raise TypeError(f"words holds {number!r}: give words as str, or their numbers from 0 as int")
     place = int(number)

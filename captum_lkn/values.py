@@ -262,7 +262,7 @@ class _Evaluation:
             How it came about; ``{"evaluation": "plain"}``, and perhaps a reason, where the table is still empty.
         """
         cheaper = getattr(self.reader.model.forward_func, "all_masks", None)
-        if cheaper is None or self._of_layers or self.whole_batch:
+        if cheaper is None or self._of_layers or self.whole_batch or self.arguments.positional:
             return {"evaluation": _PLAIN}
         mask = self.arguments.keywords.get("attention_mask")
         own = mask[[sample if len(mask) > 1 else 0]] if isinstance(mask, Tensor) else None
