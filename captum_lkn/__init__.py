@@ -5,7 +5,8 @@
 * players: :func:`text_players`, :func:`image_players`, :func:`prompt_players`, :func:`players_from_mask` (Captum's
   arguments); :func:`select_players` where there are too many
 * read-outs of layers: :class:`LinearProbes`, :func:`logit_lens`, any function
-* causal language models: :class:`Continuation`
+* models: :class:`Head` and :func:`answer_span` say what of an output is explained; :class:`Continuation`, of a causal
+  language model
 * baselines: :func:`embedding_players`, :func:`mean_embedding`, :func:`average_over`, :func:`learn_baseline`,
   :func:`compare_baselines`
 * results: :class:`Interactions`, :class:`InteractionsBatch`, :class:`KnowledgeChange`
@@ -25,6 +26,7 @@ from captum_lkn.baselines import (
 )
 from captum_lkn.causal import Continuation
 from captum_lkn.decomposition import Decomposition, decompose
+from captum_lkn.heads import Head, answer_span
 from captum_lkn.images import image_players
 from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
 from captum_lkn.knowledge import Comparison, KnowledgeChange, LayerwiseKnowledge
@@ -44,6 +46,7 @@ __all__ = [
     "ConvergenceDelta",
     "Decomposition",
     "ExactShapleyValues",
+    "Head",
     "InputLayout",
     "Interaction",
     "Interactions",
@@ -57,6 +60,7 @@ __all__ = [
     "LinearProbes",
     "Players",
     "__version__",
+    "answer_span",
     "average_over",
     "compare_baselines",
     "decompose",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Model:
         if not callable(forward_func):
             raise TypeError(f"forward_func must be an nn.Module or a function; got {kind_of(forward_func)}")
         head = forward_func if isinstance(forward_func, Head) else Head(forward_func)
-        self._read = head.read
+        self._outputs = head.outputs
         self.forward_func: Any = of_pipeline(head.model)
         function: Any = self.forward_func
         while isinstance(function, functools.partial):
@@ -106,6 +107,11 @@ class Model:
     def is_hugging_face(self) -> bool:
         """Whether it is called by keyword, as a model of `transformers`."""
         return self._hugging_face is not None
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """What the forward of a Hugging Face model takes; of anything else nothing is known."""
+        return {} if self._hugging_face is None else self._hugging_face.parameters
 
     @property
     def independent_outputs(self) -> bool:
@@ -177,21 +183,18 @@ class Model:
         positional, keywords = self.arranged(arguments)
         with _uncompiled() if self._compiled_parts else nullcontext():
             if self._hugging_face is not None:
-                return self._read(self._call_hugging_face(self._hugging_face, keywords, arguments.unmasked))
+                return self._outputs(self._call_hugging_face(self._hugging_face, keywords, _unmasked_ids(arguments)))
             positional = tuple(self._at_home(value) for value in positional)
-            return self._read(self.forward_func(*positional, **{k: self._at_home(v) for k, v in keywords.items()}))
+            return self._outputs(self.forward_func(*positional, **{k: self._at_home(v) for k, v in keywords.items()}))
 
-    def _call_hugging_face(
-        self, hugging_face: HuggingFace, keywords: dict[str, Any], unmasked: tuple[Tensor, ...] | None
-    ) -> Any:
-        hugging_face.check(keywords)
+    def _call_hugging_face(self, called: HuggingFace, keywords: dict[str, Any], unmasked: Tensor | None) -> Any:
+        called.check(keywords)
         at_home = {name: self._at_home(value) for name, value in keywords.items()}
-        ids = None if unmasked is None else self._at_home(unmasked[0])
-        with hugging_face.reading_kept(at_home, ids) as kept:
+        with called.reading_kept(at_home, self._at_home(unmasked)) as kept:
             try:
                 return self.forward_func(**kept)
             except ValueError as error:
-                raise hugging_face.refusal(error, keywords) or error from error
+                raise called.refusal(error, keywords) or error from error
 
     def arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the forward function gets by position and by keyword: a Hugging Face model gets all by keyword.
@@ -232,7 +235,7 @@ class Model:
         for module in () if self.module is None else self.module.modules():
             if any(p.is_meta for p in module.parameters(recurse=False)) and not hasattr(module, "_hf_hook"):
                 raise ValueError(
-                    f"{self.name} lies on the meta device, where parameters have shapes and no numbers: load its weights"
+                    f"{self.name} lies on the meta device, where parameters have no numbers: load its weights"
                 )
 
     def _device(self) -> torch.device | None:
@@ -247,6 +250,14 @@ class Model:
         """The dtype that coarsens the values: that of the output or of the parameters, if it is half."""
         dtypes = [output.dtype, *(() if self.module is None else (p.dtype for p in self.module.parameters()))]
         return next((d for d in dtypes if d in (torch.float16, torch.bfloat16)), None)
+
+
+def _unmasked_ids(arguments: Arguments) -> Tensor | None:
+    """The unmasked token ids, where it is token ids that are masked."""
+    if arguments.unmasked is None:
+        return None
+    first = dict(zip(arguments.names or ("input_ids",), arguments.unmasked, strict=False)).get("input_ids")
+    return None if first is None or first.is_floating_point() else first
 
 
 def _unwrapped(module: Any) -> Any:

@@ -62,8 +62,8 @@ def text_players(
     cut out of the text as it was written. Nothing is truncated.
 
     Args:
-        tokenizer: A tokenizer of `transformers`. With one that has no word ids (that is not "fast"), each
-            token is a player, and a warning says so.
+        tokenizer: A tokenizer of `transformers`, or a pipeline that has one. With one that has no word ids (that is
+            not "fast"), each token is a player, and a warning says so.
         text: A sentence, a pair of sentences as a tuple, or a list of either, which becomes a padded batch.
         words: Only these words are players; the others stay visible. Words as the text has them, in upper or
             lower case (all their occurrences), or their numbers from 0 among all words of the text; for a
@@ -100,6 +100,7 @@ def text_players(
         >>> players.masked(0, torch.tensor([[True, False, True]]))
         (tensor([[2, 3, 0, 5]]),)
     """
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a pipeline, or of a processor
     check_tokenizer(tokenizer)
     texts = _as_batch(text)
     if not tokenizer.is_fast:

@@ -8,7 +8,7 @@ too large, half precision, probabilities in place of logits, rows that influence
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ from captum_lkn.layers import OUTPUT, Layer, LayerReader
 from captum_lkn.models import Arguments, Model
 from captum_lkn.players import Players
 from captum_lkn.removal import can_drop, first_positions, without_removed
-from captum_lkn.scores import Score, apply_score, binary_log_odds, refuse_probabilities
+from captum_lkn.scores import Score, apply_score, binary_log_odds, log_odds, log_prob, prob, refuse_probabilities
 from captum_lkn.targets import Target, TargetLike, resolve_target
 
 __all__ = ["MAX_PLAYERS", "Source", "ValueTables", "value_tables"]
@@ -175,6 +175,9 @@ class _Evaluation:
         self.target: Target  # known once resolved
         self.whole_batch = False  # whether the forward gives one value for all of its rows
         self.first_position: int | None = None  # of the tokens, where removed ones are dropped
+        # A label of its own has its logit for log-odds, whatever the other labels are.
+        of_classes = any(score is known for known in (log_odds, log_prob, prob))
+        self._columns_alone = of_classes and reader.model.independent_outputs
         self._of_layers = [source for source in sources if source.layer is not None]  # in the reader's order
 
     def resolve(self, target: TargetLike) -> None:
@@ -341,6 +344,8 @@ class _Evaluation:
         return self._scored(*self.target.select(output, samples), first)
 
     def _scored(self, logits: Tensor, classes: Tensor, first: bool) -> Tensor:
+        if self._columns_alone:
+            logits, classes = logits.gather(1, classes[:, None]), torch.zeros_like(classes)
         if first:
             refuse_probabilities(self.score, logits)
         return apply_score(self.score, logits, classes)
@@ -355,7 +360,7 @@ class _Evaluation:
             for sample, start, stop in pieces
         ]
         inputs = tuple(torch.cat(parts) for parts in zip(*copies, strict=True))
-        given = Arguments(inputs, self.arguments.names, self.arguments.positional, self.arguments.keywords)
+        given = replace(self.arguments, inputs=inputs, unmasked=self.arguments.inputs)
         return given.rows(samples_of(pieces), len(self.players))
 
     def check_finite(self, values: Tensor, sample: int, start: int) -> None:

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     transformers = pytest.importorskip("transformers")
     path = tmp_path_factory.mktemp("model")
     (path / "vocab.txt").write_text("\n".join(WORDS))
-    transformers.BertTokenizerFast(vocab=str(path / "vocab.txt")).save_pretrained(path)
+    transformers.BertTokenizerFast.from_pretrained(path).save_pretrained(path)
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,

@@ -313,7 +313,7 @@ def test_what_cannot_be_called_is_refused(forward):
 )
 def test_an_output_that_holds_no_tensor_is_refused(output, said):
     forward = Recording(output)
-    with pytest.raises(TypeError, match=rf"the forward returned {said}, neither a tensor nor .*\.logits.*wrap it"):
+    with pytest.raises(TypeError, match=rf"the forward returned {said}, neither a tensor nor .*\.logits.*Head\(model"):
         AndOrInteraction(forward).attribute(X)
     assert not forward.masked_forwards(X)
 
