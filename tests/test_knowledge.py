@@ -215,7 +215,8 @@ def test_the_table_says_what_a_reader_needs():
         "first",
         "second",
         "output",
-        "0.90 / 0.75",
+        "0.75",
+        "accuracy on rows held out",
         "ceiling",
         "redundancy floor",
         "predicts",
@@ -242,8 +243,15 @@ def test_higher_orders_are_left_to_the_frame():
     many = InteractionsBatch([random_sample(7, 0)])
     text = str(KnowledgeChange({"a": many, "output": many}))
     assert "higher orders: to_frame()" in text
-    assert "AND 5" in text
-    assert "AND 6" not in text
+    assert "AND 4" in text
+    assert "AND 5" not in text
+
+
+def test_what_all_labels_begin_with_is_shown_once():
+    one = InteractionsBatch([random_sample(3, 0)])
+    text = str(KnowledgeChange({"encoder.block.0": one, "encoder.block.10.mlp": one, "output": one}))
+    table = text.partition("completeness:")[2].splitlines()
+    assert [line.split()[0] for line in table[1:4]] == ["encoder.block.", "0", "10.mlp"]
 
 
 def test_long_labels_keep_their_end():
@@ -434,8 +442,8 @@ def test_probes_are_fitted_and_their_accuracies_kept(net):
     assert all(torch.equal(study.probes[label].weight, probe.weight) for label, probe in expected.items())
     change = study.analyze(X[:2], target=0)
     assert change.accuracies == {label: tuple(probe.accuracy) for label, probe in expected.items()}
-    train, held_out = change.accuracies["second"]
-    assert f"{train:.2f} / {held_out:.2f}" in str(change)
+    (row,) = (line for line in str(change).split("redundancy:")[0].splitlines() if line.startswith("  second "))
+    assert row.split()[1] == f"{expected['second'].accuracy.held_out:.2f}"
     assert same_numbers(
         LayerwiseKnowledge(net, ["first", "second"], probes=expected, noise=0).analyze(X[:2], target=0), change
     )

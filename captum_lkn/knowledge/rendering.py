@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html as escaping
 import math
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["html", "summary", "text"]
 
-_ORDERS: Final = 5  # columns of each kind: more do not fit a line
+_ORDERS: Final = 4  # columns of each kind: more do not fit a line
 _LABEL_WIDTH: Final = 32
 
 
@@ -63,21 +64,24 @@ def _origin(change: KnowledgeChange) -> list[str]:
     ratios = "ratios of sums" if change.ratio == "sum" else "means of the samples' ratios"
     sharing = "; shared as printed in Eq. 6" if change.printed else ""
     largest = "of the data set" if change.scope == "dataset" else "of each sample"
+    probes = ["probe: its accuracy on rows held out"] if change.accuracies else []
     return [
         ", ".join([*parts, f"explained: {predicted}"]),
         f"salient: above {change.tau:g} of the largest effect {largest}; {ratios}{sharing}",
+        *probes,
     ]
 
 
 def _tables(change: KnowledgeChange) -> list[_Table]:
     columns, hidden = _columns(change)
-    header = ["layer", *(["probe"] if change.accuracies else []), *(name for name, _, _ in columns)]
+    prefix = _prefix(list(change))
+    header = [prefix or "layer", *(["probe"] if change.accuracies else []), *(name for name, _, _ in columns)]
 
     def row(label: str, found: Tensor, together: Tensor, form: str) -> list[str]:
         """Cells of one line; order None stands for all orders of the kind."""
         probe = [_accuracy(change, label)] if change.accuracies else []
         values = [together[k, 0] if order is None else found[k, order - 1] for _, k, order in columns]
-        return [_shown(label), *probe, *(_number(float(value), form) for value in values)]
+        return [_shown(label.removeprefix(prefix)), *probe, *(_number(float(value), form) for value in values)]
 
     def share(label: str, comparison: Comparison, name: str) -> list[str]:
         return row(label, getattr(comparison, name), getattr(comparison.over_orders(), name), ".2f")
@@ -122,9 +126,18 @@ def _columns(change: KnowledgeChange) -> tuple[list[tuple[str, int, int | None]]
     return columns, hidden
 
 
+def _prefix(labels: list[str]) -> str:
+    """The dotted beginning that all labels share: it is shown once, above them."""
+    parts = [label.split(".")[:-1] for label in labels]
+    shared = takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))
+    return "".join(f"{names[0]}." for names in shared) if len(labels) > 1 else ""
+
+
 def _accuracy(change: KnowledgeChange, label: str) -> str:
+    """A probe's accuracy on what it was not fitted to, or where that is not known on what it was fitted to."""
     train, held_out = change.accuracies.get(label, (math.nan, math.nan))
-    return "" if math.isnan(train) and math.isnan(held_out) else f"{_number(train, '.2f')} / {_number(held_out, '.2f')}"
+    known = train if math.isnan(held_out) else held_out
+    return "" if math.isnan(known) else f"{known:.2f}"
 
 
 def _number(value: float, form: str) -> str:
