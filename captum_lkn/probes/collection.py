@@ -1,0 +1,239 @@
+"""The probes of several layers, and the file that they come from and go to."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from torch import Tensor, nn
+
+from captum_lkn import storage
+from captum_lkn._arguments import count_of, kind_of, some_of
+from captum_lkn.layers import Layer, LayerLike
+from captum_lkn.pooling import Named
+from captum_lkn.probes.fitting import fit_probes
+from captum_lkn.probes.linear import Accuracy, LinearProbe, check_weights
+
+__all__ = ["MEMORY_LIMIT", "LinearProbes"]
+
+MEMORY_LIMIT = 2 * 2**30
+"""Bytes of memory that features may take, 2 GiB; and as much again while one layer is fitted."""
+
+_SCHEMA = "LinearProbes"
+
+
+class LinearProbes(Mapping[str, LinearProbe]):
+    """Linear probes by the labels of their layers; immutable.
+
+    Args:
+        probes: One a layer.
+
+    Raises:
+        TypeError: If something else is among them.
+        ValueError: If there are none, or two of one layer.
+
+    Example:
+        >>> import torch
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2)).eval()
+        >>> x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+        >>> batches = [(x, (x[:, 0] > 0).long())]
+        >>> probes = LinearProbes.fit(network, ["0", "1"], batches)
+        >>> list(probes)
+        ['0', '1']
+        >>> probes["1"](torch.zeros(1, 8)).shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(self, probes: Iterable[LinearProbe]) -> None:
+        given = list(probes)
+        if strangers := [probe for probe in given if not isinstance(probe, LinearProbe)]:
+            raise TypeError(f"probes holds {kind_of(strangers[0])}: give LinearProbe objects, such as probes.values()")
+        labels = [probe.layer.label for probe in given]
+        if not given or len(set(labels)) < len(labels):
+            raise ValueError(f"probes are of the layers {some_of(labels) or 'none'}: give at least one, one a layer")
+        self._probes = dict(zip(labels, given, strict=True))
+
+    @classmethod
+    def fit(
+        cls,
+        model: Callable[..., Any],
+        layers: LayerLike | Sequence[LayerLike],
+        dataloader: Iterable[Any],
+        *,
+        held_out: float = 0.2,
+        penalties: Sequence[float] | None = None,
+        seed: int = 0,
+        batch_size: int = 32,
+        memory_limit: int = MEMORY_LIMIT,
+        show_progress: bool = False,
+    ) -> LinearProbes:
+        """Fit a probe to each layer, with one pass of the model over the data for all of them.
+
+        A part of the rows is held out. The other part is fitted with each penalty, and the penalty is kept whose loss
+        on the rows held out is smallest. The weights stay those of the part that was fitted: so the accuracy on the
+        rows held out is that of the very weights that explain, and these rows have chosen nothing but one number.
+
+        Args:
+            model: An ``nn.Module``, any callable, or a Hugging Face model.
+            layers: Names, modules, numbers of blocks or :class:`captum_lkn.layers.Layer` objects.
+            dataloader: Labelled batches, each a mapping with ``labels`` or a pair ``(x, labels)``; or a tokenised data
+                set; see :mod:`captum_lkn.probes.labelled`. Labels are classes, integers ``[B]`` for a softmax over the
+                columns of the model's output; or 0 and 1 ``[B, C]``, for a sigmoid in each column.
+            held_out: The share of the rows that are held out, by class.
+            penalties: What to choose from. None: seven, from 10 to 1e-5 times the mean variance of a feature. One
+                penalty is taken as it is; rows are held out all the same.
+            seed: Of the rows that are held out, and of the order of minibatches.
+            batch_size: How many examples of a tokenised data set form a batch; others come in batches.
+            memory_limit: In bytes. Where the features of all layers, 4 bytes a number, take more, they go to temporary
+                files. A layer whose features take more while they are fitted, 24 bytes a number, is fitted in
+                minibatches by Adam, which comes near the optimum only.
+            show_progress: Whether to show bars.
+
+        Returns:
+            The probes, in the order of `layers`.
+
+        Raises:
+            TypeError: A batch or an argument of the wrong type.
+            ValueError: No batch, labels that do not fit the model's output, a class without a row, a feature that is
+                not finite, an argument out of range.
+
+        Warns:
+            UserWarning: The model is in training mode; a fit did not reach its optimum.
+        """
+        return cls(
+            fit_probes(
+                model,
+                layers,
+                dataloader,
+                held_out=held_out,
+                penalties=penalties,
+                seed=seed,
+                batch_size=batch_size,
+                memory_limit=memory_limit,
+                show_progress=show_progress,
+            )
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all probes to one file; see :func:`captum_lkn.storage.write` for the errors.
+
+        Args:
+            path: The file, ending in ``.safetensors``.
+        """
+        tensors: dict[str, Tensor] = {}
+        entries = []
+        for place, probe in enumerate(self.values()):
+            tensors |= {f"{place}.weight": probe.weight, f"{place}.bias": probe.bias}
+            figures = {"penalty": probe.penalty, "train": probe.accuracy.train, "held_out": probe.accuracy.held_out}
+            entries.append(
+                {
+                    "layer": probe.layer.describe(),
+                    "kind": probe.kind,
+                    "fingerprint": probe.fingerprint,
+                    "model": probe.model,
+                    "classes": probe.classes,
+                    # JSON has no NaN, which a probe made by hand has here.
+                    **{name: value if math.isfinite(value) else None for name, value in figures.items()},
+                }
+            )
+        storage.write(path, _SCHEMA, tensors, {"probes": entries})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, strict: bool = True) -> LinearProbes:
+        """Read what :meth:`save` wrote; see :func:`captum_lkn.storage.read` for the errors.
+
+        A layer that was pooled or selected by a function of your own remembers its name alone: it tells whether the
+        layer that you read is the same one.
+
+        Args:
+            path: The file.
+            strict: Whether the probes shall refuse a model with other weights than those that they were fitted to.
+
+        Returns:
+            The probes, bit for bit.
+        """
+        tensors, metadata = storage.read(path, _SCHEMA)
+        return cls(
+            LinearProbe(
+                layer=_remembered(entry["layer"]),
+                weight=tensors[f"{place}.weight"],
+                bias=tensors[f"{place}.bias"],
+                kind=entry["kind"],
+                penalty=_number(entry["penalty"]),
+                accuracy=Accuracy(_number(entry["train"]), _number(entry["held_out"])),
+                fingerprint=entry["fingerprint"] if strict else "",
+                model=entry["model"],
+                classes=tuple(entry["classes"]),
+            )
+            for place, entry in enumerate(metadata["probes"])
+        )
+
+    def check(self, module: nn.Module) -> None:
+        """Check that a model is the one that the probes were fitted to, by its weights.
+
+        Args:
+            module: The model.
+
+        Raises:
+            ValueError: It has other weights.
+        """
+        check_weights(module, self.values())
+
+    def __getitem__(self, label: str) -> LinearProbe:
+        if label not in self._probes:
+            near = difflib.get_close_matches(str(label), self._probes, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {some_of(list(self._probes))}"
+            raise KeyError(f"no probe of a layer {label!r}: {hint}")
+        return self._probes[label]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._probes)
+
+    def __len__(self) -> int:
+        return len(self._probes)
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._probes
+
+    def __repr__(self) -> str:
+        head = ("layer", "features", "penalty", "train", "held out")
+        rows = [
+            (label, str(p.weight.shape[1]), f"{p.penalty:.2g}", f"{p.accuracy.train:.3f}", f"{p.accuracy.held_out:.3f}")
+            for label, p in self.items()
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in (head, *rows)
+        ]
+        first = next(iter(self.values()))
+        title = f"LinearProbes of {count_of(len(self), 'layer')}, {count_of(len(first.bias), 'column')} ({first.kind})"
+        return "\n  ".join([f"{title}; accuracy:", *lines])
+
+
+class _Remembered:
+    """The name of a function that a file cannot hold."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, output: Any) -> Tensor:
+        raise ValueError(
+            f"the layer was read by the function {self.__name__!r}, of which a file remembers the name alone: give the "
+            "layer with the function itself"
+        )
+
+
+def _remembered(description: Mapping[str, Any]) -> Layer:
+    functions = {
+        name: _Remembered(description[name])
+        for name in ("pool", "select")
+        if description[name] not in (None, *get_args(Named))
+    }
+    return Layer(**{**description, **functions})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,152 @@
+"""Features of labelled data: one pass of a model over them, all layers at once.
+
+They are kept in float32, in memory or, beyond a limit, in temporary files that are mapped into it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from captum_lkn._arguments import kind_of
+from captum_lkn.layers import Layer, LayerReader
+from captum_lkn.models import Arguments, Model
+from captum_lkn.probes.labelled import as_labels
+
+__all__ = ["FeatureStore", "read_features"]
+
+
+class FeatureStore:
+    """Rows of features of several layers; its files are there inside ``with`` and gone behind it.
+
+    Args:
+        layers: How many.
+        limit: How many bytes may lie in memory. Beyond it all go to files, in the folder that :mod:`tempfile` takes
+            (the environment's ``TMPDIR``).
+
+    Example:
+        >>> with FeatureStore(2, limit=0) as store:
+        ...     store.append([torch.ones(3, 4), torch.zeros(3, 1)])
+        ...     store.append([torch.ones(1, 4), torch.zeros(1, 1)])
+        ...     [list(features.shape) for features in store.tensors()]
+        [[4, 4], [4, 1]]
+    """
+
+    def __init__(self, layers: int, limit: int) -> None:
+        self._parts: list[list[Tensor]] = [[] for _ in range(layers)]
+        self._widths = [0] * layers
+        self._limit = limit
+        self._size = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files: list[BinaryIO] = []
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            file.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def append(self, features: Sequence[Tensor]) -> None:
+        """Add rows.
+
+        Args:
+            features: Float32 ``[R, D]`` on the CPU, one a layer.
+        """
+        for place, rows in enumerate(features):
+            self._parts[place].append(rows)
+            self._widths[place] = rows.shape[1]
+            self._size += rows.numel() * rows.element_size()
+        if self._size > self._limit:
+            self._spill()
+
+    def tensors(self) -> list[Tensor]:
+        """What was added: float32 ``[N, D]`` a layer, which lasts as long as the ``with``."""
+        if not self._files:
+            joined = []
+            while self._parts:  # one layer at a time: only one is there twice
+                joined.append(torch.cat(self._parts.pop(0)))
+            return joined
+        mapped = []
+        for file, width in zip(self._files, self._widths, strict=True):
+            file.flush()
+            count = Path(file.name).stat().st_size // 4
+            mapped.append(torch.from_file(file.name, shared=False, size=count).reshape(-1, width))
+        return mapped
+
+    def _spill(self) -> None:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="captum-lkn-", ignore_cleanup_errors=True)
+            self._files = [open(Path(self._folder.name, str(i)), "wb") for i in range(len(self._parts))]  # noqa: SIM115
+        for parts, file in zip(self._parts, self._files, strict=True):
+            for rows in parts:
+                file.write(rows.contiguous().numpy().data)
+            parts.clear()
+
+
+def read_features(
+    model: Model,
+    layers: Sequence[Layer],
+    batches: Iterable[tuple[Arguments, Tensor]],
+    store: FeatureStore,
+    *,
+    total: int | None = None,
+    show_progress: bool = False,
+) -> tuple[Tensor, int]:
+    """Send labelled data through a model once, and keep the features of its layers.
+
+    Args:
+        model: What runs; it is left as found.
+        layers: From :func:`captum_lkn.layers.find_layers`.
+        batches: Arguments and labels, from :func:`captum_lkn.probes.labelled.labelled_batches`.
+        store: Where the features go.
+        total: How many batches there are, for the bar.
+        show_progress: Whether to show one.
+
+    Returns:
+        The labels, int64 ``[N]`` or float64 ``[N, C]``; and C, the number of columns of the model's output.
+
+    Raises:
+        ValueError: There is no batch; labels do not fit the output; a feature is not finite.
+    """
+    labels: list[Tensor] = []
+    columns = 0
+
+    def keep(place: int, feature: Tensor) -> Tensor:
+        kept = feature.detach().to("cpu", torch.float32)
+        if not bool(kept.isfinite().all()):
+            raise ValueError(
+                f"layer {layers[place].label!r} has features that are not finite ({kind_of(feature)}), in row "
+                f"{sum(map(len, labels)) + int((~kept.isfinite()).any(1).nonzero()[0])} of the data: probes need "
+                "finite ones; call .float() on a model of half precision, or leave the row out"
+            )
+        # A copy: a model may use the memory of its output again, and rows may be a view of all tokens.
+        return kept.clone()
+
+    # Inside the session also when batches are drawn: a loader that shuffles leaves the random state as it was.
+    with model.session(), LayerReader(model, layers) as reader:
+        bar = tqdm(batches, total=total, desc=f"Features of {len(layers)} layers", disable=not show_progress)
+        for arguments, given in bar:
+            output, features = reader(arguments, keep)
+            own = as_labels(given, output)
+            if labels and own.dim() != labels[0].dim():
+                raise ValueError(
+                    f"labels are {kind_of(own)} after {kind_of(labels[0])} in the batches before: give one kind"
+                )
+            labels.append(own)
+            columns = output.shape[1] if output.dim() > 1 else 1
+            store.append(features)
+    if not labels:
+        raise ValueError("dataloader has no batch: a probe needs labelled data (a generator is empty once it was used)")
+    return torch.cat(labels), columns

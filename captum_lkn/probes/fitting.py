@@ -1,0 +1,116 @@
+"""Fitting probes: one pass over the data, then a logistic regression a layer."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from captum_lkn._arguments import count_of
+from captum_lkn.layers import Layer, LayerLike, find_layers, fingerprint
+from captum_lkn.models import Model
+from captum_lkn.probes.features import FeatureStore, read_features
+from captum_lkn.probes.labelled import check_classes, count_batches, labelled_batches
+from captum_lkn.probes.linear import Accuracy, LinearProbe
+from captum_lkn.probes.logistic import accuracy, check_penalties, fit_exactly, fit_in_minibatches, held_out_rows, logits
+
+__all__ = ["fit_probes"]
+
+_BYTES_A_NUMBER = 24  # of a layer's features while they are fitted: float64, and rotated
+
+
+def fit_probes(
+    model: Callable[..., Any],
+    layers: LayerLike | Sequence[LayerLike],
+    dataloader: Iterable[Any],
+    *,
+    held_out: float,
+    penalties: Sequence[float] | None,
+    seed: int,
+    batch_size: int,
+    memory_limit: int,
+    show_progress: bool,
+) -> list[LinearProbe]:
+    """Fit a probe to each layer: all that :meth:`captum_lkn.probes.LinearProbes.fit` says.
+
+    Args:
+        model: As there, like all that follows.
+        layers: Which layers.
+        dataloader: Labelled data.
+        held_out: The share of rows that are held out.
+        penalties: What to choose from.
+        seed: Of all that is drawn.
+        batch_size: Of tokenised data sets.
+        memory_limit: In bytes.
+        show_progress: Whether to show bars.
+
+    Returns:
+        One probe a layer.
+
+    Raises:
+        TypeError: As there.
+        ValueError: As there.
+    """
+    _check_options(held_out, seed, batch_size, memory_limit)
+    check_penalties(penalties)
+    called = Model(model)
+    found = find_layers(called, layers)
+    with FeatureStore(len(found), memory_limit) as store:
+        labels, columns = read_features(
+            called,
+            found,
+            labelled_batches(called, dataloader, batch_size),
+            store,
+            total=count_batches(dataloader, batch_size),
+            show_progress=show_progress,
+        )
+        check_classes(labels, columns, "in the data")
+        held = held_out_rows(labels, held_out, seed)
+        check_classes(labels[~held], columns, f"in the rows that are fitted (held_out={held_out}, seed={seed})")
+        if not bool(held.any()):
+            raise ValueError(f"no row can be held out of {count_of(len(labels), 'row')}: give several of a class")
+        bar = tqdm(store.tensors(), desc="Probes", disable=not show_progress)
+        probes = [
+            _fit(layer, features, labels, held, columns, penalties, seed, memory_limit)
+            for layer, features in zip(found, bar, strict=True)
+        ]
+    weights = "" if called.module is None else fingerprint(called.module)
+    names = _class_names(model, columns)
+    return [replace(probe, fingerprint=weights, model=called.name, classes=names) for probe in probes]
+
+
+def _fit(
+    layer: Layer,
+    features: Tensor,
+    labels: Tensor,
+    held: Tensor,
+    columns: int,
+    penalties: Sequence[float] | None,
+    seed: int,
+    memory_limit: int,
+) -> LinearProbe:
+    if _BYTES_A_NUMBER * features.numel() <= memory_limit:
+        fit = fit_exactly(features, labels, held, columns, penalties)
+    else:
+        fit = fit_in_minibatches(features, labels, held, columns, penalties, seed=seed)
+    sides = (logits(features, fit.weight, fit.bias, side.nonzero()[:, 0]) for side in (~held, held))
+    train, unseen = (accuracy(z, labels[side]) for z, side in zip(sides, (~held, held), strict=True))
+    kind: Literal["softmax", "sigmoid"] = "softmax" if labels.dim() == 1 else "sigmoid"
+    return LinearProbe(layer, fit.weight, fit.bias, kind, fit.penalty, Accuracy(train, unseen))
+
+
+def _class_names(model: Any, columns: int) -> tuple[str, ...]:
+    names = getattr(getattr(model, "config", None), "id2label", None) or {}
+    return tuple(str(names[c]) for c in range(columns)) if set(names) == set(range(columns)) else ()
+
+
+def _check_options(held_out: Any, seed: Any, batch_size: Any, memory_limit: Any) -> None:
+    if not isinstance(held_out, (int, float)) or not 0 < held_out < 1:
+        raise ValueError(f"held_out must be a share between 0 and 1, such as 0.2; got {held_out!r}")
+    for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1), ("memory_limit", memory_limit, 0)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number from {least}; got {value!r}")
