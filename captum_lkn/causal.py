@@ -19,9 +19,11 @@ from torch.nn.functional import pad
 
 from captum_lkn import lattice
 from captum_lkn._arguments import count_of, kind_of, shape_of
+from captum_lkn.layers import Layer
 from captum_lkn.models import Model
 from captum_lkn.players import Players
 from captum_lkn.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
+from captum_lkn.readouts import Readout, logit_lens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -194,6 +196,58 @@ class Continuation:
         ids = torch.cat([ids, written], 1)
         mask = torch.cat([mask, torch.ones_like(written)], 1)
         return continuation_log_odds(_next_logits(self.module, ids, mask, len(self.tokens)), self.tokens)[:, None]
+
+    def layer(self, name: str | int) -> Layer:
+        """A layer, read at the places from which the continuation's tokens are predicted.
+
+        Args:
+            name: Its name in the model, or its number among the blocks.
+
+        Returns:
+            The layer, whose feature is ``[R, c * D]`` for the c tokens of the continuation.
+        """
+        return Layer(name, pool=self.places)
+
+    def places(self, output: Tensor) -> Tensor:
+        """The vectors ``[R, c * D]`` that predict the continuation, out of a layer's ``[R, T, D]``."""
+        return output[:, -len(self.tokens) :].flatten(1)
+
+    def lens(self, modules: Sequence[str | nn.Module | Callable[[Tensor], Tensor]] | None = None) -> Readout:
+        """The logit lens: how likely the continuation would be if a layer were the last one.
+
+        Args:
+            modules: See :func:`captum_lkn.readouts.logit_lens`.
+
+        Returns:
+            A read-out of the layers that :meth:`layer` makes; it needs no training.
+
+        Raises:
+            ValueError: As :func:`captum_lkn.readouts.logit_lens`.
+
+        Example:
+            >>> from captum_lkn import LayerAndOrInteraction, players_from_mask
+            >>> from transformers import LlamaConfig, LlamaForCausalLM
+            >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=2,
+            ...                      num_attention_heads=2)
+            >>> says = Continuation(LlamaForCausalLM(config).eval(), [7, 4])
+            >>> method = LayerAndOrInteraction(says, [says.layer(0), says.layer(1), "output"], probe=says.lens(),
+            ...                               noise=0)
+            >>> found = method.attribute(torch.tensor([[1, 2, 3]]), baselines=5)
+            >>> list(found)
+            ['model.layers.0', 'model.layers.1', 'output']
+            >>> torch.allclose(found["model.layers.1"][0].values, found["output"][0].values, atol=1e-5)
+            True
+        """
+        head, count = logit_lens(self.module, modules), len(self.tokens)
+
+        def lens(feature: Tensor) -> Tensor:
+            parts = []
+            for rows in torch.split(feature, _ROWS):
+                logits = head(rows.reshape(len(rows) * count, -1))
+                parts.append(continuation_log_odds(logits.reshape(len(rows), count, -1), self.tokens))
+            return torch.cat(parts)[:, None]
+
+        return lens
 
     def all_masks(
         self,

@@ -7,9 +7,9 @@ them while they exist, and keeps what that makes of them, not the features.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn._arguments import kind_of, some_of
+from captum_lkn._names import find_module, modules, plain_name
 from captum_lkn.models import Arguments, Model
 from captum_lkn.pooling import Pool, check_pool, name_of, pooled, token_read_by_head
 
@@ -26,8 +27,6 @@ __all__ = ["OUTPUT", "Layer", "LayerLike", "LayerReader", "find_layers", "finger
 
 OUTPUT = "output"
 """The model's own output, where it stands among layers."""
-
-_WRAPPERS = ("module", "_orig_mod")  # DataParallel's and torch.compile's
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,10 @@ def find_layers(model: Model, layers: LayerLike | Sequence[LayerLike], *, input:
     found = tuple(_found(model, layer, input) for layer in given)
     labels = [layer.label for layer in found]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ValueError(f"layers has {some_of(twice)} more than once: give each once, or tell calls by call_index")
+        raise ValueError(
+            f"layers has {some_of(twice)} more than once: give each once, tell calls apart by call_index; modules of a "
+            "function have no names, so give the model itself as forward_func"
+        )
     return found
 
 
@@ -144,8 +146,7 @@ def fingerprint(module: nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         if not isinstance(value, Tensor):
             continue  # extra state
-        plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-        digest.update(f"{plain} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(f"{plain_name(name)} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
@@ -158,7 +159,7 @@ class LayerReader:
         layers: From :func:`find_layers`; none at all leaves a plain call of the model.
 
     Raises:
-        ValueError: The model runs on several devices at once.
+        ValueError: There are layers, and the model runs on several devices at once.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).eval()
@@ -170,12 +171,12 @@ class LayerReader:
     """
 
     def __init__(self, model: Model, layers: Sequence[Layer]) -> None:
-        if isinstance(model.module, nn.DataParallel) and len(model.module.device_ids) > 1:
+        self.layers = tuple(layers)
+        if self.layers and isinstance(model.module, nn.DataParallel) and len(model.module.device_ids) > 1:
             raise ValueError(
                 f"{model.name} runs on {len(model.module.device_ids)} devices at once, where a layer has no one "
                 "output: give the model inside it, model.module"
             )
-        self.layers = tuple(layers)
         self.model = model.eager if self.layers else model
         self._modules = [_module(self.model, layer) for layer in self.layers]
         self._tokens = token_read_by_head(self.model) if self.layers else "mean"
@@ -204,14 +205,14 @@ class LayerReader:
             use: From a layer's place and its feature ``[R, D]`` to what is kept of it. None keeps the feature.
 
         Returns:
-            The model's output, and what was kept, one thing a layer.
+            The model's output, and what was kept, one thing a layer; it shares no memory with the model's tensors.
 
         Raises:
             TypeError: A layer puts out no tensor.
             ValueError: A layer does not run in this forward, or runs several times and no ``call_index`` says which
                 is meant; its output has not R rows, or cannot be pooled as asked.
         """
-        mask = self.model.arranged(arguments)[1].get("attention_mask")
+        mask = _attention_mask(self.model, arguments) if self.layers else None
         forward = _Forward(len(self.layers), len(arguments.inputs[0]), mask, use or (lambda _, feature: feature))
         self._forward = forward
         try:
@@ -240,38 +241,47 @@ class LayerReader:
         call, forward.calls[place] = forward.calls[place], forward.calls[place] + 1
         if call != (layer.call_index or 0):
             return
-        output = _rows_first(_tensor_of(layer, raw), module, self.model)
+        output, mask = _tensor_of(layer, raw), forward.mask
+        if layer.select is None and output.dim() == 3 and _time_first(module, self.model):
+            output = output.transpose(0, 1)
+        if output.is_nested:
+            output, mask = _padded(output)
         if output.dim() == 0 or len(output) != forward.rows:
             raise ValueError(
-                f"layer {layer.label!r} put out {kind_of(output)} in a forward of {forward.rows} rows: its first "
-                "dimension must be the rows; give Layer(..., select=) that brings it there"
+                f"layer {layer.label!r} {_verb(layer)} {kind_of(output)} in a forward of {forward.rows} rows: its "
+                "first dimension must be the rows; give Layer(..., select=) that brings it there"
             )
-        feature = pooled(output, layer.pool, self._tokens, forward.mask, where=f"layer {layer.label!r}")
-        forward.kept[place] = forward.use(place, feature)
+        feature = pooled(output, layer.pool, self._tokens, mask, where=f"layer {layer.label!r}")
+        # A clone, since a feature may be a view: neither may its user write into the network, nor the layers behind,
+        # which may work in place, into what is kept.
+        forward.kept[place] = forward.use(place, feature.clone())
 
 
 class _Forward:
     """What one forward collects."""
 
-    def __init__(self, layers: int, rows: int, mask: Any, use: Callable[[int, Tensor], Tensor]) -> None:
+    def __init__(self, layers: int, rows: int, mask: Tensor | None, use: Callable[[int, Tensor], Tensor]) -> None:
         self.calls = [0] * layers
         self.kept: list[Tensor | None] = [None] * layers
         self.rows = rows
-        self.mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+        self.mask = mask
         self.use = use
 
 
 def _check_calls(layer: Layer, calls: int) -> None:
     if calls == 0:
-        raise ValueError(f"layer {layer.label!r} did not run in the forward: name one that does")
+        raise ValueError(
+            f"layer {layer.label!r} did not run in the forward: name one that does. A list of modules does not run "
+            "itself, and what runs inside a compiled function is not seen"
+        )
     if layer.call_index is None and calls > 1:
         raise ValueError(
             f"layer {layer.label!r} runs {calls} times in a forward: say which run is meant, "
-            f"Layer({str(layer.name)!r}, call_index=0 to {calls - 1})"
+            f"Layer(..., call_index=0 to {calls - 1})"
         )
     if layer.call_index is not None and layer.call_index >= calls:
         raise ValueError(
-            f"call_index is {layer.call_index}, and layer {str(layer.name)!r} runs {calls} times in a forward: give "
+            f"layer {layer.label!r} has call_index={layer.call_index}, and runs {calls} times in a forward: give "
             f"0 to {calls - 1}"
         )
 
@@ -291,17 +301,48 @@ def _tensor_of(layer: Layer, raw: Any) -> Tensor:
         if tensors:
             return tensors[0]
     raise TypeError(
-        f"layer {layer.label!r} {'takes' if layer.input else 'puts out'} {kind_of(raw)} without a tensor in it: say "
+        f"layer {layer.label!r} {_verb(layer)} {kind_of(raw)} without a tensor in it: say "
         "with Layer(..., select=) how to get one"
     )
 
 
-def _rows_first(output: Tensor, module: nn.Module, model: Model) -> Tensor:
-    """Recurrent modules, attention and XLNet may have the time for their first dimension."""
-    attention = getattr(module, "self_attn", module)
-    config = getattr(model.forward_func, "config", None)
-    time_first = getattr(attention, "batch_first", True) is False or getattr(config, "model_type", "") == "xlnet"
-    return output.transpose(0, 1) if time_first and output.dim() == 3 else output
+def _verb(layer: Layer) -> str:
+    return "takes" if layer.input else "puts out"
+
+
+def _time_first(module: nn.Module, model: Model) -> bool:
+    """Whether a module puts out ``[T, R, D]``: recurrent modules and attention may, and all inside XLNet do."""
+    function: Any = model.forward_func
+    if getattr(getattr(function, "config", None), "model_type", "") == "xlnet":
+        base = function.base_model
+        return module is not base and any(module is inner for inner in base.modules())
+    if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
+        module = module.layers[0]
+    return getattr(getattr(module, "self_attn", module), "batch_first", True) is False
+
+
+def _padded(output: Tensor) -> tuple[Tensor, Tensor]:
+    """``nn.TransformerEncoder`` drops padding by a nested tensor: the same with padding, and where it is not."""
+    lengths = torch.tensor([len(row) for row in output.unbind()], device=output.device)
+    padded = output.to_padded_tensor(0.0)
+    return padded, torch.arange(padded.shape[1], device=output.device) < lengths[:, None]
+
+
+def _attention_mask(model: Model, arguments: Arguments) -> Tensor | None:
+    """Which tokens are real, ``[R, T]``, where the forward takes an ``attention_mask``, by keyword or by position."""
+    positional, keywords = model.arranged(arguments)
+    given = dict(zip(_argument_names(model.forward_func), positional, strict=False)) | keywords
+    mask = given.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        return None
+    return mask.expand(len(arguments.inputs[0]), -1) if len(mask) == 1 else mask
+
+
+def _argument_names(function: Any) -> list[str]:
+    try:
+        return list(inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters)
+    except ValueError:  # a builtin has none that are known
+        return []
 
 
 def _found(model: Model, given: Any, input: bool) -> Layer:
@@ -314,64 +355,14 @@ def _found(model: Model, given: Any, input: bool) -> Layer:
             f"{model.name} is a function, in which the layer {layer.name!r} cannot be looked up: give the layer as a "
             "module, or the model itself as forward_func"
         )
-    names = dict(_modules(model.module))
-    if isinstance(layer.name, nn.Module):
-        name = next((name for name, module in names.items() if module is layer.name), None)
-        return layer if name is None else replace(layer, name=name)
-    if isinstance(layer.name, int):
-        return replace(layer, name=_block(layer.name, names))
-    name = layer.name
-    if name not in names:
-        name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-    if name not in names:
-        raise ValueError(_unknown(layer.name, names, model))
-    return replace(layer, name=next(first for first, module in names.items() if module is names[name]))
-
-
-def _modules(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """All modules below one, by their dotted names without the wrappers' parts; the outer ones first."""
-    for name, child in root.named_children():
-        wrapped = name in _WRAPPERS and (
-            name == "_orig_mod" or isinstance(root, (nn.DataParallel, nn.parallel.DistributedDataParallel))
-        )
-        path = prefix if wrapped else f"{prefix}.{name}".lstrip(".")
-        if not wrapped:
-            yield path, child
-        yield from _modules(child, path)
+    if not isinstance(layer.name, nn.Module):
+        return replace(layer, name=find_module(model.module, layer.name)[0])
+    name = next((name for name, module in modules(model.module) if module is layer.name), None)
+    return layer if name is None else replace(layer, name=name)
 
 
 def _module(model: Model, layer: Layer) -> nn.Module:
     if isinstance(layer.name, nn.Module):
         return layer.name
     assert model.module is not None  # find_layers has looked the name up in it
-    return dict(_modules(model.module))[str(layer.name)]
-
-
-def _block(number: int, names: Mapping[str, nn.Module]) -> str:
-    """The name of a block by its number, where there is one outermost list of them."""
-    lists: list[str] = []
-    for name, module in names.items():
-        inside = any(name.startswith(f"{outer}.") for outer in lists)
-        if isinstance(module, nn.ModuleList) and len(module) > 1 and not inside:
-            lists.append(name)
-    blocks = [
-        name
-        for name in names
-        if lists and name.startswith(f"{lists[0]}.") and name.count(".") == lists[0].count(".") + 1
-    ]
-    if not lists and all(name.partition(".")[0].isdigit() for name in names):
-        blocks = [name for name in names if "." not in name]  # nn.Sequential
-    elif len(lists) != 1:
-        what = f"{len(lists)} lists of blocks ({some_of(lists)})" if lists else "no list of blocks"
-        raise ValueError(f"layer {number} is meant as a block's number, but the model has {what}: give a name")
-    if not 0 <= number < len(blocks):
-        raise ValueError(f"layer {number}: the model has the blocks 0 to {len(blocks) - 1}, {blocks[0]} and so on")
-    return blocks[number]
-
-
-def _unknown(name: str, names: Mapping[str, nn.Module], model: Model) -> str:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    ending = [full for full in names if full.endswith(f".{name}")][:3]
-    near = list(dict.fromkeys([*ending, *close]))[:3]
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"it has {some_of(list(names))}"
-    return f"{model.name} has no layer {name!r}: {hint}"
+    return find_module(model.module, layer.name)[1]

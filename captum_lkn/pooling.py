@@ -5,7 +5,7 @@ pool          ``[R, T, D]`` (tokens)                ``[R, C, H, W]`` and the lik
 ============  ==========================================================================================
 ``"flatten"`` ``[R, T * D]``                        ``[R, C * H * W]``
 ``"mean"``    the mean over the real tokens         the mean over space, ``[R, C]``
-``"cls"``     the first token                       refused
+``"cls"``     the first token, whatever it is       refused
 ``"last"``    the last real token                   refused
 a function    what it makes of it, ``[R, D]``       the same
 ``"auto"``    of a Hugging Face model the token     flattened; the mean over space where that would be
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._arguments import kind_of, shape_of
+from captum_lkn.hugging_face import is_decoder
 from captum_lkn.models import Model
 
 __all__ = ["Pool", "check_pool", "name_of", "pooled", "token_read_by_head"]
@@ -120,21 +121,22 @@ def _pooled_tokens(output: Tensor, pool: Named, mask: Tensor | None, where: str)
                 "are padding is not known; give a function as pool"
             )
         mask = None
-    real = output.new_ones(output.shape[:2]) if mask is None else mask.to(output.device, output.dtype)
+    real = torch.ones_like(output[..., 0], dtype=torch.bool) if mask is None else mask.to(output.device) > 0
     if pool == "last":
         places = torch.arange(1, output.shape[1] + 1, device=output.device)
-        last = (places * (real > 0)).argmax(1)
-        return output[torch.arange(len(output), device=output.device), last]
-    # Selected, not multiplied alone: padding may hold anything.
-    kept = torch.where(real[..., None] > 0, output, torch.zeros_like(output))
-    return kept.sum(1) / real.sum(1, keepdim=True).clamp_min(1)
+        return output[torch.arange(len(output), device=output.device), (places * real).argmax(1)]
+    # Selected, not multiplied, since padding may hold anything; summed in float32 at least, since float16 overflows.
+    dtype = output.dtype if output.is_floating_point() else torch.get_default_dtype()
+    kept = output.masked_fill(~real[..., None], 0)
+    total = kept.sum(1, dtype=torch.promote_types(dtype, torch.float32))
+    return (total / real.sum(1, keepdim=True).clamp_min(1)).to(dtype)
 
 
 def token_read_by_head(model: Model) -> Named:
     """What ``"auto"`` means for tokens: in a Hugging Face model the token that a head reads, else the mean.
 
     Causal models and those with a decoder read the last real token, encoders of texts the first; encoders of images
-    the first where they have a class token.
+    and of sound the first where they have a class token.
 
     Args:
         model: Any.
@@ -144,20 +146,11 @@ def token_read_by_head(model: Model) -> Named:
     """
     if not model.is_hugging_face:
         return "mean"
-    function: Any = model.forward_func
+    function: Any = model.eager.forward_func
     config = function.config
-    if getattr(function, "main_input_name", "") == "pixel_values":
+    if getattr(function, "main_input_name", "") != "input_ids":  # images and sound
         names = (name for name, _ in model.module.named_parameters()) if model.module is not None else ()
         return "cls" if any(name.endswith(("cls_token", "class_embedding")) for name in names) else "mean"
     if (pooling := getattr(config, "classifier_pooling", None)) in ("cls", "mean"):  # ModernBERT
         return "mean" if pooling == "mean" else "cls"
-    return "last" if _reads_last_token(config) else "cls"
-
-
-def _reads_last_token(config: Any) -> bool:
-    if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
-        return True
-    from transformers.models.auto import modeling_auto as known
-
-    kind = getattr(config, "model_type", "")
-    return kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "last" if is_decoder(config) else "cls"

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_lkn import lattice
-from captum_lkn._arguments import kind_of, shape_of
+from captum_lkn._arguments import shape_of
 from captum_lkn._rows import (
     MAX_PLAYERS,
     Piece,
@@ -32,6 +32,7 @@ from captum_lkn._warn import warn
 from captum_lkn.layers import OUTPUT, Layer, LayerReader
 from captum_lkn.models import Arguments, Model
 from captum_lkn.players import Players
+from captum_lkn.readouts import Readout, check_readout_output
 from captum_lkn.removal import can_drop, first_positions, without_removed
 from captum_lkn.scores import Score, apply_score, binary_log_odds, log_odds, log_prob, prob, refuse_probabilities
 from captum_lkn.targets import Target, TargetLike, resolve_target
@@ -51,7 +52,13 @@ class Source:
     """
 
     layer: Layer | None = None
-    readout: Callable[[Tensor], Tensor] | None = None
+    readout: Readout | None = None
+
+    def read_out(self, feature: Tensor) -> Tensor:
+        """What the read-out makes of the layer's feature."""
+        if self.readout is None:
+            raise ValueError(f"{self.label!r} has no read-out")
+        return self.readout(feature)
 
     @property
     def label(self) -> str:
@@ -320,7 +327,9 @@ class _Evaluation:
 
         def of_layer(place: int, feature: Tensor) -> Tensor:
             source = self._of_layers[place]
-            logits = _read_out(source, feature, self.target)
+            logits = check_readout_output(
+                source.read_out(feature), len(feature), self.target.n_outputs, f"layer {source.label!r}"
+            )
             classes = self.target.classes.to(logits.device)[samples.to(logits.device)]
             try:
                 return self._scored(logits, classes, first)
@@ -383,15 +392,3 @@ class _Evaluation:
 def _knows_positions(layer: Layer) -> bool:
     """Whether a function of the user's may count on where tokens are."""
     return callable(layer.pool) or layer.select is not None
-
-
-def _read_out(source: Source, feature: Tensor, target: Target) -> Tensor:
-    """What a source's read-out makes of a feature ``[R, D]``: logits ``[R, C]``, C as the target says."""
-    assert source.readout is not None  # the caller's sources have one a layer
-    logits: Any = source.readout(feature)
-    wanted = f"expected [{len(feature)}, {target.n_outputs}], a column for each output of the model"
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"the read-out of layer {source.label!r} returned {kind_of(logits)}; {wanted}")
-    if logits.shape != (len(feature), target.n_outputs):
-        raise ValueError(f"the read-out of layer {source.label!r} returned {shape_of(logits)}; {wanted}")
-    return logits

@@ -10,7 +10,7 @@ from test_prefix_tree import tiny
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from captum_lkn import AndOrInteraction, ExactShapleyValues, players_from_mask
+from captum_lkn import AndOrInteraction, ExactShapleyValues, LayerAndOrInteraction, players_from_mask
 from captum_lkn.causal import Continuation, continuation_log_odds
 from captum_lkn.models import Model
 
@@ -331,3 +331,42 @@ def test_models_that_are_not_causal():
     for model in (masked, seq2seq):
         with pytest.raises(ValueError, match=f"{type(model).__name__} is no causal language model"):
             Continuation(model, [1])
+
+
+# ---------------------------------------------------------------- layers
+
+
+@pytest.mark.parametrize("continuation", [[5], [5, 9]])
+def test_the_lens_of_a_layer_is_the_head_on_its_hidden_states(llama, continuation):
+    says = Continuation(llama, continuation)
+    players = players_from_mask(PROMPT, 2, OWNERS)
+    found = LayerAndOrInteraction(
+        says, [says.layer(0), "output"], probe=says.lens(), score="logit", kind="and", noise=0
+    ).attribute(players)
+    table = []
+    for subset in range(8):
+        prompt = [
+            int(token) if player < 0 or subset >> int(player) & 1 else 2
+            for token, player in zip(PROMPT[0], OWNERS[0], strict=True)
+        ]
+        with torch.no_grad():
+            ids = torch.tensor([prompt + continuation[:-1]])
+            hidden = llama(input_ids=ids, output_hidden_states=True).hidden_states[1][0, -len(continuation) :]
+            chances = llama.lm_head(llama.model.norm(hidden)).double().log_softmax(-1)
+        table.append(log_odds(sum(float(row[token]) for row, token in zip(chances, continuation, strict=True))))
+    torch.testing.assert_close(found["model.layers.0"][0].values, torch.tensor(table).double(), atol=1e-4, rtol=1e-4)
+    expected = AndOrInteraction(says, score="logit", kind="and", noise=0).attribute(players)
+    torch.testing.assert_close(found["output"][0].values, expected[0].values, atol=1e-4, rtol=1e-4)
+    assert found["output"][0].provenance["evaluation"] == "plain"  # layers are read row by row
+
+
+def test_the_lens_of_the_last_layer_is_the_output(llama):
+    last = len(llama.model.layers) - 1
+    says = Continuation(llama, [5, 9])
+    ids, mask = padded("right", [[3, 9, 4], [3, 9, 4, 8, 7]])
+    players = players_from_mask({"input_ids": ids, "attention_mask": mask}, 2, torch.tensor([[-1, 0, 1, -1, -1]]))
+    found = LayerAndOrInteraction(
+        says, [says.layer(last), "output"], probe=says.lens(), score="logit", kind="and", noise=0
+    ).attribute(players)
+    for of_layer, of_output in zip(*found.values(), strict=True):
+        torch.testing.assert_close(of_layer.values, of_output.values, atol=1e-4, rtol=1e-4)

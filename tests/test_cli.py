@@ -9,8 +9,9 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from captum_lkn import Interactions
+from captum_lkn import Interactions, KnowledgeChange, LinearProbes
 from captum_lkn.cli import app
+from captum_lkn.data import batches
 from captum_lkn.terminal import explained, print_text_interactions
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "not", "good", "bad", "film", "[red]"]
@@ -82,12 +83,121 @@ def test_a_folder_that_is_none_is_said(tmp_path):
 def test_a_checkpoint_without_a_trained_head_is_refused(tmp_path):
     transformers = pytest.importorskip("transformers")
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
-    transformers.BertTokenizerFast(vocab=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    transformers.BertTokenizerFast.from_pretrained(tmp_path).save_pretrained(tmp_path)
     config = transformers.BertConfig(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     transformers.BertModel(config).save_pretrained(tmp_path)
     done = run("text", tmp_path, "not good")
     assert done.exit_code == 1
     assert "no trained classification head" in " ".join(done.output.split())
+
+
+# ---------------------------------------------------------------- layers
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Sentences with labels by name, in a file."""
+    file = tmp_path_factory.mktemp("data") / "films.csv"
+    lines = [f"{'not ' * (i % 2)}{('good', 'bad')[i // 2 % 2]} film{' film' * (i % 5)}" for i in range(60)]
+    file.write_text("sentence,label\n" + "".join(f"{line},{('POS', 'neg')[i % 2]}\n" for i, line in enumerate(lines)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def probes(folder, films):
+    out = films.with_name("probes.safetensors")
+    done = run("probe", folder, films, "--layers", "0,bert.encoder.layer.1", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "bert.encoder.layer.0" in done.output
+    return out
+
+
+def test_probes_are_those_of_the_library(folder, films, probes):
+    import transformers
+
+    model = transformers.BertForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    rows = [line.split(",") for line in films.read_text().splitlines()[1:]]
+    loader = batches(tokenizer, [text for text, _ in rows], [("neg", "POS").index(label) for _, label in rows])
+    expected = LinearProbes.fit(model, [0, 1], loader)
+    found = LinearProbes.load(probes)
+    assert list(found) == ["bert.encoder.layer.0", "bert.encoder.layer.1"]
+    for label, probe in expected.items():
+        torch.testing.assert_close(found[label].weight, probe.weight)
+    found.check(model)
+
+
+def test_text_with_probes_tells_of_the_layers_too(folder, probes, tmp_path):
+    out = tmp_path / "change.safetensors"
+    done = run("text", folder, "not good film", "--probes", probes, "--layers", "1", "--target", "POS", "--out", out)
+    assert done.exit_code == 0, done.output
+    change = KnowledgeChange.load(out)
+    assert list(change) == ["bert.encoder.layer.1"]
+    assert change.interactions["output"][0].provenance["target"] == 1
+    assert f"POS with log-odds {change.interactions['output'][0].v_full:+.2f}" in done.output
+    assert str(change) in done.output
+    everything = run("text", folder, "not good film", "--probes", probes)
+    assert "bert.encoder.layer." in everything.output
+    assert everything.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["text", "{folder}", "good", "--layers", "1"], "--layers needs --probes"),
+        (["text", "{folder}", "good", "--layers", "7", "--probes", "{probes}"], "layer 7 is no block"),
+        (["probe", "{folder}", "nowhere.csv", "--layers", "0", "--out", "x.safetensors"], "nowhere.csv"),
+        (["probe", "{folder}", "{films}", "--layers", "encoder", "--out", "x.safetensors"], "has no layer 'encoder'"),
+        (["probe", "{folder}", "{films}", "--layers", "0", "--out", "x.pickle"], "safetensors"),
+        (["image", "{folder}", "x.png", "--grid", "seven"], "--grid 'seven' is not rows x columns"),
+    ],
+)
+def test_what_is_wrong_with_layers_and_images_is_said_in_a_line(folder, films, probes, arguments, message):
+    done = run(*(part.format(folder=folder, films=films, probes=probes) for part in arguments))
+    assert done.exit_code == 1
+    assert "error:" in done.output
+    assert message in " ".join(done.output.split())
+
+
+# ---------------------------------------------------------------- too many players, images
+
+
+def test_a_long_text_is_explained_by_the_words_that_matter_most(folder, tmp_path):
+    out = tmp_path / "found.safetensors"
+    done = run("text", folder, "not good film bad film good not bad", "--most", 3, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert len(Interactions.load(out).players) == 3
+    assert "3 of 8 players kept" in " ".join(done.output.split())
+
+
+def test_an_image_is_explained_and_drawn(tmp_path):
+    import numpy as np
+    import transformers
+    from PIL import Image
+
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
+        id2label={0: "cat", 1: "dog"}, label2id={"cat": 0, "dog": 1}, initializer_range=0.5,
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    out, drawn = tmp_path / "found.safetensors", tmp_path / "found.png"
+    done = run(
+        "image", tmp_path, tmp_path / "a.png", "--grid", "2x4", "--most", 4, "--target", "dog",
+        "--out", out, "--draw", drawn,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = Interactions.load(out)
+    assert len(found.players) == 4
+    assert found.provenance["target"] == 1
+    assert f"{found.v_full:+.2f}" in done.output
+    assert Image.open(drawn).size[0] > 100
+
+
+# ---------------------------------------------------------------- the demo
 
 
 @pytest.mark.skipif(
@@ -103,6 +213,10 @@ def test_the_demo_finds_that_not_turns_good_around():
     assert float(effects["not & good"]) > 1
     assert float(effects["good"]) < 0
     assert "2^10 = 1024 masked sentences" in " ".join(done.output.split())
+    complete = done.output.partition("completeness: the share")[2].partition("redundancy:")[0].splitlines()
+    blocks = {line.split()[0]: line.split()[1:] for line in complete[2:8]}
+    column = re.split(r"\s{2,}", complete[1].strip()).index("all AND") - 1
+    assert float(blocks["5"][column]) > 0.7 > 0.5 > float(blocks["0"][column])
 
 
 def planted():

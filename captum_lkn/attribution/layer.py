@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from captum.attr import LayerAttribution
 from captum.log import log_usage
-from torch import Tensor
 
 from captum_lkn._arguments import kind_of, some_of
 from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, PlayerNames, prepare
-from captum_lkn.attribution.base import InteractionMethod
+from captum_lkn.attribution.base import ConvergenceDelta, InteractionMethod
 from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.layers import OUTPUT, Layer, LayerLike, find_layers
 from captum_lkn.pooling import name_of
+from captum_lkn.probes.linear import LinearProbe, check_weights
+from captum_lkn.readouts import Readout
 from captum_lkn.scores import Score
 from captum_lkn.targets import TargetLike
 from captum_lkn.values import Source
 
 __all__ = ["LayerAndOrInteraction"]
-
-Readout: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
@@ -105,12 +104,17 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             raise ValueError(f"device_ids has {len(device_ids)} devices: layers are read on one; give the inner model")
         self._several = isinstance(layer, Sequence) and not isinstance(layer, str)
         given: list[Any] = list(layer) if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
-        model = self._question.model
         inner = [one for one in given if not _is_output(one)]
-        layers = iter(find_layers(model, inner) if inner or not given else ())
+        layers = iter(find_layers(self._question.model, inner) if inner or not given else ())
         self._layers = [None if _is_output(one) else next(layers) for one in given]
+        labels = [OUTPUT if layer is None else layer.label for layer in self._layers]
+        if labels.count(OUTPUT) > 1:
+            raise ValueError(f"layer has {OUTPUT!r}, the model's own output, more than once: give it once")
         self._probe = probe
-        self._sources(input=False)  # a read-out that is missing is missed now
+        for found in self._layers:  # what is missing is missed now; but there may be read-outs of the inputs alone
+            if found is not None and not self._has(replace(found, input=True)):
+                self._readout(found)
+        self._check_weights()
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -162,6 +166,36 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             return batches[0]
         return {source.label: batch for source, batch in zip(sources, batches, strict=True)}
 
+    def compute_convergence_delta(  # type: ignore[override]
+        self, attributions: InteractionsBatch | Mapping[str, InteractionsBatch], *args: Any
+    ) -> ConvergenceDelta | dict[str, ConvergenceDelta]:
+        """How exactly the interactions reproduce the values that they explain.
+
+        Args:
+            attributions: What :meth:`attribute` returned.
+            *args: Captum's start and end points; not needed.
+
+        Returns:
+            As :meth:`AndOrInteraction.compute_convergence_delta`; for a dict of layers a dict of these.
+
+        Raises:
+            TypeError: ``attributions`` is something else.
+        """
+        delta = super().compute_convergence_delta
+        if isinstance(attributions, Mapping):
+            return {label: delta(batch, *args) for label, batch in attributions.items()}
+        return delta(attributions, *args)
+
+    def _check_weights(self) -> None:
+        """Check that linear probes were fitted to this very model; once, since it reads all of its weights."""
+        module = self._question.model.module
+        probes = self._probe.values() if isinstance(self._probe, Mapping) else [self._probe]
+        if module is not None:
+            check_weights(module, [probe for probe in probes if isinstance(probe, LinearProbe)])
+
+    def _has(self, layer: Layer) -> bool:
+        return isinstance(self._probe, Mapping) and layer.label in self._probe
+
     def _sources(self, input: bool) -> list[Source]:
         layers = [layer and replace(layer, input=layer.input or input) for layer in self._layers]
         return [Source() if layer is None else Source(layer, self._readout(layer)) for layer in layers]
@@ -169,7 +203,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
     def _readout(self, layer: Layer) -> Readout:
         readout: Any = self._probe
         if isinstance(readout, Mapping):
-            if layer.label not in readout:
+            if not self._has(layer):
                 raise ValueError(
                     f"probe has no read-out for layer {layer.label!r}, it has {some_of(list(readout)) or 'none'}: fit "
                     "one, or give a callable"
@@ -182,6 +216,8 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             )
         if not callable(readout):
             raise TypeError(f"the read-out of layer {layer.label!r} must be callable; got {kind_of(readout)}")
+        if isinstance(readout, LinearProbe):
+            readout.check(layer)
         return readout  # type: ignore[no-any-return]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -22,12 +22,11 @@ from captum_lkn.layers import OUTPUT, LayerLike, find_layers
 from captum_lkn.models import Model
 from captum_lkn.players import Players
 from captum_lkn.probes import LinearProbes
+from captum_lkn.readouts import Readout
 from captum_lkn.scores import Score, resolve_score
 from captum_lkn.targets import TargetLike
 
 __all__ = ["LayerwiseKnowledge"]
-
-Readout: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class LayerwiseKnowledge:
