@@ -77,13 +77,13 @@ class Layer:
         return f"{name}{call}{' (input)' if self.input else ''}"
 
     def describe(self) -> dict[str, Any]:
-        """What it is, in what JSON can hold; functions by their names."""
+        """What it is, in what JSON can hold; functions by their names, with brackets behind."""
         return {
             "name": type(self.name).__name__ if isinstance(self.name, nn.Module) else self.name,
-            "pool": self.pool if isinstance(self.pool, str) else name_of(self.pool),
+            "pool": self.pool if isinstance(self.pool, str) else f"{name_of(self.pool)}()",
             "call_index": self.call_index,
             "input": self.input,
-            "select": None if self.select is None else name_of(self.select),
+            "select": None if self.select is None else f"{name_of(self.select)}()",
         }
 
 
@@ -185,6 +185,8 @@ class LayerReader:
 
     def __enter__(self) -> LayerReader:
         with ExitStack() as hooks:  # taken back if one cannot be set
+            if self.layers and self.model.module is not None:
+                hooks.callback(self.model.module.register_forward_pre_hook(self._see_mask, with_kwargs=True).remove)
             for place, (layer, module) in enumerate(zip(self.layers, self._modules, strict=True)):
                 hooks.callback(self._hook(place, layer, module).remove)
             self._hooks = hooks.pop_all()
@@ -212,8 +214,9 @@ class LayerReader:
             ValueError: A layer does not run in this forward, or runs several times and no ``call_index`` says which
                 is meant; its output has not R rows, or cannot be pooled as asked.
         """
-        mask = _attention_mask(self.model, arguments) if self.layers else None
-        forward = _Forward(len(self.layers), len(arguments.inputs[0]), mask, use or (lambda _, feature: feature))
+        rows = len(arguments.inputs[0])
+        mask = _attention_mask(self.model.forward_func, *self.model.arranged(arguments), rows) if self.layers else None
+        forward = _Forward(len(self.layers), rows, mask, use or (lambda _, feature: feature))
         self._forward = forward
         try:
             output = self.model(arguments)
@@ -222,6 +225,12 @@ class LayerReader:
         for layer, calls in zip(self.layers, forward.calls, strict=True):
             _check_calls(layer, calls)
         return output, tuple(kept for kept in forward.kept if kept is not None)
+
+    def _see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """What a function around the model makes of the inputs is what its layers see."""
+        if self._forward is not None:
+            mask = _attention_mask(module, args, kwargs, self._forward.rows)
+            self._forward.mask = self._forward.mask if mask is None else mask
 
     def _hook(self, place: int, layer: Layer, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -328,14 +337,14 @@ def _padded(output: Tensor) -> tuple[Tensor, Tensor]:
     return padded, torch.arange(padded.shape[1], device=output.device) < lengths[:, None]
 
 
-def _attention_mask(model: Model, arguments: Arguments) -> Tensor | None:
-    """Which tokens are real, ``[R, T]``, where the forward takes an ``attention_mask``, by keyword or by position."""
-    positional, keywords = model.arranged(arguments)
-    given = dict(zip(_argument_names(model.forward_func), positional, strict=False)) | keywords
-    mask = given.get("attention_mask")
+def _attention_mask(
+    function: Any, positional: tuple[Any, ...], keywords: Mapping[str, Any], rows: int
+) -> Tensor | None:
+    """Which tokens are real, ``[R, T]``, where a forward takes an ``attention_mask``, by keyword or by position."""
+    mask = (dict(zip(_argument_names(function), positional, strict=False)) | dict(keywords)).get("attention_mask")
     if not isinstance(mask, Tensor) or mask.dim() != 2:
         return None
-    return mask.expand(len(arguments.inputs[0]), -1) if len(mask) == 1 else mask
+    return mask.expand(rows, -1) if len(mask) == 1 else mask
 
 
 def _argument_names(function: Any) -> list[str]:

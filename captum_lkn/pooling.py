@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._arguments import kind_of, shape_of
-from captum_lkn.hugging_face import is_decoder
+from captum_lkn.hugging_face import is_decoder, is_hugging_face
 from captum_lkn.models import Model
 
 __all__ = ["Pool", "check_pool", "name_of", "pooled", "token_read_by_head"]
@@ -144,9 +144,10 @@ def token_read_by_head(model: Model) -> Named:
     Returns:
         ``"cls"``, ``"last"`` or ``"mean"``.
     """
-    if not model.is_hugging_face:
+    # Also the model inside a function of it, such as a continuation's.
+    function: Any = model.eager.forward_func if model.is_hugging_face else model.module
+    if not is_hugging_face(function):
         return "mean"
-    function: Any = model.eager.forward_func
     config = function.config
     if getattr(function, "main_input_name", "") != "input_ids":  # images and sound
         names = (name for name, _ in model.module.named_parameters()) if model.module is not None else ()

@@ -370,3 +370,20 @@ def test_the_lens_of_the_last_layer_is_the_output(llama):
     ).attribute(players)
     for of_layer, of_output in zip(*found.values(), strict=True):
         torch.testing.assert_close(of_layer.values, of_output.values, atol=1e-4, rtol=1e-4)
+
+
+def test_a_layer_pooled_by_rule_is_read_at_the_last_token_of_what_the_model_gets(llama):
+    says = Continuation(llama, [5, 9])
+    ids, mask = padded("right", [[3, 9, 4], [3, 9, 4, 8, 7]])
+    seen = []
+    reading = LayerAndOrInteraction(
+        says, "model.layers.0", probe=lambda feature: seen.append(feature) or feature[:, :1], score="logit", noise=0
+    )
+    reading.attribute({"input_ids": ids, "attention_mask": mask}, 2, feature_mask=torch.tensor([[-1, 0, -1, -1, -1]]))
+    with torch.no_grad():
+        expected = [
+            llama(input_ids=torch.tensor([prompt + [5]]), output_hidden_states=True).hidden_states[1][0, -1]
+            for prompt in ([3, 9, 4], [3, 9, 4, 8, 7])
+        ]
+    for vector in expected:  # all players present, somewhere among the rows
+        assert any(torch.allclose(row, vector, atol=1e-5) for feature in seen for row in feature)

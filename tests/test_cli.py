@@ -194,7 +194,8 @@ def test_an_image_is_explained_and_drawn(tmp_path):
     assert len(found.players) == 4
     assert found.provenance["target"] == 1
     assert f"{found.v_full:+.2f}" in done.output
-    assert Image.open(drawn).size[0] > 100
+    with Image.open(drawn) as picture:
+        assert picture.size[0] > 100
 
 
 # ---------------------------------------------------------------- the demo

@@ -308,7 +308,7 @@ def test_what_a_result_remembers(net, probes):
     found = plain(net, layers, probes | {"inner": lambda f: f[:, :3]}).attribute(X, target=0)
     remembered = {name: batch[0].provenance for name, batch in found.items()}
     assert remembered["first"]["layer"] == "first"
-    assert remembered["first"]["pool"] == "mean_of_squares"
+    assert remembered["first"]["pool"] == "mean_of_squares()"
     assert remembered["first"]["readout"] == "Linear"
     assert remembered["inner"]["readout"] == "<lambda>"
     assert "readout" not in remembered["output"]

@@ -286,10 +286,10 @@ def test_a_description_goes_into_json():
     layer = Layer(nn.Tanh(), functools.partial(torch.flatten, start_dim=1), 2, True, len)
     assert json.loads(json.dumps(layer.describe())) == {
         "name": "Tanh",
-        "pool": "flatten",
+        "pool": "flatten()",  # no name of ours
         "call_index": 2,
         "input": True,
-        "select": "len",
+        "select": "len()",
     }
     assert layer.label == "Tanh[2] (input)"
 

@@ -696,9 +696,9 @@ def test_another_checkpoint_is_refused_unless_told(tmp_path):
     [
         (Layer("1"), r"name '0', not '1'"),
         (Layer("0", pool="mean"), r"pool 'auto', not 'mean'"),
-        (Layer("0", pool=my_pool), r"pool 'auto', not 'my_pool'"),
+        (Layer("0", pool=my_pool), r"pool 'auto', not 'my_pool\(\)'"),
         (Layer("0", input=True), r"input False, not True"),
-        (Layer("0", call_index=1, select=my_select), r"call_index None, not 1, select None, not 'my_select'"),
+        (Layer("0", call_index=1, select=my_select), r"call_index None, not 1, select None, not 'my_select\(\)'"),
     ],
 )
 def test_another_layer_is_refused(layer, message):

@@ -228,7 +228,7 @@ class _Remembered:
 
 def _remembered(description: Mapping[str, Any]) -> Layer:
     functions = {
-        name: _Remembered(description[name])
+        name: _Remembered(description[name].removesuffix("()"))
         for name in ("pool", "select")
         if description[name] not in (None, *get_args(Named))
     }
