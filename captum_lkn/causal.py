@@ -9,7 +9,6 @@ p/(1-p) of the whole continuation, ``"log_prob"`` its log-probability (what Capt
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +18,7 @@ from torch.nn.functional import pad
 
 from captum_lkn import lattice
 from captum_lkn._arguments import count_of, kind_of, shape_of
+from captum_lkn.hugging_face import HuggingFace
 from captum_lkn.layers import Layer
 from captum_lkn.models import Model
 from captum_lkn.players import Players
@@ -273,7 +273,7 @@ class Continuation:
         """
         if not self.share_prefixes:
             return _plainly("share_prefixes=False")
-        reason = _not_a_prompt(players) or why_not(self.module, set(_parameters(self.module)))
+        reason = _not_a_prompt(players) or why_not(self.module, set(HuggingFace(self.module).parameters))
         if reason is not None:
             return _plainly(reason)
         n = players.sizes[sample]
@@ -375,17 +375,14 @@ def _left_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def _next_logits(model: Any, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
     """The last logits ``[R, keep, V]`` of left-padded prompts."""
-    parameters = _parameters(model)
-    options: dict[str, Any] = {}
-    if "use_cache" in parameters:
+    called = HuggingFace(model)
+    options: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    called.check(options)
+    if "use_cache" in called.parameters:
         options["use_cache"] = False
-    if "position_ids" in parameters:
+    if "position_ids" in called.parameters:
         options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-    return kept_logits(model, keep, input_ids=ids, attention_mask=mask, **options)
-
-
-def _parameters(model: Any) -> list[str]:
-    return list(inspect.signature(model.forward).parameters)
+    return kept_logits(model, keep, **options)
 
 
 def _plainly(reason: str, tokens: int | None = None) -> AllMasks:

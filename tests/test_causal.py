@@ -382,7 +382,7 @@ def test_a_layer_pooled_by_rule_is_read_at_the_last_token_of_what_the_model_gets
     reading.attribute({"input_ids": ids, "attention_mask": mask}, 2, feature_mask=torch.tensor([[-1, 0, -1, -1, -1]]))
     with torch.no_grad():
         expected = [
-            llama(input_ids=torch.tensor([prompt + [5]]), output_hidden_states=True).hidden_states[1][0, -1]
+            llama(input_ids=torch.tensor([[*prompt, 5]]), output_hidden_states=True).hidden_states[1][0, -1]
             for prompt in ([3, 9, 4], [3, 9, 4, 8, 7])
         ]
     for vector in expected:  # all players present, somewhere among the rows
