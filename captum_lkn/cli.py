@@ -21,9 +21,9 @@ from captum_lkn.images import image_players
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
 from captum_lkn.layers import LayerLike
-from captum_lkn.pictures import draw_interactions, load_image_classifier, picture_input, print_image_interactions
+from captum_lkn.pictures import draw_interactions, picture_input, print_image_interactions
 from captum_lkn.players import Players
-from captum_lkn.pretrained import load_classifier
+from captum_lkn.pretrained import load_classifier, load_image_classifier
 from captum_lkn.probes import LinearProbes
 from captum_lkn.selection import select_players
 from captum_lkn.terminal import print_change, print_text_interactions
@@ -182,7 +182,7 @@ def _show_text(console: Console, top: int) -> None:
 def _show_vision(console: Console, top: int) -> None:
     console.print("Loading EfficientNet-Lite0, trained on ImageNet.")
     network, classes = vision_demo.load_efficientnet_lite()
-    found = _explain(network, vision_demo.espresso_players(), "predicted", vision_demo.ROWS)[0]
+    found = _explain(network, vision_demo.espresso_players(), "predicted")[0]
     label = classes[int(str(found.provenance["target"]))]
     print_image_interactions(console, found, title=vision_demo.PICTURE_PATH.name, label=label, top=top)
 
@@ -195,9 +195,9 @@ def _few_enough(console: Console, classifier: Any, players: Players, most: int, 
     return selected
 
 
-def _explain(classifier: Any, players: Players, target: int | str, rows: int | None = None) -> InteractionsBatch:
+def _explain(classifier: Any, players: Players, target: int | str) -> InteractionsBatch:
     found: InteractionsBatch = AndOrInteraction(classifier).attribute(
-        players, target=target, perturbations_per_eval=rows, show_progress=sys.stderr.isatty()
+        players, target=target, show_progress=sys.stderr.isatty()
     )
     return found
 

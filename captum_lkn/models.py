@@ -135,7 +135,10 @@ class Model:
         if self.module is self.forward_func:
             plain.forward_func = plain.module = _unwrapped(self.forward_func)
         # Parts may be compiled by themselves, and .compile() leaves no wrapper.
-        plain._compiled_parts = plain.module is not None and any(map(_is_compiled, plain.module.modules()))
+        # So may the function be that calls them.
+        parts = [] if plain.module is None else plain.module.modules()
+        of_function = hasattr(self.forward_func, "_torchdynamo_orig_callable")
+        plain._compiled_parts = of_function or any(map(_is_compiled, parts))
         return plain
 
     @contextmanager
@@ -155,7 +158,7 @@ class Model:
                 f"{self.name} is in training mode: it is evaluated in eval mode, and set back afterwards. Call "
                 ".eval() on it to say so yourself",
             )
-        self._home = self._device()
+        self._home = self.device
         devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
         try:
             for module in flags:
@@ -238,7 +241,8 @@ class Model:
                     f"{self.name} lies on the meta device, where parameters have no numbers: load its weights"
                 )
 
-    def _device(self) -> torch.device | None:
+    @property
+    def device(self) -> torch.device | None:
         """Where the module lies, if it lies in one place that inputs can be moved to."""
         devices = set() if self.module is None else {p.device for p in self.module.parameters()}
         return devices.pop() if len(devices) == 1 and torch.device("meta") not in devices else None

@@ -21,16 +21,13 @@ from captum_lkn._arguments import kind_of, shape_of
 from captum_lkn.images import interaction_mask, player_map
 from captum_lkn.interactions import Interactions
 from captum_lkn.interactions.rendering import bars, effect_format, joined, printable
-from captum_lkn.pretrained import quiet_transformers
 from captum_lkn.terminal import print_certificate, probability
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import PreTrainedModel
 
 __all__ = [
     "draw_interactions",
-    "load_image_classifier",
     "load_picture",
     "picture_input",
     "print_image_interactions",
@@ -94,33 +91,6 @@ def load_picture(path: str | os.PathLike[str], size: int = 224) -> Tensor:
 
     square = ImageOps.fit(picture, (size, size), method=Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
-
-
-def load_image_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedModel, Any]:
-    """A Hugging Face image classifier and its image processor, from a folder or from the hub.
-
-    Args:
-        source: The folder, or the model's name on the hub.
-
-    Returns:
-        The model, in eval mode, and the processor. torchvision is not needed.
-
-    Raises:
-        OSError: There is no such folder, and no such model on the hub.
-        ValueError: The checkpoint has no head that classifies images.
-    """
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
-
-    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # a head that is lacking is drawn at random
-        model, report = AutoModelForImageClassification.from_pretrained(source, output_loading_info=True)
-        processor = AutoImageProcessor.from_pretrained(source)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{os.fspath(source)!r} has no trained classification head: its checkpoint lacks {', '.join(missing[:3])}. "
-            "Give a model that was fine-tuned to classify images"
-        )
-    return model.eval(), processor
 
 
 def picture_input(processor: Any, path: str | os.PathLike[str]) -> Tensor:

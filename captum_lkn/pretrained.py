@@ -7,12 +7,14 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["load_classifier", "quiet_transformers"]
+__all__ = ["load_classifier", "load_image_classifier", "quiet_transformers"]
 
 
 def load_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -30,16 +32,38 @@ def load_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedModel, Pr
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    with quiet_transformers():
-        model, report = AutoModelForSequenceClassification.from_pretrained(source, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+    return _load(AutoModelForSequenceClassification, AutoTokenizer, source, "sequences")
+
+
+def load_image_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedModel, Any]:
+    """A Hugging Face image classifier and its image processor, from a folder or from the hub.
+
+    Args:
+        source: The folder, or the model's name on the hub.
+
+    Returns:
+        The model, in eval mode, and the processor. torchvision is not needed.
+
+    Raises:
+        OSError: There is no such folder, and no such model on the hub.
+        ValueError: The checkpoint has no head that classifies images.
+    """
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    return _load(AutoModelForImageClassification, AutoImageProcessor, source, "images")
+
+
+def _load(model_class: Any, processor_class: Any, source: str | os.PathLike[str], what: str) -> tuple[Any, Any]:
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # a head that is lacking is drawn at random
+        model, report = model_class.from_pretrained(source, output_loading_info=True)
+        processor = processor_class.from_pretrained(source)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
             f"{os.fspath(source)!r} has no trained classification head: its checkpoint lacks {', '.join(missing[:3])}. "
-            "Give a model that was fine-tuned to classify sequences"
+            f"Give a model that was fine-tuned to classify {what}"
         )
-    return model.eval(), tokenizer
+    return model.eval(), processor
 
 
 @contextlib.contextmanager

@@ -140,7 +140,7 @@ def select_players(
     _check(players, k, rest)
     model, (_, function) = Model(forward_func), resolve_score(score)
     _, arguments = prepare(players, None, additional_forward_args, None, None)
-    size = rows_per_forward(players, perturbations_per_eval)
+    size = rows_per_forward(model, players, perturbations_per_eval)
     total = sum(2 * n + 3 for n in players.sizes)
     with model.session(), tqdm(total=total, desc="first pass", unit="mask", disable=not show_progress) as bar:
         asked = _Asked(model, players, arguments, size, bar)

