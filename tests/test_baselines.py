@@ -7,6 +7,7 @@ import torch
 from forwards import Recording, assert_tables, naive_table, normal, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import BERT
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
@@ -42,31 +43,21 @@ from captum_lkn.baselines import (
     mean_embedding,
 )
 
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 32,
-    "num_labels": 3,
-    "initializer_range": 0.5,  # outputs that depend on the inputs, though nothing was trained
-}
 DISTIL = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 16, "max_position_embeddings": 32}
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
 XLNET = {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 16}
 SMALL = {"vocab_size": 50, "num_labels": 3, "initializer_range": 0.5}
 FAMILIES = {
-    "bert": (BertForSequenceClassification, BertConfig, SIZES),
+    "bert": (BertForSequenceClassification, BertConfig, BERT),
     "distilbert": (DistilBertForSequenceClassification, DistilBertConfig, SMALL | DISTIL),
-    "roberta": (RobertaForSequenceClassification, RobertaConfig, SIZES | {"pad_token_id": 1}),
-    "mpnet": (MPNetForSequenceClassification, MPNetConfig, SIZES | {"pad_token_id": 1}),
-    "electra": (ElectraForSequenceClassification, ElectraConfig, SIZES | {"embedding_size": 8}),
-    "albert": (AlbertForSequenceClassification, AlbertConfig, SIZES | {"embedding_size": 8}),
-    "deberta": (DebertaForSequenceClassification, DebertaConfig, SIZES),
+    "roberta": (RobertaForSequenceClassification, RobertaConfig, BERT | {"pad_token_id": 1}),
+    "mpnet": (MPNetForSequenceClassification, MPNetConfig, BERT | {"pad_token_id": 1}),
+    "electra": (ElectraForSequenceClassification, ElectraConfig, BERT | {"embedding_size": 8}),
+    "albert": (AlbertForSequenceClassification, AlbertConfig, BERT | {"embedding_size": 8}),
+    "deberta": (DebertaForSequenceClassification, DebertaConfig, BERT),
     "xlnet": (XLNetForSequenceClassification, XLNetConfig, SMALL | XLNET | {"pad_token_id": 0}),
     "gpt2": (GPT2ForSequenceClassification, GPT2Config, SMALL | GPT2 | {"pad_token_id": 0}),
-    "llama": (LlamaForSequenceClassification, LlamaConfig, SIZES | {"pad_token_id": 0}),
+    "llama": (LlamaForSequenceClassification, LlamaConfig, BERT | {"pad_token_id": 0}),
 }
 LAST_TOKEN = ("gpt2", "llama")
 IDS = torch.tensor([[7, 12, 30, 41, 2], [9, 8, 44, 2, 0]])

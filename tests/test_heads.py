@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from forwards import assert_tables, naive_table, normal, plain, record
-from tiny_models import made
+from tiny_models import BERT, made
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import BertConfig, PreTrainedTokenizerFast
@@ -17,16 +17,6 @@ from captum_lkn import AndOrInteraction, LayerAndOrInteraction, text_players
 from captum_lkn.heads import Head, answer_span, read_output
 from captum_lkn.models import Arguments, Model
 
-BERT = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 32,
-    "num_labels": 3,
-    "initializer_range": 0.5,
-}
 VIT = {**BERT, "image_size": 8, "patch_size": 4, "num_channels": 3}
 IDS = torch.tensor([[7, 12, 30, 41], [9, 8, 44, 2]])
 WORDS = torch.tensor([[-1, 0, 1, 2]])

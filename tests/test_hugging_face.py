@@ -3,7 +3,7 @@
 import pytest
 import torch
 from forwards import assert_tables, naive_table, normal, plain, record
-from tiny_models import made
+from tiny_models import BERT, made
 from transformers import (
     BartConfig,
     BartForSequenceClassification,
@@ -23,16 +23,6 @@ from transformers import (
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues, players_from_mask
 
-BERT = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 32,
-    "num_labels": 3,
-    "initializer_range": 0.5,  # outputs that depend on the inputs, though nothing was trained
-}
 GPT2 = {
     "vocab_size": 50,
     "n_embd": 16,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,9 +9,7 @@ from captum.log import log_usage
 
 from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, PlayerNames, prepare
 from captum_lkn.attribution.base import InteractionMethod
-from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind
 from captum_lkn.interactions import InteractionsBatch
-from captum_lkn.scores import Score
 from captum_lkn.targets import TargetLike
 
 __all__ = ["AndOrInteraction"]
@@ -52,30 +49,6 @@ class AndOrInteraction(InteractionMethod):
         >>> found.attributions()
         tensor([[0.5000, 0.5000, 1.0000, 1.0000]])
     """
-
-    def __init__(
-        self,
-        forward_func: Callable[..., Any],
-        *,
-        score: str | Score = "log_odds",
-        noise: float = NOISE,
-        kappa: float | None = None,
-        pin_ends: bool = True,
-        order_weight: float = ORDER_WEIGHT,
-        ridge: float = RIDGE,
-        tolerance: float = TOLERANCE,
-        kind: Kind = "and-or",
-    ) -> None:
-        settings = {
-            "noise": noise,
-            "kappa": kappa,
-            "pin_ends": pin_ends,
-            "order_weight": order_weight,
-            "ridge": ridge,
-            "tolerance": tolerance,
-            "kind": kind,
-        }
-        super().__init__(forward_func, score, settings)
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     @torch.no_grad()

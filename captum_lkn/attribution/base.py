@@ -11,7 +11,16 @@ from torch import Tensor
 
 from captum_lkn.attribution.arguments import layout_of
 from captum_lkn.attribution.question import Question
-from captum_lkn.decomposition import Decomposition, check_options, decompose
+from captum_lkn.decomposition import (
+    NOISE,
+    ORDER_WEIGHT,
+    RIDGE,
+    TOLERANCE,
+    Decomposition,
+    Kind,
+    check_options,
+    decompose,
+)
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.players import Players
 from captum_lkn.scores import Score
@@ -51,15 +60,30 @@ class Method(PerturbationAttribution):
 class InteractionMethod(Method):
     """A method whose results are interactions, and the options of their decomposition."""
 
-    def __init__(self, forward_func: Callable[..., Any], score: str | Score, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        *,
+        score: str | Score = "log_odds",
+        noise: float = NOISE,
+        kappa: float | None = None,
+        pin_ends: bool = True,
+        order_weight: float = ORDER_WEIGHT,
+        ridge: float = RIDGE,
+        tolerance: float = TOLERANCE,
+        kind: Kind = "and-or",
+    ) -> None:
         super().__init__(forward_func, score)
-        check_options(**{key: value for key, value in settings.items() if key != "pin_ends"})
-        numbers = {key: float(settings[key]) for key in ("noise", "order_weight", "ridge", "tolerance")}
-        kappa = settings["kappa"]
-        self._settings: dict[str, Any] = numbers | {
+        # Before any forward is spent on them.
+        check_options(noise=noise, order_weight=order_weight, ridge=ridge, tolerance=tolerance, kappa=kappa, kind=kind)
+        self._settings: dict[str, Any] = {
+            "noise": float(noise),
             "kappa": None if kappa is None else float(kappa),
-            "pin_ends": bool(settings["pin_ends"]),
-            "kind": settings["kind"],
+            "pin_ends": bool(pin_ends),
+            "order_weight": float(order_weight),
+            "ridge": float(ridge),
+            "tolerance": float(tolerance),
+            "kind": kind,
         }
 
     def has_convergence_delta(self) -> bool:

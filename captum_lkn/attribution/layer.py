@@ -89,16 +89,18 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         tolerance: float = TOLERANCE,
         kind: Kind = "and-or",
     ) -> None:
-        settings = {
-            "noise": noise,
-            "kappa": kappa,
-            "pin_ends": pin_ends,
-            "order_weight": order_weight,
-            "ridge": ridge,
-            "tolerance": tolerance,
-            "kind": kind,
-        }
-        InteractionMethod.__init__(self, forward_func, score, settings)
+        InteractionMethod.__init__(
+            self,
+            forward_func,
+            score=score,
+            noise=noise,
+            kappa=kappa,
+            pin_ends=pin_ends,
+            order_weight=order_weight,
+            ridge=ridge,
+            tolerance=tolerance,
+            kind=kind,
+        )
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError(f"device_ids has {len(device_ids)} devices: layers are read on one; give the inner model")
