@@ -1,7 +1,7 @@
-"""Masked copies under masks of one's own choice, where :mod:`captum_lkn.values` takes all 2^n.
+"""Masked copies under given masks, and what a model makes of them.
 
-The steps of an evaluation, for those who need few masks (:mod:`captum_lkn.selection`) or gradients
-(:mod:`captum_lkn.baselines`): they leave gradients on where they are on.
+The steps of an evaluation, which :mod:`captum_lkn.values` takes for all 2^n masks; and those who need few masks
+(:mod:`captum_lkn.selection`) or gradients (:mod:`captum_lkn.baselines`), which stay on where they are on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from captum_lkn.players import Players
 from captum_lkn.scores import Score, apply_score
 from captum_lkn.targets import Target
 
-__all__ = ["Batch", "batches", "outputs", "values"]
+__all__ = ["Batch", "batches", "copies", "outputs", "values"]
 
 Batch: TypeAlias = list[tuple[int, Tensor]]
 """What goes into one forward: samples, each with bool masks ``[M, n]``."""
@@ -55,6 +55,22 @@ def batches(masks: Sequence[Tensor], rows: int) -> Iterator[Batch]:
         yield batch
 
 
+def copies(players: Players, arguments: Arguments, batch: Batch) -> Arguments:
+    """What one forward gets.
+
+    Args:
+        players: Who can be absent.
+        arguments: The unmasked inputs, and all else the forward gets.
+        batch: Which samples, under which masks.
+
+    Returns:
+        The arguments of the masked copies, one row a mask.
+    """
+    parts = [players.masked(sample, masks) for sample, masks in batch]
+    inputs = tuple(torch.cat(rows) for rows in zip(*parts, strict=True))
+    return replace(arguments, inputs=inputs, unmasked=players.inputs).rows(_samples(batch), len(players))
+
+
 def outputs(model: Model, players: Players, arguments: Arguments, batch: Batch) -> Tensor:
     """One forward.
 
@@ -70,14 +86,11 @@ def outputs(model: Model, players: Players, arguments: Arguments, batch: Batch) 
     Raises:
         ValueError: The forward returned another number of rows.
     """
-    copies = [players.masked(sample, masks) for sample, masks in batch]
-    inputs = tuple(torch.cat(parts) for parts in zip(*copies, strict=True))
-    samples = _samples(batch)
-    given = replace(arguments, inputs=inputs, unmasked=players.inputs)
-    output = model(given.rows(samples, len(players)))
-    if output.dim() == 0 or len(output) != len(samples):
+    given = copies(players, arguments, batch)
+    output, rows = model(given), len(given.inputs[0])
+    if output.dim() == 0 or len(output) != rows:
         raise ValueError(
-            f"the forward of {len(samples)} masked copies returned {kind_of(output)}: expected one row a copy; give a "
+            f"the forward of {rows} masked copies returned {kind_of(output)}: expected one row a copy; give a "
             "forward that answers row by row"
         )
     return output

@@ -8,7 +8,7 @@ too large, half precision, probabilities in place of logits, rows that influence
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from captum_lkn._rows import (
 )
 from captum_lkn._warn import warn
 from captum_lkn.layers import OUTPUT, Layer, LayerReader
+from captum_lkn.masked import copies
 from captum_lkn.models import Arguments, Model
 from captum_lkn.players import Players
 from captum_lkn.readouts import Readout, check_readout_output
@@ -365,13 +366,11 @@ class _Evaluation:
         if self.whole_batch:
             (_, start, stop) = pieces[0]
             pieces = [(sample, start, stop) for sample in range(len(self.players))]
-        copies = [
-            self.players.masked(sample, lattice.members(torch.arange(start, stop), self.players.sizes[sample]))
+        batch = [
+            (sample, lattice.members(torch.arange(start, stop), self.players.sizes[sample]))
             for sample, start, stop in pieces
         ]
-        inputs = tuple(torch.cat(parts) for parts in zip(*copies, strict=True))
-        given = replace(self.arguments, inputs=inputs, unmasked=self.arguments.inputs)
-        return given.rows(samples_of(pieces), len(self.players))
+        return copies(self.players, self.arguments, batch)
 
     def check_finite(self, values: Tensor, sample: int, start: int) -> None:
         """Check values ``[M, L]``, of a sample's subsets from ``start`` on."""
