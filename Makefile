@@ -40,7 +40,7 @@ test-transformers: $(INSTALLED_DEV) ## the tests that use transformers alone
 	$(BIN)/python -m pytest $$(grep -lE '(from|import) transformers|importorskip."transformers' tests/test_*.py)
 
 test-transformers4: ## the same once more, with transformers 4
-	@{ grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt; echo '$(TRANSFORMERS4)'; } > $(CONSTRAINTS4)
+	@{ grep -vE '^(transformers|tokenizers|huggingface_hub|datasets)==' constraints.txt; echo '$(TRANSFORMERS4)'; } > $(CONSTRAINTS4)
 	$(MAKE) VENV=$(VENV4) CONSTRAINTS=$(CONSTRAINTS4) test-transformers
 
 lint: $(INSTALLED_DEV) ## ruff and mypy
