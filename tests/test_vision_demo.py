@@ -165,7 +165,7 @@ def test_a_classifier_from_a_folder_explains_a_picture(folder, tmp_path):
     assert pixels.shape == (1, 3, 16, 16)
     assert pixels[0, :, 3, 3].tolist() == pytest.approx([1, -1, -1])
     assert not any(module.training for module in model.modules())
-    found = AndOrInteraction(model).attribute(image_players(pixels, model=model), target="predicted")[0]
+    found = AndOrInteraction(model, kappa=0.1).attribute(image_players(pixels, model=model), target="predicted")[0]
     assert found.players == ("r0c0", "r0c1", "r1c0", "r1c1")
     assert found.v_full == pytest.approx(log_odds(model, pixels), abs=1e-5)
 
