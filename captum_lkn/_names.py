@@ -78,7 +78,7 @@ def _block(number: int, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.M
     else:  # beside a ModuleList, what is in sequence is a stem or a head
         lists = _outermost(names, nn.ModuleList) or _outermost(names, nn.Sequential)
     if len(lists) != 1:
-        what = f"{len(lists)} lists of blocks ({some_of(list(lists))})" if lists else "no list of blocks"
+        what = f"{len(lists)} lists of blocks ({some_of(list(lists))})" if lists else "no list of several blocks"
         raise ValueError(f"layer {number} is meant as a block's number, but {_title(root)} has {what}: give a name")
     ((name, blocks),) = lists.items()
     if not 0 <= number < len(blocks):

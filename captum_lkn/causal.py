@@ -91,7 +91,8 @@ class Continuation:
     (see :mod:`captum_lkn.prefix_tree`).
 
     Args:
-        model: A causal model of `transformers`, as ``AutoModelForCausalLM`` gives it.
+        model: A causal model of `transformers`, as ``AutoModelForCausalLM`` gives it. ``torch.compile`` or
+            ``DataParallel`` around it are left out.
         continuation: A text, or token ids.
         tokenizer: The model's tokenizer; needed for a text, else only for ``repr``.
         share_prefixes: Whether to compute shared prefixes once where it pays.
@@ -120,9 +121,8 @@ class Continuation:
         *,
         share_prefixes: bool = True,
     ) -> None:
-        _check_model(model)
-        self.module: Any = model
-        self.tokens = _continuation_ids(model, continuation, tokenizer)
+        self.module: Any = _causal(model)
+        self.tokens = _continuation_ids(self.module, continuation, tokenizer)
         self.share_prefixes = share_prefixes
         self._labels = self.tokens.tolist() if tokenizer is None else tokenizer.convert_ids_to_tokens(self.tokens)
 
@@ -158,15 +158,15 @@ class Continuation:
             raise ValueError(
                 f"players has {count_of(len(players), 'prompt')}: each has a prediction of its own, so give one"
             )
-        _check_model(model)
+        inner = _causal(model)
         ids, mask = _prompt(players, 0)
-        ids = ids[mask][None]
+        ids = ids[mask][None].to(inner.device)
         found: list[int] = []
-        with Model(model).session():
+        with Model(inner).session():
             for _ in range(tokens):
-                found.append(int(_next_logits(model, ids, torch.ones_like(ids), 1).argmax()))
+                found.append(int(_next_logits(inner, ids, torch.ones_like(ids), 1).argmax()))
                 ids = pad(ids, (0, 1), value=found[-1])
-        return cls(model, found, tokenizer, share_prefixes=share_prefixes)
+        return cls(inner, found, tokenizer, share_prefixes=share_prefixes)
 
     @property
     def __self__(self) -> Any:
@@ -312,7 +312,9 @@ class Continuation:
         return None if bool(apart <= allowed) else f"its outputs under a tree mask differ by {float(apart):.3g}"
 
 
-def _check_model(model: Any) -> None:
+def _causal(model: Any) -> Any:
+    """The model inside its wrappers: every length of a prompt would be compiled anew, and has its own positions."""
+    model = Model(model).eager.forward_func if callable(model) else model
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise TypeError(f"model must be a causal language model of transformers; got {kind_of(model)}")
     can_generate = getattr(model, "can_generate", lambda: True)
@@ -320,6 +322,7 @@ def _check_model(model: Any) -> None:
         raise ValueError(
             f"{type(model).__name__} is no causal language model: load one with AutoModelForCausalLM.from_pretrained"
         )
+    return model
 
 
 def _continuation_ids(model: Any, continuation: Any, tokenizer: Any) -> Tensor:

@@ -20,7 +20,8 @@ from captum_lkn.data import as_classes, batches, read_texts
 from captum_lkn.images import image_players
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
-from captum_lkn.layers import LayerLike
+from captum_lkn.layers import LayerLike, find_layers
+from captum_lkn.models import Model
 from captum_lkn.pictures import draw_interactions, picture_input, print_image_interactions
 from captum_lkn.players import Players
 from captum_lkn.pretrained import load_classifier, load_image_classifier
@@ -80,7 +81,7 @@ def text(
         if read is None:
             result = found = _explain(classifier, players, asked)
         else:
-            named: list[LayerLike] = list(read) if layers is None else _layers(layers)
+            named = _as_fitted(classifier, read, layers)
             result = LayerwiseKnowledge(classifier, named, probes=read).analyze(
                 players, target=asked, show_progress=sys.stderr.isatty()
             )
@@ -110,6 +111,10 @@ def image(
     console = Console()
     with _told():
         _check_out(out)
+        if draw is not None and not draw.parent.is_dir():
+            raise FileNotFoundError(
+                f"cannot draw {draw.name!r}: there is no folder {str(draw.parent)!r}; make it first"
+            )
         cells = _cells(grid)
         classifier, processor = load_image_classifier(model)
         pixels = picture_input(processor, file)
@@ -121,10 +126,10 @@ def image(
         found = _explain(classifier, players, asked)[0]
         label = labels[found.provenance["target"]]
         print_image_interactions(console, found, title=file.name, label=label, top=top)
+        _save(console, found, out)
         if draw is not None:
             draw_interactions(pixels[0], found, draw)
             console.print(f"Drawn to {draw}", highlight=False)
-        _save(console, found, out)
 
 
 @app.command()
@@ -204,7 +209,8 @@ def _explain(classifier: Any, players: Players, target: int | str) -> Interactio
 
 def _print_text(console: Console, classifier: Any, found: InteractionsBatch, sentence: str, top: int) -> None:
     label = classifier.config.id2label[found[0].provenance["target"]]
-    print_text_interactions(console, found[0], title=sentence, label=label, top=top)
+    regression = getattr(classifier.config, "problem_type", None) == "regression"
+    print_text_interactions(console, found[0], title=sentence, label=label, top=top, regression=regression)
 
 
 def _save(console: Console, result: Any, out: Path | None) -> None:
@@ -224,6 +230,14 @@ def _listed(given: str) -> list[str]:
 
 def _layers(given: str) -> list[LayerLike]:
     return [int(name) if name.isdigit() else name for name in _listed(given)]
+
+
+def _as_fitted(model: Any, probes: LinearProbes, given: str | None) -> list[LayerLike]:
+    """The layers that are meant, by their probes' labels too, with the pooling of their probes; None: all of these."""
+    if given is None:
+        return [probe.layer for probe in probes.values()]
+    named = [probes[str(name)].layer if name in probes else name for name in _layers(given)]
+    return [probes[layer.label].layer if layer.label in probes else layer for layer in find_layers(Model(model), named)]
 
 
 def _cells(grid: str) -> tuple[int, int]:

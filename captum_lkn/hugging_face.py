@@ -150,7 +150,8 @@ class HuggingFace:
             keywords: What the forward gets.
 
         Raises:
-            ValueError: Token ids beyond the vocabulary, more tokens than positions, images with other channels.
+            ValueError: Token ids beyond the vocabulary, more tokens than positions, a row whose attention mask shows
+                no token, images with other channels.
         """
         ids, embeds = keywords.get("input_ids"), keywords.get("inputs_embeds")
         if isinstance(ids, Tensor) and not ids.is_floating_point() and ids.numel():
@@ -158,6 +159,12 @@ class HuggingFace:
         tokens = ids if isinstance(ids, Tensor) else embeds
         if isinstance(tokens, Tensor) and tokens.dim() > 1 and keywords.get("position_ids") is None:
             self._check_length(tokens.shape[1])
+        mask = keywords.get("attention_mask")
+        if isinstance(mask, Tensor) and mask.dim() == 2 and not bool((mask != 0).any(1).all()):
+            raise ValueError(
+                "the attention mask of a masked copy shows no token, and nothing is left to read: keep one word at "
+                "least as background, such as by words=, or replace absent words by a token, with baseline="
+            )
         pixels = keywords.get("pixel_values")
         if isinstance(pixels, Tensor) and pixels.dim() == 4:
             self._check_channels(pixels)
@@ -243,38 +250,43 @@ class HuggingFace:
         )
 
     @contextmanager
-    def reading_kept(self, keywords: Mapping[str, Any], unmasked: Tensor | None) -> Iterator[Mapping[str, Any]]:
+    def reading_kept(self, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Iterator[Mapping[str, Any]]:
         """Let a classifier of GPT-2's kind read at the same token in all masked copies.
 
         It reads at the last token that is not the padding token. Where that token also stands for absent words, as it
         does with tokenizers that have no mask token, the place would move with the masks. So what lies behind the place
         at which the unmasked text is read, which has no influence on it, is filled with an id that occurs nowhere else,
-        and that id is the padding token inside the ``with``. A model without a padding token reads at the last token.
+        and that id is the padding token inside the ``with``. Where tokens are removed by the attention mask, the place
+        is the last one that is left, since the vector of a removed one tells of it. A model without a padding token
+        reads at the last token.
 
         Args:
             keywords: What the forward gets.
-            unmasked: Token ids of the unmasked text, a row for each of ``input_ids``; None: nothing is done.
+            unmasked: By keyword, what is masked, as it is without a mask; a row for each of the forward's.
 
         Yields:
             What the forward gets instead.
         """
-        ids = keywords.get("input_ids")
-        if unmasked is None or not isinstance(ids, Tensor) or not self._reads_at_last_token():
+        if not self._reads_at_last_token():
             yield keywords
             return
         config = self.model.config
-        pad = config.pad_token_id
-        real = torch.ones_like(unmasked, dtype=torch.bool) if pad is None else unmasked != pad
-        if pad is not None and not bool(((ids == pad) & real).any()):
-            yield keywords
-            return
-        places = torch.arange(ids.shape[1], device=ids.device)
-        behind = places > (places * real).amax(1, keepdim=True)
-        used = set(ids[~behind].tolist())
-        free = next(i for i in itertools.count() if i not in used)
-        config.pad_token_id = free
+        pad, ids = config.pad_token_id, keywords.get("input_ids")
+        inside = 0 if pad is None else pad  # of embeddings the last one is read, whatever the padding token is
+        if isinstance(ids, Tensor):
+            text = unmasked.get("input_ids", ids)
+            real = torch.ones_like(text, dtype=torch.bool) if pad is None else text != pad
+            if "attention_mask" in unmasked:
+                real &= keywords["attention_mask"] != 0
+            if pad is None or not torch.equal(ids != pad, real):
+                places = torch.arange(ids.shape[1], device=ids.device)
+                behind = places > (places * real).amax(1, keepdim=True)
+                used = set(ids[~behind].tolist())
+                inside = next(i for i in itertools.count() if i not in used)
+                keywords = {**keywords, "input_ids": ids.masked_fill(behind, inside)}
         try:
-            yield {**keywords, "input_ids": ids.masked_fill(behind, free)}
+            config.pad_token_id = inside
+            yield keywords
         finally:
             config.pad_token_id = pad
 

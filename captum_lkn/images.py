@@ -293,7 +293,8 @@ def _regions(x: Tensor, grid: Any, patch_size: Any, segments: Any, n_segments: i
 def _fill(baseline: Any, sigma: float | None, x: Tensor) -> tuple[Tensor, str]:
     """The baseline in the images' shape, and what provenance says of it."""
     if sigma is not None and not (isinstance(baseline, str) and baseline == "blur"):
-        raise ValueError(f'sigma is the standard deviation of baseline="blur"; the baseline is {kind_of(baseline)}')
+        given = repr(baseline) if isinstance(baseline, str) else kind_of(baseline)
+        raise ValueError(f'sigma is the standard deviation of baseline="blur"; the baseline is {given}')
     if isinstance(baseline, str):
         if baseline == "zero":
             return torch.zeros((), dtype=x.dtype, device=x.device).expand(x.shape), "zero"

@@ -198,13 +198,17 @@ class LayerReader:
         self._hooks.close()
 
     def __call__(
-        self, arguments: Arguments, use: Callable[[int, Tensor], Tensor] | None = None
+        self,
+        arguments: Arguments,
+        use: Callable[[int, Tensor], Tensor] | None = None,
+        explained: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run one forward.
 
         Args:
             arguments: What the model gets, R rows.
             use: From a layer's place and its feature ``[R, D]`` to what is kept of it. None keeps the feature.
+            explained: Bool ``[R, T]``, the token whose output is explained; see :func:`captum_lkn.pooling.pooled`.
 
         Returns:
             The model's output, and what was kept, one thing a layer; it shares no memory with the model's tensors.
@@ -216,7 +220,7 @@ class LayerReader:
         """
         rows = len(arguments.inputs[0])
         mask = _attention_mask(self.model.forward_func, *self.model.arranged(arguments), rows) if self.layers else None
-        forward = _Forward(len(self.layers), rows, mask, use or (lambda _, feature: feature))
+        forward = _Forward(len(self.layers), rows, mask, explained, use or (lambda _, feature: feature))
         self._forward = forward
         try:
             output = self.model(arguments)
@@ -260,7 +264,8 @@ class LayerReader:
                 f"layer {layer.label!r} {_verb(layer)} {kind_of(output)} in a forward of {forward.rows} rows: its "
                 "first dimension must be the rows; give Layer(..., select=) that brings it there"
             )
-        feature = pooled(output, layer.pool, self._tokens, mask, where=f"layer {layer.label!r}")
+        where = f"layer {layer.label!r}"
+        feature = pooled(output, layer.pool, self._tokens, mask, explained=forward.explained, where=where)
         # A clone, since a feature may be a view: neither may its user write into the network, nor the layers behind,
         # which may work in place, into what is kept.
         forward.kept[place] = forward.use(place, feature.clone())
@@ -269,11 +274,19 @@ class LayerReader:
 class _Forward:
     """What one forward collects."""
 
-    def __init__(self, layers: int, rows: int, mask: Tensor | None, use: Callable[[int, Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        layers: int,
+        rows: int,
+        mask: Tensor | None,
+        explained: Tensor | None,
+        use: Callable[[int, Tensor], Tensor],
+    ) -> None:
         self.calls = [0] * layers
         self.kept: list[Tensor | None] = [None] * layers
         self.rows = rows
         self.mask = mask
+        self.explained = explained
         self.use = use
 
 

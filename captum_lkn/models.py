@@ -22,6 +22,7 @@ from captum_lkn._arguments import kind_of
 from captum_lkn._warn import warn
 from captum_lkn.heads import Head
 from captum_lkn.hugging_face import HuggingFace, is_hugging_face, of_pipeline
+from captum_lkn.scores import Score, apply_score, reads_classes
 
 __all__ = ["Arguments", "Model"]
 
@@ -118,6 +119,20 @@ class Model:
         """Whether a Hugging Face model says that its outputs are not classes, but labels or values each by itself."""
         return self._hugging_face is not None and self._hugging_face.independent_outputs
 
+    def meant(self, score: Score) -> Score:
+        """A score as this model's outputs mean it.
+
+        Args:
+            score: From outputs and targets to values.
+
+        Returns:
+            For outputs that are no classes (:attr:`independent_outputs`), what a score of classes makes of the
+            target's column by itself: a label of its own has its logit for log-odds, whatever the others are.
+            Everywhere else, and of other scores, the score itself.
+        """
+        alone = reads_classes(score) and self.independent_outputs
+        return functools.partial(_of_one_column, score) if alone else score
+
     @property
     def name(self) -> str:
         """The class of a module, without ``DataParallel`` or ``torch.compile`` around it; the name of a function."""
@@ -186,14 +201,14 @@ class Model:
         positional, keywords = self.arranged(arguments)
         with _uncompiled() if self._compiled_parts else nullcontext():
             if self._hugging_face is not None:
-                return self._outputs(self._call_hugging_face(self._hugging_face, keywords, _unmasked_ids(arguments)))
+                return self._outputs(self._call_hugging_face(self._hugging_face, keywords, _unmasked(arguments)))
             positional = tuple(self._at_home(value) for value in positional)
             return self._outputs(self.forward_func(*positional, **{k: self._at_home(v) for k, v in keywords.items()}))
 
-    def _call_hugging_face(self, called: HuggingFace, keywords: dict[str, Any], unmasked: Tensor | None) -> Any:
+    def _call_hugging_face(self, called: HuggingFace, keywords: dict[str, Any], unmasked: Mapping[str, Tensor]) -> Any:
         called.check(keywords)
-        at_home = {name: self._at_home(value) for name, value in keywords.items()}
-        with called.reading_kept(at_home, self._at_home(unmasked)) as kept:
+        given, unmasked = ({name: self._at_home(value) for name, value in x.items()} for x in (keywords, unmasked))
+        with called.reading_kept(given, unmasked) as kept:
             try:
                 return self.forward_func(**kept)
             except ValueError as error:
@@ -256,12 +271,14 @@ class Model:
         return next((d for d in dtypes if d in (torch.float16, torch.bfloat16)), None)
 
 
-def _unmasked_ids(arguments: Arguments) -> Tensor | None:
-    """The unmasked token ids, where it is token ids that are masked."""
-    if arguments.unmasked is None:
-        return None
-    first = dict(zip(arguments.names or ("input_ids",), arguments.unmasked, strict=False)).get("input_ids")
-    return None if first is None or first.is_floating_point() else first
+def _of_one_column(score: Score, output: Tensor, target: Tensor) -> Tensor:
+    return apply_score(score, output.gather(1, target[:, None]), torch.zeros_like(target))
+
+
+def _unmasked(arguments: Arguments) -> dict[str, Tensor]:
+    """What a Hugging Face model's masked token ids and attention mask are without a mask, as far as it is known."""
+    named = zip(arguments.names or ("input_ids",), arguments.unmasked or (), strict=False)
+    return {name: x for name, x in named if not x.is_floating_point()}
 
 
 def _unwrapped(module: Any) -> Any:

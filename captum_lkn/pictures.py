@@ -34,6 +34,7 @@ __all__ = [
     "read_picture",
 ]
 
+_DEEP = ("I", "F")  # Pillow's modes of 16 and 32 bits
 _MAP = (14, 28)  # rows and columns of a map of segments: a character is about twice as high as wide
 _DIMMED = 0.15
 _TITLE_WIDTH = 30  # characters over a panel
@@ -51,6 +52,7 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     Raises:
         ImportError: If Pillow is not installed.
         OSError: If there is no such file, or it is no picture, or damaged.
+        ValueError: If its numbers have more than 8 bits.
     """
     try:
         from PIL import Image, ImageOps
@@ -59,6 +61,11 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     name = os.fspath(path)
     try:
         with Image.open(name) as picture:
+            if picture.mode.startswith(_DEEP):
+                raise ValueError(
+                    f"the picture {name!r} has numbers of more than 8 bits (mode {picture.mode}), which would be cut "
+                    "off, not scaled: convert it to 8 bits first, from its darkest to its lightest"
+                )
             return ImageOps.exif_transpose(picture).convert("RGB")
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise OSError(f"the picture {name!r} cannot be read: {error.strerror}") from error

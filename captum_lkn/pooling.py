@@ -12,7 +12,8 @@ a function    what it makes of it, ``[R, D]``       the same
               that its head reads, else the mean    over 2^16 numbers
 ============  ==========================================================================================
 
-``[R, D]`` stays as it is. Padding never counts: a token is real where the attention mask says so.
+Where the output that is explained is one token's, ``"auto"`` reads that token. ``[R, D]`` stays as it is. Padding
+never counts: a token is real where the attention mask says so, the one mask that is known here.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def name_of(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def pooled(output: Tensor, pool: Pool, tokens: Named, mask: Tensor | None, *, where: str) -> Tensor:
+def pooled(
+    output: Tensor, pool: Pool, tokens: Named, mask: Tensor | None, *, explained: Tensor | None = None, where: str
+) -> Tensor:
     """The feature of each row.
 
     Args:
@@ -66,6 +69,8 @@ def pooled(output: Tensor, pool: Pool, tokens: Named, mask: Tensor | None, *, wh
         pool: How to pool it.
         tokens: What ``"auto"`` means for ``[R, T, D]``; see :func:`token_read_by_head`.
         mask: ``[R, T]``, the attention mask; None: all tokens are real.
+        explained: Bool ``[R, T]``, for each row the token whose output is explained, which ``"auto"`` then takes; None
+            where the model has one output for all tokens.
         where: What to call the layer in an error.
 
     Returns:
@@ -93,6 +98,8 @@ def pooled(output: Tensor, pool: Pool, tokens: Named, mask: Tensor | None, *, wh
     if output.dim() <= 2:
         return output.reshape(len(output), -1)
     if output.dim() == 3:
+        if pool == "auto" and explained is not None and explained.shape == output.shape[:2]:
+            return output[explained.to(output.device)]
         return _pooled_tokens(output, tokens if pool == "auto" else pool, mask, where)
     if pool == "auto":
         pool = "flatten" if math.prod(output.shape[1:]) <= _MOST_FLAT else "mean"

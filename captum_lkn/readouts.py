@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,9 @@ from captum_lkn._arguments import kind_of, shape_of, some_of
 from captum_lkn.layers import Layer, LayerReader, find_layers
 from captum_lkn.models import Arguments, Model
 from captum_lkn.pooling import name_of
+from captum_lkn.scores import Score, reads_classes
 
-__all__ = ["LogitLens", "Readout", "check_readout_output", "logit_lens"]
+__all__ = ["LogitLens", "Readout", "check_readout_output", "kind_read_by", "logit_lens"]
 
 Readout: TypeAlias = Callable[[Tensor], Tensor]
 """``readout(feature [R, D]) -> logits [R, C]``."""
@@ -63,6 +64,27 @@ def check_readout_output(logits: Any, rows: int, columns: int | None, where: str
             "of the feature and a column for each column of the model's output"
         )
     return logits
+
+
+def kind_read_by(score: Score, model: Model) -> Literal["softmax", "sigmoid"] | None:
+    """How a score takes several columns of logits: together, as classes, or each as the log-odds of a label.
+
+    Args:
+        score: From logits and targets to values.
+        model: Whose output, and whose layers' read-outs, are scored.
+
+    Returns:
+        ``"softmax"``, ``"sigmoid"``, or None where the score reads no probabilities, or is the user's own.
+
+    Example:
+        >>> from captum_lkn.scores import Score, reads_classes
+        >>> from captum_lkn.scores import log_odds
+        >>> kind_read_by(log_odds, Model(nn.Linear(2, 3)))
+        'softmax'
+    """
+    if not reads_classes(score):
+        return None
+    return "sigmoid" if model.independent_outputs else "softmax"
 
 
 class _Step(NamedTuple):

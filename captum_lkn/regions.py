@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._arguments import BACKGROUND, kind_of, shape_of, some_of
+from captum_lkn.models import Model
 
 __all__ = ["Regions", "grid_regions", "model_patch", "patch_regions", "segment_regions", "slic_regions"]
 
@@ -239,7 +240,8 @@ def slic_regions(images: Tensor, n_segments: int) -> Regions:
 
 def model_patch(model: Any) -> tuple[int, int] | None:
     """The height and width of the patches that a Hugging Face vision model cuts its images into, if it says so."""
-    config = getattr(model, "config", None)
+    inner = Model(model).eager.forward_func if callable(model) else model  # wrappers and pipelines have no config
+    config = getattr(inner, "config", None)
     for part in (config, getattr(config, "vision_config", None)):
         size: Any = getattr(part, "patch_size", None)
         if _is_int(size):

@@ -44,6 +44,7 @@ __all__ = [
     "looks_like_probabilities",
     "margin",
     "prob",
+    "reads_classes",
     "refuse_probabilities",
     "resolve_score",
 ]
@@ -219,6 +220,22 @@ SCORES: Final[Mapping[str, Score]] = MappingProxyType(
 _OF_LOGITS: Final = (log_odds, log_prob, prob)  # those that would take the softmax of a softmax
 
 
+def reads_classes(score: Score) -> bool:
+    """Whether a score reads logits as a distribution over classes: the log-odds, log-probability, probability of one.
+
+    Args:
+        score: Any.
+
+    Returns:
+        True for these three alone.
+
+    Example:
+        >>> reads_classes(log_odds), reads_classes(logit)
+        (True, False)
+    """
+    return any(score is known for known in _OF_LOGITS)
+
+
 def resolve_score(score: str | Score) -> tuple[str, Score]:
     """Find a score by name, or take a callable for one.
 
@@ -301,7 +318,7 @@ def refuse_probabilities(score: Score, output: Tensor) -> None:
     Example:
         >>> refuse_probabilities(logit, torch.tensor([[0.2, 0.8]]))
     """
-    if not any(score is known for known in _OF_LOGITS) or not looks_like_probabilities(output):
+    if not reads_classes(score) or not looks_like_probabilities(output):
         return
     name = _name_of(score)
     raise ValueError(
@@ -335,8 +352,7 @@ def apply_score(score: Score, output: Tensor, target: Tensor) -> Tensor:
         tensor([4.], dtype=torch.float64)
     """
     _check_output(output)
-    named = any(score is known for known in _OF_LOGITS)
-    values: Any = score(output, target, check=False) if named else score(output, target)  # type: ignore[call-arg]
+    values: Any = score(output, target, check=False) if reads_classes(score) else score(output, target)  # type: ignore[call-arg]
     wanted = f"expected real numbers, [{len(output)}], one a row of the output {shape_of(output)}"
     if not isinstance(values, Tensor):
         raise TypeError(f"score {_name_of(score)} returned {kind_of(values)}; {wanted}, as a tensor")

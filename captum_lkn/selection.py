@@ -138,7 +138,8 @@ def select_players(
           sample 0: 4 of 8 players kept, 100 % of v(N) - v(empty) explained; the others stay visible: 0, 3, 4, 7
     """
     _check(players, k, rest)
-    model, (_, function) = Model(forward_func), resolve_score(score)
+    model = Model(forward_func)
+    function = model.meant(resolve_score(score)[1])
     _, arguments = prepare(players, None, additional_forward_args, None, None)
     size = rows_per_forward(model, players, perturbations_per_eval)
     total = sum(2 * n + 3 for n in players.sizes)

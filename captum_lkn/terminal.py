@@ -21,43 +21,50 @@ __all__ = ["explained", "print_certificate", "print_change", "print_text_interac
 _BAR = 16
 
 
-def print_text_interactions(console: Console, found: Interactions, *, title: str, label: str, top: int = 5) -> None:
+def print_text_interactions(
+    console: Console, found: Interactions, *, title: str, label: str, top: int = 5, regression: bool = False
+) -> None:
     """Print what drives a decision: the score, the strongest interactions, and how well they tell the whole story.
 
     Args:
         console: Where to.
-        found: The interactions of one text, explained by its log-odds.
+        found: The interactions of one text, explained by its log-odds; of a regression by its value.
         title: The text.
-        label: The name of the class that is explained.
+        label: The name of the class, or of the value, that is explained.
         top: How many AND and how many OR interactions.
+        regression: Whether the model gives values, which are no log-odds and have no probability.
     """
     console.print(f'\n[bold]"{escape(title)}"[/bold]')
+    name, full, empty = "value", "", ""
+    if not regression:
+        name, full = "log-odds", f" (probability {probability(found.v_full):.0%})"
+        empty = f" ({probability(found.v_empty):.0%})"
     console.print(
-        f"[bold]{escape(label)}[/bold] with log-odds {found.v_full:+.2f} (probability "
-        f"{probability(found.v_full):.0%}); with all {found.n_players} words masked {found.v_empty:+.2f} "
-        f"({probability(found.v_empty):.0%})"
+        f"[bold]{escape(label)}[/bold] with {name} {found.v_full:+.2f}{full}; with all {found.n_players} words masked "
+        f"{found.v_empty:+.2f}{empty}"
     )
     strongest = largest_effect(found.and_effects, found.or_effects)
     kinds = (("and", "all of these words together (or one word alone)"), ("or", "any one of these words"))
     for kind, meaning in kinds:
         _print_kind(console, found.top(top, kind=kind), f"{kind.upper()}: {meaning}", strongest)  # type: ignore[arg-type]
-    print_certificate(console, found, "masked sentences")
+    print_certificate(console, found, "masked sentences", unit="" if regression else " log-odds")
 
 
-def print_certificate(console: Console, found: Interactions, copies: str) -> None:
+def print_certificate(console: Console, found: Interactions, copies: str, unit: str = " log-odds") -> None:
     """Print how well interactions tell the whole story.
 
     Args:
         console: Where to.
-        found: The interactions of one sample, explained by its log-odds.
+        found: The interactions of one sample.
         copies: What the masked copies are called.
+        unit: Of the values that are explained, with the space before it.
     """
     salient = found.salient()
     threshold = min((abs(one.effect) for one in salient), default=0.0)
     nonzero = count_above(found.and_effects, found.or_effects, 0.0)
     console.print(
         f"All {nonzero} nonzero effects give back the outputs for all 2^{found.n_players} = {len(found.values)} "
-        f"{copies} within {found.residual:.2g} log-odds (allowed: {found.kappa:.2g}); the {len(salient)} salient ones "
+        f"{copies} within {found.residual:.2g}{unit} (allowed: {found.kappa:.2g}); the {len(salient)} salient ones "
         f"(above 5 % of the largest) explain {explained(found, threshold):.1%} of their variance. "
         f"Certified: within {max(found.gap, 1e-9):.0e} of the smallest possible sum.",
         highlight=False,

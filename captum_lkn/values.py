@@ -33,9 +33,9 @@ from captum_lkn.layers import OUTPUT, Layer, LayerReader
 from captum_lkn.masked import copies
 from captum_lkn.models import Arguments, Model
 from captum_lkn.players import Players
-from captum_lkn.readouts import Readout, check_readout_output
+from captum_lkn.readouts import Readout, check_readout_output, kind_read_by
 from captum_lkn.removal import can_drop, first_positions, without_removed
-from captum_lkn.scores import Score, apply_score, binary_log_odds, log_odds, log_prob, prob, refuse_probabilities
+from captum_lkn.scores import Score, apply_score, binary_log_odds, refuse_probabilities
 from captum_lkn.targets import Target, TargetLike, resolve_target
 
 __all__ = ["MAX_PLAYERS", "Source", "ValueTables", "value_tables"]
@@ -184,8 +184,7 @@ class _Evaluation:
         self.whole_batch = False  # whether the forward gives one value for all of its rows
         self.first_position: int | None = None  # of the tokens, where removed ones are dropped
         # A label of its own has its logit for log-odds, whatever the other labels are.
-        of_classes = any(score is known for known in (log_odds, log_prob, prob))
-        self._columns_alone = of_classes and reader.model.independent_outputs
+        self._columns_alone = kind_read_by(score, reader.model) == "sigmoid"
         self._of_layers = [source for source in sources if source.layer is not None]  # in the reader's order
 
     def resolve(self, target: TargetLike) -> None:
@@ -232,7 +231,8 @@ class _Evaluation:
             return
         for place, (sample, subset, _) in enumerate(pieces):
             self.check_finite(together[place : place + 1], sample, subset)
-        if can_drop(self.reader.model, self.arguments) and not any(map(_knows_positions, self.reader.layers)):
+        one_for_all = len(self.target.shape) == 1 and not any(map(_knows_positions, self.reader.layers))
+        if one_for_all and can_drop(self.reader.model, self.arguments):
             self._try_to_drop(pieces, together)
         if len(pieces) == 1:
             return  # one row at a time: no row can influence another
@@ -339,7 +339,7 @@ class _Evaluation:
                 raise ValueError(f"at layer {source.label!r}, {error}") from error
 
         self.forwards += 1
-        output, kept = self.reader(arguments, of_layer)
+        output, kept = self.reader(arguments, of_layer, self._explained(samples))
         if first and output.numel() == 1 < len(samples):
             # One sample and an output [1] could be either; several rows tell.
             self.whole_batch = True
@@ -347,6 +347,12 @@ class _Evaluation:
         layers = iter(kept)
         columns = [next(layers) if s.layer is not None else self._own(output, samples, first) for s in self.sources]
         return torch.stack([column.cpu().double() for column in columns], dim=1)
+
+    def _explained(self, samples: Tensor) -> Tensor | None:
+        """Bool ``[R, T]``, the token that the target is at, where the output ``[R, T, C]`` may have one a token."""
+        if len(self.target.shape) != 2:
+            return None
+        return self.target.positions.cpu()[samples] == torch.arange(self.target.shape[0])
 
     def _own(self, output: Tensor, samples: Tensor, first: bool) -> Tensor:
         """The values of the model's own output."""

@@ -1,5 +1,6 @@
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import scipy.stats
@@ -83,6 +84,26 @@ def words(pad=0, side="right"):
 @pytest.fixture
 def bert():
     return made()
+
+
+def test_embeddings_of_a_decoder_without_a_padding_token():
+    model = made("gpt2")
+    model.config.pad_token_id = None
+    players = players_from_mask({"input_ids": torch.tensor([[7, 12, 30], [9, 8, 44]])}, 3)
+    embedded = embedding_players(model, players, 3)
+    expected = plain(model).attribute(players, target=1)
+    assert_tables(plain(model).attribute(embedded, target=1), [one.values for one in expected])
+    assert model.config.pad_token_id is None
+
+
+def test_words_that_are_removed_have_no_embedding(bert):
+    players = words()
+    mask = players.constants["attention_mask"]
+    removed = replace(
+        players, inputs=(mask,), baselines=(0 * mask,), names=("attention_mask",), constants={"input_ids": IDS}
+    )
+    with pytest.raises(TypeError, match=r"removed by the attention_mask.*without removal=True"):
+        embedding_players(bert, removed)
 
 
 # ---------------------------------------------------------------- embeddings
@@ -305,6 +326,16 @@ def test_the_strength_at_the_start_and_at_the_end_against_all_masks():
     again = learn_baseline(forward, found.apply(players), target=None, score="logit", steps=1)
     assert again.history[0] == min(found.history)
     assert all(a >= b - 1e-9 for a, b in zip(found.history, found.reach, strict=True))
+
+
+def test_the_labels_of_a_multi_label_head_are_learnt_each_by_itself():
+    model = made()
+    model.config.problem_type = "multi_label_classification"
+    players = embedding_players(model, words())
+    strengths = [
+        learn_baseline(model, players, target=1, score=score, steps=1).history for score in ("log_odds", "logit")
+    ]
+    assert strengths[0] == pytest.approx(strengths[1], rel=1e-5)
 
 
 def test_a_colour_is_learnt_for_images():

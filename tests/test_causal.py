@@ -258,6 +258,20 @@ def test_what_the_model_itself_would_say(llama):
     assert Continuation.predicted(llama, players, tokens=3).tokens.tolist() == said[0, 6:].tolist()
 
 
+@pytest.mark.parametrize("wrap", [lambda model: torch.compile(model, backend="eager"), torch.nn.DataParallel])
+def test_a_wrapped_model_says_the_same(wrap):
+    model, wrapped = tiny("gpt2"), wrap(tiny("gpt2"))
+    padded, attention = torch.tensor([[1, 2, 3, 4], [0, 0, 5, 6]]), torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    with torch.no_grad():
+        expected = Continuation(model, [7, 4])(padded, attention)
+        assert torch.equal(Continuation(wrapped, [7, 4])(padded, attention), expected)
+    players = players_from_mask({"input_ids": PROMPT}, 1, OWNERS)
+    assert (
+        Continuation.predicted(wrapped, players).tokens.tolist()
+        == Continuation.predicted(model, players).tokens.tolist()
+    )
+
+
 def test_what_the_model_would_say_to_a_padded_prompt(llama):
     alone = players_from_mask({"input_ids": PROMPT}, 1, OWNERS)
     ids, mask = padded("right", [PROMPT[0].tolist(), [1] * 9])

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from captum_lkn import Interactions, KnowledgeChange, LinearProbes
 from captum_lkn.cli import app
-from captum_lkn.data import batches
+from captum_lkn.data import as_classes, batches, read_texts
+from captum_lkn.layers import Layer
 from captum_lkn.terminal import explained, print_text_interactions
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "not", "good", "bad", "film", "[red]"]
@@ -139,6 +140,41 @@ def test_text_with_probes_tells_of_the_layers_too(folder, probes, tmp_path):
     everything = run("text", folder, "not good film", "--probes", probes)
     assert "bert.encoder.layer." in everything.output
     assert everything.exit_code == 0
+
+
+def test_probes_bring_their_own_pooling_and_side(folder, films, tmp_path):
+    import transformers
+
+    model = transformers.BertForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    texts, labels = read_texts(films)
+    loader = batches(tokenizer, texts, as_classes(labels, model.config.label2id))
+    probes, out = tmp_path / "probes.safetensors", tmp_path / "change.safetensors"
+    LinearProbes.fit(model, [Layer(0, pool="mean"), Layer(1, input=True)], loader).save(probes)
+    for layers, expected in (
+        ([], ["bert.encoder.layer.0", "bert.encoder.layer.1 (input)"]),
+        (["--layers", "bert.encoder.layer.1 (input),0"], ["bert.encoder.layer.1 (input)", "bert.encoder.layer.0"]),
+    ):
+        done = run("text", folder, "not good film", "--probes", probes, "--out", out, *layers)
+        assert done.exit_code == 0, done.output
+        change = KnowledgeChange.load(out)
+        assert list(change) == expected
+        assert change.interactions["bert.encoder.layer.0"][0].provenance["pool"] == "mean"
+
+
+def test_a_value_of_a_regression_is_not_called_a_probability(folder, tmp_path):
+    import transformers
+
+    model = transformers.BertForSequenceClassification.from_pretrained(
+        folder, num_labels=1, problem_type="regression", id2label={0: "stars"}, ignore_mismatched_sizes=True
+    )
+    model.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    done = run("text", tmp_path, "not good film")
+    assert done.exit_code == 0, done.output
+    assert "stars with value" in done.output
+    assert "log-odds" not in done.output
+    assert "probability" not in done.output
 
 
 @pytest.mark.parametrize(

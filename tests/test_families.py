@@ -1,6 +1,7 @@
 """Families of Hugging Face models, tiny and with random weights: tables of the output and of a block, by hand."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import transformers
 from forwards import assert_tables, naive_table, normal, plain
 from tiny_models import made
 
-from captum_lkn import ExactShapleyValues, LayerAndOrInteraction
+from captum_lkn import ExactShapleyValues, LayerAndOrInteraction, players_from_mask
 from captum_lkn.indices import shapley_values
 from captum_lkn.layers import Layer
 from captum_lkn.models import Model
@@ -287,6 +288,45 @@ def test_a_decoder_without_a_padding_token(family):
     found = plain(model).attribute(ids, ABSENT, 1, feature_mask=words)
     assert_tables(found, tables_by_hand(lambda row, b: model(input_ids=row).logits[0, 1], ids, words))
     assert model.config.pad_token_id is None
+
+
+@DECODERS
+def test_a_removed_token_is_not_read_from(family):
+    """The classifier reads at the last token that is left, as if the others had never been there."""
+    model = loaded(family)
+    ids, words = IDS[:1], torch.tensor([[-1, 0, 1, 2, 0]])  # the last token goes, too
+    mask = torch.ones_like(ids)
+
+    def value(shown, b):
+        left = shown[0].nonzero().flatten()
+        return model(input_ids=ids[:, left], position_ids=left[None]).logits[0, 2]
+
+    tables = tables_by_hand(value, mask, words, absent=0)
+    players = players_from_mask((mask,), 0, words)
+    players = replace(players, names=("attention_mask",), constants={"input_ids": ids}, is_tuple=False)
+    assert_tables(plain(model).attribute(players, target=2), tables)
+    assert model.config.pad_token_id == 0
+
+
+def test_a_copy_without_a_token_is_refused():
+    mask = torch.ones_like(IDS[:1])
+    players = players_from_mask((mask,), 0, torch.zeros_like(mask))
+    players = replace(players, names=("attention_mask",), constants={"input_ids": IDS[:1]}, is_tuple=False)
+    with pytest.raises(ValueError, match=r"attention mask of a masked copy shows no token.*words=.*baseline="):
+        plain(loaded("gpt2")).attribute(players, target=2)
+
+
+def test_padding_that_a_player_owns_does_not_move_the_reading():
+    model = loaded("gpt2")
+    ids = torch.tensor([[7, 12, 30, 0]])
+    words = torch.tensor([[0, 1, -1, 1]])
+    attention = (ids != 0).long()
+
+    def value(row, b):
+        return model(input_ids=row[:, :3], attention_mask=attention[:, :3]).logits[0, 1]
+
+    found = plain(model).attribute({"input_ids": ids, "attention_mask": attention}, 5, 1, feature_mask=words)
+    assert_tables(found, tables_by_hand(value, ids, words, absent=5))
 
 
 def test_the_padding_token_comes_back_after_an_exception():

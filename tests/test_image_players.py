@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues, Interactions
+from captum_lkn.heads import Head
 from captum_lkn.images import gaussian_blur, image_players, interaction_mask, player_map
 
 
@@ -90,6 +91,13 @@ def test_the_patches_of_a_model_are_the_default():
     assert image_players(image, model=with_patch([4, 4])).sizes == (2,)
     clip = types.SimpleNamespace(config=types.SimpleNamespace(vision_config=types.SimpleNamespace(patch_size=4)))
     assert image_players(image, model=clip).sizes == (2,)
+
+
+def test_a_wrapped_model_has_its_own_patches():
+    model = torch.nn.Identity()
+    model.config = with_patch(4).config
+    for wrapped in (torch.nn.DataParallel(model), torch.compile(model, backend="eager"), Head(model)):
+        assert image_players(picture(1, 8, 8), model=wrapped).sizes == (4,)
 
 
 def test_grid_lines_lie_between_the_patches_of_the_model():

@@ -97,6 +97,33 @@ def hooks_of(module):
 # ---------------------------------------------------------------- values and interactions
 
 
+@pytest.mark.parametrize(
+    ("problem_type", "fitting", "other"),
+    [
+        ("multi_label_classification", "sigmoid", "softmax"),
+        ("single_label_classification", "softmax", "sigmoid"),
+        (None, "softmax", "sigmoid"),
+    ],
+)
+def test_a_probe_of_other_labels_than_the_score_reads_is_refused(problem_type, fitting, other):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = made(
+        BertForSequenceClassification, BertConfig, vocab_size=20, num_labels=3, problem_type=problem_type, **sizes
+    )
+
+    def method(kind, score="log_odds", columns=3):
+        probe = LinearProbe(Layer("bert.encoder.layer.0"), normal(columns, 8), normal(columns), kind)
+        return LayerAndOrInteraction(model, "bert.encoder.layer.0", probe=probe, score=score)
+
+    method(fitting)
+    for score in ("log_odds", "log_prob", "prob"):
+        with pytest.raises(ValueError, match=f"kind='{other}'.*score='{score}'.*config.problem_type"):
+            method(other, score)
+    method(other, "logit")  # a column as it is
+    method(other, lambda z, target: z[:, 0])  # the user's own affair
+    method(other, columns=1)  # the log-odds of its one label either way
+
+
 @pytest.mark.parametrize("perturbations_per_eval", [1, 3, None])
 def test_values_of_several_layers_and_samples(net, probes, perturbations_per_eval):
     found = plain(net, LAYERS, probes).attribute(
@@ -346,15 +373,44 @@ def test_a_batch_encoding_with_padding(pool):
 
 
 def test_a_head_with_an_output_a_token():
-    """The position is the output's alone; the class is also the read-out's column."""
+    """A layer is read where the output is explained; a pooling that is named stays what it is."""
     model, probe = made(BertForTokenClassification, BertConfig, **BERT), linear(16)
     asked = {"x": TEXT, "baselines": torch.full_like(TEXT, 3), "ids": WORDS.expand(2, 4)}
-    found = plain(model, [0, "output"], probe).attribute(
-        TEXT, 3, (1, 2), {"attention_mask": torch.ones_like(TEXT)}, WORDS
+    layers, targets = [0, Layer(1, pool="cls"), "output"], [(1, 2), (3, 0)]
+    found = plain(model, layers, {f"bert.encoder.layer.{i}": probe for i in (0, 1)}).attribute(
+        TEXT, 3, targets, {"attention_mask": torch.ones_like(TEXT)}, WORDS
     )
-    assert_tables(found["output"], tables(lambda b, ids: model(ids).logits[0, 1, 2], **asked))
-    states = tables(lambda b, ids: probe(model(ids, output_hidden_states=True).hidden_states[1][:, 0])[0, 2], **asked)
-    assert_tables(found["bert.encoder.layer.0"], states)
+
+    def states(layer, b, ids, token):
+        return probe(model(ids, output_hidden_states=True).hidden_states[layer][:, token])[0, targets[b][1]]
+
+    assert_tables(found["output"], tables(lambda b, ids: model(ids).logits[0][targets[b]], **asked))
+    at_target = tables(lambda b, ids: states(1, b, ids, targets[b][0]), **asked)
+    assert_tables(found["bert.encoder.layer.0"], at_target)
+    assert_tables(found["bert.encoder.layer.1"], tables(lambda b, ids: states(2, b, ids, 0), **asked))
+
+
+@pytest.mark.parametrize("several", [list, tuple])
+def test_several_players_at_once_are_for_the_analyzer(net, several):
+    with pytest.raises(TypeError, match=rf"inputs is a {several.__name__} of Players: give them one at a time"):
+        AndOrInteraction(net).attribute(several([players_from_mask(X[:1]), players_from_mask(X[:1])]), target=0)
+
+
+def test_words_removed_under_a_head_with_an_output_a_token():
+    model = made(BertForTokenClassification, BertConfig, **BERT)
+    players = Players(
+        inputs=(torch.ones_like(TEXT),),
+        baselines=(torch.zeros_like(TEXT),),
+        owners=(WORDS.expand(2, 4),),
+        labels=(("a", "b", "c"),) * 2,
+        names=("attention_mask",),
+        constants={"input_ids": TEXT},
+    )
+    found = AndOrInteraction(model, score="logit", kind="and", noise=0).attribute(players, target=(3, 1))
+    assert found[0].provenance["evaluation"] == "plain"  # the output has a place for each token
+    asked = {"x": torch.ones_like(TEXT), "baselines": torch.zeros_like(TEXT), "ids": WORDS.expand(2, 4)}
+    expected = tables(lambda b, mask: model(TEXT[b : b + 1], attention_mask=mask).logits[0, 3, 1], **asked)
+    assert_tables(found, expected)
 
 
 def test_functions_that_count_on_positions_where_words_are_removed():

@@ -6,6 +6,7 @@ import torch
 from forwards import Recording, assert_tables, naive_table, normal, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import BertConfig, BertForSequenceClassification
 
 from captum_lkn import AndOrInteraction, players_from_mask, text_players
 from captum_lkn.demo import load_sentiment_bert
@@ -238,6 +239,20 @@ def test_a_long_sentence_in_one_call(sentiment):
     with torch.no_grad():
         (z,) = model(**tokenizer(text, return_tensors="pt")).logits
     assert found[0].v_full == pytest.approx(float((z[0] - z[1]).abs()), abs=1e-4)
+
+
+def test_the_labels_of_a_multi_label_head_are_ranked_each_by_itself():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    settings_ = {"vocab_size": 50, "num_labels": 3, "initializer_range": 0.5}
+    config = BertConfig(**sizes, **settings_, problem_type="multi_label_classification")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(config).eval()
+    players = players_from_mask({"input_ids": torch.tensor([[5, 6, 7, 8]])}, 3)
+    (choice,) = select_players(model, players, k=2, target=1).choices
+    (by_logit,) = select_players(model, players, k=2, target=1, score="logit").choices
+    torch.testing.assert_close(choice.strengths, by_logit.strengths, atol=1e-6, rtol=0)
+    assert choice.explained == pytest.approx(by_logit.explained, abs=1e-6)
 
 
 # ---------------------------------------------------------------- what does not fit

@@ -9,6 +9,7 @@ import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -94,6 +95,14 @@ def test_every_picture_becomes_rgb(tmp_path, mode):
     Image.new(mode, (4, 4)).save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
     (path,) = tmp_path.iterdir()
     assert load_picture(path, 4).shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize(("dtype", "ending"), [(np.uint16, "png"), (np.int32, "tif"), (np.float32, "tif")])
+def test_a_picture_of_more_than_8_bits_is_refused(tmp_path, dtype, ending):
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(np.arange(16, dtype=dtype).reshape(4, 4) * 4096).save(path)
+    with pytest.raises(ValueError, match=r"a\.\w+' has numbers of more than 8 bits \(mode [IF].*convert it to 8 bits"):
+        load_picture(path, 4)
 
 
 def test_files_that_are_no_pictures(tmp_path):

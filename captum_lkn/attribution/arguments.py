@@ -47,6 +47,11 @@ def prepare(
                 f"inputs are Players, which bring their own {', '.join(given)}; leave out {', '.join(extra)}"
             )
         players = inputs
+    elif isinstance(inputs, tuple | list) and any(isinstance(one, Players) for one in inputs):
+        raise TypeError(
+            f"inputs is a {type(inputs).__name__} of Players: give them one at a time, or as a list to "
+            "LayerwiseKnowledge.analyze"
+        )
     else:
         players = players_from_mask(inputs, baselines, feature_mask, player_names)
     keywords, positional = dict(players.constants), ()

@@ -18,7 +18,7 @@ from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.layers import OUTPUT, Layer, LayerLike, find_layers
 from captum_lkn.pooling import name_of
 from captum_lkn.probes.linear import LinearProbe, check_weights
-from captum_lkn.readouts import Readout
+from captum_lkn.readouts import Readout, kind_read_by
 from captum_lkn.scores import Score
 from captum_lkn.targets import TargetLike
 from captum_lkn.values import Source
@@ -54,7 +54,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
     Raises:
         TypeError: A layer or a read-out is something else.
         ValueError: An unknown layer (the message has close matches), a layer without a read-out, a probe that was
-            trained on another layer or another model, several devices.
+            trained on another layer, another model or another kind of labels than the score reads, several devices.
 
     Example:
         >>> class Net(torch.nn.Module):
@@ -195,6 +195,18 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         if module is not None:
             check_weights(module, [probe for probe in probes if isinstance(probe, LinearProbe)])
 
+    def _check_kind(self, probe: LinearProbe) -> None:
+        """Check that a probe's columns are to each other what the score takes them for."""
+        wanted = kind_read_by(self._question.score_function, self._question.model)
+        if wanted is not None and len(probe.bias) > 1 and probe.kind != wanted:
+            meant = {"softmax": "classes, one of which is true", "sigmoid": "labels, each true or not by itself"}
+            raise ValueError(
+                f"the columns of the probe of layer {probe.layer.label!r} are {meant[probe.kind]} "
+                f"(kind={probe.kind!r}), and score={self._question.score_name!r} takes those of "
+                f"{self._question.model.name} for {meant[wanted]}: fit the probe to such, or give score='logit'; of a "
+                "Hugging Face model config.problem_type says what its columns are"
+            )
+
     def _has(self, layer: Layer) -> bool:
         return isinstance(self._probe, Mapping) and layer.label in self._probe
 
@@ -220,6 +232,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             raise TypeError(f"the read-out of layer {layer.label!r} must be callable; got {kind_of(readout)}")
         if isinstance(readout, LinearProbe):
             readout.check(layer)
+            self._check_kind(readout)
         return readout  # type: ignore[no-any-return]
 
 

@@ -148,6 +148,11 @@ def _embedding(model: Any) -> nn.Module:
 def _token_ids(players: Any) -> Tensor:
     if not isinstance(players, Players):
         raise TypeError(f"players must be Players; got {kind_of(players)}: make them with text_players")
+    if "input_ids" in players.constants:
+        raise TypeError(
+            f"players must be of token ids; theirs are removed by the {', '.join(players.names or ())}: make them "
+            "without removal=True"
+        )
     ids = players.inputs[0]
     if len(players.inputs) != 1 or ids.dim() != 2 or ids.is_floating_point():
         kinds = ", ".join(map(kind_of, players.inputs))

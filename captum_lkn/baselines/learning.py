@@ -176,7 +176,8 @@ def learn_baseline(
     """
     x = _only_input(players)
     _check(players, steps, rate)
-    model, (score_name, function) = Model(forward_func), resolve_score(score)
+    model, (score_name, named) = Model(forward_func), resolve_score(score)
+    function = model.meant(named)
     _, arguments = prepare(players, None, additional_forward_args, None, None)
     size = rows_per_forward(model, players, perturbations_per_eval)
     vector = _start(players.baselines[0], x, shape).requires_grad_()
