@@ -77,7 +77,6 @@ def kind_read_by(score: Score, model: Model) -> Literal["softmax", "sigmoid"] | 
         ``"softmax"``, ``"sigmoid"``, or None where the score reads no probabilities, or is the user's own.
 
     Example:
-        >>> from captum_lkn.scores import Score, reads_classes
         >>> from captum_lkn.scores import log_odds
         >>> kind_read_by(log_odds, Model(nn.Linear(2, 3)))
         'softmax'
