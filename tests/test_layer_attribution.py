@@ -396,9 +396,9 @@ def test_several_players_at_once_are_for_the_analyzer(net, several):
         AndOrInteraction(net).attribute(several([players_from_mask(X[:1]), players_from_mask(X[:1])]), target=0)
 
 
-def test_words_removed_under_a_head_with_an_output_a_token():
-    model = made(BertForTokenClassification, BertConfig, **BERT)
-    players = Players(
+def removable():
+    """Words whose absence is a 0 in the attention mask."""
+    return Players(
         inputs=(torch.ones_like(TEXT),),
         baselines=(torch.zeros_like(TEXT),),
         owners=(WORDS.expand(2, 4),),
@@ -406,6 +406,11 @@ def test_words_removed_under_a_head_with_an_output_a_token():
         names=("attention_mask",),
         constants={"input_ids": TEXT},
     )
+
+
+def test_words_removed_under_a_head_with_an_output_a_token():
+    model = made(BertForTokenClassification, BertConfig, **BERT)
+    players = removable()
     found = AndOrInteraction(model, score="logit", kind="and", noise=0).attribute(players, target=(3, 1))
     assert found[0].provenance["evaluation"] == "plain"  # the output has a place for each token
     asked = {"x": torch.ones_like(TEXT), "baselines": torch.zeros_like(TEXT), "ids": WORDS.expand(2, 4)}
@@ -416,14 +421,7 @@ def test_words_removed_under_a_head_with_an_output_a_token():
 def test_functions_that_count_on_positions_where_words_are_removed():
     """Where words are removed by the attention mask, tokens need not be computed; then none stands where it stood."""
     model, probe = made(BertForSequenceClassification, BertConfig, **BERT), linear(64)
-    players = Players(
-        inputs=(torch.ones_like(TEXT),),
-        baselines=(torch.zeros_like(TEXT),),
-        owners=(WORDS.expand(2, 4),),
-        labels=(("a", "b", "c"),) * 2,
-        names=("attention_mask",),
-        constants={"input_ids": TEXT},
-    )
+    players = removable()
     asked = {"x": torch.ones_like(TEXT), "baselines": torch.zeros_like(TEXT), "ids": WORDS.expand(2, 4)}
 
     def states(b, mask):
