@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 from rich.markup import escape
+from torch import Tensor
 
 from captum_lkn import demo as shipped
 from captum_lkn import storage, vision_demo
@@ -26,6 +27,7 @@ from captum_lkn.pictures import draw_interactions, picture_input, print_image_in
 from captum_lkn.players import Players
 from captum_lkn.pretrained import load_classifier, load_image_classifier
 from captum_lkn.probes import LinearProbes
+from captum_lkn.regions import model_patch
 from captum_lkn.selection import select_players
 from captum_lkn.terminal import print_change, print_text_interactions
 from captum_lkn.text import text_players
@@ -97,7 +99,10 @@ def image(
     model: Annotated[str, typer.Argument(help="A folder, or a name on the Hugging Face hub, of an image classifier.")],
     file: Annotated[Path, typer.Argument(help="The picture to explain.")],
     target: Target = "predicted",
-    grid: Annotated[str, typer.Option(help="Rows x columns of players, such as 7x7.")] = "7x7",
+    grid: Annotated[
+        str | None,
+        typer.Option(help="Rows x columns of players; else 7x7, or fewer where the model has fewer patches."),
+    ] = None,
     slic: Annotated[int | None, typer.Option(help="About so many superpixels are the players, in place of a grid.")] = (
         None
     ),
@@ -115,9 +120,10 @@ def image(
             raise FileNotFoundError(
                 f"cannot draw {draw.name!r}: there is no folder {str(draw.parent)!r}; make it first"
             )
-        cells = _cells(grid)
+        given = None if grid is None else _cells(grid)
         classifier, processor = load_image_classifier(model)
         pixels = picture_input(processor, file)
+        cells = given or _default_cells(pixels, model_patch(classifier))
         parts: dict[str, Any] = {"grid": cells} if slic is None else {"segments": "slic", "n_segments": slic}
         players = image_players({"pixel_values": pixels}, model=classifier, baseline=cast(Any, baseline), **parts)
         labels = classifier.config.id2label
@@ -245,6 +251,11 @@ def _cells(grid: str) -> tuple[int, int]:
     if not (rows.strip().isdigit() and columns.strip().isdigit()):
         raise ValueError(f"--grid {grid!r} is not rows x columns: give such as 7x7")
     return int(rows), int(columns)
+
+
+def _default_cells(pixels: Tensor, patch: tuple[int, int] | None) -> tuple[int, int]:
+    rows, columns = (side // own for side, own in zip(pixels.shape[-2:], patch or (1, 1), strict=True))
+    return min(7, rows), min(7, columns)
 
 
 def _class(target: str, labels: dict[int, str]) -> int | str:

@@ -232,6 +232,9 @@ def test_an_image_is_explained_and_drawn(tmp_path):
     assert f"{found.v_full:+.2f}" in done.output
     with Image.open(drawn) as picture:
         assert picture.size[0] > 100
+    by_itself = run("image", tmp_path, tmp_path / "a.png", "--most", 3, "--out", out)
+    assert by_itself.exit_code == 0, by_itself.output
+    assert "3 of 16 players kept" in " ".join(by_itself.output.split())  # as many as the model has patches
 
 
 # ---------------------------------------------------------------- the demo
