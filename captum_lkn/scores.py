@@ -221,18 +221,7 @@ _OF_LOGITS: Final = (log_odds, log_prob, prob)  # those that would take the soft
 
 
 def reads_classes(score: Score) -> bool:
-    """Whether a score reads logits as a distribution over classes: the log-odds, log-probability, probability of one.
-
-    Args:
-        score: Any.
-
-    Returns:
-        True for these three alone.
-
-    Example:
-        >>> reads_classes(log_odds), reads_classes(logit)
-        (True, False)
-    """
+    """Whether a score reads logits as a distribution over classes: :func:`log_odds`, :func:`log_prob`, :func:`prob`."""
     return any(score is known for known in _OF_LOGITS)
 
 
