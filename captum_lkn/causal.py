@@ -20,6 +20,7 @@ from captum_lkn._arguments import count_of, kind_of, shape_of
 from captum_lkn._continuation import ROWS, continuation_ids, continuation_log_odds, left_padded
 from captum_lkn.hugging_face import HuggingFace
 from captum_lkn.layers import Layer
+from captum_lkn.masked import agree
 from captum_lkn.models import Model
 from captum_lkn.players import Players
 from captum_lkn.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
@@ -275,10 +276,9 @@ class Continuation:
         (copies,) = players.masked(sample, lattice.members(subsets[few], players.sizes[sample]))
         home = self.module.device
         plain = self(copies.to(home), mask.long().expand(len(few), -1).to(home))[:, 0].cpu().double()
-        eps = torch.finfo(self.module.dtype).eps
-        allowed = 1e-3 * (plain.max() - plain.min()) + min(100 * eps, 0.02) * plain.abs().max()
-        apart = (plain - values[few]).abs().max()
-        return None if bool(apart <= allowed) else f"its outputs under a tree mask differ by {float(apart):.3g}"
+        if agree(plain, values[few], self.module.dtype):
+            return None
+        return f"its outputs under a tree mask differ by {float((plain - values[few]).abs().max()):.3g}"
 
 
 def _causal(model: Any) -> Any:

@@ -30,10 +30,10 @@ from captum_lkn._rows import (
 )
 from captum_lkn._warn import warn
 from captum_lkn.layers import OUTPUT, Layer, LayerReader
-from captum_lkn.masked import copies
+from captum_lkn.masked import agree, copies
 from captum_lkn.models import Arguments, Model
 from captum_lkn.players import Players
-from captum_lkn.readouts import Readout, check_readout_output, kind_read_by
+from captum_lkn.readouts import Readout, check_readout_output
 from captum_lkn.removal import can_drop, first_positions, without_removed
 from captum_lkn.scores import Score, apply_score, binary_log_odds, refuse_probabilities
 from captum_lkn.targets import Target, TargetLike, resolve_target
@@ -183,8 +183,7 @@ class _Evaluation:
         self.target: Target  # known once resolved
         self.whole_batch = False  # whether the forward gives one value for all of its rows
         self.first_position: int | None = None  # of the tokens, where removed ones are dropped
-        # A label of its own has its logit for log-odds, whatever the other labels are.
-        self._columns_alone = kind_read_by(score, reader.model) == "sigmoid"
+        self._meant = reader.model.meant(score)
         self._of_layers = [source for source in sources if source.layer is not None]  # in the reader's order
 
     def resolve(self, target: TargetLike) -> None:
@@ -194,7 +193,7 @@ class _Evaluation:
         pieces = [(sample, full, full + 1) for sample, full in enumerate(unmasked)]
         parts = [self._in_parts(part, self._output) for part in cut(pieces, lambda: self.rows)]
         self._warn_of_half_precision(parts[0])
-        self._eps = torch.finfo(parts[0].dtype if parts[0].is_floating_point() else torch.float32).eps
+        self._dtype = parts[0].dtype
         binary = self.score is binary_log_odds
         if parts[0].dim() == 0 or (parts[0].numel() == 1 and min(batch, self.rows) > 1):
             self.whole_batch = True
@@ -237,7 +236,7 @@ class _Evaluation:
         if len(pieces) == 1:
             return  # one row at a time: no row can influence another
         alone = torch.cat([self.values([piece]) for piece in pieces])
-        if not self._agree(together, alone):
+        if not agree(together, alone, self._dtype):
             difference = (together - alone).abs().max()
             raise ValueError(
                 f"rows of a batch influence each other, or the forward is random: {len(pieces)} masks evaluated "
@@ -246,16 +245,11 @@ class _Evaluation:
                 "perturbations_per_eval=1"
             )
 
-    def _agree(self, some: Tensor, others: Tensor) -> bool:
-        """Whether values are the same: kernels for other shapes round differently, by some units of the last place."""
-        allowed = 1e-3 * (some.amax(0) - some.amin(0)) + min(100 * self._eps, 0.02) * some.abs().amax(0)
-        return bool(((some - others).abs().amax(0) <= allowed).all())
-
     def _try_to_drop(self, pieces: list[Piece], plain: Tensor) -> None:
         """Leave removed tokens out from now on, if the model then answers as it does with them."""
         for position in first_positions(self.reader.model):
             self.first_position = position
-            if self._agree(plain, self.values(pieces)):
+            if agree(plain, self.values(pieces), self._dtype):
                 return
         self.first_position = None
 
@@ -361,11 +355,9 @@ class _Evaluation:
         return self._scored(*self.target.select(output, samples), first)
 
     def _scored(self, logits: Tensor, classes: Tensor, first: bool) -> Tensor:
-        if self._columns_alone:
-            logits, classes = logits.gather(1, classes[:, None]), torch.zeros_like(classes)
-        if first:
+        if first and self._meant is self.score:  # a label by itself is never taken for a distribution
             refuse_probabilities(self.score, logits)
-        return apply_score(self.score, logits, classes)
+        return apply_score(self._meant, logits, classes)
 
     def _copies(self, pieces: list[Piece]) -> Arguments:
         """What a forward gets: the given subsets, or the first one for all samples alike."""
