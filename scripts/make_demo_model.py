@@ -25,8 +25,8 @@ import typer
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_lkn import demo
-from captum_lkn.demo import SentimentAdapter
+from captum_lkn.demo import text as demo
+from captum_lkn.demo.text import SentimentAdapter
 
 SENTENCES = "vaderSentiment==3.3.2"
 INNER_ARCHIVE = "additional_resources/hutto_ICWSM_2014.tar.gz"

@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 from make_demo_model import SENTENCES, read_sentences
 
-from captum_lkn import LayerwiseKnowledge, demo, text_players
-from captum_lkn.players import Players
+from captum_lkn import LayerwiseKnowledge, text_players
+from captum_lkn.demo import text as demo
+from captum_lkn.players.players import Players
 
 
 def sentences_of(words: int, count: int, data: Path | None) -> list[Players]:

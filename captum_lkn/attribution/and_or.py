@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from captum.log import log_usage
 
-from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, PlayerNames, prepare
 from captum_lkn.attribution.base import InteractionMethod
 from captum_lkn.interactions import InteractionsBatch
-from captum_lkn.targets import TargetLike
+from captum_lkn.outputs.targets import TargetLike
+from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, prepare
 
 __all__ = ["AndOrInteraction"]
 

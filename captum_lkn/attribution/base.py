@@ -9,9 +9,8 @@ import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
-from captum_lkn.attribution.arguments import layout_of
 from captum_lkn.attribution.question import Question
-from captum_lkn.decomposition import (
+from captum_lkn.decomposition.decompose import (
     NOISE,
     ORDER_WEIGHT,
     RIDGE,
@@ -22,9 +21,10 @@ from captum_lkn.decomposition import (
     decompose,
 )
 from captum_lkn.interactions import Interactions, InteractionsBatch
-from captum_lkn.players import Players
-from captum_lkn.scores import Score
-from captum_lkn.values import ValueTables
+from captum_lkn.outputs.scores import Score
+from captum_lkn.players.players import Players
+from captum_lkn.players.prepare import layout_of
+from captum_lkn.values.tables import ValueTables
 
 __all__ = ["ConvergenceDelta", "InteractionMethod", "Method"]
 

@@ -10,18 +10,18 @@ import torch
 from captum.attr import LayerAttribution
 from captum.log import log_usage
 
-from captum_lkn._arguments import kind_of, some_of
-from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, PlayerNames, prepare
+from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InteractionMethod
-from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind
+from captum_lkn.decomposition.decompose import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind
 from captum_lkn.interactions import InteractionsBatch
-from captum_lkn.layers import OUTPUT, Layer, LayerLike, find_layers
-from captum_lkn.pooling import name_of
+from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers
+from captum_lkn.models.pooling import name_of
+from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.targets import TargetLike
+from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, prepare
 from captum_lkn.probes.linear import LinearProbe, check_weights
-from captum_lkn.readouts import Readout, kind_read_by
-from captum_lkn.scores import Score
-from captum_lkn.targets import TargetLike
-from captum_lkn.values import Source
+from captum_lkn.probes.readouts import Readout, kind_read_by
+from captum_lkn.values.tables import Source
 
 __all__ = ["LayerAndOrInteraction"]
 

@@ -11,12 +11,12 @@ import captum
 import torch
 
 from captum_lkn._version import __version__
-from captum_lkn.layers import OUTPUT
-from captum_lkn.models import Arguments, Model
-from captum_lkn.players import Players
-from captum_lkn.scores import Score, resolve_score
-from captum_lkn.targets import TargetLike
-from captum_lkn.values import Source, ValueTables, value_tables
+from captum_lkn.models.layers import OUTPUT
+from captum_lkn.models.model import Arguments, Model
+from captum_lkn.outputs.scores import Score, resolve_score
+from captum_lkn.outputs.targets import TargetLike
+from captum_lkn.players.players import Players
+from captum_lkn.values.tables import Source, ValueTables, value_tables
 
 __all__ = ["Question"]
 
@@ -45,7 +45,7 @@ class Question:
         description: str,
         sources: Sequence[Source] = (Source(),),
     ) -> ValueTables:
-        """The value tables of the players; see :func:`captum_lkn.values.value_tables`."""
+        """The value tables of the players; see :func:`captum_lkn.values.tables.value_tables`."""
         with self.model.session():
             return value_tables(
                 self.model,

@@ -9,11 +9,11 @@ import torch
 from captum.log import log_usage
 from torch import Tensor
 
-from captum_lkn import indices
-from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, layout_of, prepare
 from captum_lkn.attribution.base import Method
-from captum_lkn.scores import Score
-from captum_lkn.targets import TargetLike
+from captum_lkn.decomposition import indices
+from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.targets import TargetLike
+from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, layout_of, prepare
 
 __all__ = ["ExactShapleyValues"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from captum_lkn._arguments import kind_of, some_of
-from captum_lkn.decomposition import decompose
+from captum_lkn._common.messages import kind_of, some_of
+from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.interactions import Interactions, InteractionsBatch
 
 __all__ = ["average_over"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_lkn._arguments import count_of, kind_of, some_of
+from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.interactions import Interaction, Interactions, InteractionsBatch
-from captum_lkn.players import Players
-from captum_lkn.targets import TargetLike
+from captum_lkn.outputs.targets import TargetLike
+from captum_lkn.players.players import Players
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_lkn._arguments import kind_of, shape_of
-from captum_lkn.attribution.arguments import prepare
-from captum_lkn.models import Arguments, Model
-from captum_lkn.players import Players, compact
+from captum_lkn._common.messages import kind_of, shape_of
+from captum_lkn.models.model import Arguments, Model
+from captum_lkn.players.players import Players, compact
+from captum_lkn.players.prepare import prepare
 
 __all__ = ["embedding_players", "mean_embedding"]
 

@@ -19,14 +19,16 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from captum_lkn import lattice, masked, storage
-from captum_lkn._arguments import kind_of, shape_of
-from captum_lkn._rows import rows_per_forward
-from captum_lkn.attribution.arguments import prepare
-from captum_lkn.models import Arguments, Model
-from captum_lkn.players import Players
-from captum_lkn.scores import Score, binary_log_odds, refuse_probabilities, resolve_score
-from captum_lkn.targets import Target, TargetLike, resolve_target
+from captum_lkn._common import files as storage
+from captum_lkn._common.messages import kind_of, shape_of
+from captum_lkn.decomposition import lattice
+from captum_lkn.models.model import Arguments, Model
+from captum_lkn.outputs.scores import Score, binary_log_odds, refuse_probabilities, resolve_score
+from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
+from captum_lkn.players.players import Players
+from captum_lkn.players.prepare import prepare
+from captum_lkn.values import masked
+from captum_lkn.values.rows import rows_per_forward
 
 __all__ = ["MAX_PLAYERS", "LearnedBaseline", "learn_baseline"]
 
@@ -85,7 +87,7 @@ class LearnedBaseline:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file; see :func:`captum_lkn.storage.write` for the errors.
+        """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
 
         Args:
             path: The file, ending in ``.safetensors``.
@@ -95,7 +97,7 @@ class LearnedBaseline:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LearnedBaseline:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn.storage.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
 
         Args:
             path: The file.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 import torch
 from torch import Tensor
 
-from captum_lkn import storage
-from captum_lkn._arguments import count_of, kind_of, shape_of
+from captum_lkn._common import files as storage
+from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.packing import pack, unpack
 from captum_lkn.interactions.rendering import effect_format, html_table, joined
@@ -39,7 +39,7 @@ class InteractionsBatch(Sequence[Interactions]):
         ValueError: If there are none.
 
     Example:
-        >>> from captum_lkn.lattice import and_transform
+        >>> from captum_lkn.decomposition.lattice import and_transform
         >>> none = torch.zeros(4, dtype=torch.float64)
         >>> tables = torch.tensor([[0.5, 0.5, 2.0, -1.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
         >>> batch = InteractionsBatch(
@@ -128,7 +128,7 @@ class InteractionsBatch(Sequence[Interactions]):
         return to_frame(sample.top(None) for sample in self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file; see :func:`captum_lkn.storage.write` for the errors.
+        """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
 
         Args:
             path: The file, ending in ``.safetensors``.
@@ -137,7 +137,7 @@ class InteractionsBatch(Sequence[Interactions]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InteractionsBatch:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn.storage.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
 
         Args:
             path: The file.

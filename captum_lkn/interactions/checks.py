@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_lkn._arguments import kind_of, shape_of
+from captum_lkn._common.messages import kind_of, shape_of
 
 __all__ = ["check_bound", "check_players", "check_table"]
 

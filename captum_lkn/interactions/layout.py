@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_lkn._arguments import BACKGROUND, kind_of, shape_of
+from captum_lkn._common.messages import kind_of, shape_of
 
-__all__ = ["InputLayout"]
+__all__ = ["BACKGROUND", "InputLayout"]
+
+BACKGROUND = -1
+"""The id, in a feature mask and in ``Players.owners``, of scalars that are never masked."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Samples as tensors and JSON, the way :mod:`captum_lkn.storage` takes them.
+"""Samples as tensors and JSON, the way :mod:`captum_lkn._common.files` takes them.
 
 The tables of all samples lie end to end, each 2^n long; a layout that samples share is stored once, its
 owners in one byte each.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from captum_lkn._warn import warn
+from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import InputLayout
 
 if TYPE_CHECKING:

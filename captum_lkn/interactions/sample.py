@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, SupportsIndex
 import torch
 from torch import Tensor
 
-from captum_lkn import indices, storage
-from captum_lkn._arguments import count_of, kind_of, shape_of, some_of
+from captum_lkn._common import files as storage
+from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
+from captum_lkn.decomposition import indices
+from captum_lkn.decomposition.lattice import and_inverse, or_inverse, orders, subset_index
 from captum_lkn.interactions.checks import check_bound, check_players, check_table
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.layout import InputLayout
@@ -38,7 +40,6 @@ from captum_lkn.interactions.rendering import (
     printable,
     shortened,
 )
-from captum_lkn.lattice import and_inverse, or_inverse, orders, subset_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ class Interactions:
         ValueError: If lengths do not fit, or a number is out of range.
 
     Example:
-        >>> from captum_lkn.lattice import and_transform
+        >>> from captum_lkn.decomposition.lattice import and_transform
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
         >>> found = Interactions(
         ...     ("not", "good"), and_transform(v), torch.zeros(4, dtype=torch.float64), v, kappa=0.0, gap=0.0
@@ -294,7 +295,7 @@ class Interactions:
         return to_frame([self.top(None)])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file; see :func:`captum_lkn.storage.write` for the errors.
+        """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
 
         Args:
             path: The file, ending in ``.safetensors``.
@@ -303,7 +304,7 @@ class Interactions:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interactions:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn.storage.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
 
         Args:
             path: The file.

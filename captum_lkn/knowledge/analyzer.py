@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from captum_lkn._arguments import count_of, kind_of, some_of
-from captum_lkn.attribution.arguments import Baselines, FeatureMask, Inputs, PlayerNames
+from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.attribution.layer import LayerAndOrInteraction
-from captum_lkn.decomposition import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind, check_options
+from captum_lkn.decomposition.decompose import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind, check_options
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.change import KnowledgeChange
 from captum_lkn.knowledge.comparison import TAU, Ratio, Scope, check_comparison
 from captum_lkn.knowledge.luck import DRAWS, JITTER, check_luck
-from captum_lkn.layers import OUTPUT, LayerLike, find_layers
-from captum_lkn.models import Model
-from captum_lkn.players import Players
+from captum_lkn.models.layers import OUTPUT, LayerLike, find_layers
+from captum_lkn.models.model import Model
+from captum_lkn.outputs.scores import Score, resolve_score
+from captum_lkn.outputs.targets import TargetLike
+from captum_lkn.players.players import Players
+from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames
 from captum_lkn.probes import LinearProbes
-from captum_lkn.readouts import Readout
-from captum_lkn.scores import Score, resolve_score
-from captum_lkn.targets import TargetLike
+from captum_lkn.probes.readouts import Readout
 
 __all__ = ["LayerwiseKnowledge"]
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_lkn import storage
-from captum_lkn._arguments import kind_of, some_of
-from captum_lkn._warn import warn
+from captum_lkn._common import files as storage
+from captum_lkn._common.messages import kind_of, some_of
+from captum_lkn._common.warn import warn
 from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.interactions.ranking import KINDS, ranked
 from captum_lkn.knowledge import rendering
@@ -31,7 +31,7 @@ from captum_lkn.knowledge.comparison import (
 from captum_lkn.knowledge.luck import DRAWS, JITTER, Luck, draw_luck, own_comparison, support
 from captum_lkn.knowledge.packing import pack_change, unpack_change
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
-from captum_lkn.layers import OUTPUT, Layer
+from captum_lkn.models.layers import OUTPUT, Layer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
         UserWarning: A layer's normaliser is 0, so that its strengths are NaN.
 
     Example:
-        >>> from captum_lkn import Interactions, lattice
+        >>> from captum_lkn import Interactions
+        >>> from captum_lkn.decomposition import lattice
         >>> def batch(*effects):  # of one sample of two players: not, good, not & good
         ...     ands, ors = torch.tensor([[0.0, *effects], [0.0] * 4], dtype=torch.float64)
         ...     sample = Interactions(("not", "good"), ands, ors, lattice.and_inverse(ands), kappa=0.0, gap=0.0)
@@ -346,7 +347,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         return rendering.html(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file, draws included; see :func:`captum_lkn.storage.write` for the errors.
+        """Write everything to one file, draws included; see :func:`captum_lkn._common.files.write` for the errors.
 
         Args:
             path: The file, ending in ``.safetensors``.
@@ -355,7 +356,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> KnowledgeChange:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn.storage.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
 
         Args:
             path: The file.

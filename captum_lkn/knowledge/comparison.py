@@ -14,8 +14,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from captum_lkn import lattice
-from captum_lkn._arguments import kind_of
+from captum_lkn._common.messages import kind_of
+from captum_lkn.decomposition import lattice
 
 __all__ = [
     "TAU",

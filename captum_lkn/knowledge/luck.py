@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition import decompose
+from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, Strengths, compare, salient_sets
 

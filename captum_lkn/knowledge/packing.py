@@ -1,4 +1,4 @@
-"""A comparison of layers as tensors and JSON, the way :mod:`captum_lkn.storage` takes them.
+"""A comparison of layers as tensors and JSON, the way :mod:`captum_lkn._common.files` takes them.
 
 The interactions of all layers lie end to end, layer by layer, as those of one batch do; the draws behind them, of which
 only the effects that are not 0 are kept, with their places.

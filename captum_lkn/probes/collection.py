@@ -10,10 +10,10 @@ from typing import Any, get_args
 
 from torch import Tensor, nn
 
-from captum_lkn import storage
-from captum_lkn._arguments import count_of, kind_of, some_of
-from captum_lkn.layers import Layer, LayerLike
-from captum_lkn.pooling import Named
+from captum_lkn._common import files as storage
+from captum_lkn._common.messages import count_of, kind_of, some_of
+from captum_lkn.models.layers import Layer, LayerLike
+from captum_lkn.models.pooling import Named
 from captum_lkn.probes.fitting import fit_probes
 from captum_lkn.probes.linear import Accuracy, LinearProbe, check_weights
 
@@ -78,7 +78,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
 
         Args:
             model: An ``nn.Module``, any callable, or a Hugging Face model.
-            layers: Names, modules, numbers of blocks or :class:`captum_lkn.layers.Layer` objects.
+            layers: Names, modules, numbers of blocks or :class:`captum_lkn.models.layers.Layer` objects.
             dataloader: Labelled batches, each a mapping with ``labels`` or a pair ``(x, labels)``; or a tokenised data
                 set; see :mod:`captum_lkn.probes.labelled`. Labels are classes, integers ``[B]`` for a softmax over the
                 columns of the model's output; or 0 and 1 ``[B, C]``, for a sigmoid in each column.
@@ -118,7 +118,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all probes to one file; see :func:`captum_lkn.storage.write` for the errors.
+        """Write all probes to one file; see :func:`captum_lkn._common.files.write` for the errors.
 
         Args:
             path: The file, ending in ``.safetensors``.
@@ -143,7 +143,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, strict: bool = True) -> LinearProbes:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn.storage.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
 
         A layer that was pooled or selected by a function of your own remembers its name alone: it tells whether the
         layer that you read is the same one.

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_lkn._arguments import kind_of
-from captum_lkn.layers import Layer, LayerReader
-from captum_lkn.models import Arguments, Model
+from captum_lkn._common.messages import kind_of
+from captum_lkn.models.layers import Layer, LayerReader
+from captum_lkn.models.model import Arguments, Model
 from captum_lkn.probes.labelled import as_labels
 
 __all__ = ["FeatureStore", "read_features"]
@@ -108,7 +108,7 @@ def read_features(
 
     Args:
         model: What runs; it is left as found.
-        layers: From :func:`captum_lkn.layers.find_layers`.
+        layers: From :func:`captum_lkn.models.layers.find_layers`.
         batches: Arguments and labels, from :func:`captum_lkn.probes.labelled.labelled_batches`.
         store: Where the features go.
         total: How many batches there are, for the bar.

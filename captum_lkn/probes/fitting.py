@@ -10,9 +10,9 @@ from typing import Any, Literal
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_lkn._arguments import count_of
-from captum_lkn.layers import Layer, LayerLike, find_layers, fingerprint
-from captum_lkn.models import Model
+from captum_lkn._common.messages import count_of
+from captum_lkn.models.layers import Layer, LayerLike, find_layers, fingerprint
+from captum_lkn.models.model import Model
 from captum_lkn.probes.features import FeatureStore, read_features
 from captum_lkn.probes.labelled import check_classes, count_batches, labelled_batches
 from captum_lkn.probes.linear import Accuracy, LinearProbe

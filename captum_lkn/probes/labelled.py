@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_lkn._arguments import count_of, kind_of, shape_of, some_of
-from captum_lkn.models import Arguments, Model
+from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
+from captum_lkn.models.model import Arguments, Model
 
 __all__ = ["as_labels", "check_classes", "count_batches", "labelled_batches"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from captum_lkn._arguments import kind_of
-from captum_lkn.layers import Layer, fingerprint
+from captum_lkn._common.messages import kind_of
+from captum_lkn.models.layers import Layer, fingerprint
 
 __all__ = ["Accuracy", "LinearProbe", "check_weights"]
 
@@ -116,7 +116,8 @@ class LinearProbe:
         """Check that the probe is used where it was fitted.
 
         Args:
-            layer: The layer that is read, from :func:`captum_lkn.layers.find_layers`. Functions are compared by name.
+            layer: The layer that is read, from :func:`captum_lkn.models.layers.find_layers`. Functions are compared by
+                name.
             module: The model; None: its weights are not compared.
 
         Raises:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from captum_lkn._warn import warn
+from captum_lkn._common.warn import warn
 
 __all__ = [
     "GRID",

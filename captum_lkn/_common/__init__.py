@@ -1,0 +1,1 @@
+"""Shared by all rooms: messages for users, warnings, rounding, checked files."""

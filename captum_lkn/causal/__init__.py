@@ -1,0 +1,1 @@
+"""Continuations of causal language models: their scores, and the tree of masked prompts."""

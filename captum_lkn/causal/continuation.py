@@ -1,0 +1,342 @@
+"""Causal language models: how likely a prompt makes a continuation.
+
+:class:`Continuation` is a forward function for any method that takes one: from (masked) prompts to the log-odds of a
+continuation. Its one column makes the named scores of this library say what their names say: ``"log_odds"`` is log
+p/(1-p) of the whole continuation, ``"log_prob"`` its log-probability (what Captum's ``LLMAttribution`` attributes),
+``"prob"`` its probability. :func:`captum_lkn.players.prompts.prompt_players` makes the players.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from captum_lkn._common.messages import count_of, kind_of, shape_of
+from captum_lkn._common.rounding import agree
+from captum_lkn.causal.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
+from captum_lkn.causal.scores import ROWS, continuation_ids, continuation_log_odds, left_padded
+from captum_lkn.decomposition import lattice
+from captum_lkn.models.hugging_face import HuggingFace
+from captum_lkn.models.layers import Layer
+from captum_lkn.models.model import Model
+from captum_lkn.players.players import Players
+from captum_lkn.probes.readouts import Readout, logit_lens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["AllMasks", "Continuation", "continuation_log_odds"]
+
+
+class AllMasks(NamedTuple):
+    """What :meth:`Continuation.all_masks` gives.
+
+    Attributes:
+        outputs: ``[2^n, 1]``, float64 on the CPU: the output for every subset; None where the plain evaluation is
+            called for.
+        evaluation: How it came about, for provenance: ``"evaluation"``, which is ``"prefix tree"`` or ``"plain"``;
+            the number of ``"tokens"``; beside a tree's the ``"plain_tokens"`` it saves, else the ``"reason"``.
+    """
+
+    outputs: Tensor | None
+    evaluation: dict[str, Any]
+
+
+class Continuation:
+    """How likely a causal language model goes on from a prompt with a given text.
+
+    Called with prompts, it appends the continuation and returns the log-odds of all of it, ``[R, 1]``: one column, so
+    that no target is needed. The prompts may be padded on either side; the continuation follows the last token that
+    the attention mask shows. Tokens that a method *masks in the attention mask* are gone for good: those behind them
+    move up.
+
+    The text is tokenised as it follows a prompt, and taken literally: write the space before a word, ``" Paris"``. An
+    answer in a chat begins without one. ``repr`` shows the tokens.
+
+    Layers keep the names that they have in the model. Where the masked prompts share prefixes, those are computed once
+    (see :mod:`captum_lkn.causal.prefix_tree`).
+
+    Args:
+        model: A causal model of `transformers`, as ``AutoModelForCausalLM`` gives it. ``torch.compile`` or
+            ``DataParallel`` around it are left out.
+        continuation: A text, or token ids.
+        tokenizer: The model's tokenizer; needed for a text, else only for ``repr``.
+        share_prefixes: Whether to compute shared prefixes once where it pays.
+
+    Raises:
+        TypeError: An argument of the wrong type; a text without a tokenizer.
+        ValueError: The continuation is empty or not in the vocabulary, or the model is no causal one.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        ...                      num_attention_heads=2)
+        >>> says = Continuation(LlamaForCausalLM(config).eval(), [7, 4])
+        >>> says
+        Continuation of LlamaForCausalLM with 2 tokens: 7 | 4
+        >>> with torch.no_grad():
+        ...     says(torch.tensor([[1, 2, 3], [1, 2, 0]]), attention_mask=torch.tensor([[1, 1, 1], [1, 1, 0]])).shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        continuation: str | Sequence[int] | Tensor,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        share_prefixes: bool = True,
+    ) -> None:
+        self.module: Any = _causal(model)
+        self.tokens = continuation_ids(self.module, continuation, tokenizer)
+        self.share_prefixes = share_prefixes
+        self._labels = self.tokens.tolist() if tokenizer is None else tokenizer.convert_ids_to_tokens(self.tokens)
+
+    @classmethod
+    def predicted(
+        cls,
+        model: nn.Module,
+        players: Players,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        tokens: int = 1,
+        share_prefixes: bool = True,
+    ) -> Continuation:
+        """The continuation that the model itself gives to a prompt: its most likely next token, and so on.
+
+        Args:
+            model: As above.
+            players: Of one prompt, of which all are present.
+            tokenizer: For ``repr``.
+            tokens: How many tokens.
+            share_prefixes: As above.
+
+        Returns:
+            The continuation.
+
+        Raises:
+            TypeError: As above.
+            ValueError: As above; several prompts; fewer tokens than one.
+        """
+        if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
+            raise ValueError(f"tokens is how many tokens to predict, an int of at least 1; got {tokens!r}")
+        if len(players) != 1:
+            raise ValueError(
+                f"players has {count_of(len(players), 'prompt')}: each has a prediction of its own, so give one"
+            )
+        inner = _causal(model)
+        ids, mask = _prompt(players, 0)
+        ids = ids[mask][None].to(inner.device)
+        found: list[int] = []
+        with Model(inner).session():
+            for _ in range(tokens):
+                found.append(int(_next_logits(inner, ids, torch.ones_like(ids), 1).argmax()))
+                ids = pad(ids, (0, 1), value=found[-1])
+        return cls(inner, found, tokenizer, share_prefixes=share_prefixes)
+
+    @property
+    def __self__(self) -> Any:
+        """The model it is bound to, as a bound method has: what names its layers."""
+        return self.module
+
+    def __repr__(self) -> str:
+        tokens = " | ".join(map(str, self._labels))
+        return f"Continuation of {type(self.module).__name__} with {count_of(len(self.tokens), 'token')}: {tokens}"
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """The log-odds of the continuation after each prompt.
+
+        Args:
+            input_ids: Integers ``[R, T]``.
+            attention_mask: ``[R, T]``, 0 where there is no token; None for tokens everywhere.
+
+        Returns:
+            Float64 ``[R, 1]`` (float32 on MPS).
+
+        Raises:
+            TypeError: `input_ids` is no tensor of integers.
+            ValueError: Shapes that do not fit, or a prompt without a token.
+        """
+        ids, mask = left_padded(*_checked(input_ids, attention_mask))
+        written = self.tokens[:-1].to(ids.device).expand(len(ids), -1)
+        ids = torch.cat([ids, written], 1)
+        mask = torch.cat([mask, torch.ones_like(written)], 1)
+        return continuation_log_odds(_next_logits(self.module, ids, mask, len(self.tokens)), self.tokens)[:, None]
+
+    def layer(self, name: str | int) -> Layer:
+        """A layer, read at the places from which the continuation's tokens are predicted.
+
+        Args:
+            name: Its name in the model, or its number among the blocks.
+
+        Returns:
+            The layer, whose feature is ``[R, c * D]`` for the c tokens of the continuation.
+        """
+        return Layer(name, pool=self.places)
+
+    def places(self, output: Tensor) -> Tensor:
+        """The vectors ``[R, c * D]`` that predict the continuation, out of a layer's ``[R, T, D]``."""
+        return output[:, -len(self.tokens) :].flatten(1)
+
+    def lens(self, modules: Sequence[str | nn.Module | Callable[[Tensor], Tensor]] | None = None) -> Readout:
+        """The logit lens: how likely the continuation would be if a layer were the last one.
+
+        Args:
+            modules: See :func:`captum_lkn.probes.readouts.logit_lens`.
+
+        Returns:
+            A read-out of the layers that :meth:`layer` makes; it needs no training.
+
+        Raises:
+            ValueError: As :func:`captum_lkn.probes.readouts.logit_lens`.
+
+        Example:
+            >>> from captum_lkn import LayerAndOrInteraction, players_from_mask
+            >>> from transformers import LlamaConfig, LlamaForCausalLM
+            >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=2,
+            ...                      num_attention_heads=2)
+            >>> says = Continuation(LlamaForCausalLM(config).eval(), [7, 4])
+            >>> method = LayerAndOrInteraction(says, [says.layer(0), says.layer(1), "output"], probe=says.lens(),
+            ...                               noise=0)
+            >>> found = method.attribute(torch.tensor([[1, 2, 3]]), baselines=5)
+            >>> list(found)
+            ['model.layers.0', 'model.layers.1', 'output']
+            >>> torch.allclose(found["model.layers.1"][0].values, found["output"][0].values, atol=1e-5)
+            True
+        """
+        head, count = logit_lens(self.module, modules), len(self.tokens)
+
+        def lens(feature: Tensor) -> Tensor:
+            parts = []
+            for rows in torch.split(feature, ROWS):
+                logits = head(rows.reshape(len(rows) * count, -1))
+                parts.append(continuation_log_odds(logits.reshape(len(rows), count, -1), self.tokens))
+            return torch.cat(parts)[:, None]
+
+        return lens
+
+    def all_masks(
+        self,
+        players: Players,
+        sample: int,
+        attention_mask: Tensor | None = None,
+        *,
+        advance: Callable[[int], object] | None = None,
+    ) -> AllMasks:
+        """The outputs for all 2^n masked copies of one prompt, with their shared prefixes computed once.
+
+        The plain evaluation is called for where that saves nothing, where the model cannot do it, and where a few
+        subsets that are evaluated both ways come out differently.
+
+        Args:
+            players: Of prompts.
+            sample: Which of them.
+            attention_mask: ``[1, T]``, of this prompt; None for that of the players, if they have one.
+            advance: Called with the number of subsets that are done, each time that some are.
+
+        Returns:
+            The outputs, or None, and how they came about.
+        """
+        if not self.share_prefixes:
+            return _plainly("share_prefixes=False")
+        reason = _not_a_prompt(players) or why_not(self.module, set(HuggingFace(self.module).parameters))
+        if reason is not None:
+            return _plainly(reason)
+        n = players.sizes[sample]
+        ids, mask = _prompt(players, sample, attention_mask)
+        written = self.tokens[:-1]
+        present = torch.cat([ids[mask], written])
+        absent = torch.cat([players.baselines[0][sample].cpu()[mask], written])
+        owners = pad(players.owners[0][sample].cpu()[mask], (0, len(written)), value=-1)
+        if not set(range(n)) <= set(owners.tolist()):
+            return _plainly("a player owns no token that the attention mask shows")
+        tree = PrefixTree.of(owners, n)
+        if not worth_it(tree):
+            return _plainly("its prefixes share too little", tree.plain_tokens)
+        outputs = torch.empty(1 << n, 1, dtype=torch.float64)
+        with Model(self).session():
+            leaves = leaf_logits(self.module, tree, present, absent, owners, len(self.tokens))
+            for batch, (subsets, logits) in enumerate(leaves):
+                values = continuation_log_odds(logits, self.tokens).cpu().double()
+                if batch == 0 and (apart := self._disagreement(players, sample, mask, subsets, values)):
+                    return _plainly(apart, tree.plain_tokens)
+                outputs[subsets, 0] = values
+                if advance is not None:
+                    advance(len(subsets))
+        counts = {"tokens": tree.tokens, "plain_tokens": tree.plain_tokens}
+        return AllMasks(outputs, {"evaluation": "prefix tree"} | counts)
+
+    def _disagreement(self, players: Players, sample: int, mask: Tensor, subsets: Tensor, values: Tensor) -> str | None:
+        """How far the plain outputs of some subsets lie from the tree's, where that is more than rounding."""
+        few = torch.tensor(sorted({0, len(subsets) // 3, len(subsets) - 1}))
+        (copies,) = players.masked(sample, lattice.members(subsets[few], players.sizes[sample]))
+        home = self.module.device
+        plain = self(copies.to(home), mask.long().expand(len(few), -1).to(home))[:, 0].cpu().double()
+        if agree(plain, values[few], self.module.dtype):
+            return None
+        return f"its outputs under a tree mask differ by {float((plain - values[few]).abs().max()):.3g}"
+
+
+def _causal(model: Any) -> Any:
+    """The model inside its wrappers: every length of a prompt would be compiled anew, and has its own positions."""
+    model = Model(model).eager.forward_func if callable(model) else model
+    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
+        raise TypeError(f"model must be a causal language model of transformers; got {kind_of(model)}")
+    can_generate = getattr(model, "can_generate", lambda: True)
+    if getattr(model.config, "is_encoder_decoder", False) or not can_generate():
+        raise ValueError(
+            f"{type(model).__name__} is no causal language model: load one with AutoModelForCausalLM.from_pretrained"
+        )
+    return model
+
+
+def _checked(input_ids: Any, attention_mask: Any) -> tuple[Tensor, Tensor]:
+    """Ids ``[R, T]``, and a mask of integers beside them."""
+    if not isinstance(input_ids, Tensor) or input_ids.is_floating_point() or input_ids.dtype == torch.bool:
+        raise TypeError(f"input_ids must be a tensor of token ids; got {kind_of(input_ids)}")
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(input_ids)
+    if input_ids.dim() != 2 or mask.shape != input_ids.shape:
+        raise ValueError(
+            f"input_ids must be [R, T], and attention_mask like it; got {shape_of(input_ids)} and {shape_of(mask)}"
+        )
+    if not bool(mask.any(1).all()):
+        row = int((~mask.any(1)).nonzero()[0])
+        raise ValueError(f"prompt {row} has no token: keep one at least as background, such as the first")
+    return input_ids, (mask != 0).long()
+
+
+def _next_logits(model: Any, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
+    """The last logits ``[R, keep, V]`` of left-padded prompts."""
+    called = HuggingFace(model)
+    options: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    called.check(options)
+    if "use_cache" in called.parameters:
+        options["use_cache"] = False
+    if "position_ids" in called.parameters:
+        options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    return kept_logits(model, keep, **options)
+
+
+def _plainly(reason: str, tokens: int | None = None) -> AllMasks:
+    counted = {} if tokens is None else {"tokens": tokens}
+    return AllMasks(None, {"evaluation": "plain", "reason": reason} | counted)
+
+
+def _not_a_prompt(players: Players) -> str | None:
+    """Why the players are not those of token ids alone."""
+    if len(players.inputs) != 1 or (players.names or ("input_ids",)) != ("input_ids",):
+        return "more is masked than input_ids"
+    return None if players.inputs[0].dim() == 2 else "its input_ids are not [B, T]"
+
+
+def _prompt(players: Players, sample: int, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One prompt on the CPU, ``[T]``, and where it has tokens, bool ``[T]``."""
+    own = slice(sample, sample + 1)
+    if attention_mask is None and "attention_mask" in players.constants:
+        attention_mask = players.constants["attention_mask"][own]
+    ids, mask = _checked(players.inputs[0][own].cpu(), None if attention_mask is None else attention_mask.cpu())
+    return ids[0], mask[0].bool()

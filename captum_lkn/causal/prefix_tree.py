@@ -1,0 +1,327 @@
+"""Shared prefixes: all masked variants of a prompt, each distinct prefix computed once.
+
+A causal model's state at a token depends on the tokens before it alone. The 2^n masked variants of a prompt form a
+binary tree over its players in the order of their first tokens: what lies before the first player is the same in
+all of them, and at the first token of each player every branch forks. Between forks lie *segments*; level k of the
+tree has 2^k nodes of the same segment. With one token a player that is about 2^(n+1) tokens instead of n 2^n.
+
+:class:`PrefixTree` is the plan, made of nothing but numbers. :func:`leaf_logits` walks it with a model of
+`transformers`: some levels at a time as *one sequence under a tree mask*, in which a token sees its ancestors only.
+The few rows that a walk begins with bring their ancestors in a key-value cache, and no cache is copied at every fork.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.messages import shape_of
+from captum_lkn.interactions.layout import BACKGROUND
+
+__all__ = ["PrefixTree", "kept_logits", "leaf_logits", "why_not", "worth_it"]
+
+# Tokens of a sequence under one tree mask: attention grows with its square, the number of forwards with its inverse.
+_BLOCK = 128
+
+# In a forward: keys (cached and new) of all rows together, and entries of the logits.
+_KEYS = 1 << 12
+_LOGITS = 1 << 26
+
+# A token costs a little more in the tree than in a plain batch, whose causal mask is built into the kernels.
+_MARGIN = 1.25
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Where the masked variants of one prompt fork.
+
+    Attributes:
+        order: The players by their first tokens: level k + 1 of the tree is that of player ``order[k]``.
+        bounds: Where the n + 1 segments begin, and the last one ends: segment k, ``bounds[k]`` to
+            ``bounds[k + 1]``, is the part of the prompt that depends on the first k players of the order alone.
+        blocks: First and last level of each part of the tree that is one sequence under a tree mask, from the top.
+
+    Example:
+        >>> tree = PrefixTree.of(torch.tensor([-1, 1, 1, -1, 0, 1, -1]), players=2)
+        >>> tree.order, tree.bounds
+        ((1, 0), (0, 1, 4, 7))
+        >>> tree.tokens, tree.plain_tokens  # 1 + 2 * 3 + 4 * 3, and 4 * 7
+        (19, 28)
+    """
+
+    order: tuple[int, ...]
+    bounds: tuple[int, ...]
+    blocks: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, owners: Tensor, players: int) -> PrefixTree:
+        """Plan the tree of one prompt.
+
+        Args:
+            owners: Int64 ``[T]``, the player that owns each token, or -1.
+            players: The number n of players.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: `owners` is not ``[T]``, or some player owns no token.
+        """
+        if owners.dim() != 1:
+            raise ValueError(f"owners must be [T], the player of each token of one prompt; got {shape_of(owners)}")
+        listed = owners.tolist()
+        missing = sorted(set(range(players)) - set(listed))
+        if missing:
+            raise ValueError(f"player {missing[0]} owns no token: a tree forks at the first token of each player")
+        firsts = [listed.index(player) for player in range(players)]
+        order = tuple(sorted(range(players), key=firsts.__getitem__))
+        bounds = (0, *(firsts[player] for player in order), len(listed))
+        return cls(order, bounds, _blocks([end - begin for begin, end in pairwise(bounds)]))
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the tree has."""
+        return sum((end - begin) << level for level, (begin, end) in enumerate(pairwise(self.bounds)))
+
+    @property
+    def plain_tokens(self) -> int:
+        """How many tokens all variants have together."""
+        return self.bounds[-1] << len(self.order)
+
+    def levels(self, owners: Tensor) -> Tensor:
+        """The level, from 1, of the owner of each token ``[T]``; 0 for the background."""
+        level_of = torch.tensor([*sorted(range(len(self.order)), key=self.order.__getitem__), BACKGROUND]) + 1
+        return level_of[owners]  # the background's -1 reads the last entry
+
+    def table_index(self, leaves: Tensor) -> Tensor:
+        """The subset of each leaf, bit i = player i is present; bit k of a leaf is that of level k + 1."""
+        bits = [(leaves >> level & 1) << player for level, player in enumerate(self.order)]
+        return torch.stack(bits).sum(0)
+
+
+def _blocks(sizes: list[int]) -> tuple[tuple[int, int], ...]:
+    """As many levels a block as fit, from the bottom, where the tokens are; level 0 is no part of any."""
+    blocks, last = [], len(sizes) - 1
+    while last >= 1:
+        first, tokens = last, 2 * sizes[last]
+        while first > 1 and 2 * (sizes[first - 1] + tokens) <= _BLOCK:
+            first -= 1
+            tokens = 2 * (sizes[first] + tokens)
+        blocks.append((first, last))
+        last = first - 1
+    return tuple(reversed(blocks))
+
+
+def worth_it(tree: PrefixTree) -> bool:
+    """Whether the tree is faster than the plain evaluation; a player early in a long prompt leaves little to share.
+
+    Example:
+        >>> worth_it(PrefixTree.of(torch.arange(4), 4)), worth_it(PrefixTree.of(torch.tensor([0, -1, -1]), 1))
+        (True, False)
+    """
+    return _MARGIN * tree.tokens <= tree.plain_tokens
+
+
+def why_not(model: Any, parameters: set[str]) -> str | None:
+    """What about a model of `transformers` forbids the tree; None where nothing does.
+
+    Args:
+        model: The model.
+        parameters: What its forward takes.
+
+    Returns:
+        The reason, as the end of a sentence about the model.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    missing = sorted({"attention_mask", "position_ids", "past_key_values", "use_cache"} - parameters)
+    if missing:
+        return f"its forward takes no {', '.join(missing)}"
+    attention = getattr(model.config, "_attn_implementation", None)
+    if attention not in ("eager", "sdpa"):
+        return f"its attention, {attention}, takes no tree mask: load it with attn_implementation='sdpa'"
+    if getattr(model.config, "alibi", False) or getattr(model, "_is_stateful", False):
+        return "its positions or its state are not those of a key-value cache"
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers} - {DynamicLayer}
+    others = ", ".join(sorted(kind.__name__ for kind in kinds))
+    return f"its cache has layers of {others}, which keep no whole prefix" if others else None
+
+
+class _Layout(NamedTuple):
+    """The packed sequence of a block, the same for all of its rows; K keys come before it.
+
+    Nodes are numbered inside the row: bit j of a node's number is the player of the block's level j.
+    """
+
+    positions: Tensor  # [S] in the prompt
+    nodes: Tensor  # [S], the node that each token belongs to
+    mask: Tensor  # [S, K + S] bool: what each token sees
+    paths: Tensor  # [leaves, P] the keys of each of the last level's nodes, in the order of the prompt
+
+
+def _layout(tree: PrefixTree, first: int, last: int) -> _Layout:
+    before = tree.bounds[first]
+    parts = [
+        (depth, node, torch.arange(tree.bounds[level], tree.bounds[level + 1]))
+        for depth, level in enumerate(range(first, last + 1), start=1)
+        for node in range(1 << depth)
+    ]
+    positions = torch.cat([segment for _, _, segment in parts])
+    sizes = torch.tensor([len(segment) for _, _, segment in parts])
+    nodes = torch.tensor([node for _, node, _ in parts]).repeat_interleave(sizes)
+    depths = torch.tensor([depth for depth, _, _ in parts]).repeat_interleave(sizes)
+
+    def ancestors(of: Tensor) -> Tensor:
+        """[len(of), S]: whether each token lies on the way down to a node, should it reach so deep."""
+        return (of[:, None] & ((1 << depths) - 1)) == nodes
+
+    # Deeper tokens lie further back in the prompt, so that the order of positions excludes them.
+    mask = ancestors(nodes) & (positions <= positions[:, None])
+    leaves = torch.arange(1 << (last - first + 1))
+    path = ancestors(leaves).nonzero()[:, 1].reshape(len(leaves), -1)
+    shared = torch.arange(before).expand(len(leaves), -1)
+    seen = mask.new_ones(len(mask), before)
+    return _Layout(positions, nodes, torch.cat([seen, mask], 1), torch.cat([shared, before + path], 1))
+
+
+def leaf_logits(
+    model: Any, tree: PrefixTree, tokens: Tensor, absent: Tensor, owners: Tensor, keep: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Evaluate a causal model on all masked variants of one prompt.
+
+    Args:
+        model: A causal model of `transformers` in eval mode, of which :func:`why_not` says nothing.
+        tree: The plan of the prompt.
+        tokens: Int64 ``[T]``, the prompt as it is.
+        absent: Int64 ``[T]``, what replaces each token when its player is absent.
+        owners: Int64 ``[T]``, the player that owns each token, or -1.
+        keep: How many of the last tokens' logits to give; none of them before the last player's first token.
+
+    Yields:
+        Pairs: the subsets, int64 ``[m]``, bit i = player i is present; and their logits, ``[m, keep, V]``, with the
+        model's dtype and device. Together they are all 2^n subsets, each once, in the order of the tree.
+    """
+    walk = _Walk(model, tree, tokens, absent, tree.levels(owners), keep)
+    for leaves, logits in walk.leaves():
+        yield tree.table_index(leaves), logits
+
+
+def kept_logits(model: Any, keep: Tensor | int, **arguments: Any) -> Tensor:
+    """The logits of a causal model, at some places only, so that ``[rows, tokens, vocabulary]`` need never exist.
+
+    Args:
+        model: A causal model of `transformers`.
+        keep: The places, int64 ``[K]``, or how many of the last.
+        **arguments: What else its forward gets.
+
+    Returns:
+        ``[rows, K, V]``.
+    """
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        logits: Tensor = model(**arguments, logits_to_keep=keep, return_dict=True).logits
+        return logits
+    everywhere: Tensor = model(**arguments, return_dict=True).logits
+    return everywhere[:, -keep:] if isinstance(keep, int) else everywhere[:, keep]
+
+
+_KeysValues: TypeAlias = list[tuple[Tensor, Tensor]]
+"""Of each layer, ``[rows, heads, tokens, size]``."""
+
+
+class _Walk:
+    """A model on its way down a tree."""
+
+    def __init__(self, model: Any, tree: PrefixTree, tokens: Tensor, absent: Tensor, levels: Tensor, keep: int) -> None:
+        self.model = model
+        self.tree = tree
+        self.tokens, self.absent = tokens, absent
+        self.levels = levels
+        self.keep = keep
+        self.layouts = [_layout(tree, *block) for block in tree.blocks]
+
+    def leaves(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Leaves, and the logits at their last tokens."""
+        shared = self.tree.bounds[1]
+        known: _KeysValues = []
+        if shared:
+            _, known = self._forward(self.tokens[None, :shared], torch.arange(shared), [], None, keep=torch.tensor([0]))
+        yield from self._descend(0, torch.tensor([0]), known)
+
+    def _descend(self, block: int, rows: Tensor, known: _KeysValues) -> Iterator[tuple[Tensor, Tensor]]:
+        """From nodes on the level above a block, with what is known of them, down to the leaves: depth first."""
+        first, last = self.tree.blocks[block]
+        layout = self.layouts[block]
+        is_bottom = block == len(self.layouts) - 1
+        inner = torch.arange(1 << (last - first + 1))
+        ends = self._ends(layout, last) if is_bottom else torch.tensor([0])
+        logits, known = self._forward(self._fill(rows, layout, first), layout.positions, known, layout.mask, keep=ends)
+        nodes = (rows[:, None] | inner << (first - 1)).flatten()
+        if is_bottom:
+            yield nodes, logits.reshape(len(nodes), self.keep, -1)
+            return
+        of = torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(inner)))
+        for part in torch.split(torch.arange(len(nodes)), self._rows(block + 1)):
+            row, leaf = of[part].unbind(1)
+            yield from self._descend(block + 1, nodes[part], _select(known, row, layout.paths[leaf]))
+
+    def _fill(self, rows: Tensor, layout: _Layout, first: int) -> Tensor:
+        """The tokens of a block's packed sequence, ``[rows, S]``: each present or absent as its owner is."""
+        bits = rows[:, None] | layout.nodes << (first - 1)
+        levels = self.levels[layout.positions]
+        present = (levels == 0) | (bits >> (levels - 1).clamp(min=0) & 1).bool()
+        return torch.where(present, self.tokens[layout.positions], self.absent[layout.positions])
+
+    def _ends(self, layout: _Layout, last: int) -> Tensor:
+        """Where the last tokens of the leaves lie in the packed sequence, leaf after leaf."""
+        size = self.tree.bounds[last + 1] - self.tree.bounds[last]
+        ends = torch.arange(len(layout.positions) - size * len(layout.paths), len(layout.positions))
+        return ends.reshape(len(layout.paths), size)[:, -self.keep :].flatten()
+
+    def _rows(self, block: int) -> int:
+        """Rows of a forward: a rule of sizes, so that the same call gives the same answer."""
+        rows = _KEYS // self.layouts[block].mask.shape[1]
+        if block == len(self.layouts) - 1:
+            vocabulary = self.model.config.get_text_config().vocab_size
+            rows = min(rows, _LOGITS // (vocabulary * self.keep * len(self.layouts[block].paths)))
+        return max(rows, 1)
+
+    def _forward(
+        self, ids: Tensor, positions: Tensor, known: _KeysValues, mask: Tensor | None, keep: Tensor
+    ) -> tuple[Tensor, _KeysValues]:
+        """The logits ``[rows, len(keep), V]`` at some places of the sequences, and what is known after them."""
+        from transformers import DynamicCache
+
+        device, dtype = self.model.device, self.model.dtype
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(known):
+            cache.update(keys, values, layer)
+        additive = None
+        if mask is not None:  # a mask of numbers is what both implementations of attention take
+            hidden = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+            additive = hidden.to(device).expand(len(ids), 1, -1, -1)
+        logits = kept_logits(
+            self.model,
+            keep.to(device),
+            input_ids=ids.to(device),
+            attention_mask=additive,
+            position_ids=positions.to(device).expand(len(ids), -1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return logits, [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _select(known: _KeysValues, rows: Tensor, paths: Tensor) -> _KeysValues:
+    """Of each of the given rows the keys along one path, ``[N, P]``."""
+
+    def along(cached: Tensor) -> Tensor:
+        return cached.transpose(1, 2)[rows[:, None].to(cached.device), paths.to(cached.device)].transpose(1, 2)
+
+    return [(along(keys), along(values)) for keys, values in known]

@@ -1,0 +1,268 @@
+"""Texts with labels: from a CSV or JSON Lines file, or a data set's name, to batches for a model.
+
+Nothing but the standard library is needed for files.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import torch
+
+from captum_lkn._common.messages import count_of, kind_of, some_of
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+__all__ = ["Label", "LabelledTexts", "TextBatches", "as_classes", "batches", "read_texts"]
+
+Label: TypeAlias = "int | str"
+"""A class: its number or its name."""
+
+_TEXT = ("text", "sentence", "review")
+_LABEL = ("label", "labels", "target")
+_NO_LIMIT = 1 << 30
+
+
+class LabelledTexts(NamedTuple):
+    """Texts and their labels, equally many.
+
+    Attributes:
+        texts: The texts, as they were written.
+        labels: Whole numbers as int, names as str.
+    """
+
+    texts: list[str]
+    labels: list[Label]
+
+
+def read_texts(
+    source: str | os.PathLike[str], *, text: str | None = None, label: str | None = None, split: str = "train"
+) -> LabelledTexts:
+    r"""Read texts and their labels.
+
+    Args:
+        source: A file: ``.csv`` or ``.tsv`` with a line of column names, or ``.jsonl`` or ``.ndjson`` with an object a
+            line, in UTF-8. Else the name of a data set on the Hugging Face hub, or a folder that
+            ``datasets.load_dataset`` takes.
+        text: The column of the text; None: ``text``, ``sentence`` or ``review``, whichever there is.
+        label: The column of the label; None: ``label``, ``labels`` or ``target``.
+        split: Of a data set by name, which part.
+
+    Returns:
+        The texts and labels, in order.
+
+    Raises:
+        OSError: There is no such file, or no such data set.
+        ValueError: A column is not there, a line cannot be read, or a text or label is missing; with its line.
+        ImportError: A data set's name is given, and `datasets` is not installed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "films.csv")
+        ...     _ = file.write_text("sentence,label\nnot a good scene,negative\na joy,positive\n")
+        ...     read_texts(file)
+        LabelledTexts(texts=['not a good scene', 'a joy'], labels=['negative', 'positive'])
+    """
+    path = Path(source)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        rows = _read_csv(path)
+    elif path.suffix.lower() in (".jsonl", ".ndjson"):
+        rows = _read_json_lines(path)
+    elif path.is_file():
+        raise ValueError(f"{os.fspath(source)!r} is no kind of file that is read here: give a .csv or .jsonl file")
+    else:
+        rows = _read_data_set(os.fspath(source), split)
+    texts: list[str] = []
+    labels: list[Label] = []
+    columns: tuple[str, str] | None = None
+    for where, row in rows:
+        if columns is None:
+            columns = _column("text", text, _TEXT, row, where), _column("label", label, _LABEL, row, where)
+        texts.append(_text(row, columns[0], where))
+        labels.append(_label(row, columns[1], where))
+    if not texts:
+        raise ValueError(f"{os.fspath(source)!r} has no rows: give a text and a label a line")
+    return LabelledTexts(texts, labels)
+
+
+def as_classes(labels: Sequence[Label], label2id: Mapping[str, int] | None = None) -> list[int]:
+    """Labels as numbers of classes.
+
+    Args:
+        labels: Numbers, or names in upper or lower case.
+        label2id: The model's classes by name, such as ``model.config.label2id``.
+
+    Returns:
+        A number for each label.
+
+    Raises:
+        ValueError: A name is none of the model's.
+
+    Example:
+        >>> as_classes(["Positive", "negative", 1], {"negative": 0, "positive": 1})
+        [1, 0, 1]
+    """
+    known = {name.lower(): number for name, number in (label2id or {}).items()}
+    unknown = sorted({name for name in labels if isinstance(name, str) and name.lower() not in known})
+    if unknown:
+        has = f"the model has {some_of(list(label2id))}" if label2id else "the model has no names for its classes"
+        raise ValueError(f"label {some_of(list(map(repr, unknown)))}: {has}; give these, or the numbers of the classes")
+    return [known[one.lower()] if isinstance(one, str) else one for one in labels]
+
+
+class TextBatches(Iterable["BatchEncoding"]):
+    """Batches of tokenised texts with labels, made anew each time that they are gone through; see :func:`batches`."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        labels: Sequence[int],
+        batch_size: int,
+        max_length: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.texts = texts
+        self.labels = labels
+        self.batch_size = batch_size
+        self.max_length = max_length
+
+    def __len__(self) -> int:
+        return -(-len(self.texts) // self.batch_size)
+
+    def __iter__(self) -> Iterator[BatchEncoding]:
+        for start in range(0, len(self.texts), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            encoding = self.tokenizer(
+                list(self.texts[part]),
+                padding=True,
+                # A tokenizer that knows no limit has an absurd one, and complains when asked to cut there.
+                truncation=self.max_length < _NO_LIMIT,
+                max_length=self.max_length if self.max_length < _NO_LIMIT else None,
+                return_tensors="pt",
+            )
+            encoding["labels"] = torch.tensor(self.labels[part])
+            yield encoding
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    labels: Sequence[int],
+    batch_size: int = 32,
+    max_length: int | None = None,
+) -> TextBatches:
+    """Tokenised texts in batches, as :meth:`captum_lkn.probes.LinearProbes.fit` takes them.
+
+    Args:
+        tokenizer: A tokenizer of `transformers`, with a padding token.
+        texts: The texts.
+        labels: The class of each, a number; see :func:`as_classes`.
+        batch_size: How many texts a batch; they are padded to the longest of it.
+        max_length: How many tokens of a text are read; None: what the tokenizer knows to be the model's limit.
+
+    Returns:
+        BatchEncodings with ``labels``; they can be gone through again.
+
+    Raises:
+        ValueError: There are no texts, or not as many labels; `batch_size` is below 1; there is no padding token.
+    """
+    if len(texts) != len(labels) or not texts:
+        raise ValueError(
+            f"there are {count_of(len(texts), 'text')} and {count_of(len(labels), 'label')}: give each text a label"
+        )
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number from 1; got {batch_size!r}")
+    if "pad_token" not in tokenizer.special_tokens_map:
+        raise ValueError(
+            f"{type(tokenizer).__name__} has no padding token, which batches need: set one, such as "
+            "tokenizer.pad_token = tokenizer.eos_token with the model's config.pad_token_id"
+        )
+    limit = tokenizer.model_max_length if max_length is None else max_length
+    return TextBatches(tokenizer, texts, labels, batch_size, limit)
+
+
+_Row: TypeAlias = tuple[str, Mapping[str, Any]]
+
+
+def _read_csv(path: Path) -> Iterator[_Row]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        try:
+            for row in reader:
+                where = f"line {reader.line_num} of {path.name!r}"
+                if None in row or None in row.values():
+                    raise ValueError(
+                        f"{where} has not the {len(reader.fieldnames or ())} columns of the first line: put texts "
+                        "with a comma, a quote or a line end into double quotes"
+                    )
+                yield where, row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"line {reader.line_num + 1} of {path.name!r} cannot be read ({error})") from error
+
+
+def _read_json_lines(path: Path) -> Iterator[_Row]:
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        where = f"line {number} of {path.name!r}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except ValueError as error:
+            raise ValueError(f"{where} is no JSON ({error}): give an object a line") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{where} is {kind_of(row)}, not an object: give lines with a text and a label")
+        yield where, row
+
+
+def _read_data_set(name: str, split: str) -> Iterator[_Row]:
+    try:
+        import datasets  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    except ImportError as error:
+        raise ImportError(
+            f"{name!r} is no file here; to load it as a data set from the hub: pip install datasets"
+        ) from error
+    try:
+        found = datasets.load_dataset(name, split=split)
+    except Exception as error:  # whatever the hub's client raises, of many kinds
+        raise OSError(f"there is no file {name!r}, and no data set of that name can be loaded ({error})") from error
+    names = {key: feature.names for key, feature in found.features.items() if hasattr(feature, "names")}
+    for number, row in enumerate(found):
+        yield (
+            f"row {number} of {name!r}",
+            {key: names[key][value] if key in names and value >= 0 else value for key, value in row.items()},
+        )
+
+
+def _column(what: str, given: str | None, usual: Sequence[str], row: Mapping[str, Any], where: str) -> str:
+    wanted = usual if given is None else (given,)
+    name = next((name for name in row if name.strip().lower() in wanted or name == given), None)
+    if name is None:
+        raise ValueError(
+            f"no column {' or '.join(map(repr, wanted))} in {where.partition(' of ')[2]}, which has "
+            f"{some_of(list(row))}: name the column of the {what} with {what}="
+        )
+    return name
+
+
+def _text(row: Mapping[str, Any], column: str, where: str) -> str:
+    value = row.get(column)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where} has no text in {column!r}: {value!r}")
+    return value
+
+
+def _label(row: Mapping[str, Any], column: str, where: str) -> Label:
+    value = row.get(column)
+    if isinstance(value, str) and value.strip():
+        return int(value) if value.strip().lstrip("-").isdecimal() else value.strip()
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
+        return int(value)
+    raise ValueError(f"{where} has no class in {column!r}: {value!r}; give a whole number or a name")

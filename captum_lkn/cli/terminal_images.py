@@ -1,0 +1,82 @@
+"""Interactions of an image, printed for a person at a terminal."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+from torch import Tensor
+
+from captum_lkn.cli.terminal import print_certificate, probability
+from captum_lkn.interactions import Interactions
+from captum_lkn.interactions.rendering import bars, effect_format, printable
+from captum_lkn.players.images import player_map
+
+__all__ = ["print_image_interactions"]
+
+_MAP = (14, 28)  # rows and columns of a map of segments: a character is about twice as high as wide
+
+
+def print_image_interactions(console: Console, found: Interactions, *, title: str, label: str, top: int = 5) -> None:
+    """Print what drives a decision about a picture: the score, a map of the parts, the strongest interactions.
+
+    Args:
+        console: Where to.
+        found: The interactions of one image, explained by its log-odds.
+        title: The name of the picture.
+        label: The name of the class that is explained.
+        top: How many AND and how many OR interactions.
+    """
+    console.print(f"\n[bold]{escape(printable(title))}[/bold]")
+    console.print(
+        f"[bold]{escape(printable(label))}[/bold] with log-odds {found.v_full:+.2f} "
+        f"(probability {probability(found.v_full):.0%}); with all {found.n_players} parts masked {found.v_empty:+.2f} "
+        f"({probability(found.v_empty):.0%})",
+        highlight=False,
+    )
+    console.print("What each part adds, on average over all orders in which parts appear (Shapley values):")
+    for line in _map_lines(found):
+        console.print(line, soft_wrap=True)
+    both = [found.top(top, kind=kind) for kind in ("and", "or")]
+    lines = iter(bars([*both[0], *both[1]]))  # together, so that the bars have one scale
+    meanings = ("AND: all of these parts together (or one part alone)", "OR: any one of these parts")
+    for meaning, shown in zip(meanings, both, strict=True):
+        console.print(meaning)
+        for one in shown:
+            console.print(Text(f"  {next(lines)}", style=_colour(one.effect)), soft_wrap=True)
+        if not shown:
+            console.print("  none")
+    print_certificate(console, found, "masked pictures")
+
+
+def _map_lines(found: Interactions) -> list[Text]:
+    """A grid with its Shapley values; of segments, a map of letters, and the values of what they stand for."""
+    values = found.shapley_values().tolist()
+    number = effect_format(max(map(abs, values)))
+    texts = [Text(number.format(value), style=_colour(value)) for value in values]
+    owners = player_map(found).cpu()
+    grid: Any = found.provenance.get("grid")
+    if grid:
+        width = max(map(len, texts))
+        texts = [Text(" " * (width - len(text))).append_text(text) for text in texts]
+        texts.append(Text(" " * (width - 1) + "."))  # the background's number, -1, reads the last entry
+        cells = owners[grid["rows"][:-1]][:, grid["columns"][:-1]].tolist()
+        return [Text("  ") + Text("  ").join(texts[i] for i in row) for row in cells]
+    letters = string.ascii_letters[: len(values)] + "."
+    rows, columns = (_centres(size, count) for size, count in zip(owners.shape, _MAP, strict=True))
+    lines = [Text("  " + "".join(letters[i] for i in row)) for row in owners[rows][:, columns].tolist()]
+    names = zip(letters, map(printable, found.players), texts, strict=False)
+    return lines + [Text(f"  {letter}  {name}  ").append_text(text) for letter, name, text in names]
+
+
+def _centres(size: int, count: int) -> Tensor:
+    """The middles of `count` equal parts of `size` pixels."""
+    return (torch.arange(count) * 2 + 1) * size // (2 * count)
+
+
+def _colour(effect: float) -> str:
+    return "green" if effect > 0 else "red" if effect < 0 else ""

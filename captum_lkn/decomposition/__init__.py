@@ -1,0 +1,1 @@
+"""Tables in, effects out: the lattice of subsets, indices, and the sparse decomposition."""

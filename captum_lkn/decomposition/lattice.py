@@ -1,0 +1,314 @@
+"""The lattice of subsets of n players, as tensors ``[..., 2^n]``.
+
+Entry ``T`` of a table belongs to the subset whose members are the set bits of ``T``: **bit i = player i is
+present**. Index 0 is the empty set, index ``2^n - 1`` the set N of all players.
+
+The transforms are Kronecker products of n equal 2 x 2 blocks, one a player. They are applied in groups of
+five players, each group one 32 x 32 matrix product: O(n 2^n) work, no matrix over all subsets, no Python loop
+over subsets. Leading dimensions are a batch, and every function accepts any floating dtype and any device, is
+differentiable, and leaves its argument as it was.
+
+==================  ==============================================================================
+``and_transform``   table v -> AND effects (Harsanyi dividends, Moebius transform); Eq. 1
+``and_inverse``     AND effects -> table: the sum over the subsets of each T (zeta transform)
+``or_transform``    table v -> OR effects; Eq. 2
+``or_inverse``      OR effects -> table: the sum over the sets that meet each T
+``superset_sums``   the adjoint of ``and_inverse``: the sum over the supersets of each S
+==================  ==============================================================================
+
+Source of the equations: Cheng et al., "Layerwise Change of Knowledge in Neural Networks", ICML 2024.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Block",
+    "and_inverse",
+    "and_transform",
+    "kronecker",
+    "masks",
+    "members",
+    "merge_first_order",
+    "n_players",
+    "or_inverse",
+    "or_transform",
+    "orders",
+    "subset_index",
+    "superset_sums",
+]
+
+Block = tuple[tuple[float, float], tuple[float, float]]
+
+# Rows: player absent, present in the result; columns: absent, present in the argument.
+_MOEBIUS: Final[Block] = ((1, 0), (-1, 1))
+_ZETA: Final[Block] = ((1, 0), (1, 1))
+_UP: Final[Block] = ((1, 1), (0, 1))
+_OR: Final[Block] = ((0, 1), (1, -1))
+
+# Five players make 32 x 32 matrices: large enough for a matrix product to pay, small enough to stay O(n 2^n).
+_GROUP: Final = 5
+
+
+def n_players(table: Tensor) -> int:
+    """The n of a table ``[..., 2^n]``.
+
+    Args:
+        table: Any tensor whose last dimension runs over all subsets.
+
+    Returns:
+        The number of players, at least 0.
+
+    Raises:
+        TypeError: ``table`` is not a tensor.
+        ValueError: the last dimension is no power of two.
+
+    Example:
+        >>> n_players(torch.zeros(3, 1024))
+        10
+    """
+    if not isinstance(table, Tensor):
+        raise TypeError(f"expected a tensor [..., 2^n], got {type(table).__name__}: wrap it in torch.as_tensor")
+    size = table.shape[-1] if table.dim() else 0
+    if size < 1 or size & (size - 1):
+        raise ValueError(
+            f"the last dimension of a table runs over all 2^n subsets, but {size} in shape "
+            f"{tuple(table.shape)} is not a power of two: give one value for every subset, bit i = player i"
+        )
+    return int(size).bit_length() - 1
+
+
+def orders(n: int, *, device: torch.device | str | None = None) -> Tensor:
+    r"""The number of players in every subset.
+
+    Args:
+        n: The number of players.
+        device: Where the result lies; default: the CPU.
+
+    Returns:
+        int64 ``[2^n]``: entry S is the order \|S\|.
+
+    Example:
+        >>> orders(3).tolist()
+        [0, 1, 1, 2, 1, 2, 2, 3]
+    """
+    # Doubling: the upper half of a lattice is the lower half with one player more.
+    result = torch.zeros(1, dtype=torch.int64, device=device)
+    for _ in range(n):
+        result = torch.cat([result, result + 1])
+    return result
+
+
+def masks(n: int, *, device: torch.device | str | None = None) -> Tensor:
+    """Every subset as a row of booleans.
+
+    Args:
+        n: The number of players.
+        device: Where the result lies; default: the CPU.
+
+    Returns:
+        bool ``[2^n, n]``: entry (T, i) says whether player i is present in T.
+
+    Example:
+        >>> masks(2).int().tolist()
+        [[0, 0], [1, 0], [0, 1], [1, 1]]
+    """
+    return members(torch.arange(1 << n, device=device), n)
+
+
+def members(subsets: Tensor, n: int) -> Tensor:
+    """The players of the given subsets.
+
+    Args:
+        subsets: int64 ``[...]``, indices of subsets.
+        n: The number of players.
+
+    Returns:
+        bool ``[..., n]``: entry (.., i) says whether player i is present.
+
+    Example:
+        >>> members(torch.tensor([5]), 3).int().tolist()
+        [[1, 0, 1]]
+    """
+    bits = torch.arange(n, device=subsets.device)
+    return (subsets.unsqueeze(-1) >> bits & 1).bool()
+
+
+def subset_index(masks: Tensor) -> Tensor:
+    """The index of each subset that is given as a row of booleans; the inverse of :func:`members`.
+
+    Args:
+        masks: bool ``[..., n]``.
+
+    Returns:
+        int64 ``[...]``.
+
+    Example:
+        >>> subset_index(torch.tensor([[True, False, True]])).tolist()
+        [5]
+    """
+    bits = torch.arange(masks.shape[-1], device=masks.device)
+    return (masks.long() << bits).sum(-1)
+
+
+def and_transform(table: Tensor) -> Tensor:
+    """AND effects (Harsanyi dividends) of a table; Eq. 1.
+
+    ``I(S) = sum over T subset of S of (-1)^(|S| - |T|) v(T)``; entry 0 is v(empty).
+
+    Args:
+        table: ``[..., 2^n]``, floating.
+
+    Returns:
+        ``[..., 2^n]`` of the same dtype and device.
+
+    Raises:
+        TypeError: not a floating tensor.
+        ValueError: the last dimension is no power of two.
+
+    Example:
+        >>> and_transform(torch.tensor([1.0, 3.0, 2.0, 9.0])).tolist()  # v(empty), v(0), v(1), v(both)
+        [1.0, 2.0, 1.0, 5.0]
+    """
+    return kronecker(table, _MOEBIUS)
+
+
+def and_inverse(effects: Tensor) -> Tensor:
+    """The table that AND effects add up to: ``v(T) = sum over S subset of T of I(S)``.
+
+    Args:
+        effects: ``[..., 2^n]``, floating.
+
+    Returns:
+        ``[..., 2^n]`` of the same dtype and device.
+
+    Raises:
+        TypeError: not a floating tensor.
+        ValueError: the last dimension is no power of two.
+
+    Example:
+        >>> and_inverse(torch.tensor([1.0, 2.0, 1.0, 5.0])).tolist()
+        [1.0, 3.0, 2.0, 9.0]
+    """
+    return kronecker(effects, _ZETA)
+
+
+def or_transform(table: Tensor) -> Tensor:
+    r"""OR effects of a table; Eq. 2.
+
+    ``I(S) = - sum over T subset of S of (-1)^(|S| - |T|) v(N \ T)`` for nonempty S. Entry 0 is v(empty), so
+    that :func:`or_inverse` gives the table back.
+
+    Args:
+        table: ``[..., 2^n]``, floating.
+
+    Returns:
+        ``[..., 2^n]`` of the same dtype and device.
+
+    Raises:
+        TypeError: not a floating tensor.
+        ValueError: the last dimension is no power of two.
+
+    Example:
+        >>> or_transform(torch.tensor([0.0, 1.0, 1.0, 1.0])).tolist()  # "at least one of the two"
+        [0.0, 0.0, 0.0, 1.0]
+    """
+    effects = 0 - kronecker(table, _OR)  # not a negation, which would turn zeros into -0.0
+    return torch.cat([table[..., :1], effects[..., 1:]], dim=-1)
+
+
+def or_inverse(effects: Tensor) -> Tensor:
+    """The table that OR effects add up to: ``v(T) = o[0] + sum over S that meet T of o[S]``.
+
+    Args:
+        effects: ``[..., 2^n]``, floating.
+
+    Returns:
+        ``[..., 2^n]`` of the same dtype and device.
+
+    Raises:
+        TypeError: not a floating tensor.
+        ValueError: the last dimension is no power of two.
+
+    Example:
+        >>> or_inverse(torch.tensor([0.0, 0.0, 0.0, 1.0])).tolist()
+        [0.0, 1.0, 1.0, 1.0]
+    """
+    # The sets that miss T are the subsets of its complement, and the complement reverses the index.
+    missed = kronecker(effects, _ZETA).flip(-1)
+    return effects.sum(-1, keepdim=True) - missed + effects[..., :1]
+
+
+def superset_sums(table: Tensor) -> Tensor:
+    """The sum of a table over the supersets of each subset; the adjoint of :func:`and_inverse`.
+
+    Args:
+        table: ``[..., 2^n]``, floating.
+
+    Returns:
+        ``[..., 2^n]`` of the same dtype and device.
+
+    Raises:
+        TypeError: not a floating tensor.
+        ValueError: the last dimension is no power of two.
+
+    Example:
+        >>> superset_sums(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
+        [10.0, 6.0, 7.0, 4.0]
+    """
+    return kronecker(table, _UP)
+
+
+def merge_first_order(and_effects: Tensor, or_effects: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the OR effects of single players to their AND effects, and set them to 0.
+
+    For one player, AND and OR are the same function of T, so that only their sum has a meaning (paper, M.4).
+
+    Args:
+        and_effects: ``[..., 2^n]``.
+        or_effects: ``[..., 2^n]``.
+
+    Returns:
+        Both anew, the same shapes.
+
+    Example:
+        >>> a, o = merge_first_order(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0]))
+        >>> a.tolist(), o.tolist()
+        ([0.0, 3.0], [0.0, 0.0])
+    """
+    single = orders(n_players(and_effects), device=and_effects.device) == 1
+    zero = torch.zeros((), dtype=and_effects.dtype, device=and_effects.device)
+    return torch.where(single, and_effects + or_effects, and_effects), torch.where(single, zero, or_effects)
+
+
+def kronecker(table: Tensor, block: Block) -> Tensor:
+    """The n-fold Kronecker product of any 2 x 2 block, applied to the last dimension (not public)."""
+    n = n_players(table)
+    if not table.is_floating_point():
+        raise TypeError(f"a table of values has a floating dtype, got {table.dtype}: convert it, e.g. table.double()")
+    result = table
+    for low in range(0, n, _GROUP):
+        size = min(_GROUP, n - low)
+        matrix = _power(block, size, table.dtype, table.device)
+        # Index = (higher bits, this group, lower bits): a product with the middle one.
+        if low == 0:
+            result = (result.reshape(-1, 1 << size) @ matrix.T).reshape(table.shape)
+        else:
+            result = (matrix @ result.reshape(-1, 1 << size, 1 << low)).reshape(table.shape)
+    return result if n else result.clone()
+
+
+@lru_cache(maxsize=256)
+def _power(block: Block, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The Kronecker power of a 2 x 2 block; its later factors are the lower bits, as in an index."""
+    with torch.inference_mode(False):  # what is kept must serve autograd too, whoever asked first
+        base = torch.tensor(block, dtype=dtype, device=device)
+        result = base
+        for _ in range(size - 1):
+            result = torch.kron(result, base)
+        return result

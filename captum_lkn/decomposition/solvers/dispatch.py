@@ -1,0 +1,156 @@
+"""Which solver solves which table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.warn import warn
+from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.solvers import admm, highs, interior
+from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
+
+__all__ = ["Found", "solve"]
+
+# Up to here the interior point finishes what ADMM began; beyond, its systems outgrow memory and patience.
+_INTERIOR_MAX_PLAYERS = 13
+_WARM_UP_STEPS = 200
+_FIRST_ORDER_STEPS = 3000
+# ADMM works on this many values at a time, which stay in the processor's cache.
+_CHUNK = 1 << 16
+# Up to so many players one thread works alone: for such small matrices a second one brings next to nothing, and where
+# other processes keep the cores busy, waiting for it costs up to a hundred times more.
+_ONE_THREAD_MAX_PLAYERS = 10
+
+
+@dataclass
+class Found:
+    """Solutions of K tables in the problem's unit, filled in as they come."""
+
+    effects: Tensor  # [K, 2, 2^n]
+    constant: Tensor  # [K, 1]
+    bound: Tensor  # [K]
+    steps: Tensor  # [K]
+    stopped: list[str]
+
+
+def solve(problem: Problem, tolerance: float, solver: str) -> Found:
+    """Solve each of K tables by the solver that its size calls for.
+
+    Args:
+        problem: ``values [K, 2^n]``.
+        tolerance: The relative gap to stop at.
+        solver: ``"auto"`` or ``"highs"``.
+
+    Returns:
+        The solutions, in the problem's unit.
+    """
+    tables, size = problem.values.shape
+    found = Found(
+        problem.values.new_zeros(tables, 2, size),
+        # The middle of the range is the only constant that can do without effects, if any can.
+        _middle(problem),
+        problem.values.new_zeros(tables),
+        torch.zeros(tables, dtype=torch.int64, device=problem.values.device),
+        ["converged"] * tables,
+    )
+    left = problem.excess(found.effects, found.constant).abs().amax(-1) > 0
+    if problem.ands_only:
+        # AND effects alone that reproduce every value: there is one way.
+        only = left & (problem.slack <= 0).all(-1)
+        found.effects[:, 0] = torch.where(
+            only.unsqueeze(-1), lattice.and_transform(problem.values), found.effects[:, 0]
+        )
+        found.bound += torch.where(only, problem.penalty(found.effects), torch.zeros_like(found.bound))
+        left &= ~only
+    with _threads_for(problem.n):
+        # Chunks of all tables, solved or not: whom a table is computed with depends on no values.
+        for chunk in torch.split(torch.arange(tables, device=left.device), max(1, _CHUNK // size)):
+            if solver == "highs":
+                _by_highs(problem, found, chunk[left[chunk]].tolist())
+            elif problem.n <= _INTERIOR_MAX_PLAYERS:
+                _by_interior(problem, found, chunk, left, tolerance)
+            else:
+                _by_admm(problem, found, chunk, left, tolerance)
+    return found
+
+
+def _middle(problem: Problem) -> Tensor:
+    if problem.pinned:
+        return problem.values.new_zeros(len(problem.values), 1)
+    middle = (problem.values.amax(-1, keepdim=True) + problem.values.amin(-1, keepdim=True)) / 2
+    needless = (problem.values - middle).abs().amax(-1, keepdim=True) <= problem.slack[:, :1]
+    return torch.where(needless, middle, torch.zeros_like(middle))
+
+
+def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolerance: float) -> None:
+    """ADMM for all tables of a chunk at once, then an interior point for each that is left."""
+    if not bool(left[chunk].any()):
+        return
+    warm = next(admm.iterate(problem[chunk], _WARM_UP_STEPS, torch.float32))
+    for row, table in enumerate(chunk.tolist()):
+        if not left[table]:
+            continue
+        solution = interior.solve(problem[table], warm.effects[row], warm.dual[row], tolerance)
+        found.effects[table] = solution.effects
+        found.constant[table] = solution.constant
+        found.bound[table] = solution.bound
+        found.steps[table] = _WARM_UP_STEPS + solution.steps
+        found.stopped[table] = solution.reason
+
+
+def _by_admm(problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolerance: float) -> None:
+    """ADMM alone. A table keeps the first iterate that is good enough, whatever its batch-mates still need."""
+    if not bool(left[chunk].any()):
+        return
+    every, part = 100, problem[chunk]
+    best = torch.where(left[chunk], torch.inf, 0.0).double()
+    for steps, now in enumerate(admm.iterate(part, every, torch.float64), start=1):
+        constant = now.constant.clamp(-part.slack[:, :1], part.slack[:, :1])
+        effects = part.repaired(now.effects, constant)
+        open_ = best > tolerance
+        found.steps[chunk[open_]] = steps * every
+        bound = torch.maximum(found.bound[chunk], part.bound(now.dual))
+        found.bound[chunk[open_]] = bound[open_]
+        # The kept effects profit from a better bound as well.
+        gap = relative_gap(part.penalty(effects), bound)
+        kept = relative_gap(part.penalty(found.effects[chunk]), bound)
+        better = open_ & ((gap < kept) | best.isinf())
+        found.effects[chunk[better]] = effects[better]
+        found.constant[chunk[better]] = constant[better]
+        best = torch.where(open_, torch.where(better, gap, kept), best)
+        if bool((best <= tolerance).all()) or steps * every >= _FIRST_ORDER_STEPS:
+            break
+    for table, gap_reached in zip(chunk.tolist(), best.tolist(), strict=True):
+        found.stopped[table] = "converged" if gap_reached <= tolerance else "steps"
+
+
+def _by_highs(problem: Problem, found: Found, tables: list[int]) -> None:
+    if problem.ridge and tables:
+        warn(
+            "HiGHS minimises the weighted sum without its ridge; the gap reported is of the sum with it. "
+            "Give ridge=0 for the linear program"
+        )
+    for table in tables:
+        effects, constant, dual, steps = highs.solve(problem[table])
+        found.effects[table] = problem[table].repaired(effects, constant)
+        found.constant[table] = constant
+        found.bound[table] = problem[table].bound(dual)
+        found.steps[table] = steps
+
+
+@contextmanager
+def _threads_for(n: int) -> Iterator[None]:
+    """One thread for small tables; torch's setting is restored behind it."""
+    threads = torch.get_num_threads()
+    if n <= _ONE_THREAD_MAX_PLAYERS and threads > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)

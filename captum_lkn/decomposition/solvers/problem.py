@@ -1,0 +1,142 @@
+"""The sparse AND-OR problem of a batch of value tables, and its dual.
+
+With effects x = (AND effects, OR effects) of the nonempty sets, weights w and a ridge rho::
+
+    min   sum_S w_S |x_S| + rho/2 sum_S x_S^2     s.t.   |v - c - Z x| <= slack,  entry by entry
+
+    Z[T, (S, AND)] = [S subset of T]        Z[T, (S, OR)] = [S meets T]
+
+c is the constant (the empty effect): 0 where the ends are pinned, free and without a price where they are not.
+The dual, for which any y with sum 0 gives a lower bound of the minimum, is::
+
+    max   <v, y> - sum_T slack_T |y_T| - sum_S (|Z_S' y| - w_S)_+^2 / (2 rho)
+
+(for rho = 0: subject to |Z_S' y| <= w_S, which scaling y achieves).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_lkn.decomposition import lattice
+
+__all__ = ["Problem", "adjoint", "balanced", "relative_gap", "synthesis"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Tables and what a solution of them costs.
+
+    Effects are tensors ``[..., 2, 2^n]``, AND first, then OR.
+
+    Attributes:
+        values: ``[..., 2^n]`` float64, v - v(empty), in units of its largest entry.
+        slack: ``[..., 2^n]``, how far the reconstruction may lie from each value; 0 where it must be exact.
+        weights: ``[2, 2^n]``, or ``[..., 2, 2^n]`` where each table has its own, the price of one unit of each
+            effect; infinite where an effect does not exist: the empty set, OR effects of single players (the same
+            function as their AND effect), all OR effects in a decomposition into AND effects.
+        ridge: The factor rho of the squares.
+        pinned: Whether the values of the empty and of the full set are kept exactly.
+    """
+
+    values: Tensor
+    slack: Tensor
+    weights: Tensor
+    ridge: float
+    pinned: bool
+
+    @property
+    def n(self) -> int:
+        """The number of players."""
+        return lattice.n_players(self.values)
+
+    def __getitem__(self, index: int | Tensor) -> Problem:
+        """One table, or some, of a batch."""
+        weights = self.weights if self.weights.dim() == 2 else self.weights[index]
+        return Problem(self.values[index], self.slack[index], weights, self.ridge, self.pinned)
+
+    @property
+    def ands_only(self) -> bool:
+        """Whether no OR effect exists."""
+        return bool(torch.isinf(self.weights[..., 1, :]).all())
+
+    def penalty(self, effects: Tensor) -> Tensor:
+        """The sum that is minimised, ``[...]``."""
+        exists = torch.isfinite(self.weights)
+        prices = torch.where(exists, self.weights, torch.zeros_like(self.weights))
+        return (prices * effects.abs() + self.ridge / 2 * exists * effects.square()).sum((-2, -1))
+
+    def excess(self, effects: Tensor, constant: Tensor | float = 0.0) -> Tensor:
+        """By how much each value is missed beyond its slack, signed, ``[..., 2^n]``."""
+        missed = self.values - constant - synthesis(effects)
+        return missed - missed.clamp(-self.slack, self.slack)
+
+    def repaired(self, effects: Tensor, constant: Tensor | float = 0.0) -> Tensor:
+        """Effects made feasible: what the rows lack is shared between AND and OR, which can make up for it."""
+        beyond = self.excess(effects, constant)
+        beyond = torch.cat([torch.zeros_like(beyond[..., :1]), beyond[..., 1:]], dim=-1)
+        if self.ands_only:
+            ands, ors = lattice.and_transform(beyond), torch.zeros_like(beyond)
+        else:
+            ands, ors = lattice.and_transform(beyond / 2), lattice.or_transform(beyond / 2)
+            ands, ors = lattice.merge_first_order(ands, ors)
+        return effects + torch.stack([ands, ors], dim=-2)
+
+    def bound(self, dual: Tensor, sums: Tensor | None = None) -> Tensor:
+        """A lower bound of the minimum, from any dual vector.
+
+        Args:
+            dual: ``[..., 2^n]``; entry 0 is ignored and replaced by what makes the vector sum to 0.
+            sums: ``adjoint(balanced(dual))`` where it is known already.
+
+        Returns:
+            ``[...]``, nonnegative: the best that a multiple of the vector certifies.
+        """
+        dual = balanced(dual)
+        sums = adjoint(dual) if sums is None else sums
+        size = sums.abs().flatten(-2)
+        weights = self.weights.flatten(-2)
+        gain = (self.values * dual).sum(-1) - (self.slack * dual.abs()).sum(-1)
+        # Scaled to feasibility, the vector certifies its gain, with the ridge or without.
+        fit = 1 / (size / weights).amax(-1).clamp_min(torch.finfo(dual.dtype).tiny)
+        best = (fit * gain).clamp_min(0)
+        if self.ridge == 0:
+            return best
+        # With the ridge, overshooting has a price instead: Newton on a concave function of the factor.
+        factor = torch.ones_like(gain)
+        for _ in range(3):
+            over = (factor.unsqueeze(-1) * size - weights).clamp_min(0)
+            best = torch.maximum(best, factor * gain - over.square().sum(-1) / (2 * self.ridge))
+            slope = gain - (size * over).sum(-1) / self.ridge
+            bend = (size * (over > 0)).square().sum(-1) / self.ridge
+            factor = torch.where(bend > 0, factor + slope / bend.clamp_min(1e-300), fit).clamp_min(0)
+        return best
+
+
+def synthesis(effects: Tensor) -> Tensor:
+    """Z x: the table ``[..., 2^n]`` that effects ``[..., 2, 2^n]`` add up to, without the constant."""
+    below = lattice.and_inverse(effects)
+    # An OR effect reaches T unless its set lies in the complement of T.
+    return below[..., 0, :] + effects[..., 1, :].sum(-1, keepdim=True) - below[..., 1, :].flip(-1)
+
+
+def adjoint(dual: Tensor) -> Tensor:
+    """Z' y: for each effect ``[..., 2, 2^n]``, the sum of a vector ``[..., 2^n]`` over the sets it reaches."""
+    sums = lattice.and_inverse(torch.stack([dual.flip(-1), dual], dim=-2)).flip(-1)
+    return torch.stack([sums[..., 0, :], dual.sum(-1, keepdim=True) - sums[..., 1, :]], dim=-2)
+
+
+def balanced(dual: Tensor) -> Tensor:
+    """The vector with its imbalance put on the empty set, so that it sums to 0."""
+    rest = dual[..., 1:]
+    return torch.cat([-rest.sum(-1, keepdim=True), rest], dim=-1)
+
+
+def relative_gap(penalty: Tensor, bound: Tensor) -> Tensor:
+    """How far a sum can lie above its minimum, relative to it; 0 where the minimum is 0 and reached."""
+    tiny = torch.finfo(penalty.dtype).tiny
+    gap = (penalty - bound).clamp_min(0) / bound.clamp_min(tiny)
+    return torch.where(penalty <= tiny, torch.zeros_like(gap), gap)

@@ -1,0 +1,1 @@
+"""Calling any model, naming and reading its layers, and all that is particular to Hugging Face."""

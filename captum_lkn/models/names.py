@@ -1,0 +1,106 @@
+"""The modules of a model by their names: without wrappers, blocks by number, close matches for what is unknown."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from captum_lkn._common.messages import some_of
+
+__all__ = ["find_module", "modules", "plain_name"]
+
+_WRAPPERS = ("module", "_orig_mod")  # what DataParallel and torch.compile call the module inside
+
+
+def plain_name(name: str) -> str:
+    """A dotted name without the parts that wrappers add."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def modules(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """All modules below one, by their dotted names without the wrappers' parts; the outer ones first."""
+    for name, child in root.named_children():
+        path = prefix if _is_wrapper(root) else f"{prefix}.{name}".lstrip(".")
+        if not _is_wrapper(root):
+            yield path, child
+        yield from modules(child, path)
+
+
+def find_module(root: nn.Module, given: str | int) -> tuple[str, nn.Module]:
+    """The module that a name or the number of a block means, and its name in :func:`modules`.
+
+    Args:
+        root: Where to look.
+        given: A dotted name, with or without the parts of wrappers and whichever of several a shared module has; or
+            a number, from 0.
+
+    Returns:
+        The name and the module.
+
+    Raises:
+        ValueError: There is no such module (the message has close matches), or not one list of blocks.
+    """
+    names = dict(modules(root))
+    found = _block(given, root, names) if isinstance(given, int) else _named(given, root, names)
+    return next(name for name, module in names.items() if module is found), found
+
+
+def _is_wrapper(module: nn.Module) -> bool:
+    """Whether a module is there for another one, which it holds."""
+    return isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or "_orig_mod" in module._modules
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while _is_wrapper(module):
+        module = next(module.children())
+    return module
+
+
+def _named(name: str, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.Module:
+    if name in names:
+        return names[name]
+    # As torch has it: with the wrappers' parts, or by the second name of a module that has several.
+    module = dict(root.named_modules(remove_duplicate=False)).get(name)
+    if module is None or not any(module is known for known in names.values()):
+        module = names.get(plain_name(name))  # from a model with other wrappers
+    if module is None:
+        raise ValueError(f"{_title(root)} has no layer {name!r}: {_hint(name, names)}")
+    return module
+
+
+def _block(number: int, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.Module:
+    inner = _unwrapped(root)
+    if isinstance(inner, nn.Sequential) and len(inner) > 1:
+        lists: dict[str, Any] = {"": inner}
+    else:  # beside a ModuleList, what is in sequence is a stem or a head
+        lists = _outermost(names, nn.ModuleList) or _outermost(names, nn.Sequential)
+    if len(lists) != 1:
+        what = f"{len(lists)} lists of blocks ({some_of(list(lists))})" if lists else "no list of several blocks"
+        raise ValueError(f"layer {number} is meant as a block's number, but {_title(root)} has {what}: give a name")
+    ((name, blocks),) = lists.items()
+    if not 0 <= number < len(blocks):
+        first, last = (f"{name}.{i}".lstrip(".") for i in (0, len(blocks) - 1))
+        raise ValueError(f"layer {number} is no block: {_title(root)} has the blocks {first} to {last}")
+    return blocks[number]  # type: ignore[no-any-return]
+
+
+def _outermost(names: Mapping[str, nn.Module], kind: type[nn.ModuleList] | type[nn.Sequential]) -> dict[str, Any]:
+    """The lists of several modules that lie in no other such list."""
+    found: dict[str, Any] = {}
+    for name, module in names.items():
+        if isinstance(module, kind) and len(module) > 1 and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
+    return found
+
+
+def _title(root: nn.Module) -> str:
+    return type(_unwrapped(root)).__name__
+
+
+def _hint(name: str, names: Mapping[str, nn.Module]) -> str:
+    ending = [full for full in names if full.endswith(f".{name}")]
+    near = list(dict.fromkeys([*ending, *difflib.get_close_matches(name, names, n=3, cutoff=0.5)]))[:3]
+    return f"did you mean {', '.join(map(repr, near))}?" if near else f"it has {some_of(list(names))}"

@@ -1,0 +1,249 @@
+"""Players: which parts of an input can be absent, and what stands in their place.
+
+A *player* is a group of scalars of the input that is present or absent as one: a word with its sub-tokens, a
+patch of pixels, a column of a table. :func:`players_from_mask` makes players from Captum's ``inputs``,
+``baselines`` and ``feature_mask``; :func:`captum_lkn.players.text.text_players` makes them from a sentence. Whoever
+evaluates masked copies of a sample needs :class:`Players` only, wherever they came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.messages import SHOWN, count_of, dtype_of, kind_of, shape_of, some_of
+from captum_lkn.interactions.layout import BACKGROUND
+from captum_lkn.players.arguments import (
+    fill_baseline,
+    fit_mask,
+    ids_by_sample,
+    label_players,
+    number_players,
+    one_each,
+    split_inputs,
+    warn_of_gaps,
+)
+
+__all__ = ["BACKGROUND", "Players", "compact", "players_from_mask"]
+
+
+@dataclass(frozen=True, eq=False)
+class Players:
+    """Who can be absent, and what replaces it, for a batch of B samples.
+
+    Samples may have different numbers of players: sample i has ``sizes[i]`` of them, numbered from 0.
+
+    Attributes:
+        inputs: The tensors that are masked, each ``[B, ...]``.
+        baselines: What replaces absent scalars: one tensor an input, of its shape, dtype and device.
+        owners: One int64 tensor an input, of its shape: the player that owns each scalar, or -1 where the
+            scalar is background and never masked. May be expanded views; do not write to them.
+        labels: For each sample, one label a player.
+        names: The keyword by which the forward function takes each input; None where it goes by position.
+        constants: Further keyword arguments of the forward function, the same in all masked copies.
+        is_tuple: Whether the inputs came as a tuple, and attributions should go back as one.
+        description: Where the players came from, for provenance; JSON can hold it.
+
+    Raises:
+        ValueError: If the parts do not fit together.
+
+    Example:
+        >>> players = players_from_mask(torch.tensor([[1.0, 2.0, 3.0]]), feature_mask=torch.tensor([0, 0, 1]))
+        >>> players.masked(0, torch.tensor([[True, False], [False, True]]))
+        (tensor([[1., 2., 0.],
+                [0., 0., 3.]]),)
+        >>> players.spread(0, torch.tensor([0.5, -1.0]))
+        (tensor([[ 0.5000,  0.5000, -1.0000]]),)
+    """
+
+    inputs: tuple[Tensor, ...]
+    baselines: tuple[Tensor, ...]
+    owners: tuple[Tensor, ...]
+    labels: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...] | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    is_tuple: bool = False
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        counts = [len(self.inputs), len(self.baselines), len(self.owners), len(self.names or self.inputs)]
+        if len(set(counts)) > 1:
+            raise ValueError(f"inputs, baselines, owners and names must be equally many; got {counts}")
+        for x, baseline, owner in zip(self.inputs, self.baselines, self.owners, strict=True):
+            if not (x.shape == baseline.shape == owner.shape and len(x) == len(self)):
+                raise ValueError(
+                    f"an input has shape {shape_of(x)}, its baseline {shape_of(baseline)}, its owners "
+                    f"{shape_of(owner)}, and {len(self)} samples have labels: these must agree"
+                )
+            if x.dtype != baseline.dtype:
+                raise ValueError(f"an input of {dtype_of(x)} with a baseline of {dtype_of(baseline)}: give one dtype")
+            used = compact(owner)
+            size = torch.tensor(self.sizes, device=owner.device).reshape(-1, *(1,) * (owner.dim() - 1))
+            if bool(((used < BACKGROUND) | (used >= size)).any()):
+                raise ValueError(f"owners must be -1 or a player's number; the samples have {self.sizes} players")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of players of each sample."""
+        return tuple(len(labels) for labels in self.labels)
+
+    def masked(self, sample: int, masks: Tensor) -> tuple[Tensor, ...]:
+        """Copies of one sample in which the absent players are replaced by their baselines.
+
+        Scalars are selected, not multiplied: what is selected arrives bit for bit, and an inf or a NaN in
+        what is not selected leaves no trace.
+
+        Args:
+            sample: Which sample, from 0.
+            masks: Bool ``[M, n]``, n the sample's number of players: True where the player is present.
+
+        Returns:
+            One tensor an input, ``[M, ...]``, with the input's dtype and device.
+
+        Raises:
+            TypeError: If `masks` is not a bool tensor.
+            ValueError: If `masks` is not ``[M, n]`` or there is no such sample.
+        """
+        n = self._size(sample)
+        if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
+            raise TypeError(f"masks must be a bool tensor, True where a player is present; got {kind_of(masks)}")
+        if masks.dim() != 2 or masks.shape[1] != n:
+            raise ValueError(f"masks must be [M, {n}], sample {sample} has {n} players; got {shape_of(masks)}")
+        # The background's index, -1, reads the last column: always present.
+        present = torch.cat([masks, masks.new_ones(len(masks), 1)], dim=1)
+        return tuple(
+            torch.where(present.to(x.device)[:, compact(owner[sample])], x[sample], baseline[sample])
+            for x, baseline, owner in zip(self.inputs, self.baselines, self.owners, strict=True)
+        )
+
+    def spread(self, sample: int, values: Tensor) -> tuple[Tensor, ...]:
+        """Write each player's value to every scalar that it owns, and 0 to the background.
+
+        Args:
+            sample: Which sample, from 0.
+            values: Floating ``[n]``, one value a player.
+
+        Returns:
+            One tensor an input, ``[1, ...]`` in the input's shape, with the dtype of `values` and on the
+            input's device (convert float64 first where the device has none).
+
+        Raises:
+            TypeError: If `values` is not a floating tensor.
+            ValueError: If `values` is not ``[n]`` or there is no such sample.
+        """
+        n = self._size(sample)
+        if not isinstance(values, Tensor) or not values.is_floating_point():
+            raise TypeError(f"values must be a floating tensor, one value a player; got {kind_of(values)}")
+        if values.shape != (n,):
+            raise ValueError(f"values must be [{n}], sample {sample} has {n} players; got {shape_of(values)}")
+        padded = torch.cat([values, values.new_zeros(1)])  # as in `masked`: index -1 reads the background's 0
+        return tuple(padded.to(owner.device)[owner[sample : sample + 1]] for owner in self.owners)
+
+    def _size(self, sample: int) -> int:
+        if not 0 <= sample < len(self):
+            raise ValueError(f"sample must be between 0 and {len(self) - 1}; got {sample}")
+        return len(self.labels[sample])
+
+    def __repr__(self) -> str:
+        names = self.names or ("",) * len(self.inputs)
+        tensors = [f"{name} {kind_of(x)}".strip() for name, x in zip(names, self.inputs, strict=True)]
+        constants = f"; constant: {', '.join(self.constants)}" if self.constants else ""
+        lines = [f"Players of {count_of(len(self), 'sample')}; masked: {', '.join(tensors)}{constants}"]
+        lines += [
+            f"  sample {i}, {count_of(len(labels), 'player')}: {some_of(labels, ' | ')}"
+            for i, labels in enumerate(self.labels[:SHOWN])
+        ]
+        return "\n".join([*lines, f"  and {len(self) - SHOWN} more"] if len(self) > SHOWN else lines)
+
+
+def players_from_mask(
+    inputs: Tensor | tuple[Tensor, ...] | Mapping[str, Any],
+    baselines: Tensor | float | tuple[Tensor | float, ...] | Mapping[str, Tensor | float] | None = None,
+    feature_mask: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor] | None = None,
+    player_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
+) -> Players:
+    """Make players from Captum's `inputs`, `baselines` and `feature_mask`.
+
+    Scalars with the same id in `feature_mask` are one player, also across the tensors of a tuple. What Captum
+    does not have: id -1 marks background, which stays as it is in every masked copy. Feature masks of a 4 x 4
+    image, both with four players, the second with its frame as background::
+
+        +---+---+---+---+        +---+---+---+---+
+        | 0 | 0 | 1 | 1 |        |-1 |-1 |-1 |-1 |
+        +---+---+---+---+        +---+---+---+---+
+        | 0 | 0 | 1 | 1 |        |-1 | 0 | 1 |-1 |
+        +---+---+---+---+        +---+---+---+---+
+        | 2 | 2 | 3 | 3 |        |-1 | 2 | 3 |-1 |
+        +---+---+---+---+        +---+---+---+---+
+        | 2 | 2 | 3 | 3 |        |-1 |-1 |-1 |-1 |
+        +---+---+---+---+        +---+---+---+---+
+
+    Args:
+        inputs: A tensor ``[B, ...]``, a tuple of them, or a mapping of keyword to tensor, such as a
+            `BatchEncoding`. Of a mapping, ``input_ids`` is masked; without it ``pixel_values``, without that
+            ``inputs_embeds``, else all floating tensors. Its other entries become constants.
+        baselines: What replaces absent scalars: None for 0, a number, a tensor of the input's shape or with a
+            first dimension of 1, or a tuple of these, one an input. For a mapping also a mapping, by name.
+        feature_mask: Integers: a tensor of the input's shape or one that broadcasts to it, or a tuple of
+            these, one an input. For a mapping also a mapping, by name. Each sample may have a mask of its
+            own: one that lacks ids which others have has fewer players. Ids that no sample has are skipped
+            with a warning. None makes every scalar a player, numbered on over all inputs.
+        player_names: A label for each distinct id, in ascending order of id, or for each sample a sequence of
+            labels for the ids that it has. None takes the ids themselves.
+
+    Returns:
+        The players of the batch.
+
+    Raises:
+        TypeError: If a thing is not a tensor, or its dtype has no meaning here, such as a float feature mask.
+        ValueError: If shapes or counts do not fit, a baseline is no value of its input's dtype, or a sample
+            has no player.
+
+    Example:
+        >>> image = torch.arange(16.0).reshape(1, 4, 4)
+        >>> quarters = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
+        >>> players_from_mask(image, baselines=-1, feature_mask=quarters)
+        Players of 1 sample; masked: float32 [1, 4, 4]
+          sample 0, 4 players: 0 | 1 | 2 | 3
+    """
+    tensors, names, constants = split_inputs(inputs)
+    zeros = (0,) * len(tensors)
+    given = one_each("baselines", zeros if baselines is None else baselines, tensors, names)
+    masks = (None,) * len(tensors) if feature_mask is None else one_each("feature_mask", feature_mask, tensors, names)
+    fitted = tuple(fit_mask(mask, tensors, i) for i, mask in enumerate(masks))
+    ids, known = ids_by_sample(fitted, batch=len(tensors[0]))
+    warn_of_gaps(known)
+    return Players(
+        inputs=tensors,
+        baselines=tuple(
+            fill_baseline(baseline, x, i) for i, (baseline, x) in enumerate(zip(given, tensors, strict=True))
+        ),
+        owners=tuple(number_players(mask, ids).expand(x.shape) for mask, x in zip(fitted, tensors, strict=True)),
+        labels=label_players(ids, known, player_names),
+        names=names,
+        constants=constants,
+        # Several tensors out of a mapping can only go back as a tuple.
+        is_tuple=isinstance(inputs, tuple) or len(tensors) > 1,
+        description={
+            "players": "every scalar" if feature_mask is None else "feature_mask",
+            "baseline": ", ".join(kind_of(b) if isinstance(b, Tensor) else str(b) for b in given),
+        },
+    )
+
+
+def compact(view: Tensor) -> Tensor:
+    """Undo an expansion: what was repeated is kept once, and broadcasts back.
+
+    Index tensors of one mask for all colour channels would otherwise be materialised once a channel.
+    """
+    for dim, stride in enumerate(view.stride()):
+        if stride == 0 and view.shape[dim] > 1:
+            view = view.narrow(dim, 0, 1)
+    return view

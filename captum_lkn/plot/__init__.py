@@ -1,0 +1,1 @@
+"""Figures of results, and picture files as inputs."""

@@ -1,0 +1,1 @@
+"""Masked evaluation: scores of masked copies of the inputs, for the output and for layers."""

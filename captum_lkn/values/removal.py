@@ -1,0 +1,70 @@
+"""Removed tokens need not be computed.
+
+Where absent words are removed by the attention mask, half of the tokens of the 2^n masked copies on average have no
+influence on the others. Encoders that take ``position_ids`` give the same answer without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_lkn.models.model import Arguments, Model
+
+__all__ = ["can_drop", "first_positions", "without_removed"]
+
+_MASK = "attention_mask"
+
+
+def can_drop(model: Model, arguments: Arguments) -> bool:
+    """Whether it is worth trying: a Hugging Face model whose attention mask is masked, and that takes positions."""
+    if not model.is_hugging_face or arguments.names != (_MASK,) or arguments.positional:
+        return False
+    function: Any = model.forward_func
+    return "input_ids" in arguments.keywords and "position_ids" in model.parameters and hasattr(function, "base_model")
+
+
+def first_positions(model: Model) -> list[int]:
+    """What the positions of a model's tokens may begin with: 0, or what comes behind its padding's (RoBERTa)."""
+    function: Any = model.forward_func
+    padding = getattr(getattr(function.base_model, "embeddings", None), "padding_idx", None)
+    return [0] if padding is None else [padding + 1, 0]
+
+
+def without_removed(arguments: Arguments, first_position: int) -> Iterator[tuple[Tensor, Arguments]]:
+    """The same rows without the tokens whose attention mask is 0, in groups of one length.
+
+    Args:
+        arguments: Masked copies: the attention mask ``[R, T]`` is what is masked.
+        first_position: The position of the first token.
+
+    Yields:
+        Which rows they are, int64 ``[G]``, and their arguments.
+
+    Example:
+        >>> masks = torch.tensor([[1, 0, 1], [1, 1, 1], [1, 1, 0]])
+        >>> ids = torch.tensor([[5, 6, 7]] * 3)
+        >>> for rows, group in without_removed(Arguments((masks,), ("attention_mask",), (), {"input_ids": ids}), 0):
+        ...     print(rows.tolist(), group.keywords["input_ids"].tolist(), group.keywords["position_ids"].tolist())
+        [0, 2] [[5, 7], [5, 6]] [[0, 2], [0, 1]]
+        [1] [[5, 6, 7]] [[0, 1, 2]]
+    """
+    (mask,) = arguments.inputs
+    lengths = mask.sum(1)
+    for length in sorted(set(lengths.tolist())):
+        rows = (lengths == length).nonzero().flatten()
+        kept = mask[rows].nonzero()[:, 1].reshape(len(rows), length)
+
+        def gathered(value: Any, rows: Tensor = rows, kept: Tensor = kept) -> Any:
+            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(mask):
+                return value
+            own = value[rows.to(value.device)]
+            return own.gather(1, kept.to(value.device)) if value.shape == mask.shape else own
+
+        keywords = {name: gathered(value) for name, value in arguments.keywords.items()}
+        keywords["position_ids"] = kept + first_position
+        yield rows, replace(arguments, inputs=(torch.ones_like(kept),), keywords=keywords)

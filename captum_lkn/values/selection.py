@@ -1,0 +1,306 @@
+"""Choosing players: the few that matter most out of many.
+
+2^n masks are too many for the 40 words of a sentence or the 196 patches of an image. A cheap first pass ranks them,
+and the strongest few become the players of the second.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from captum_lkn._common.messages import SHOWN, count_of, kind_of, some_of
+from captum_lkn._common.warn import warn
+from captum_lkn.interactions.layout import BACKGROUND
+from captum_lkn.models.model import Arguments, Model
+from captum_lkn.outputs.scores import Score, apply_score, binary_log_odds, refuse_probabilities, resolve_score
+from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
+from captum_lkn.players.players import Players, compact
+from captum_lkn.players.prepare import prepare
+from captum_lkn.values import masked
+from captum_lkn.values.rows import rows_per_forward
+
+__all__ = ["Choice", "Rest", "SelectedPlayers", "select_players"]
+
+Rest = Literal["keep", "mask"]
+_RESTS = ("keep", "mask")
+
+
+class Choice(NamedTuple):
+    """What was chosen out of one sample's n players.
+
+    Attributes:
+        kept: The numbers, among the n, of those that stayed players; ascending.
+        left_out: The labels of the others, in their order.
+        strengths: Float64 ``[n]`` on the CPU, in the units of the score: what all were ranked by.
+        explained: The share of v(N) - v(empty) that the kept players still make up; NaN where that is 0. It may be
+            negative or above 1.
+    """
+
+    kept: tuple[int, ...]
+    left_out: tuple[str, ...]
+    strengths: Tensor
+    explained: float
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedPlayers(Players):
+    """Players out of a larger number, and what was left out; made by :func:`select_players`.
+
+    Attributes:
+        choices: For each sample, what was chosen.
+        rest: What became of the others: ``"keep"``, they stay visible; ``"mask"``, they are absent for good.
+    """
+
+    choices: tuple[Choice, ...] = ()
+    rest: Rest = "keep"
+
+    def __repr__(self) -> str:
+        lines = [f"  sample {i}: {self._sentence(choice)}" for i, choice in enumerate(self.choices[:SHOWN])]
+        return "\n".join([Players.__repr__(self), *lines])
+
+    def _sentence(self, choice: Choice) -> str:
+        if not choice.left_out:
+            return f"all {count_of(len(choice.kept), 'player')} are kept"
+        share = f"{100 * choice.explained:.0f} % of v(N) - v(empty) explained"
+        if math.isnan(choice.explained):
+            share = "v(N) = v(empty)"
+        others = "stay visible" if self.rest == "keep" else "are masked for good"
+        return (
+            f"{len(choice.kept)} of {len(choice.strengths)} players kept, {share}; "
+            f"the others {others}: {some_of(choice.left_out)}"
+        )
+
+
+def select_players(
+    forward_func: Callable[..., Any],
+    players: Players,
+    k: int = 12,
+    *,
+    target: TargetLike = "predicted",
+    score: str | Score = "log_odds",
+    rest: Rest = "keep",
+    additional_forward_args: Any = None,
+    perturbations_per_eval: int | None = None,
+    show_progress: bool = False,
+) -> SelectedPlayers:
+    r"""Keep the k players that matter most, and make background of the others.
+
+    A player i is ranked by the mean of two absolute effects, from 2n + 3 masked copies a sample::
+
+        ( |v(N) - v(N \ {i})|  +  |v({i}) - v(empty)| ) / 2
+
+    The first sees who is needed (``not`` and ``good``, where only both together count), the second who is enough
+    (``bad`` or ``dull``, where one does as well as both). Players that act only in pairs of which there are several
+    are seen by neither; a share that is far from 1 tells of it (unless v(N) is close to v(empty), and every share is
+    large). Each sample has a choice of its own; the players' order stays, and of equally strong ones the earlier are
+    kept.
+
+    Args:
+        forward_func: An ``nn.Module``, any callable, or a Hugging Face model.
+        players: Any number of players.
+        k: How many to keep in each sample, at most; with fewer players all are kept.
+        target: Captum's kinds, or ``"predicted"``; found on the samples as they are.
+        score: As in :class:`captum_lkn.AndOrInteraction`.
+        rest: What becomes of the others: ``"keep"``, they stay visible; ``"mask"``, their baselines become the input.
+        additional_forward_args: A tuple (or a single thing) passed on by position behind the inputs, or a mapping, by
+            keyword.
+        perturbations_per_eval: Masks a forward, times the number of samples; None: by a rule, from the size of the
+            inputs.
+        show_progress: Whether to show a bar.
+
+    Returns:
+        Players, at most k a sample, that say what was left out, and the share ``(v(N') - v(empty')) / (v(N) -
+        v(empty))`` that the kept ones still make up (``choices``; in ``description["selection"]`` what JSON can hold).
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An argument that does not fit; probabilities where the score reads logits; a value that is not
+            finite; a forward that does not return one row a masked copy.
+
+    Warns:
+        UserWarning: A model in training mode; with ``rest="mask"``, a prediction that is another without the others.
+
+    Example:
+        >>> from captum_lkn import players_from_mask
+        >>> def either_and_both(x):  # x1 or x2, and x5 and x6
+        ...     return torch.maximum(x[:, 1], x[:, 2]) + 2 * x[:, 5] * x[:, 6]
+        >>> many = players_from_mask(torch.ones(1, 8))
+        >>> select_players(either_and_both, many, k=4, target=None, score="logit")
+        Players of 1 sample; masked: float32 [1, 8]
+          sample 0, 4 players: 1 | 2 | 5 | 6
+          sample 0: 4 of 8 players kept, 100 % of v(N) - v(empty) explained; the others stay visible: 0, 3, 4, 7
+    """
+    _check(players, k, rest)
+    model = Model(forward_func)
+    function = model.meant(resolve_score(score)[1])
+    _, arguments = prepare(players, None, additional_forward_args, None, None)
+    size = rows_per_forward(model, players, perturbations_per_eval)
+    total = sum(2 * n + 3 for n in players.sizes)
+    with model.session(), tqdm(total=total, desc="first pass", unit="mask", disable=not show_progress) as bar:
+        asked = _Asked(model, players, arguments, size, bar)
+        output = asked.outputs([torch.ones(1, n, dtype=torch.bool) for n in players.sizes])
+        found = resolve_target(target, output, binary=function is binary_log_odds)
+        refuse_probabilities(function, found.select(output, torch.arange(len(output)))[0])
+        v_full = _scored(output, found, function)
+        singles = [_empty_without_alone(n) for n in players.sizes]
+        values = asked.values(singles, found, function)
+        strengths = [_strengths(full, each) for full, each in zip(v_full, values, strict=True)]
+        kept = [_strongest(each, k) for each in strengths]
+        # What stays of v(N) - v(empty): v(N) less what the others do by themselves, or what the kept ones do.
+        output = asked.outputs([(own if rest == "mask" else ~own)[None] for own in kept])
+        v_part, v_empty = _scored(output, found, function), torch.stack([each[0] for each in values])
+        if rest == "mask" and found.predicted:
+            _warn_of_another_prediction(found, resolve_target(target, output, binary=function is binary_log_odds))
+    _check_finite(players, v_full, values, v_part)
+    part = v_part - v_empty if rest == "mask" else v_full - v_part
+    shares = torch.where(v_full == v_empty, math.nan, part / (v_full - v_empty))
+    choices = tuple(map(_choice, players.labels, kept, strengths, shares.tolist()))
+    return _selected(players, choices, rest)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A model and the players it is asked about, with a bar."""
+
+    model: Model
+    players: Players
+    arguments: Arguments
+    size: int
+    bar: Any
+
+    def outputs(self, masks: Sequence[Tensor]) -> Tensor:
+        """The outputs under one mask a sample, ``[B, ...]``."""
+        return torch.cat([masked.outputs(*self._given, batch) for batch in self._batches(masks)])
+
+    def values(self, masks: Sequence[Tensor], target: Target, score: Score) -> list[Tensor]:
+        """For each sample its values under its masks, float64 ``[M]``."""
+        parts = [masked.values(*self._given, target, score, batch) for batch in self._batches(masks)]
+        return list(torch.split(torch.cat(parts), [len(each) for each in masks]))
+
+    @property
+    def _given(self) -> tuple[Model, Players, Arguments]:
+        return self.model, self.players, self.arguments
+
+    def _batches(self, masks: Sequence[Tensor]) -> Iterator[masked.Batch]:
+        for batch in masked.batches(masks, self.size):
+            yield batch
+            self.bar.update(sum(len(part) for _, part in batch))
+
+
+def _check(players: Any, k: Any, rest: Any) -> None:
+    if not isinstance(players, Players):
+        raise TypeError(
+            f"players must be Players; got {kind_of(players)}: make them with text_players or players_from_mask"
+        )
+    if isinstance(k, bool) or not isinstance(k, numbers.Integral):
+        raise TypeError(f"k must be a whole number, how many players to keep; got {k!r}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, how many players to keep; got {k}")
+    if rest not in _RESTS:
+        raise ValueError(f'rest must be "keep" (the others stay visible) or "mask" (they are absent); got {rest!r}')
+
+
+def _scored(output: Tensor, target: Target, score: Score) -> Tensor:
+    """The values of one row a sample, float64 ``[B]`` on the CPU."""
+    return apply_score(score, *target.select(output, torch.arange(len(output)))).cpu().double()
+
+
+def _empty_without_alone(n: int) -> Tensor:
+    """The masks of the first pass, ``[2n + 1, n]``: no player, all but one, one."""
+    alone = torch.eye(n, dtype=torch.bool)
+    return torch.cat([torch.zeros(1, n, dtype=torch.bool), ~alone, alone])
+
+
+def _strengths(v_full: Tensor, values: Tensor) -> Tensor:
+    v_empty, (without, alone) = values[0], values[1:].chunk(2)
+    return ((v_full - without).abs() + (alone - v_empty).abs()) / 2
+
+
+def _strongest(strengths: Tensor, k: int) -> Tensor:
+    """Which are among the k strongest, bool ``[n]``."""
+    chosen = torch.zeros(len(strengths), dtype=torch.bool)
+    chosen[strengths.argsort(descending=True, stable=True)[:k]] = True
+    return chosen
+
+
+def _check_finite(players: Players, v_full: Tensor, values: Sequence[Tensor], v_part: Tensor) -> None:
+    for sample, labels in enumerate(players.labels):
+        every = torch.cat([v_full[sample, None], values[sample], v_part[sample, None]])
+        if bool(every.isfinite().all()):
+            continue
+        place = int((~every.isfinite()).nonzero()[0])
+        names = ["all players present", "no player present"]
+        names += [f"all but {label!r}" for label in labels] + [f"{label!r} alone" for label in labels]
+        names += ["a part of the players present"]
+        raise ValueError(
+            f"the value of sample {sample} is {float(every[place])} with {names[place]}: look at what the model "
+            "returns for this masked input, and at the baseline"
+        )
+
+
+def _warn_of_another_prediction(full: Target, part: Target) -> None:
+    others = [i for i, same in enumerate((full.classes == part.classes).tolist()) if not same]
+    if others:
+        warn(
+            f"with the left-out players masked the model predicts another class for {some_of(others)} of "
+            f"{count_of(len(full.classes), 'sample')}: give the methods target={full.describe()}, the class that the "
+            'players were chosen for, and not "predicted"'
+        )
+
+
+def _choice(labels: tuple[str, ...], kept: Tensor, strengths: Tensor, explained: float) -> Choice:
+    stays = kept.tolist()
+    left_out = tuple(label for label, stay in zip(labels, stays, strict=True) if not stay)
+    return Choice(tuple(i for i, stay in enumerate(stays) if stay), left_out, strengths, explained)
+
+
+def _selected(players: Players, choices: tuple[Choice, ...], rest: Rest) -> SelectedPlayers:
+    """The players that were chosen; what the others own becomes background."""
+    parts = {field.name: getattr(players, field.name) for field in fields(Players)}
+    parts["owners"] = tuple(_renumbered(owner, choices) for owner in players.owners)
+    parts["labels"] = tuple(
+        tuple(labels[i] for i in choice.kept) for labels, choice in zip(players.labels, choices, strict=True)
+    )
+    if rest == "mask":
+        copies = [players.masked(sample, _row(choice)) for sample, choice in enumerate(choices)]
+        parts["inputs"] = tuple(torch.cat(each) for each in zip(*copies, strict=True))
+    parts["description"] = {
+        **players.description,
+        "selection": [
+            {
+                "kept": len(choice.kept),
+                "of": len(choice.strengths),
+                "rest": rest,
+                "left_out": list(choice.left_out),
+                "explained": choice.explained if math.isfinite(choice.explained) else None,
+            }
+            for choice in choices
+        ],
+    }
+    return SelectedPlayers(**parts, choices=choices, rest=rest)
+
+
+def _row(choice: Choice) -> Tensor:
+    """The mask under which the kept players alone are present, ``[1, n]``."""
+    mask = torch.zeros(1, len(choice.strengths), dtype=torch.bool)
+    mask[0, list(choice.kept)] = True
+    return mask
+
+
+def _renumbered(owner: Tensor, choices: tuple[Choice, ...]) -> Tensor:
+    """Owners numbered among the kept players, -1 at all others."""
+    small = compact(owner)
+    parts = []
+    for choice, own in zip(choices, small.expand(len(choices), *small.shape[1:]), strict=True):
+        places = torch.full((len(choice.strengths) + 1,), BACKGROUND)  # the last one is read by the background's -1
+        places[list(choice.kept)] = torch.arange(len(choice.kept))
+        parts.append(places.to(own.device)[own])
+    return torch.stack(parts).expand(owner.shape)

@@ -1,0 +1,403 @@
+import math
+from decimal import Decimal, getcontext
+
+import captum.attr
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_prefix_tree import tiny
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from captum_lkn import AndOrInteraction, ExactShapleyValues, LayerAndOrInteraction, players_from_mask
+from captum_lkn.causal.continuation import Continuation, continuation_log_odds
+from captum_lkn.models.model import Model
+
+PROMPT = torch.tensor([[3, 9, 4, 11, 7, 8]])
+OWNERS = torch.tensor([[-1, 0, 1, 1, -1, 2]])
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return tiny("llama")
+
+
+def log_probability(model, prompt, continuation):
+    """One token after the other, each in a forward of its own."""
+    total, ids = 0.0, list(prompt)
+    for token in continuation:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1].double()
+        total += float(logits.log_softmax(0)[token])
+        ids.append(token)
+    return total
+
+
+def log_odds(log_p):
+    return log_p - math.log(-math.expm1(log_p))
+
+
+def padded(side, prompts):
+    length = max(map(len, prompts))
+    rows = {
+        "right": lambda p, fill: p + [fill] * (length - len(p)),
+        "left": lambda p, fill: [fill] * (length - len(p)) + p,
+    }
+    pad = rows[side]
+    return torch.tensor([pad(p, 1) for p in prompts]), torch.tensor([pad([1] * len(p), 0) for p in prompts])
+
+
+# ---------------------------------------------------------------- the numbers
+
+
+@given(st.lists(st.floats(-400, 400), min_size=1, max_size=4))
+def test_log_odds_of_a_whole_continuation_are_exact(each):
+    getcontext().prec = 500
+    odds_against = math.prod(1 + Decimal(-z).exp() for z in each) - 1
+    logits = torch.zeros(1, len(each), 2, dtype=torch.float64)
+    logits[0, :, 1] = torch.tensor(each, dtype=torch.float64)
+    found = continuation_log_odds(logits, torch.ones(len(each), dtype=torch.int64))
+    assert float(found) == pytest.approx(float(-odds_against.ln()), rel=1e-12, abs=1e-12)
+
+
+def test_log_odds_far_beyond_what_a_probability_can_hold():
+    logits = torch.tensor([[[1e4, 0.0], [1e4, 0.0]], [[-1e4, 0.0], [1e4, 0.0]]])
+    assert continuation_log_odds(logits, torch.tensor([0, 0])).tolist() == pytest.approx([1e4 - math.log(2), -1e4])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "bloom"])
+@pytest.mark.parametrize("continuation", [[5], [5, 2, 17]])
+@torch.no_grad()
+def test_output_is_the_log_odds_of_the_continuation(family, continuation):
+    model = tiny(family)
+    found = Continuation(model, continuation)(PROMPT)
+    assert found.dtype == torch.float64
+    assert found.tolist() == [
+        [pytest.approx(log_odds(log_probability(model, PROMPT[0].tolist(), continuation)), abs=1e-5)]
+    ]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "bloom"])
+@torch.no_grad()
+def test_padding_on_either_side_changes_nothing(family, side):
+    says = Continuation(tiny(family), [5, 2])
+    prompts = [[3, 9, 4, 11], [7, 8], [10]]
+    ids, mask = padded(side, prompts)
+    alone = torch.cat([says(torch.tensor([prompt])) for prompt in prompts])
+    torch.testing.assert_close(says(ids, mask), alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_token_out_of_the_attention_mask_was_never_there(llama):
+    says = Continuation(llama, [5])
+    hidden = says(PROMPT, torch.tensor([[1, 1, 0, 0, 1, 1]]))
+    torch.testing.assert_close(hidden, says(PROMPT[:, [0, 1, 4, 5]]), atol=1e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_logits_of_the_whole_prompt_never_exist():
+    model, shapes = tiny("llama"), []
+    model.lm_head.register_forward_hook(lambda _, args, output: shapes.append(tuple(output.shape)))
+    Continuation(model, [5, 2])(PROMPT.expand(3, -1))
+    assert shapes == [(3, 2, 29)]
+
+
+# ---------------------------------------------------------------- with the methods
+
+
+@pytest.mark.parametrize(("score", "value"), [("log_prob", lambda p: p), ("prob", math.exp), ("log_odds", log_odds)])
+def test_scores_say_what_their_names_say(llama, score, value):
+    found = AndOrInteraction(Continuation(llama, [5, 2]), score=score).attribute(PROMPT, 1, feature_mask=OWNERS)[0]
+    masked = torch.where(OWNERS < 0, PROMPT, 1)[0].tolist()
+    for values, prompt in ((found.v_full, PROMPT[0].tolist()), (found.v_empty, masked)):
+        assert values == pytest.approx(value(log_probability(llama, prompt, [5, 2])), abs=1e-5)
+
+
+def test_captum_takes_it_too(llama):
+    says = Continuation(llama, [5])
+    with torch.no_grad():
+        theirs = captum.attr.ShapleyValues(says).attribute(PROMPT, 1, 0, feature_mask=OWNERS + 1)
+    ours = ExactShapleyValues(says).attribute(PROMPT, 1, feature_mask=OWNERS + 1)
+    torch.testing.assert_close(ours.double(), theirs.double(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_model_inside_is_found_and_left_as_it_was():
+    model = tiny("llama").train()
+    says = Continuation(model, [5])
+    assert Model(says).module is model
+    with pytest.warns(UserWarning, match="LlamaForCausalLM is in training mode"):
+        AndOrInteraction(says).attribute(PROMPT, 1, feature_mask=OWNERS)
+    assert all(module.training for module in model.modules())
+
+
+# ---------------------------------------------------------------- all masks at once
+
+
+def masked_one_by_one(says, players, sample, attention_mask=None):
+    n = players.sizes[sample]
+    masks = torch.tensor([[bool(subset >> i & 1) for i in range(n)] for subset in range(1 << n)])
+    (copies,) = players.masked(sample, masks)
+    return torch.cat([says(row[None], attention_mask) for row in copies])
+
+
+@pytest.mark.parametrize("continuation", [[5], [5, 2, 17]])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "qwen2"])
+@torch.no_grad()
+def test_all_masks_at_once_are_all_masks_one_by_one(family, continuation):
+    says = Continuation(tiny(family), continuation)
+    players = players_from_mask({"input_ids": PROMPT}, 1, torch.tensor([[-1, -1, 2, 1, 0, 0]]))
+    done = []
+    found = says.all_masks(players, 0, advance=done.append)
+    torch.testing.assert_close(found.outputs, masked_one_by_one(says, players, 0), atol=1e-5, rtol=1e-5)
+    more = len(continuation) - 1
+    tokens = 2 + 2 + 4 + 8 * (2 + more)
+    assert found.evaluation == {"evaluation": "prefix tree", "tokens": tokens, "plain_tokens": 8 * (6 + more)}
+    assert sum(done) == 8
+
+
+def test_interactions_say_how_their_values_came_about(llama):
+    found = {
+        share: AndOrInteraction(Continuation(llama, [5], share_prefixes=share)).attribute(last_players())[0]
+        for share in (True, False)
+    }
+    assert [found[share].provenance["evaluation"] for share in (True, False)] == ["prefix tree", "plain"]
+    torch.testing.assert_close(found[True].values, found[False].values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@torch.no_grad()
+def test_all_masks_of_padded_prompts(llama, side):
+    says = Continuation(llama, [5, 2])
+    ids, mask = padded(side, [[3, 9, 4, 11, 6], [7, 8, 10]])
+    owners = torch.where(mask == 1, mask.cumsum(1) - 2, -1)  # all but the first
+    players = players_from_mask({"input_ids": ids, "attention_mask": mask}, 1, owners)
+    for sample in (0, 1):
+        own = mask[sample : sample + 1]
+        found = says.all_masks(players, sample)
+        assert found.evaluation["evaluation"] == "prefix tree"
+        torch.testing.assert_close(found.outputs, masked_one_by_one(says, players, sample, own), atol=1e-5, rtol=1e-5)
+        assert torch.equal(found.outputs, says.all_masks(players, sample, own).outputs)
+
+
+def last_players():
+    return players_from_mask({"input_ids": PROMPT}, 1, torch.tensor([[-1, -1, -1, 0, 1, 2]]))
+
+
+@pytest.mark.parametrize(
+    ("says", "players", "reason"),
+    [
+        (lambda: Continuation(tiny("llama"), [5], share_prefixes=False), last_players, "share_prefixes=False"),
+        (lambda: Continuation(tiny("mistral", sliding_window=3), [5]), last_players, "DynamicSlidingWindowLayer"),
+        (lambda: Continuation(tiny("bloom"), [5]), last_players, "takes no position_ids"),
+        (
+            lambda: Continuation(tiny("llama"), [5]),
+            lambda: players_from_mask({"input_ids": PROMPT}, 1, torch.tensor([[0, 1, -1, -1, -1, -1]])),
+            "share too little",
+        ),
+        (
+            lambda: Continuation(tiny("llama"), [5]),
+            lambda: players_from_mask((PROMPT, torch.ones_like(PROMPT)), (1, 0), (OWNERS, OWNERS)),
+            "more is masked than input_ids",
+        ),
+        (
+            lambda: Continuation(tiny("llama"), [5]),
+            lambda: players_from_mask(
+                {"input_ids": PROMPT, "attention_mask": torch.tensor([[1, 1, 1, 0, 1, 1]])},
+                1,
+                torch.tensor([[-1, -1, -1, 0, 1, 2]]),
+            ),
+            "a player owns no token",
+        ),
+    ],
+)
+def test_the_plain_evaluation_is_called_for(says, players, reason):
+    found = says().all_masks(players(), 0)
+    assert found.outputs is None
+    assert found.evaluation["evaluation"] == "plain"
+    assert reason in found.evaluation["reason"]
+
+
+def test_a_model_that_reads_the_tree_mask_in_its_own_way_is_found_out():
+    model = tiny("llama")
+    forward = model.model.forward
+
+    def ignoring(input_ids=None, attention_mask=None, **options):
+        return forward(
+            input_ids=input_ids, attention_mask=attention_mask if attention_mask.dim() == 2 else None, **options
+        )
+
+    model.model.forward = lambda **options: (
+        ignoring(**options) if options["attention_mask"] is not None else forward(**options)
+    )
+    done = []
+    found = Continuation(model, [5]).all_masks(last_players(), 0, advance=done.append)
+    assert found.outputs is None
+    assert done == []
+    assert "its outputs under a tree mask differ by" in found.evaluation["reason"]
+
+
+def test_all_masks_leave_model_and_randomness_alone():
+    model = tiny("llama").train()
+    before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    with pytest.warns(UserWarning, match="training mode"):
+        found = Continuation(model, [5]).all_masks(last_players(), 0)
+    assert not found.outputs.requires_grad
+    assert all(module.training for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+# ---------------------------------------------------------------- what the continuation is
+
+
+def test_what_the_model_itself_would_say(llama):
+    players = players_from_mask({"input_ids": PROMPT}, 1, OWNERS)
+    said = llama.generate(PROMPT, max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0)
+    assert Continuation.predicted(llama, players, tokens=3).tokens.tolist() == said[0, 6:].tolist()
+
+
+@pytest.mark.parametrize("wrap", [lambda model: torch.compile(model, backend="eager"), torch.nn.DataParallel])
+def test_a_wrapped_model_says_the_same(wrap):
+    model, wrapped = tiny("gpt2"), wrap(tiny("gpt2"))
+    padded, attention = torch.tensor([[1, 2, 3, 4], [0, 0, 5, 6]]), torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    with torch.no_grad():
+        expected = Continuation(model, [7, 4])(padded, attention)
+        assert torch.equal(Continuation(wrapped, [7, 4])(padded, attention), expected)
+    players = players_from_mask({"input_ids": PROMPT}, 1, OWNERS)
+    assert (
+        Continuation.predicted(wrapped, players).tokens.tolist()
+        == Continuation.predicted(model, players).tokens.tolist()
+    )
+
+
+def test_what_the_model_would_say_to_a_padded_prompt(llama):
+    alone = players_from_mask({"input_ids": PROMPT}, 1, OWNERS)
+    ids, mask = padded("right", [PROMPT[0].tolist(), [1] * 9])
+    batch = players_from_mask({"input_ids": ids[:1], "attention_mask": mask[:1]}, 1, mask[:1] - 1)
+    assert torch.equal(Continuation.predicted(llama, batch).tokens, Continuation.predicted(llama, alone).tokens)
+
+
+def byte_level():
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet())[:20], "Ġ", "P", "a", "r", "Ċ", "Pa", "ĠPa"]
+    vocabulary = {letter: i for i, letter in enumerate(dict.fromkeys(letters))}
+    raw = Tokenizer(models.BPE(vocabulary, [("P", "a"), ("Ġ", "Pa")]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=raw)
+
+
+def sentence_piece():
+    """Begins every text with a space of its own."""
+    letters = ["<unk>", "▁", "P", "a", "r", "\n", "Pa", "▁Pa"]
+    raw = Tokenizer(models.BPE({x: i for i, x in enumerate(letters)}, [("P", "a"), ("▁", "Pa")], unk_token="<unk>"))
+    raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text", "tokens"),
+    [
+        (byte_level, " Par", "ĠPa | r"),
+        (byte_level, "Par", "Pa | r"),
+        (byte_level, "\nPar", "Ċ | Pa | r"),
+        (sentence_piece, " Par", "▁Pa | r"),
+        (sentence_piece, "Par", "Pa | r"),
+    ],
+)
+def test_a_text_is_tokenised_as_it_follows_a_prompt(llama, tokenizer, text, tokens):
+    assert repr(Continuation(llama, text, tokenizer())).endswith(f": {tokens}")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda model: Continuation(lambda ids: ids, [1]), TypeError, "must be a causal language model.*a function"),
+        (lambda model: Continuation(model, " Paris"), TypeError, "a text, ' Paris': give the tokenizer"),
+        (lambda model: Continuation(model, None), TypeError, "a text or token ids; got a NoneType"),
+        (lambda model: Continuation(model, [1.5]), TypeError, r"a text or token ids; got \[1.5\]"),
+        (lambda model: Continuation(model, []), ValueError, "one token at least"),
+        (lambda model: Continuation(model, torch.ones(1, 1).long()), ValueError, "one token at least"),
+        (lambda model: Continuation(model, [3, 29]), ValueError, "give ids from 0 to 28"),
+        (lambda model: Continuation(model, [-1]), ValueError, "give ids from 0 to 28"),
+        (lambda model: Continuation(model, [1])([[1]]), TypeError, "tensor of token ids; got a list"),
+        (lambda model: Continuation(model, [1])(torch.ones(1, 3)), TypeError, r"got float32 \[1, 3\]"),
+        (lambda model: Continuation(model, [1])(PROMPT[0]), ValueError, r"input_ids must be \[R, T\]"),
+        (lambda model: Continuation(model, [1])(PROMPT, PROMPT[:, 1:]), ValueError, r"got \[1, 6\] and \[1, 5\]"),
+        (lambda model: Continuation(model, [1])(PROMPT, PROMPT * 0), ValueError, "prompt 0 has no token"),
+        (lambda model: Continuation.predicted(model, last_players(), tokens=0), ValueError, "at least 1; got 0"),
+        (
+            lambda model: Continuation.predicted(model, players_from_mask(PROMPT.repeat(2, 1), 1, OWNERS)),
+            ValueError,
+            "players has 2 prompts",
+        ),
+    ],
+)
+def test_errors_say_what_to_do(llama, make, error, message):
+    with pytest.raises(error, match=message):
+        make(llama)
+
+
+def test_models_that_are_not_causal():
+    sizes = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    masked = BertForMaskedLM(BertConfig(**sizes, intermediate_size=8))
+    seq2seq = T5ForConditionalGeneration(T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2))
+    for model in (masked, seq2seq):
+        with pytest.raises(ValueError, match=f"{type(model).__name__} is no causal language model"):
+            Continuation(model, [1])
+
+
+# ---------------------------------------------------------------- layers
+
+
+@pytest.mark.parametrize("continuation", [[5], [5, 9]])
+def test_the_lens_of_a_layer_is_the_head_on_its_hidden_states(llama, continuation):
+    says = Continuation(llama, continuation)
+    players = players_from_mask(PROMPT, 2, OWNERS)
+    found = LayerAndOrInteraction(
+        says, [says.layer(0), "output"], probe=says.lens(), score="logit", kind="and", noise=0
+    ).attribute(players)
+    table = []
+    for subset in range(8):
+        prompt = [
+            int(token) if player < 0 or subset >> int(player) & 1 else 2
+            for token, player in zip(PROMPT[0], OWNERS[0], strict=True)
+        ]
+        with torch.no_grad():
+            ids = torch.tensor([prompt + continuation[:-1]])
+            hidden = llama(input_ids=ids, output_hidden_states=True).hidden_states[1][0, -len(continuation) :]
+            chances = llama.lm_head(llama.model.norm(hidden)).double().log_softmax(-1)
+        table.append(log_odds(sum(float(row[token]) for row, token in zip(chances, continuation, strict=True))))
+    torch.testing.assert_close(found["model.layers.0"][0].values, torch.tensor(table).double(), atol=1e-4, rtol=1e-4)
+    expected = AndOrInteraction(says, score="logit", kind="and", noise=0).attribute(players)
+    torch.testing.assert_close(found["output"][0].values, expected[0].values, atol=1e-4, rtol=1e-4)
+    assert found["output"][0].provenance["evaluation"] == "plain"  # layers are read row by row
+
+
+def test_the_lens_of_the_last_layer_is_the_output(llama):
+    last = len(llama.model.layers) - 1
+    says = Continuation(llama, [5, 9])
+    ids, mask = padded("right", [[3, 9, 4], [3, 9, 4, 8, 7]])
+    players = players_from_mask({"input_ids": ids, "attention_mask": mask}, 2, torch.tensor([[-1, 0, 1, -1, -1]]))
+    found = LayerAndOrInteraction(
+        says, [says.layer(last), "output"], probe=says.lens(), score="logit", kind="and", noise=0
+    ).attribute(players)
+    for of_layer, of_output in zip(*found.values(), strict=True):
+        torch.testing.assert_close(of_layer.values, of_output.values, atol=1e-4, rtol=1e-4)
+
+
+def test_a_layer_pooled_by_rule_is_read_at_the_last_token_of_what_the_model_gets(llama):
+    says = Continuation(llama, [5, 9])
+    ids, mask = padded("right", [[3, 9, 4], [3, 9, 4, 8, 7]])
+    seen = []
+    reading = LayerAndOrInteraction(
+        says, "model.layers.0", probe=lambda feature: seen.append(feature) or feature[:, :1], score="logit", noise=0
+    )
+    reading.attribute({"input_ids": ids, "attention_mask": mask}, 2, feature_mask=torch.tensor([[-1, 0, -1, -1, -1]]))
+    with torch.no_grad():
+        expected = [
+            llama(input_ids=torch.tensor([[*prompt, 5]]), output_hidden_states=True).hidden_states[1][0, -1]
+            for prompt in ([3, 9, 4], [3, 9, 4, 8, 7])
+        ]
+    for vector in expected:  # all players present, somewhere among the rows
+        assert any(torch.allclose(row, vector, atol=1e-5) for feature in seen for row in feature)

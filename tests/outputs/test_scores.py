@@ -1,0 +1,466 @@
+import functools
+import math
+from decimal import Decimal, localcontext
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captum_lkn.outputs import scores
+from captum_lkn.outputs.scores import (
+    SCORES,
+    apply_score,
+    binary_log_odds,
+    log_odds,
+    log_prob,
+    logit,
+    looks_like_probabilities,
+    margin,
+    prob,
+    refuse_probabilities,
+    resolve_score,
+)
+
+OF_LOGITS = [log_odds, log_prob, prob]
+OF_COLUMNS = [score for score in SCORES.values() if score is not binary_log_odds]
+HALVES = [torch.bfloat16, torch.float16]
+
+
+def rows(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def decimal_scores(z, y):
+    """Log-odds, log-probability and probability at 300 digits, by their definitions."""
+    with localcontext() as context:
+        context.prec = 300  # p may lie e^-400 below 1
+        p = [Decimal(x).exp() for x in z]
+        own, others = p[y], sum(p[:y] + p[y + 1 :], Decimal(0))
+        total = own + others
+        return float((own / others).ln()), float((own / total).ln()), float(own / total)
+
+
+@st.composite
+def logits(draw, low=-30.0, high=30.0, min_columns=2, max_columns=6):
+    z = draw(st.lists(st.floats(low, high), min_size=min_columns, max_size=max_columns))
+    y = draw(st.integers(0, len(z) - 1))
+    return rows(z), torch.tensor([y])
+
+
+# ---------------------------------------------------------------- by hand
+
+
+def test_scores_by_hand():
+    # Odds 1 : 2 : 4, so that p = 1/7, 2/7, 4/7.
+    z, y = rows(*[[0.0, math.log(2), math.log(4)]] * 3), torch.tensor([0, 1, 2])
+    assert log_odds(z, y).tolist() == pytest.approx([math.log(1 / 6), math.log(2 / 5), math.log(4 / 3)])
+    assert logit(z, y).tolist() == [0.0, math.log(2), math.log(4)]
+    assert log_prob(z, y).tolist() == pytest.approx([math.log(1 / 7), math.log(2 / 7), math.log(4 / 7)])
+    assert prob(z, y).tolist() == pytest.approx([1 / 7, 2 / 7, 4 / 7])
+    assert margin(z, y).tolist() == pytest.approx([-math.log(4), -math.log(2), math.log(2)])
+
+
+def test_one_column_is_read_as_it_is():
+    z, y = rows([2.0], [-3.0]), torch.tensor([0, 0])
+    for score in (log_odds, logit, margin):
+        assert score(z, y).tolist() == [2.0, -3.0]
+    assert prob(z, y).tolist() == pytest.approx([1 / (1 + math.exp(-2)), 1 / (1 + math.exp(3))])
+    assert log_prob(z, y).tolist() == pytest.approx([-math.log1p(math.exp(-2)), -3 - math.log1p(math.exp(-3))])
+
+
+def test_one_column_tells_two_classes_apart_where_the_user_says_so():
+    z = rows([2.0], [-3.0], [2.0], [-3.0])
+    assert binary_log_odds(z, torch.tensor([1, 1, 0, 0])).tolist() == [2.0, -3.0, -2.0, 3.0]
+
+
+def test_a_binary_head_equals_the_softmax_head_that_has_a_column_of_zeros():
+    z, y = torch.randn(20, 1, dtype=torch.float64), torch.arange(20) % 2
+    two = torch.cat([torch.zeros_like(z), z], dim=1)
+    torch.testing.assert_close(binary_log_odds(z, y), log_odds(two, y), rtol=1e-14, atol=0)
+
+
+# ---------------------------------------------------------------- against other computations
+
+
+@settings(max_examples=100, deadline=None)
+@given(logits(-200, 200))
+def test_softmax_scores_equal_their_definitions_at_three_hundred_digits(case):
+    z, y = case
+    odds, log_p, p = decimal_scores(z[0].tolist(), int(y))
+    assert log_odds(z, y, check=False).item() == pytest.approx(odds, rel=1e-13, abs=1e-13)
+    assert log_prob(z, y, check=False).item() == pytest.approx(log_p, rel=1e-12, abs=0)
+    assert prob(z, y, check=False).item() == pytest.approx(p, rel=1e-12, abs=0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(logits(-8, 8))
+def test_log_odds_is_log_p_less_log_of_one_minus_p(case):
+    z, y = case
+    p = z.softmax(1)[0, int(y)]
+    assert log_odds(z, y, check=False).item() == pytest.approx(float(p.log() - (-p).log1p()), abs=1e-8)
+    assert log_prob(z, y, check=False).item() == pytest.approx(float(z.log_softmax(1)[0, int(y)]), abs=1e-13)
+
+
+@settings(max_examples=100, deadline=None)
+@given(logits(), st.floats(-1000, 1000))
+def test_a_shift_of_all_logits_changes_the_logit_only(case, shift):
+    z, y = case
+    for score in (log_odds, log_prob, prob):
+        same = score(z + shift, y, check=False)
+        torch.testing.assert_close(same, score(z, y, check=False), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(margin(z + shift, y), margin(z, y), rtol=0, atol=1e-9)
+    torch.testing.assert_close(logit(z + shift, y), logit(z, y) + shift, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4))
+def test_log_odds_of_two_classes_is_the_difference(first, second):
+    z = rows([first, second])
+    assert log_odds(z, torch.tensor([1]), check=False).item() == second - first
+    assert margin(z, torch.tensor([1])).item() == second - first
+
+
+@settings(max_examples=100, deadline=None)
+@given(logits())
+def test_log_odds_lies_below_the_margin_by_at_most_log_of_the_other_classes(case):
+    z, y = case
+    gap = (margin(z, y) - log_odds(z, y, check=False)).item()
+    assert -1e-12 <= gap <= math.log(z.shape[1] - 1) + 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(logits(), st.randoms(use_true_random=False))
+def test_the_order_of_the_classes_does_not_matter(case, random):
+    z, y = case
+    order = list(range(z.shape[1]))
+    random.shuffle(order)
+    moved, place = z[:, order], torch.tensor([order.index(int(y))])
+    for score in (log_odds, log_prob, prob):
+        torch.testing.assert_close(score(moved, place, check=False), score(z, y, check=False))
+    assert margin(moved, place) == margin(z, y)
+
+
+# ---------------------------------------------------------------- saturation, infinities, dtypes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_saturated_logits_give_exact_values(dtype):
+    z = torch.tensor([[1e4, -1e4, -1e4], [-1e4, 1e4, -1e4], [1e4, 1e4, -1e4]], dtype=dtype)
+    big = z[0, 0].item()  # 9984 in bfloat16
+    y = torch.tensor([0, 0, 0])
+    assert log_odds(z, y).tolist() == [2 * big - math.log(2), -2 * big, 0.0]
+    assert log_prob(z, y).tolist() == [0.0, -2 * big, -math.log(2)]
+    assert prob(z, y).tolist() == [1.0, 0.0, 0.5]
+    assert margin(z, y).tolist() == [2 * big, -2 * big, 0.0]
+    assert binary_log_odds(z[:, :1], y).tolist() == [-big, big, -big]
+
+
+def test_a_sure_network_still_has_a_log_probability():
+    z, y = rows([50.0, 0.0]), torch.tensor([0])
+    assert log_prob(z, y).item() == pytest.approx(-math.exp(-50), rel=1e-12)
+    assert z.log_softmax(1)[0, 0] == 0  # which is why it is not used
+
+
+def test_classes_masked_by_minus_infinity_do_not_count():
+    inf = math.inf
+    z, y = rows([1.0, 3.0, -inf], [1e4, -1e4, -inf]), torch.tensor([0, 0])
+    for score in (log_odds, log_prob, prob, margin):
+        torch.testing.assert_close(score(z, y), score(z[:, :2], y), rtol=0, atol=0)
+
+
+def test_a_certain_class_has_infinite_log_odds_and_no_nan():
+    inf = math.inf
+    z, y = rows([1.0, -inf], [-inf, 1.0]), torch.tensor([0, 0])
+    assert log_odds(z, y).tolist() == [inf, -inf]
+    assert margin(z, y).tolist() == [inf, -inf]
+    assert log_prob(z, y).tolist() == [0.0, -inf]
+    assert prob(z, y).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("score", OF_COLUMNS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, *HALVES])
+def test_the_output_is_cast_before_the_score_is_computed(score, dtype):
+    z, y = (torch.randn(9, 4) * 5).to(dtype), torch.arange(9) % 4
+    found = score(z, y)
+    assert found.dtype == torch.float64
+    assert torch.equal(found, score(z.double(), y))
+
+
+@pytest.mark.parametrize("score", OF_COLUMNS)
+def test_a_row_does_not_depend_on_its_batch_mates(score):
+    z, y = torch.randn(201, 3) * 4, torch.arange(201) % 3  # no multiple of what a vector unit takes at once
+    unchecked = functools.partial(apply_score, score)
+    alone = torch.cat([unchecked(z[i : i + 1], y[i : i + 1]) for i in range(len(z))])
+    assert torch.equal(unchecked(z, y), alone)
+
+
+@pytest.mark.parametrize("score", OF_COLUMNS)
+def test_scores_are_pure(score):
+    z, y = torch.randn(3, 4), torch.tensor([0, 1, 2], dtype=torch.int32)
+    before = z.clone(), y.clone()
+    score(z, y)
+    assert torch.equal(z, before[0])
+    assert torch.equal(y, before[1])
+
+
+@pytest.mark.parametrize("score", OF_COLUMNS)
+def test_scores_are_differentiable(score):
+    z = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: score(z, torch.tensor([0, 1, 2, 0, 1])), z)
+
+
+@pytest.mark.parametrize("score", OF_COLUMNS)
+def test_no_rows_give_no_scores(score):
+    assert score(torch.empty(0, 3), torch.empty(0, dtype=torch.int64)).shape == (0,)
+
+
+# ---------------------------------------------------------------- probabilities
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES])
+@pytest.mark.parametrize("columns", [2, 7, 1000])
+def test_probabilities_are_recognised_in_every_dtype(dtype, columns):
+    generator = torch.Generator().manual_seed(columns)
+    z = torch.randn(50, columns, generator=generator) * 4
+    assert looks_like_probabilities(z.softmax(1).to(dtype))
+    assert not looks_like_probabilities(z.to(dtype))
+    assert not looks_like_probabilities(z.sigmoid().to(dtype))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        rows([0.3, 0.7], [1.0, 2.0]),  # one row of logits among probabilities
+        rows([0.3, 0.7], [1.5, -0.5]),  # sums to 1, not nonnegative
+        rows([0.3, 0.701]),
+        rows([math.nan, 1.0]),
+        rows([1.0], [1.0]),
+        torch.empty(0, 2),
+    ],
+)
+def test_logits_are_not_taken_for_probabilities(output):
+    assert not looks_like_probabilities(output)
+
+
+@pytest.mark.parametrize("score", OF_LOGITS)
+def test_a_score_of_logits_refuses_probabilities_and_names_the_ways_out(score):
+    p, y = torch.randn(4, 3).softmax(1), torch.tensor([0, 1, 2, 0])
+    name = score.__name__
+    with pytest.raises(ValueError, match=rf'score="{name}" reads logits.*float32 \[4, 3\].*4 rows') as error:
+        score(p, y)
+    for way_out in ("final softmax", 'score="logit"', "log(p) - log1p(-p)", f"partial({name}, check=False)"):
+        assert way_out in str(error.value)
+    with pytest.raises(ValueError, match="is probabilities already"):
+        refuse_probabilities(score, p)
+    refuse_probabilities(score, p.log())
+
+
+def test_the_ways_out_lead_out():
+    z = torch.randn(6, 3, dtype=torch.float64)
+    y = torch.arange(6) % 3
+    p = z.softmax(1)
+
+    def of_probabilities(output, target):
+        p = output.gather(1, target[:, None]).squeeze(1)
+        return torch.log(p) - torch.log1p(-p)
+
+    torch.testing.assert_close(apply_score(of_probabilities, p, y), log_odds(z, y))
+    torch.testing.assert_close(logit(p, y), prob(z, y))
+    refuse_probabilities(functools.partial(log_odds, check=False), p)
+    forced = apply_score(functools.partial(log_odds, check=False), p, y)
+    assert torch.equal(forced, log_odds(p, y, check=False))
+
+
+@pytest.mark.parametrize("score", [logit, margin, binary_log_odds, lambda output, target: output[:, 0]])
+def test_other_scores_take_probabilities(score):
+    p = torch.randn(4, 3).softmax(1)
+    refuse_probabilities(score, p)
+    if score is not binary_log_odds:
+        assert apply_score(score, p, torch.tensor([0, 1, 2, 0])).shape == (4,)
+
+
+@pytest.mark.parametrize("score", OF_LOGITS)
+def test_log_probabilities_are_logits(score):
+    z, y = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    torch.testing.assert_close(score(z.log_softmax(1), y), score(z, y))
+
+
+@pytest.mark.parametrize("score", OF_LOGITS)
+def test_a_masked_copy_alone_is_not_refused_by_chance(score):
+    honest = torch.tensor([[0.25, 0.75]])  # one of thousands of masked copies, in a forward of its own
+    assert apply_score(score, honest, torch.tensor([0])) == score(honest, torch.tensor([0]), check=False)
+
+
+# ---------------------------------------------------------------- finding a score, and calling one
+
+
+def test_every_score_is_found_by_name():
+    assert list(SCORES) == ["log_odds", "logit", "log_prob", "prob", "margin", "binary_log_odds"]
+    for name, score in SCORES.items():
+        assert resolve_score(name) == (name, score)
+        assert resolve_score(score) == (name, score)
+        assert getattr(scores, name) is score
+    with pytest.raises(TypeError):
+        SCORES["mine"] = logit
+
+
+class Entropy:
+    def __call__(self, output, target):
+        return output[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("score", "name"),
+    [
+        (Entropy(), "Entropy"),
+        (torch.nn.Flatten(0), "Flatten"),
+        (lambda output, target: output[:, 0], "<lambda>"),
+        (functools.partial(functools.partial(log_odds), check=False), "log_odds"),
+    ],
+)
+def test_a_callable_has_a_name_for_provenance(score, name):
+    assert resolve_score(score) == (name, score)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("logodds", "log_odds"), ("Logit", "logit"), ("log-prob", "log_prob")])
+def test_an_unknown_score_is_answered_with_close_names(given, meant):
+    with pytest.raises(ValueError, match=rf"score '{given}' is not known; did you mean .*'{meant}'.*give one of"):
+        resolve_score(given)
+
+
+def test_a_score_that_resembles_none_is_answered_with_the_list():
+    with pytest.raises(ValueError, match=r"score 'zzz' is not known; give one of log_odds, logit, .*or a callable"):
+        resolve_score("zzz")
+
+
+@pytest.mark.parametrize(("score", "kind"), [(None, "a NoneType"), (3, "a int"), (torch.ones(2), r"float32 \[2\]")])
+def test_what_is_neither_a_name_nor_callable_is_refused(score, kind):
+    with pytest.raises(TypeError, match=f"score must be one of log_odds, .*or a callable.*got {kind}"):
+        resolve_score(score)
+
+
+def test_a_callable_gets_the_output_as_it_is_and_its_result_becomes_float64():
+    seen = {}
+
+    def score(output, target):
+        seen.update(output=output, target=target)
+        return output.argmax(1)
+
+    z, y = torch.randn(3, 2, dtype=torch.bfloat16), torch.tensor([0, 1, 0])
+    found = apply_score(score, z, y)
+    assert seen["output"] is z
+    assert seen["target"] is y
+    assert found.dtype == torch.float64
+    assert found.tolist() == z.argmax(1).tolist()
+
+
+def test_a_callable_may_be_unhashable():
+    class Unhashable(Entropy):
+        __hash__ = None
+
+    assert apply_score(Unhashable(), rows([1.0, 2.0]), torch.tensor([0])).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_named_scores_are_applied_as_they_are(name):
+    z, y = torch.randn(4, 1 if name == "binary_log_odds" else 3), torch.tensor([0, 1, 0, 1])
+    assert torch.equal(apply_score(SCORES[name], z, y), SCORES[name](z, y))
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "message"),
+    [
+        (1.5, TypeError, r"returned a float; expected real numbers, \[2\].*as a tensor"),
+        (None, TypeError, r"returned a NoneType; expected"),
+        (torch.ones(2, dtype=torch.bool), TypeError, r"returned bool \[2\].*convert them"),
+        (torch.ones(2, dtype=torch.complex64), TypeError, r"returned complex64 \[2\].*convert them"),
+        (
+            torch.ones(2, 3),
+            ValueError,
+            r"returned float32 \[2, 3\].*one a row of the output \[2, 3\]: reduce",
+        ),
+        (torch.ones(2, 1), ValueError, r"returned float32 \[2, 1\].*take .squeeze\(1\)"),
+        (
+            torch.tensor(1.0),
+            ValueError,
+            r"returned float32 \[\].*expected real numbers, \[2\].*reduce each row",
+        ),
+        (torch.ones(3), ValueError, r"returned float32 \[3\]"),
+    ],
+)
+def test_what_a_callable_returns_is_checked(returned, error, message):
+    def mine(output, target):
+        return returned
+
+    with pytest.raises(error, match=f"score mine {message}"):
+        apply_score(mine, torch.zeros(2, 3), torch.tensor([0, 0]))
+
+
+def test_an_error_inside_a_callable_arrives_as_it_is():
+    def mine(output, target):
+        raise KeyError("weights")
+
+    with pytest.raises(KeyError, match="weights"):
+        apply_score(mine, torch.zeros(2, 3), torch.tensor([0, 0]))
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("score", OF_COLUMNS)
+@pytest.mark.parametrize(
+    ("output", "target", "error", "message"),
+    [
+        ([[1.0, 2.0]], torch.tensor([0]), TypeError, r"output must be a tensor \[B, C\]; got a list"),
+        (
+            torch.ones(1, 2) > 0,
+            torch.tensor([0]),
+            TypeError,
+            r"output must be real numbers; got bool \[1, 2\]",
+        ),
+        (torch.ones(1, 2) * 1j, torch.tensor([0]), TypeError, "output must be real numbers; got complex64"),
+        (torch.ones(2), torch.tensor([0, 0]), ValueError, r"output must be \[B, C\].*got \[2\]"),
+        (torch.ones(2, 0), torch.tensor([0, 0]), ValueError, r"with a column at least; got \[2, 0\]"),
+        (torch.ones(1, 2), 0, TypeError, r"target must be an integer tensor \[B\]; got a int"),
+        (
+            torch.ones(1, 2),
+            torch.tensor([0.0]),
+            TypeError,
+            r"target must be integers; got float32 \[1\]: .*long",
+        ),
+        (torch.ones(1, 2), torch.tensor([True]), TypeError, r"target must be integers; got bool \[1\]"),
+        (
+            torch.ones(2, 2),
+            torch.tensor([0]),
+            ValueError,
+            r"target has shape \[1\], the output \[2, 2\]: give",
+        ),
+        (
+            torch.ones(2, 2),
+            torch.tensor([0, 2]),
+            ValueError,
+            r"runs from 0 to 2: for the output .*give 0 to 1",
+        ),
+        (torch.ones(2, 2), torch.tensor([-1, 1]), ValueError, r"target runs from -1 to 1"),
+        (torch.ones(1, 1), torch.tensor([1]), ValueError, r"for the output \[1, 1\] give 0$"),
+    ],
+)
+def test_operands_that_do_not_fit_are_refused(score, output, target, error, message):
+    with pytest.raises(error, match=message):
+        score(output, target)
+
+
+def test_a_binary_head_has_one_column_and_two_classes():
+    with pytest.raises(ValueError, match=r'for a head with one column; the output is float32 \[1, 2\].*"log_odds"'):
+        binary_log_odds(torch.ones(1, 2), torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"target runs from 2 to 2: for the output \[1, 1\] give 0 to 1"):
+        binary_log_odds(torch.ones(1, 1), torch.tensor([2]))
+
+
+@pytest.mark.parametrize("check", [looks_like_probabilities, lambda output: refuse_probabilities(prob, output)])
+def test_the_look_for_probabilities_wants_rows(check):
+    with pytest.raises(ValueError, match=r"output must be \[B, C\]"):
+        check(torch.ones(3))
+    with pytest.raises(TypeError, match="output must be a tensor"):
+        check([[0.5, 0.5]])

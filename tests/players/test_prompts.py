@@ -1,0 +1,189 @@
+import pytest
+import torch
+from captum.attr import TextTemplateInput, TextTokenInput
+from test_causal import byte_level
+from test_prefix_tree import tiny
+from test_text_players import Letters
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from captum_lkn import AndOrInteraction
+from captum_lkn.causal.continuation import Continuation
+from captum_lkn.players.prompts import prompt_players
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+STRIPPING = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | trim }}\n{% endfor %}"
+CHAT = [
+    {"role": "system", "content": "be user nice"},
+    {"role": "user", "content": "is the user not a good one ?"},
+    {"role": "assistant", "content": "no"},
+    {"role": "user", "content": "why not"},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    raw = Tokenizer(models.BPE())
+    raw.decoder = decoders.ByteLevel()
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator([" a good user is not a bad user"] * 3, trainer)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    made.chat_template = TEMPLATE
+    return made
+
+
+def read(tokenizer, players, present=()):
+    """The text with some players there and the others replaced."""
+    mask = torch.tensor([[label in present for label in players.labels[0]]])
+    ids, *seen = players.masked(0, mask)
+    return tokenizer.decode(ids[0][seen[0][0].bool()] if seen else ids[0])
+
+
+def test_words_of_a_text(tokenizer):
+    players = prompt_players(tokenizer, "is it a good user ?", stop_words=True, punctuation=False, baseline="Ġa")
+    assert players.labels == (("good", "user"),)
+    assert read(tokenizer, players, ["user"]).endswith("is it a a user ?")
+    assert list(players.constants) == ["attention_mask"]
+
+
+def test_a_chat_keeps_its_template(tokenizer):
+    players = prompt_players(tokenizer, CHAT, baseline="^")
+    assert players.labels == (("is", "the", "user", "not", "a", "good", "one", "?", "why", "not"),)
+    ids = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_dict=False)
+    assert players.inputs[0].tolist() == [ids]
+    empty = read(tokenizer, players)
+    assert empty.replace("^", "") == (
+        "<|endoftext|><|im_start|>system\nbe user nice<|im_end|>\n<|im_start|>user\n<|im_end|>\n"
+        "<|im_start|>assistant\nno<|im_end|>\n<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_words_of_a_chat_are_chosen_as_those_of_a_text(tokenizer):
+    choose = {"baseline": "^"}
+    assert prompt_players(tokenizer, CHAT, words=["NOT", 2], **choose).labels == (("user", "not", "not"),)
+    assert prompt_players(tokenizer, CHAT, stop_words=True, punctuation=False, **choose).labels == (
+        ("user", "not", "good", "one", "why", "not"),
+    )
+    assert prompt_players(tokenizer, CHAT, roles=["system"], **choose).labels == (("be", "user", "nice"),)
+    with pytest.raises(ValueError, match=r"words has 'nice', which is no word of the text"):
+        prompt_players(tokenizer, CHAT, words=["nice"], **choose)
+
+
+def test_a_template_that_strips_and_glues(tokenizer):
+    chat = [{"role": "user", "content": "  good user\n"}]
+    glued = "<{% for m in messages %}{{ m['content'] | trim }}{% endfor %}>"
+    for template, around in ((STRIPPING, "[user] {}\n"), (glued, "<{}>")):
+        players = prompt_players(tokenizer, chat, chat_template=template, baseline="^")
+        assert players.labels == (("good", "user"),)
+        assert read(tokenizer, players, ["good", "user"]) == around.format("good user")
+        assert read(tokenizer, players).replace("^", "").replace(" ", "") == around.format("").replace(" ", "")
+
+
+def test_without_a_mask_token_a_warning_names_the_one_that_is_taken(tokenizer):
+    with pytest.warns(UserWarning, match=r"no mask token.*pad_token, '<\|im_end\|>'"):
+        players = prompt_players(tokenizer, CHAT)
+    assert players.description["baseline"] == "<|im_end|>"
+
+
+def test_tokens_of_captum(tokenizer):
+    prompt = TextTokenInput("a good user", tokenizer, baselines="_", skip_tokens=["a"])
+    players = prompt_players(tokenizer, prompt)
+    assert players.labels == (tuple(prompt.values),)
+    for mask in ([1, 0], [0, 1]):
+        full = mask + [1] * (prompt.n_itp_features - 2)
+        found = players.masked(0, torch.tensor([full]).bool())[0]
+        expected = prompt.to_model_input(torch.where(torch.tensor([full]) == 1, prompt.to_tensor(), prompt.baselines))
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        TextTemplateInput("a {} user is {} bad", ["good", "not a"], ["bad", ""]),
+        TextTemplateInput("{}, {}. {}", ["good user", "is", "a bad one"]),
+        TextTemplateInput("is {b} not {a}?", {"a": "good", "b": "the user"}, {"a": "a bad one", "b": "it"}),
+        TextTemplateInput("{} {} {}", ["a", "good", "user"], ["", "bad", "_"], mask=[4, 7, 4]),
+        TextTemplateInput(lambda *v: f"is {v[1]} or {v[0]}", ["good", "bad"], lambda: ["not", ""]),
+    ],
+)
+def test_a_template_of_captum_reads_as_captum_renders_it(tokenizer, prompt):
+    players = prompt_players(tokenizer, prompt)
+    n = prompt.n_itp_features
+    masks = torch.tensor([[bool(subset >> i & 1) for i in range(n)] for subset in range(1 << n)])
+    for mask, ids, seen in zip(masks, *players.masked(0, masks), strict=True):
+        assert ids[seen.bool()].tolist() == tokenizer(prompt.to_model_input(mask[None].double()))["input_ids"]
+
+
+def test_values_of_a_template_with_their_masks():
+    assert prompt_players(byte_level(), TextTemplateInput("{} {}a", ["P", "Pa"], ["Pa", "a"], mask=[0, 0])).labels == (
+        ("P Pa",),
+    )
+
+
+def test_from_a_chat_to_interactions(tokenizer):
+    model = tiny("llama", vocab_size=len(tokenizer))
+    players = prompt_players(tokenizer, CHAT, words=["why", "good"], baseline="^")
+    says = Continuation(model, "no", tokenizer)
+    found = AndOrInteraction(says, score="log_prob").attribute(players)[0]
+    ids = torch.tensor([tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_dict=False)])
+    with torch.no_grad():
+        assert found.v_full == pytest.approx(float(torch.nn.functional.logsigmoid(says(ids))), abs=1e-5)
+    assert found.players == ("good", "why")
+
+
+def test_from_a_template_of_captum_to_interactions(tokenizer):
+    prompt = TextTemplateInput("a {} user is {} bad", ["good", "not a"], ["bad", ""])
+    says = Continuation(tiny("llama", vocab_size=len(tokenizer)), " user", tokenizer)
+    found = AndOrInteraction(says, score="logit").attribute(prompt_players(tokenizer, prompt))[0]
+    for subset, value in enumerate(found.values):
+        text = prompt.to_model_input(torch.tensor([[subset & 1, subset >> 1]]).double())
+        with torch.no_grad():
+            expected = says(tokenizer(text, return_tensors="pt").input_ids)
+        assert float(value) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "error", "message"),
+    [
+        (7, {}, TypeError, "a text, a list of messages, or an input of Captum; got a int"),
+        ([], {}, TypeError, "a list of messages"),
+        ([{"role": "user"}], {}, TypeError, r"message 0 must be \{\"role\""),
+        ([{"role": "user", "content": [{"type": "text"}]}], {}, TypeError, "message 0 must be"),
+        (CHAT, {"roles": ["tool"]}, ValueError, r"no message has a role of \['tool'\]"),
+        (CHAT, {"max_length": 5}, ValueError, "the chat has .* tokens, the limit is 5"),
+        (CHAT, {"chat_template": "{{ messages[1]['content'] | upper }}"}, ValueError, "shows part 0|shows part 1"),
+        (
+            CHAT[1:2],
+            {"chat_template": "{{ messages[0]['content'] | upper }}"},
+            ValueError,
+            "the chat template changes the messages",
+        ),
+        (TextTemplateInput("{}", ["a"]), {"words": [0]}, ValueError, "a TextTemplateInput says.*leave out words"),
+        (TextTemplateInput("{}", ["a"]), {"baseline": "^"}, ValueError, "leave out baseline"),
+        (TextTemplateInput("g{}d", ["oo"]), {}, ValueError, "share tokens"),
+        (TextTemplateInput("{0} {0}", ["a"]), {}, ValueError, "shows part 0 2 times"),
+    ],
+)
+def test_errors_say_what_to_do(tokenizer, prompt, options, error, message):
+    with pytest.raises(error, match=message):
+        prompt_players(tokenizer, prompt, **options)
+
+
+def test_tokenizers_that_cannot(tokenizer):
+    with pytest.raises(ValueError, match="the tokenizer has no chat template"):
+        prompt_players(byte_level(), CHAT)
+    for prompt in (CHAT, TextTemplateInput("{}", ["a"])):
+        with pytest.raises(ValueError, match="Letters cannot tell where"):
+            prompt_players(Letters(), prompt, chat_template=TEMPLATE)
