@@ -43,10 +43,11 @@ test-transformers4: ## the same once more, with transformers 4
 	@{ grep -vE '^(transformers|tokenizers|huggingface_hub|datasets)==' constraints.txt; echo '$(TRANSFORMERS4)'; } > $(CONSTRAINTS4)
 	$(MAKE) VENV=$(VENV4) CONSTRAINTS=$(CONSTRAINTS4) test-transformers
 
-lint: $(INSTALLED_DEV) ## ruff and mypy
+lint: $(INSTALLED_DEV) ## ruff, mypy, and which room may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(INSTALLED_DEV) ## measure speed and quality
 	@set -e; for script in benchmarks/[!_]*.py; do \

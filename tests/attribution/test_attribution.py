@@ -137,7 +137,9 @@ def test_probabilities_are_refused_where_logits_are_read(score):
 
 
 @pytest.mark.parametrize(
-    "score", ["logit", "margin", functools.partial(captum_lkn.outputs.scores.log_odds, check=False)], ids=str
+    "score",
+    ["logit", "margin", functools.partial(captum_lkn.outputs.scores.log_odds, check=False)],
+    ids=["logit", "margin", "log_odds without its check"],
 )
 def test_probabilities_are_welcome_where_they_are_asked_for(score):
     assert len(AndOrInteraction(probabilities, score=score, noise=0).attribute(X, target=0)) == 2
