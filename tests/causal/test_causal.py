@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_prefix_tree import tiny
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from tiny_models import tiny_causal
+from tiny_tokenizers import paris_bytes, paris_pieces
+from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues, LayerAndOrInteraction, players_from_mask
 from captum_lkn.causal.continuation import Continuation, continuation_log_odds
@@ -20,7 +20,7 @@ OWNERS = torch.tensor([[-1, 0, 1, 1, -1, 2]])
 
 @pytest.fixture(scope="module")
 def llama():
-    return tiny("llama")
+    return tiny_causal("llama")
 
 
 def log_probability(model, prompt, continuation):
@@ -70,7 +70,7 @@ def test_log_odds_far_beyond_what_a_probability_can_hold():
 @pytest.mark.parametrize("continuation", [[5], [5, 2, 17]])
 @torch.no_grad()
 def test_output_is_the_log_odds_of_the_continuation(family, continuation):
-    model = tiny(family)
+    model = tiny_causal(family)
     found = Continuation(model, continuation)(PROMPT)
     assert found.dtype == torch.float64
     assert found.tolist() == [
@@ -82,7 +82,7 @@ def test_output_is_the_log_odds_of_the_continuation(family, continuation):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "bloom"])
 @torch.no_grad()
 def test_padding_on_either_side_changes_nothing(family, side):
-    says = Continuation(tiny(family), [5, 2])
+    says = Continuation(tiny_causal(family), [5, 2])
     prompts = [[3, 9, 4, 11], [7, 8], [10]]
     ids, mask = padded(side, prompts)
     alone = torch.cat([says(torch.tensor([prompt])) for prompt in prompts])
@@ -98,7 +98,7 @@ def test_a_token_out_of_the_attention_mask_was_never_there(llama):
 
 @torch.no_grad()
 def test_logits_of_the_whole_prompt_never_exist():
-    model, shapes = tiny("llama"), []
+    model, shapes = tiny_causal("llama"), []
     model.lm_head.register_forward_hook(lambda _, args, output: shapes.append(tuple(output.shape)))
     Continuation(model, [5, 2])(PROMPT.expand(3, -1))
     assert shapes == [(3, 2, 29)]
@@ -124,7 +124,7 @@ def test_captum_takes_it_too(llama):
 
 
 def test_the_model_inside_is_found_and_left_as_it_was():
-    model = tiny("llama").train()
+    model = tiny_causal("llama").train()
     says = Continuation(model, [5])
     assert Model(says).module is model
     with pytest.warns(UserWarning, match="LlamaForCausalLM is in training mode"):
@@ -146,7 +146,7 @@ def masked_one_by_one(says, players, sample, attention_mask=None):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "qwen2"])
 @torch.no_grad()
 def test_all_masks_at_once_are_all_masks_one_by_one(family, continuation):
-    says = Continuation(tiny(family), continuation)
+    says = Continuation(tiny_causal(family), continuation)
     players = players_from_mask({"input_ids": PROMPT}, 1, torch.tensor([[-1, -1, 2, 1, 0, 0]]))
     done = []
     found = says.all_masks(players, 0, advance=done.append)
@@ -188,21 +188,25 @@ def last_players():
 @pytest.mark.parametrize(
     ("says", "players", "reason"),
     [
-        (lambda: Continuation(tiny("llama"), [5], share_prefixes=False), last_players, "share_prefixes=False"),
-        (lambda: Continuation(tiny("mistral", sliding_window=3), [5]), last_players, "DynamicSlidingWindowLayer"),
-        (lambda: Continuation(tiny("bloom"), [5]), last_players, "takes no position_ids"),
+        (lambda: Continuation(tiny_causal("llama"), [5], share_prefixes=False), last_players, "share_prefixes=False"),
         (
-            lambda: Continuation(tiny("llama"), [5]),
+            lambda: Continuation(tiny_causal("mistral", sliding_window=3), [5]),
+            last_players,
+            "DynamicSlidingWindowLayer",
+        ),
+        (lambda: Continuation(tiny_causal("bloom"), [5]), last_players, "takes no position_ids"),
+        (
+            lambda: Continuation(tiny_causal("llama"), [5]),
             lambda: players_from_mask({"input_ids": PROMPT}, 1, torch.tensor([[0, 1, -1, -1, -1, -1]])),
             "share too little",
         ),
         (
-            lambda: Continuation(tiny("llama"), [5]),
+            lambda: Continuation(tiny_causal("llama"), [5]),
             lambda: players_from_mask((PROMPT, torch.ones_like(PROMPT)), (1, 0), (OWNERS, OWNERS)),
             "more is masked than input_ids",
         ),
         (
-            lambda: Continuation(tiny("llama"), [5]),
+            lambda: Continuation(tiny_causal("llama"), [5]),
             lambda: players_from_mask(
                 {"input_ids": PROMPT, "attention_mask": torch.tensor([[1, 1, 1, 0, 1, 1]])},
                 1,
@@ -220,7 +224,7 @@ def test_the_plain_evaluation_is_called_for(says, players, reason):
 
 
 def test_a_model_that_reads_the_tree_mask_in_its_own_way_is_found_out():
-    model = tiny("llama")
+    model = tiny_causal("llama")
     forward = model.model.forward
 
     def ignoring(input_ids=None, attention_mask=None, **options):
@@ -239,7 +243,7 @@ def test_a_model_that_reads_the_tree_mask_in_its_own_way_is_found_out():
 
 
 def test_all_masks_leave_model_and_randomness_alone():
-    model = tiny("llama").train()
+    model = tiny_causal("llama").train()
     before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     with pytest.warns(UserWarning, match="training mode"):
         found = Continuation(model, [5]).all_masks(last_players(), 0)
@@ -260,7 +264,7 @@ def test_what_the_model_itself_would_say(llama):
 
 @pytest.mark.parametrize("wrap", [lambda model: torch.compile(model, backend="eager"), torch.nn.DataParallel])
 def test_a_wrapped_model_says_the_same(wrap):
-    model, wrapped = tiny("gpt2"), wrap(tiny("gpt2"))
+    model, wrapped = tiny_causal("gpt2"), wrap(tiny_causal("gpt2"))
     padded, attention = torch.tensor([[1, 2, 3, 4], [0, 0, 5, 6]]), torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     with torch.no_grad():
         expected = Continuation(model, [7, 4])(padded, attention)
@@ -279,30 +283,14 @@ def test_what_the_model_would_say_to_a_padded_prompt(llama):
     assert torch.equal(Continuation.predicted(llama, batch).tokens, Continuation.predicted(llama, alone).tokens)
 
 
-def byte_level():
-    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet())[:20], "Ġ", "P", "a", "r", "Ċ", "Pa", "ĠPa"]
-    vocabulary = {letter: i for i, letter in enumerate(dict.fromkeys(letters))}
-    raw = Tokenizer(models.BPE(vocabulary, [("P", "a"), ("Ġ", "Pa")]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return PreTrainedTokenizerFast(tokenizer_object=raw)
-
-
-def sentence_piece():
-    """Begins every text with a space of its own."""
-    letters = ["<unk>", "▁", "P", "a", "r", "\n", "Pa", "▁Pa"]
-    raw = Tokenizer(models.BPE({x: i for i, x in enumerate(letters)}, [("P", "a"), ("▁", "Pa")], unk_token="<unk>"))
-    raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
-
-
 @pytest.mark.parametrize(
     ("tokenizer", "text", "tokens"),
     [
-        (byte_level, " Par", "ĠPa | r"),
-        (byte_level, "Par", "Pa | r"),
-        (byte_level, "\nPar", "Ċ | Pa | r"),
-        (sentence_piece, " Par", "▁Pa | r"),
-        (sentence_piece, "Par", "Pa | r"),
+        (paris_bytes, " Par", "ĠPa | r"),
+        (paris_bytes, "Par", "Pa | r"),
+        (paris_bytes, "\nPar", "Ċ | Pa | r"),
+        (paris_pieces, " Par", "▁Pa | r"),
+        (paris_pieces, "Par", "Pa | r"),
     ],
 )
 def test_a_text_is_tokenised_as_it_follows_a_prompt(llama, tokenizer, text, tokens):

@@ -4,40 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import (
-    BloomConfig,
-    BloomForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from tiny_models import tiny_causal
+from transformers import LlamaForCausalLM
 
 from captum_lkn.causal import prefix_tree
 from captum_lkn.causal.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
-
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 29}
-FAMILIES = {
-    "llama": (LlamaForCausalLM, LlamaConfig, SIZES | {"intermediate_size": 24, "num_key_value_heads": 2}),
-    "gpt2": (GPT2LMHeadModel, GPT2Config, {"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 29}),
-    "neox": (GPTNeoXForCausalLM, GPTNeoXConfig, SIZES | {"intermediate_size": 24}),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config, SIZES | {"intermediate_size": 24, "num_key_value_heads": 2}),
-    "mistral": (MistralForCausalLM, MistralConfig, SIZES | {"intermediate_size": 24, "num_key_value_heads": 2}),
-    "bloom": (BloomForCausalLM, BloomConfig, {"hidden_size": 16, "n_layer": 1, "n_head": 2, "vocab_size": 29}),
-}
-
-
-def tiny(family, **config):
-    kind, configuration, sizes = FAMILIES[family]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return kind(configuration(**sizes | config)).eval()
 
 
 def variant(owners, subset):
@@ -110,7 +81,7 @@ def test_leaves_are_subsets():
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "qwen2"])
 @torch.no_grad()
 def test_logits_are_those_of_the_plain_forward(family, attention):
-    model = tiny(family, attn_implementation=attention)
+    model = tiny_causal(family, attn_implementation=attention)
     owners = [-1, 2, 0, -1, 2, 3, 0, 1, 1, -1, 3]
     tokens, absent = list(range(5, 16)), [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0]
     found = tree_logits(model, tokens, absent, owners, 4, keep=2)
@@ -123,7 +94,7 @@ def test_logits_are_those_of_the_plain_forward(family, attention):
 @torch.no_grad()
 def test_logits_do_not_depend_on_how_the_tree_is_cut(block, keys, prompt):
     owners, players = prompt
-    model = tiny("llama")
+    model = tiny_causal("llama")
     tokens, absent = list(range(1, len(owners) + 1)), [20] * len(owners)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefix_tree, "_BLOCK", block)
@@ -136,7 +107,7 @@ def test_logits_do_not_depend_on_how_the_tree_is_cut(block, keys, prompt):
 @torch.no_grad()
 def test_every_token_of_the_tree_is_computed_once(block, monkeypatch):
     monkeypatch.setattr(prefix_tree, "_BLOCK", block)
-    model, computed = tiny("llama"), []
+    model, computed = tiny_causal("llama"), []
     model.model.layers[0].register_forward_pre_hook(lambda _, args: computed.append(args[0].shape[:2].numel()))
     owners = [-1, -1, 0, 1, -1, 2, 3, -1]
     tree_logits(model, list(range(8)), [9] * 8, owners, 4, keep=1)
@@ -147,7 +118,7 @@ def test_every_token_of_the_tree_is_computed_once(block, monkeypatch):
 def test_a_forward_has_no_more_logits_than_allowed(monkeypatch):
     monkeypatch.setattr(prefix_tree, "_BLOCK", 8)
     monkeypatch.setattr(prefix_tree, "_LOGITS", 29 * 8)
-    model, kept = tiny("llama"), []
+    model, kept = tiny_causal("llama"), []
     model.lm_head.register_forward_hook(lambda _, args, output: kept.append(output.numel()))
     tree_logits(model, list(range(7)), [9] * 7, [-1, 0, 1, 2, 3, 4, 5], 6, keep=1)
     assert max(kept) == 29 * 8
@@ -161,7 +132,7 @@ def test_logits_of_a_forward_that_cannot_choose(keep):
         def forward(self, input_ids, return_dict):
             return super().forward(input_ids=input_ids)
 
-    new = tiny("llama")
+    new = tiny_causal("llama")
     old = Old(new.config).eval()
     old.load_state_dict(new.state_dict())
     ids = torch.tensor([[1, 2, 3, 4], [4, 5, 6, 7]])
@@ -194,12 +165,12 @@ ALL = {"attention_mask", "position_ids", "past_key_values", "use_cache"}
     ],
 )
 def test_what_forbids_a_tree(family, config, parameters, reason):
-    found = why_not(tiny(family, **config), parameters)
+    found = why_not(tiny_causal(family, **config), parameters)
     assert found is None if reason is None else found.startswith(reason)
 
 
 def test_other_attention_forbids_a_tree():
-    model = tiny("llama")
+    model = tiny_causal("llama")
     model.config._attn_implementation = "flash_attention_2"
     assert why_not(model, ALL).startswith("its attention, flash_attention_2, takes no tree mask")
 

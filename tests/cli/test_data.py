@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from test_text_players import word_level
+from tiny_tokenizers import word_level
 from transformers import BertConfig, BertForSequenceClassification
 
 from captum_lkn.cli.data import as_classes, batches, read_texts

@@ -1,20 +1,13 @@
 import pytest
 import torch
 from captum.attr import TextTemplateInput, TextTokenInput
-from test_causal import byte_level
-from test_prefix_tree import tiny
-from test_text_players import Letters
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tiny_models import tiny_causal
+from tiny_tokenizers import CHAT_TEMPLATE, Letters, chat_like, paris_bytes
 
 from captum_lkn import AndOrInteraction
 from captum_lkn.causal.continuation import Continuation
 from captum_lkn.players.prompts import prompt_players
 
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 STRIPPING = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | trim }}\n{% endfor %}"
 CHAT = [
     {"role": "system", "content": "be user nice"},
@@ -26,22 +19,7 @@ CHAT = [
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    raw = Tokenizer(models.BPE())
-    raw.decoder = decoders.ByteLevel()
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    raw.train_from_iterator([" a good user is not a bad user"] * 3, trainer)
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
-    )
-    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    made.chat_template = TEMPLATE
-    return made
+    return chat_like()
 
 
 def read(tokenizer, players, present=()):
@@ -127,13 +105,13 @@ def test_a_template_of_captum_reads_as_captum_renders_it(tokenizer, prompt):
 
 
 def test_values_of_a_template_with_their_masks():
-    assert prompt_players(byte_level(), TextTemplateInput("{} {}a", ["P", "Pa"], ["Pa", "a"], mask=[0, 0])).labels == (
+    assert prompt_players(paris_bytes(), TextTemplateInput("{} {}a", ["P", "Pa"], ["Pa", "a"], mask=[0, 0])).labels == (
         ("P Pa",),
     )
 
 
 def test_from_a_chat_to_interactions(tokenizer):
-    model = tiny("llama", vocab_size=len(tokenizer))
+    model = tiny_causal("llama", vocab_size=len(tokenizer))
     players = prompt_players(tokenizer, CHAT, words=["why", "good"], baseline="^")
     says = Continuation(model, "no", tokenizer)
     found = AndOrInteraction(says, score="log_prob").attribute(players)[0]
@@ -145,7 +123,7 @@ def test_from_a_chat_to_interactions(tokenizer):
 
 def test_from_a_template_of_captum_to_interactions(tokenizer):
     prompt = TextTemplateInput("a {} user is {} bad", ["good", "not a"], ["bad", ""])
-    says = Continuation(tiny("llama", vocab_size=len(tokenizer)), " user", tokenizer)
+    says = Continuation(tiny_causal("llama", vocab_size=len(tokenizer)), " user", tokenizer)
     found = AndOrInteraction(says, score="logit").attribute(prompt_players(tokenizer, prompt))[0]
     for subset, value in enumerate(found.values):
         text = prompt.to_model_input(torch.tensor([[subset & 1, subset >> 1]]).double())
@@ -183,7 +161,7 @@ def test_errors_say_what_to_do(tokenizer, prompt, options, error, message):
 
 def test_tokenizers_that_cannot(tokenizer):
     with pytest.raises(ValueError, match="the tokenizer has no chat template"):
-        prompt_players(byte_level(), CHAT)
+        prompt_players(paris_bytes(), CHAT)
     for prompt in (CHAT, TextTemplateInput("{}", ["a"])):
         with pytest.raises(ValueError, match="Letters cannot tell where"):
-            prompt_players(Letters(), prompt, chat_template=TEMPLATE)
+            prompt_players(Letters(), prompt, chat_template=CHAT_TEMPLATE)

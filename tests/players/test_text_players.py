@@ -7,67 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
+from tiny_tokenizers import Letters, gpt2_like, llama_like, roberta_like, word_level
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from captum_lkn.players.text import STOP_WORDS, text_players
 
-# ---------------------------------------------------------------- tokenizers: no hub is asked for any
-
-WORDS = [
-    "not",
-    "a",
-    "single",
-    "good",
-    "scene",
-    "the",
-    "of",
-    "and",
-    "bad",
-    "film",
-    ",",
-    ".",
-    "!",
-    "don",
-    "'",
-    "t",
-]
-
-
-def word_level(words=WORDS, **special):
-    """Words and marks split as BERT does, with [CLS] and [SEP] around, and the given special tokens."""
-    present = {"unk_token": "[UNK]", "mask_token": "[MASK]", "pad_token": "[PAD]", **special}
-    present = {role: token for role, token in present.items() if token is not None}
-    vocabulary = {token: i for i, token in enumerate([*present.values(), "[CLS]", "[SEP]", *words])}
-    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    raw.normalizer = normalizers.Lowercase()
-    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    raw.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **present,
-    )
-
-
-def byte_level(post_processor, special_tokens, **roles):
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=290,
-        special_tokens=special_tokens,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    raw.train_from_iterator(["a good scene, not a bad one"] * 3, trainer)
-    raw.post_processor = post_processor
-    return PreTrainedTokenizerFast(tokenizer_object=raw, **roles)
+# ---------------------------------------------------------------- tokenizers
 
 
 @pytest.fixture(scope="module")
@@ -75,64 +21,19 @@ def plain():
     return word_level()
 
 
-@pytest.fixture(scope="module")
-def roberta_like():
-    return byte_level(
-        processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False),
-        ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-        bos_token="<s>",
-        cls_token="<s>",
-        pad_token="<pad>",
-        eos_token="</s>",
-        sep_token="</s>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-    )
+@pytest.fixture(scope="module", name="roberta_like")
+def roberta_tokenizer():
+    return roberta_like()
 
 
-@pytest.fixture(scope="module")
-def gpt2_like():
-    end = "<|endoftext|>"
-    return byte_level(processors.ByteLevel(trim_offsets=False), [end], bos_token=end, eos_token=end)
+@pytest.fixture(scope="module", name="gpt2_like")
+def gpt2_tokenizer():
+    return gpt2_like()
 
 
-@pytest.fixture(scope="module")
-def llama_like():
-    """White space becomes a letter and nothing is split before the merges: one word id for the sentence."""
-    letters = ["<unk>", "\u2581", "a", "b", "c", "\u2581a", "\u2581b"]
-    raw = Tokenizer(
-        models.BPE(
-            {letter: i for i, letter in enumerate(letters)},
-            [("\u2581", "a"), ("\u2581", "b")],
-            unk_token="<unk>",
-        )
-    )
-    raw.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
-    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", mask_token="<unk>")
-
-
-class Letters(PreTrainedTokenizer):
-    """A slow tokenizer, in Python, that knows no words."""
-
-    def __init__(self, **kwargs):
-        self.tokens = ["[PAD]", "[MASK]", "[UNK]", *"abcdefg"]
-        super().__init__(pad_token="[PAD]", mask_token="[MASK]", unk_token="[UNK]", **kwargs)
-
-    @property
-    def vocab_size(self):
-        return len(self.tokens)
-
-    def get_vocab(self):
-        return {token: i for i, token in enumerate(self.tokens)}
-
-    def _tokenize(self, text, **kwargs):
-        return list(text.replace(" ", ""))
-
-    def _convert_token_to_id(self, token):
-        return self.tokens.index(token) if token in self.tokens else 2
-
-    def _convert_id_to_token(self, index):
-        return self.tokens[index]
+@pytest.fixture(scope="module", name="llama_like")
+def llama_tokenizer():
+    return llama_like()
 
 
 def packaged(package, folder, distribution):
