@@ -95,7 +95,7 @@ class Players:
         return tuple(len(labels) for labels in self.labels)
 
     def masked(self, sample: int, masks: Tensor) -> tuple[Tensor, ...]:
-        """Copies of one sample in which the absent players are replaced by their baselines.
+        """Return copies of one sample in which the absent players are replaced by their baselines.
 
         Scalars are selected, not multiplied: what is selected arrives bit for bit, and an inf or a NaN in
         what is not selected leaves no trace.
@@ -116,12 +116,39 @@ class Players:
             raise TypeError(f"masks must be a bool tensor, True where a player is present; got {kind_of(masks)}")
         if masks.dim() != 2 or masks.shape[1] != n:
             raise ValueError(f"masks must be [M, {n}], sample {sample} has {n} players; got {shape_of(masks)}")
+        return self.masked_rows(torch.full((len(masks),), sample), masks)
+
+    def masked_rows(
+        self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return masked copies of any samples, one a row; see :meth:`masked`.
+
+        Args:
+            samples: Int64 ``[R]`` on the CPU: the sample that each row is a copy of, from 0.
+            masks: Bool ``[R, n_max]``: True where the player is present. Columns from the number of players of a row's
+                sample on are not read.
+            baselines: Tensors that replace the players' own baselines: one an input, which broadcasts to it.
+
+        Returns:
+            One tensor an input, ``[R, ...]``, with the input's dtype and device.
+        """
+        # Rows of one sample share it by broadcasting: nothing but the result is materialised.
+        same = len(samples) > 0 and bool((samples == samples[0]).all())
+        at = samples[:1] if same else samples
         # The background's index, -1, reads the last column: always present.
         present = torch.cat([masks, masks.new_ones(len(masks), 1)], dim=1)
-        return tuple(
-            torch.where(present.to(x.device)[:, compact(owner[sample])], x[sample], baseline[sample])
-            for x, baseline, owner in zip(self.inputs, self.baselines, self.owners, strict=True)
-        )
+        copies = []
+        for x, baseline, owner in zip(self.inputs, baselines or self.baselines, self.owners, strict=True):
+            here, small = at.to(x.device), compact(owner)
+            own = small if len(small) == 1 else small[here]
+            kept = present.to(x.device)
+            if len(own) == 1:
+                chosen = kept[:, own[0]]
+            else:
+                rows = torch.arange(len(own), device=x.device).reshape(-1, *(1,) * (own.dim() - 1))
+                chosen = kept[rows, own]
+            copies.append(torch.where(chosen, x[here], baseline.expand(x.shape)[here]))
+        return tuple(copies)
 
     def spread(self, sample: int, values: Tensor) -> tuple[Tensor, ...]:
         """Write each player's value to every scalar that it owns, and 0 to the background.
