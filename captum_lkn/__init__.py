@@ -35,7 +35,7 @@ from captum_lkn.players.players import Players, players_from_mask
 from captum_lkn.players.prompts import prompt_players
 from captum_lkn.players.text import text_players
 from captum_lkn.probes import LinearProbe, LinearProbes
-from captum_lkn.probes.readouts import logit_lens
+from captum_lkn.probes.lens import logit_lens
 from captum_lkn.values.selection import select_players
 
 __all__ = [

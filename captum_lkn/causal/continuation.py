@@ -24,7 +24,8 @@ from captum_lkn.models.hugging_face import HuggingFace
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
-from captum_lkn.probes.readouts import Readout, logit_lens
+from captum_lkn.probes.lens import logit_lens
+from captum_lkn.probes.readouts import Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -186,13 +187,13 @@ class Continuation:
         """The logit lens: how likely the continuation would be if a layer were the last one.
 
         Args:
-            modules: See :func:`captum_lkn.probes.readouts.logit_lens`.
+            modules: See :func:`captum_lkn.probes.lens.logit_lens`.
 
         Returns:
             A read-out of the layers that :meth:`layer` makes; it needs no training.
 
         Raises:
-            ValueError: As :func:`captum_lkn.probes.readouts.logit_lens`.
+            ValueError: As :func:`captum_lkn.probes.lens.logit_lens`.
 
         Example:
             >>> from captum_lkn import LayerAndOrInteraction, players_from_mask

@@ -1,38 +1,25 @@
 """Read-outs: from a layer's feature to logits.
 
 A read-out is any function ``readout(feature [R, D]) -> logits [R, C]``, whose column c stands for column c of the
-model's output. A :class:`captum_lkn.probes.LinearProbe` is one that was trained; :func:`logit_lens` makes one without
-training, of the model's own head; any other function is one as it is.
+model's output. A :class:`captum_lkn.probes.LinearProbe` is a trained one;
+:func:`captum_lkn.probes.lens.logit_lens` makes one of the model's own head, without training.
 """
 
 from __future__ import annotations
 
-import copy
-import difflib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import gelu, relu, silu
+from torch import Tensor
 
-from captum_lkn._common.messages import kind_of, shape_of, some_of
-from captum_lkn.models.layers import Layer, LayerReader, find_layers
-from captum_lkn.models.model import Arguments, Model
-from captum_lkn.models.pooling import name_of
+from captum_lkn._common.messages import kind_of
+from captum_lkn.models.model import Model
 from captum_lkn.outputs.scores import Score, reads_classes
 
-__all__ = ["LogitLens", "Readout", "check_readout_output", "kind_read_by", "logit_lens"]
+__all__ = ["Readout", "check_readout_output", "kind_read_by"]
 
 Readout: TypeAlias = Callable[[Tensor], Tensor]
 """``readout(feature [R, D]) -> logits [R, C]``."""
-
-_WAY_OUT = "name what stands between the last block and the logits with modules=[...]"
-# What models compute between their modules, without one.
-_FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (relu, gelu, torch.tanh, silu)
-_ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-8}  # of a head that runs again, relatively; 0.05 of half precision
 
 
 def check_readout_output(logits: Any, rows: int, columns: int | None, where: str) -> Tensor:
@@ -52,6 +39,7 @@ def check_readout_output(logits: Any, rows: int, columns: int | None, where: str
         ValueError: They are not ``[R, C]``.
 
     Example:
+        >>> import torch
         >>> check_readout_output(torch.zeros(4, 2), 4, 2, "layer 'block'").shape
         torch.Size([4, 2])
     """
@@ -77,6 +65,7 @@ def kind_read_by(score: Score, model: Model) -> Literal["softmax", "sigmoid"] | 
         ``"softmax"``, ``"sigmoid"``, or None where the score reads no probabilities, or is the user's own.
 
     Example:
+        >>> from torch import nn
         >>> from captum_lkn.outputs.scores import log_odds
         >>> kind_read_by(log_odds, Model(nn.Linear(2, 3)))
         'softmax'
@@ -84,260 +73,3 @@ def kind_read_by(score: Score, model: Model) -> Literal["softmax", "sigmoid"] | 
     if not reads_classes(score):
         return None
     return "sigmoid" if model.independent_outputs else "softmax"
-
-
-class _Step(NamedTuple):
-    """A part of a head, and whether it takes tokens ``[R, T, D]``, of which it here gets one; None: either form."""
-
-    name: str
-    function: Callable[[Tensor], Tensor]
-    tokens: bool | None
-
-
-@dataclass(frozen=True, eq=False)
-class LogitLens:
-    """The head of a model, applied to the features of any of its layers.
-
-    It shares the model's parameters and none of its hooks, and is in eval mode whatever the model's mode.
-
-    Attributes:
-        model: The class of the model.
-        steps: The parts of the head, in the order in which they are applied.
-    """
-
-    model: str
-    steps: tuple[_Step, ...]
-
-    def __call__(self, feature: Tensor) -> Tensor:
-        """The logits of features.
-
-        Args:
-            feature: ``[R, D]``; brought to the dtype of the head's first weights.
-
-        Returns:
-            ``[R, C]``, in the head's dtype.
-
-        Raises:
-            RuntimeError: The feature does not fit the head.
-        """
-        x = feature.to(self._dtype or feature.dtype)
-        for step in self.steps:
-            if step.tokens is not None and step.tokens != (x.dim() == 3):
-                x = x[:, None] if step.tokens else x[:, 0]
-            x = step.function(x)
-        return x[:, 0] if x.dim() == 3 else x
-
-    @property
-    def _dtype(self) -> torch.dtype | None:
-        modules = [step.function for step in self.steps if isinstance(step.function, nn.Module)]
-        return next((p.dtype for module in modules for p in module.parameters() if p.is_floating_point()), None)
-
-    def __repr__(self) -> str:
-        return f"LogitLens of {self.model}: {' -> '.join(step.name for step in self.steps)}"
-
-
-def logit_lens(
-    model: Callable[..., Any], modules: Sequence[str | nn.Module | Callable[[Tensor], Tensor]] | None = None
-) -> LogitLens:
-    """The model's own head as a read-out of any layer: what the model would say if that layer were its last.
-
-    Of a Hugging Face model the head is found by watching one small forward: what runs behind the last block, from its
-    output to the logits. What was found is applied to the last block's feature, and must give the model's logits.
-    A layer must be pooled as the head reads it, which ``pool="auto"`` does.
-
-    Source: nostalgebraist, "interpreting GPT: the logit lens", 2020, of which this is the form for any head.
-
-    Args:
-        model: A Hugging Face model; with `modules` any model.
-        modules: What is applied to a feature ``[R, D]``, one after the other: names of the model's modules, modules, or
-            functions. None: found as above.
-
-    Returns:
-        A read-out.
-
-    Raises:
-        TypeError: Something in `modules` is none of these.
-        ValueError: The head is not found, or computes something between its modules; an unknown name.
-
-    Example:
-        >>> network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).eval()
-        >>> lens = logit_lens(network, modules=["1", "2"])
-        >>> lens
-        LogitLens of Sequential: 1 -> 2
-        >>> x = torch.ones(1, 4)
-        >>> bool(torch.equal(lens(network[0](x)), network(x)))
-        True
-    """
-    called = Model(model).eager
-    if modules is not None:
-        return LogitLens(called.name, _given(called, modules))
-    if not called.is_hugging_face or called.module is None:
-        raise ValueError(f"{called.name} is no Hugging Face model, whose head could be found: {_WAY_OUT}")
-    return _found(called, called.module)
-
-
-def _given(model: Model, modules: Sequence[Any]) -> tuple[_Step, ...]:
-    if isinstance(modules, str) or not isinstance(modules, Sequence) or not modules:
-        raise TypeError(f"modules must be a list of names, modules or functions; got {modules!r}")
-    return tuple(_given_step(model, part, i) for i, part in enumerate(modules))
-
-
-def _given_step(model: Model, part: Any, place: int) -> _Step:
-    if isinstance(part, str):
-        names = {} if model.module is None else dict(model.module.named_modules())
-        if part not in names:
-            near = difflib.get_close_matches(part, names, n=3, cutoff=0.5)
-            hint = f"did you mean {some_of([repr(name) for name in near])}?" if near else "give the module itself"
-            raise ValueError(f"{model.name} has no module {part!r}, modules[{place}]: {hint}")
-        return _Step(part, _unhooked(names[part]), None)
-    if isinstance(part, nn.Module):
-        return _Step(type(part).__name__, _unhooked(part), None)
-    if callable(part):
-        return _Step(name_of(part), part, None)
-    raise TypeError(f"modules[{place}] is {kind_of(part)}: give a name, a module or a function")
-
-
-def _unhooked(module: nn.Module) -> nn.Module:
-    """The module anew with the same parameters, in eval mode and without hooks.
-
-    The lens runs inside a hook of the model: a hook of another layer, on a part of the head, must not see it.
-    """
-    shared = [*module.parameters(), *module.buffers()]
-    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in shared}).eval()
-    for part in twin.modules():
-        for hooks in (part._forward_hooks, part._forward_pre_hooks):
-            hooks.clear()
-    return twin
-
-
-class _Run(NamedTuple):
-    """One run of a module behind the last block."""
-
-    name: str
-    module: nn.Module
-    taken: Tensor
-    output: Tensor
-
-
-def _found(model: Model, root: nn.Module) -> LogitLens:
-    """The head of a Hugging Face model, watched while it runs, and tried."""
-    name = _last_block(model, root)
-    arguments = _smallest(model)
-    with model.session():
-        outputs, runs = _watch(model, root, root.get_submodule(name), arguments)
-        # One block may run again and again.
-        last = Layer(name, call_index=len(outputs) - 1)
-        with LayerReader(model, find_layers(model, last)) as reader:
-            output, (feature,) = reader(arguments)
-        lens = LogitLens(model.name, tuple(_chain(outputs[-1], runs)))
-        expected = output[:, -1] if output.dim() == 3 else output
-        try:
-            found = lens(feature)
-        except RuntimeError as error:
-            raise ValueError(f"{lens} cannot be applied to the output of {name!r} ({error}): {_WAY_OUT}") from error
-    if found.shape != expected.shape or not _close(found, expected):
-        raise ValueError(
-            f"{lens} gives other logits than the model itself ({shape_of(found)} for {shape_of(expected)}, of the last "
-            f"block {name!r}): the head computes something between these modules; {_WAY_OUT}, functions among them"
-        )
-    return lens
-
-
-def _last_block(model: Model, root: nn.Module) -> str:
-    """The last block of the outermost list of blocks that holds the most parameters."""
-    lists: dict[str, nn.ModuleList] = {}
-    for name, module in root.named_modules():
-        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
-            lists[name] = module
-    config = getattr(model.forward_func, "config", None)
-    if getattr(config, "is_encoder_decoder", False) or not any(map(len, lists.values())):
-        raise ValueError(f"{model.name} has no single list of blocks, behind which its head could be found: {_WAY_OUT}")
-    name = max(lists, key=lambda key: sum(p.numel() for p in lists[key].parameters()))
-    return f"{name}.{len(lists[name]) - 1}"
-
-
-def _smallest(model: Model) -> Arguments:
-    """One token, or one image, as a model takes them."""
-    function: Any = model.forward_func
-    config = function.config
-    weight = next(function.parameters())
-    if function.main_input_name == "input_ids":
-        # Not the padding token, which a head may skip.
-        ids = torch.full((1, 1), int(getattr(config, "pad_token_id", None) == 0), device=weight.device)
-        return Arguments((ids,), ("input_ids",), keywords={"attention_mask": torch.ones_like(ids)})
-    if function.main_input_name == "pixel_values" and hasattr(config, "image_size"):
-        size = config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        image = torch.linspace(-1, 1, config.num_channels * height * width).to(weight)
-        return Arguments((image.reshape(1, config.num_channels, height, width),), ("pixel_values",))
-    raise ValueError(f"{model.name} takes {function.main_input_name}, of which none can be made up here: {_WAY_OUT}")
-
-
-def _watch(model: Model, root: nn.Module, block: nn.Module, arguments: Arguments) -> tuple[list[Tensor], list[_Run]]:
-    """The block's outputs, one a run, and what ran behind the last of them: the outermost modules, in order."""
-    runs: list[_Run] = []
-    outputs: list[Tensor] = []
-    open_runs: list[nn.Module] = []
-
-    def before(module: nn.Module, *_: Any) -> None:
-        if outputs:
-            open_runs.append(module)
-
-    def after(name: str) -> Callable[..., None]:
-        def watch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            tensor = _first_tensor((output,))
-            if module is block and tensor is not None:
-                outputs.append(tensor)
-                runs.clear()
-                open_runs.clear()
-            elif open_runs and open_runs.pop() is module and not open_runs:
-                taken = _first_tensor((*args, *kwargs.values()))
-                if taken is not None and tensor is not None:
-                    runs.append(_Run(name, module, taken, tensor))
-
-        return watch
-
-    with ExitStack() as hooks:
-        for name, module in root.named_modules():
-            hooks.callback(module.register_forward_pre_hook(before).remove)
-            hooks.callback(module.register_forward_hook(after(name), with_kwargs=True).remove)
-        model(arguments)
-    if not outputs:
-        raise ValueError(
-            f"the last block of {model.name} did not run, behind which its head could be found: {_WAY_OUT}"
-        )
-    return outputs, runs
-
-
-def _chain(value: Tensor, runs: Sequence[_Run]) -> Iterator[_Step]:
-    """The runs that lead from a value on, each taking what the one before put out, or a function of it."""
-    for run in runs:
-        if isinstance(run.module, nn.Dropout):
-            continue  # nothing, in eval mode
-        if not _is_of(run.taken, value):
-            between = next((function for function in _FUNCTIONS if _is_of(run.taken, function(value))), None)
-            if between is None:
-                continue  # a side branch
-            yield _Step(name_of(between), between, None)
-        yield _Step(run.name, _unhooked(run.module), run.taken.dim() == 3)
-        value = run.output
-
-
-def _is_of(taken: Tensor, value: Tensor) -> bool:
-    """Whether what a module took is this value, or one of its tokens."""
-    views = [value] if value.dim() < 3 else [value, value[:, 0], value[:, -1]]
-    return any(view.numel() == taken.numel() and torch.equal(view.flatten(), taken.flatten()) for view in views)
-
-
-def _first_tensor(things: Sequence[Any]) -> Tensor | None:
-    for thing in things:
-        if isinstance(thing, Tensor):
-            return thing
-        if isinstance(thing, (tuple, list)) and thing and isinstance(thing[0], Tensor):
-            return thing[0]
-    return None
-
-
-def _close(found: Tensor, expected: Tensor) -> bool:
-    rounding = _ROUNDING.get(expected.dtype, 0.05)
-    return float((found - expected).abs().max()) <= rounding * float(expected.abs().max())

@@ -14,7 +14,8 @@ from torch import nn
 
 from captum_lkn.models.layers import Layer, LayerReader, find_layers
 from captum_lkn.models.model import Arguments, Model
-from captum_lkn.probes.readouts import check_readout_output, logit_lens
+from captum_lkn.probes.lens import logit_lens
+from captum_lkn.probes.readouts import check_readout_output
 from captum_lkn.probes.tcav import LogisticClassifier
 
 
