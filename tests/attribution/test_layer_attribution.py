@@ -28,13 +28,6 @@ EVERYONE = torch.arange(4).expand(3, 4)
 LAYERS = ["inner", "first", "output", "inner.1"]
 
 
-@pytest.fixture(autouse=True)
-def _same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 class Net(nn.Module):
     def __init__(self, outputs=3):
         super().__init__()

@@ -38,11 +38,6 @@ POSITIVE = [
 
 
 @pytest.fixture(scope="module")
-def sentiment():
-    return demo.load_sentiment_bert()
-
-
-@pytest.fixture(scope="module")
 def shipped():
     return SentimentAdapter.load(demo.ADAPTER_PATH)
 
@@ -118,11 +113,6 @@ def test_loading_prints_nothing():
     code = "from captum_lkn import demo; demo.load_sentiment_bert()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
-
-
-def test_import_brings_no_transformers():
-    code = "import sys, captum_lkn.demo.text; sys.exit('transformers' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_without_package_and_hub_the_error_says_what_to_install(monkeypatch):

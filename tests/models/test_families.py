@@ -89,14 +89,6 @@ WORDS = torch.tensor([[-1, 0, 1, 1, 2], [-1, 0, 1, -1, -1]])  # the second sente
 ABSENT = 3
 
 
-@pytest.fixture(autouse=True)
-def _same_weights():
-    """Read-outs that a test draws at random are the same in every run."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 def loaded(family, families=TEXT):
     model_class, config_class, settings = families[family][:3]
     return made(getattr(transformers, model_class), getattr(transformers, config_class), **settings)

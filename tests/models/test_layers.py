@@ -33,13 +33,6 @@ IMAGES = normal(2, 3, 8, 8)
 X = normal(5, 4)
 
 
-@pytest.fixture(autouse=True)
-def _same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 @pytest.fixture
 def bert():
     return made(BertForSequenceClassification, BertConfig, vocab_size=50, num_labels=3, **SIZES)

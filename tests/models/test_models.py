@@ -8,20 +8,13 @@ import pytest
 import torch
 from captum.attr import ShapleyValues
 from forwards import Recording, normal, plain
+from model_state import assert_unchanged, state_of
 from torch import nn
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues
 from captum_lkn.models.model import Arguments, Model
 
 X = normal(2, 3)
-
-
-@pytest.fixture(autouse=True)
-def _same_weights():
-    """Layers that a test draws at random are the same in every run."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 class Net(nn.Module):
@@ -53,31 +46,6 @@ def modes(kind, net):
         net.head.train()
         net.head[1].eval()
     return kind != "eval"
-
-
-def state_of(net):
-    """All that must not change: flags, weights, buffers, hooks, gradients."""
-    return {
-        "training": [module.training for module in net.modules()],
-        "hooks": [
-            len(hooks)
-            for module in net.modules()
-            for name, hooks in vars(module).items()
-            if "hooks" in name and isinstance(hooks, dict)
-        ],
-        "requires_grad": [p.requires_grad for p in net.parameters()],
-        "grad": [p.grad for p in net.parameters()],
-        "tensors": [(name, t.clone(), t.dtype, t.device, t.data_ptr()) for name, t in net.state_dict().items()],
-        "attributes": [sorted(vars(module)) for module in net.modules()],
-    }
-
-
-def assert_unchanged(before, net):
-    after = state_of(net)
-    for (name, tensor, *rest), (other, now, *others) in zip(before.pop("tensors"), after.pop("tensors"), strict=True):
-        assert (name, rest) == (other, others)
-        assert torch.equal(tensor, now)
-    assert before == after
 
 
 METHODS = pytest.mark.parametrize("method", [plain, ExactShapleyValues])

@@ -9,13 +9,6 @@ from torch import nn
 from captum_lkn import AndOrInteraction, LayerAndOrInteraction, players_from_mask
 
 
-@pytest.fixture(autouse=True)
-def _same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 def tables_by_hand(value, inputs, baselines, masks):
     """`value` takes a row of each input."""
     with torch.no_grad():

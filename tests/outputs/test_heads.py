@@ -23,14 +23,6 @@ WORDS = torch.tensor([[-1, 0, 1, 2]])
 ASKED = {"baselines": 3, "feature_mask": WORDS}
 
 
-@pytest.fixture(autouse=True)
-def _same_weights():
-    """Read-outs that a test draws at random are the same in every run."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 def bert(head, **config):
     return made(getattr(transformers, f"BertFor{head}"), BertConfig, **BERT | config)
 

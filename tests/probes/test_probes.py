@@ -10,8 +10,8 @@ import torch
 from forwards import normal, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_state import assert_unchanged, state_of
 from sklearn.linear_model import LogisticRegression
-from test_models import assert_unchanged, state_of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import BatchEncoding, BertConfig, BertForSequenceClassification
@@ -22,13 +22,6 @@ from captum_lkn.probes import Accuracy, LinearProbe, LinearProbes, logistic
 from captum_lkn.probes.features import FeatureStore
 from captum_lkn.probes.labelled import labelled_batches
 from captum_lkn.probes.logistic import fit_exactly, fit_in_minibatches, held_out_rows
-
-
-@pytest.fixture(autouse=True)
-def _same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 def games(rows=240, width=6, columns=3, noise=0.5, seed=0):

@@ -8,8 +8,8 @@ import transformers
 from captum.concept import TCAV, Concept
 from captum.concept._utils.data_iterator import dataset_to_dataloader
 from forwards import normal
+from model_state import assert_unchanged, state_of
 from sklearn.linear_model import LogisticRegression
-from test_models import assert_unchanged, state_of
 from torch import nn
 
 from captum_lkn.models.layers import Layer, LayerReader, find_layers
@@ -17,14 +17,6 @@ from captum_lkn.models.model import Arguments, Model
 from captum_lkn.probes.lens import logit_lens
 from captum_lkn.probes.readouts import check_readout_output
 from captum_lkn.probes.tcav import LogisticClassifier
-
-
-@pytest.fixture(autouse=True)
-def _same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
 
 SMALL = {"vocab_size": 40, "num_labels": 3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 ENCODER = SMALL | {

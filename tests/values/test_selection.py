@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from captum_lkn import AndOrInteraction, players_from_mask, text_players
-from captum_lkn.demo.text import load_sentiment_bert
 from captum_lkn.players.players import Players
 from captum_lkn.values.selection import select_players
 
@@ -216,11 +215,6 @@ def test_patches_of_an_image():
     found = plain(forward).attribute(chosen)
     assert [(one.players, one.effect) for one in found[0].top(2)] == [(("31", "135"), 1.0), (("182",), 0.5)]
     assert found.attributions().shape == image.shape
-
-
-@pytest.fixture(scope="module")
-def sentiment():
-    return load_sentiment_bert()
 
 
 def test_a_long_sentence_in_one_call(sentiment):

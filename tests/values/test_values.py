@@ -8,15 +8,6 @@ from forwards import Recording, assert_tables, naive_table, normal, plain
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues, Players, players_from_mask
 
-
-@pytest.fixture(autouse=True)
-def _same_weights():
-    """Layers that a test draws at random are the same in every run."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 # ---------------------------------------------------------------- the table
 
 X, Y = normal(3, 4), normal(3, 2, 2, seed=1)
