@@ -13,30 +13,36 @@
 * tables from elsewhere: :func:`decompose`, :mod:`captum_lkn.decomposition.lattice`
 """
 
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
 from captum_lkn._version import __version__
-from captum_lkn.attribution import AndOrInteraction, ConvergenceDelta, ExactShapleyValues, LayerAndOrInteraction
-from captum_lkn.baselines import (
-    BaselineComparison,
-    LearnedBaseline,
-    average_over,
-    compare_baselines,
-    embedding_players,
-    learn_baseline,
-    mean_embedding,
-)
-from captum_lkn.causal.continuation import Continuation
-from captum_lkn.decomposition.decompose import Decomposition, decompose
-from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
-from captum_lkn.knowledge import Comparison, KnowledgeChange, LayerwiseKnowledge
-from captum_lkn.models.layers import Layer
-from captum_lkn.outputs.heads import Head, answer_span
-from captum_lkn.players.images import image_players
-from captum_lkn.players.players import Players, players_from_mask
-from captum_lkn.players.prompts import prompt_players
-from captum_lkn.players.text import text_players
-from captum_lkn.probes import LinearProbe, LinearProbes
-from captum_lkn.probes.lens import logit_lens
-from captum_lkn.values.selection import select_players
+
+if TYPE_CHECKING:
+    from captum_lkn.attribution import AndOrInteraction, ConvergenceDelta, ExactShapleyValues, LayerAndOrInteraction
+    from captum_lkn.baselines import (
+        BaselineComparison,
+        LearnedBaseline,
+        average_over,
+        compare_baselines,
+        embedding_players,
+        learn_baseline,
+        mean_embedding,
+    )
+    from captum_lkn.causal.continuation import Continuation
+    from captum_lkn.decomposition.decompose import Decomposition, decompose
+    from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
+    from captum_lkn.knowledge import Comparison, KnowledgeChange, LayerwiseKnowledge
+    from captum_lkn.models.layers import Layer
+    from captum_lkn.outputs.heads import Head, answer_span
+    from captum_lkn.players.images import image_players
+    from captum_lkn.players.players import Players, players_from_mask
+    from captum_lkn.players.prompts import prompt_players
+    from captum_lkn.players.text import text_players
+    from captum_lkn.probes import LinearProbe, LinearProbes
+    from captum_lkn.probes.lens import logit_lens
+    from captum_lkn.values.selection import select_players
 
 __all__ = [
     "AndOrInteraction",
@@ -74,3 +80,46 @@ __all__ = [
     "select_players",
     "text_players",
 ]
+
+# A name is imported when it is first used (PEP 562): so the command line answers --help without loading torch.
+_ROOMS = {
+    "attribution": ("AndOrInteraction", "ConvergenceDelta", "ExactShapleyValues", "LayerAndOrInteraction"),
+    "baselines": (
+        "BaselineComparison",
+        "LearnedBaseline",
+        "average_over",
+        "compare_baselines",
+        "embedding_players",
+        "learn_baseline",
+        "mean_embedding",
+    ),
+    "causal.continuation": ("Continuation",),
+    "decomposition.decompose": ("Decomposition", "decompose"),
+    "interactions": ("InputLayout", "Interaction", "Interactions", "InteractionsBatch"),
+    "knowledge": ("Comparison", "KnowledgeChange", "LayerwiseKnowledge"),
+    "models.layers": ("Layer",),
+    "outputs.heads": ("Head", "answer_span"),
+    "players.images": ("image_players",),
+    "players.players": ("Players", "players_from_mask"),
+    "players.prompts": ("prompt_players",),
+    "players.text": ("text_players",),
+    "probes": ("LinearProbe", "LinearProbes"),
+    "probes.lens": ("logit_lens",),
+    "values.selection": ("select_players",),
+}
+_PLACE_OF = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACE_OF:
+        value = getattr(importlib.import_module(_PLACE_OF[name]), name)
+        globals()[name] = value
+        return value
+    # A submodule is an attribute once it was imported; so `captum_lkn.decomposition.lattice` works at once.
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from captum_lkn._common.colours import colour_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.interactions import Interaction, Interactions
 from captum_lkn.interactions.ranking import count_above, largest_effect
@@ -107,7 +108,7 @@ def _print_kind(console: Console, found: Sequence[Interaction], heading: str, st
     table.add_column()
     for one in found:
         bar = "#" * round(_BAR * abs(one.effect) / strongest)
-        colour = "green" if one.effect > 0 else "red"
+        colour = colour_of(one.effect)
         table.add_row("  " + escape(joined(one.kind, one.players)), f"{one.effect:+.2f}", f"[{colour}]{bar}[/{colour}]")
     if not found:
         table.add_row("  none", "", "")

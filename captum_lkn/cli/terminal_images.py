@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.text import Text
 from torch import Tensor
 
+from captum_lkn._common.colours import colour_of
+from captum_lkn._common.formats import effect_format, printable
 from captum_lkn.cli.terminal import print_certificate, probability
 from captum_lkn.interactions import Interactions
-from captum_lkn.interactions.rendering import bars, effect_format, printable
+from captum_lkn.interactions.rendering import bars
 from captum_lkn.players.images import player_map
 
 __all__ = ["print_image_interactions"]
@@ -47,7 +49,7 @@ def print_image_interactions(console: Console, found: Interactions, *, title: st
     for meaning, shown in zip(meanings, both, strict=True):
         console.print(meaning)
         for one in shown:
-            console.print(Text(f"  {next(lines)}", style=_colour(one.effect)), soft_wrap=True)
+            console.print(Text(f"  {next(lines)}", style=colour_of(one.effect)), soft_wrap=True)
         if not shown:
             console.print("  none")
     print_certificate(console, found, "masked pictures")
@@ -57,7 +59,7 @@ def _map_lines(found: Interactions) -> list[Text]:
     """A grid with its Shapley values; of segments, a map of letters, and the values of what they stand for."""
     values = found.shapley_values().tolist()
     number = effect_format(max(map(abs, values)))
-    texts = [Text(number.format(value), style=_colour(value)) for value in values]
+    texts = [Text(number.format(value), style=colour_of(value)) for value in values]
     owners = player_map(found).cpu()
     grid: Any = found.provenance.get("grid")
     if grid:
@@ -76,7 +78,3 @@ def _map_lines(found: Interactions) -> list[Text]:
 def _centres(size: int, count: int) -> Tensor:
     """The middles of `count` equal parts of `size` pixels."""
     return (torch.arange(count) * 2 + 1) * size // (2 * count)
-
-
-def _colour(effect: float) -> str:
-    return "green" if effect > 0 else "red" if effect < 0 else ""

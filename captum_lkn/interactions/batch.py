@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import files as storage
+from captum_lkn._common.formats import effect_format
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.packing import pack, unpack
-from captum_lkn.interactions.rendering import effect_format, html_table, joined
+from captum_lkn.interactions.rendering import html_table, joined
 from captum_lkn.interactions.sample import Interactions
 
 if TYPE_CHECKING:

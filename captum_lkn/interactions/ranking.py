@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_lkn._common.formats import effect_format, percent
 from captum_lkn.decomposition.lattice import n_players, orders
-from captum_lkn.interactions.rendering import effect_format, joined, percent
+from captum_lkn.interactions.rendering import joined
 
 __all__ = ["Interaction", "Kind", "OrderStrength", "by_order", "count_above", "largest_effect", "ranked"]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import files as storage
+from captum_lkn._common.formats import effect_format, percent, printable, shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.decomposition import indices
 from captum_lkn.decomposition.lattice import and_inverse, or_inverse, orders, subset_index
@@ -31,15 +32,7 @@ from captum_lkn.interactions.ranking import (
     largest_effect,
     ranked,
 )
-from captum_lkn.interactions.rendering import (
-    bars,
-    effect_format,
-    html_table,
-    joined,
-    percent,
-    printable,
-    shortened,
-)
+from captum_lkn.interactions.rendering import bars, html_table, joined
 
 if TYPE_CHECKING:
     import pandas as pd

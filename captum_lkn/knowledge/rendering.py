@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from captum_lkn._common.formats import printable
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.interactions.ranking import KINDS
-from captum_lkn.interactions.rendering import html_table, printable
+from captum_lkn.interactions.rendering import html_table
 from captum_lkn.knowledge.comparison import Comparison
 
 if TYPE_CHECKING:

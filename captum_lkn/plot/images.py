@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_lkn._common.colours import DIVERGING, colour_of
+from captum_lkn._common.formats import effect_format
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.interactions import Interactions
-from captum_lkn.interactions.rendering import effect_format, joined
+from captum_lkn.interactions.rendering import joined
 from captum_lkn.players.images import interaction_mask, player_map
 
 __all__ = ["draw_interactions"]
@@ -24,7 +26,7 @@ _TITLE_WIDTH = 30  # characters over a panel
 def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLike[str], *, top: int = 4) -> None:
     """Draw an image with its Shapley values and its strongest interactions, into a file.
 
-    Red parts speak for the class, blue ones against it; an interaction's parts are shown, the rest is dimmed.
+    Blue parts raise the score of the class, orange ones lower it. An interaction's parts are shown, the rest is dimmed.
 
     Args:
         image: The image that was explained, ``[C, H, W]``: uint8, or floating of any range.
@@ -37,6 +39,7 @@ def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLik
         TypeError: If `image` is no tensor.
         ValueError: If `image` does not fit the interactions, or the file's format is unknown.
     """
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     pixels, owners = _displayable(image), player_map(found).cpu()
@@ -54,14 +57,16 @@ def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLik
     panels[0].set_title(f"v = {found.v_full:+.2f}", fontsize=9)
     panels[1].imshow(pixels.mean(-1), cmap="gray")
     limit = float(np.abs(values).max()) or 1.0
-    heat = panels[1].imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.6)
+    heat = panels[1].imshow(
+        values, cmap=LinearSegmentedColormap.from_list("effects", DIVERGING), vmin=-limit, vmax=limit, alpha=0.6
+    )
     figure.colorbar(heat, ax=panels[1], shrink=0.6)
     panels[1].set_title("Shapley values", fontsize=9)
     for panel, one in zip(panels[2:], strongest, strict=True):
         mask = interaction_mask(found, one).cpu().numpy()
         panel.imshow(np.where(mask[..., None], pixels, 1 - _DIMMED * (1 - pixels)))
         if not mask.all():  # at one half between 0 and 1 lies the border of the parts
-            panel.contour(mask, levels=[0.5], colors="tab:red" if one.effect > 0 else "tab:blue", linewidths=1)
+            panel.contour(mask, levels=[0.5], colors=colour_of(one.effect), linewidths=1)
         names = textwrap.fill(joined(one.kind, one.players), _TITLE_WIDTH)
         panel.set_title(f"{names}\n{number.format(one.effect)}", fontsize=9, parse_math=False)
     for panel in panels:

@@ -311,14 +311,6 @@ def test_a_wrong_target_is_told_where_the_batch_has_one_value(target):
         ExactShapleyValues(lambda x: x.sum()).attribute(X, target=target)
 
 
-# ---------------------------------------------------------------- the root
-
-
-@pytest.mark.parametrize("name", captum_lkn.__all__)
-def test_what_is_exported_is_there(name):
-    assert hasattr(captum_lkn, name)
-
-
 def test_captums_users_find_their_way():
     """The example of captum.attr.ShapleyValues, with the one name changed."""
     arguments = {"inputs": torch.ones(2, 4, 4), "target": 1}

@@ -235,8 +235,8 @@ def test_a_drawing_shows_what_belongs_to_each_interaction(tmp_path, image):
     drawn = Image.open(tmp_path / "a.png").convert("RGB")
     assert drawn.width > 2 * drawn.height
     colours = {colour for _, colour in drawn.getcolors(1 << 20)}
-    assert (214, 39, 40) in colours  # around the parts that speak for the class
-    assert (31, 119, 180) in colours  # around those that speak against it
+    assert (0x00, 0x72, 0xB2) in colours  # blue around the parts of a positive effect
+    assert (0xD5, 0x5E, 0x00) in colours  # orange around those of a negative one
 
 
 def test_drawings_of_something_else_are_refused(tmp_path):

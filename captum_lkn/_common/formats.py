@@ -1,0 +1,72 @@
+"""Number formats and labels for terminals, shared by all rooms."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+__all__ = ["columns", "effect_format", "percent", "printable", "shortened"]
+
+
+def printable(label: str) -> str:
+    r"""Return a label on one line, with line ends and control characters escaped: these could steer a terminal.
+
+    Example:
+        >>> print(printable("two\nlines"))
+        two\nlines
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in label)
+
+
+def columns(text: str) -> int:
+    """Return the number of terminal columns of a text: wide letters take two, combining marks none.
+
+    Example:
+        >>> columns("abc"), columns("日本")
+        (3, 4)
+    """
+    return sum(map(_width, text))
+
+
+def shortened(text: str, width: int) -> str:
+    """Return the text, cut to at most `width` columns, of which the last three are dots if it was cut.
+
+    Example:
+        >>> shortened("a long label", 8), shortened("short", 8)
+        ('a lon...', 'short')
+    """
+    taken, kept = 0, 0
+    for place, character in enumerate(text, start=1):
+        taken += _width(character)
+        if taken <= width - 3:
+            kept = place
+        if taken > width:
+            return f"{text[:kept]}..."
+    return text
+
+
+def effect_format(largest: float) -> str:
+    """Return the format of effects up to this size: three significant digits for the largest.
+
+    Example:
+        >>> [effect_format(x).format(x) for x in (-2.314, 51.27, 0.00421, 123456.0, 3e-9)]
+        ['-2.31', '+51.3', '+0.00421', '+123456', '+3.00e-09']
+    """
+    if largest == 0:
+        return "{:+.2f}"
+    exponent = math.floor(math.log10(abs(largest)))
+    return f"{{:+.{max(0, 2 - exponent)}f}}" if -5 <= exponent <= 6 else "{:+.2e}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage of two digits, such as ``0.031 %``; from 100 % on without decimals.
+
+    Example:
+        >>> percent(0.000312), percent(0.0), percent(1.0), percent(float("inf"))
+        ('0.031 %', '0 %', '100 %', 'inf %')
+    """
+    return f"{100 * share:.{'2g' if share < 0.995 else '0f'}} %"
+
+
+def _width(character: str) -> int:
+    return 0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
