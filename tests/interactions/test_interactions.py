@@ -178,7 +178,7 @@ def test_interaction_index_holds_the_sets_up_to_its_order_single_players_first()
 
 
 def test_indices_agree_with_shapiq():
-    shapiq = pytest.importorskip("shapiq", reason="shapiq is not installed: pip install 'captum-lkn[shapiq]'")
+    shapiq = pytest.importorskip("shapiq", reason="shapiq is not installed: pip install shapiq")
     n = 5
     found = random_interactions(n, seed=3)
     v = found.values.numpy()
