@@ -21,7 +21,8 @@ from rich.table import Table
 from scipy.optimize import linprog
 
 from captum_lkn import decompose
-from captum_lkn.decomposition.decompose import pose
+from captum_lkn.decomposition.decompose import build_problem
+from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.decomposition.solvers import highs
 
 TABLES = Path(__file__).parent.parent / "tests" / "data" / "sparse_optima.npz"
@@ -75,7 +76,7 @@ def _seconds(run: Callable[[], Any]) -> tuple[float, Any]:
 def _program(values: torch.Tensor) -> dict[str, Any]:
     tables = values.unsqueeze(0)
     kappa = 0.04 * (tables[:, -1:] - tables[:, :1]).abs()
-    problem, _ = pose(tables, kappa, pin_ends=True, order_weight=0.0, ridge=0.0, kind="and-or")
+    problem, _ = build_problem(tables, kappa, DecompositionOptions(order_weight=0.0, ridge=0.0))
     return highs.program(problem[0])
 
 

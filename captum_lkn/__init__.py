@@ -10,7 +10,7 @@
 * baselines: :func:`embedding_players`, :func:`mean_embedding`, :func:`average_over`, :func:`learn_baseline`,
   :func:`compare_baselines`
 * results: :class:`Interactions`, :class:`InteractionsBatch`, :class:`KnowledgeChange`
-* tables from elsewhere: :func:`decompose`, :mod:`captum_lkn.decomposition.lattice`
+* tables from elsewhere: :func:`decompose`, :class:`DecompositionOptions`, :mod:`captum_lkn.decomposition.lattice`
 """
 
 import importlib
@@ -20,10 +20,8 @@ from typing import TYPE_CHECKING, Any
 from captum_lkn._version import __version__
 
 if TYPE_CHECKING:
-    from captum_lkn.attribution import AndOrInteraction, ConvergenceDelta, ExactShapleyValues, LayerAndOrInteraction
+    from captum_lkn.attribution import AndOrInteraction, ExactShapleyValues, LayerAndOrInteraction
     from captum_lkn.baselines import (
-        BaselineComparison,
-        LearnedBaseline,
         average_over,
         compare_baselines,
         embedding_players,
@@ -31,9 +29,9 @@ if TYPE_CHECKING:
         mean_embedding,
     )
     from captum_lkn.causal.continuation import Continuation
-    from captum_lkn.decomposition.decompose import Decomposition, decompose
-    from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
-    from captum_lkn.knowledge import Comparison, KnowledgeChange, LayerwiseKnowledge
+    from captum_lkn.decomposition import DecompositionOptions, decompose
+    from captum_lkn.interactions import Interactions, InteractionsBatch
+    from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
     from captum_lkn.models.layers import Layer
     from captum_lkn.outputs.heads import Head, answer_span
     from captum_lkn.players.images import image_players
@@ -46,22 +44,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AndOrInteraction",
-    "BaselineComparison",
-    "Comparison",
     "Continuation",
-    "ConvergenceDelta",
-    "Decomposition",
+    "DecompositionOptions",
     "ExactShapleyValues",
     "Head",
-    "InputLayout",
-    "Interaction",
     "Interactions",
     "InteractionsBatch",
     "KnowledgeChange",
     "Layer",
     "LayerAndOrInteraction",
     "LayerwiseKnowledge",
-    "LearnedBaseline",
     "LinearProbe",
     "LinearProbes",
     "Players",
@@ -83,10 +75,8 @@ __all__ = [
 
 # A name is imported when it is first used (PEP 562): so the command line answers --help without loading torch.
 _ROOMS = {
-    "attribution": ("AndOrInteraction", "ConvergenceDelta", "ExactShapleyValues", "LayerAndOrInteraction"),
+    "attribution": ("AndOrInteraction", "ExactShapleyValues", "LayerAndOrInteraction"),
     "baselines": (
-        "BaselineComparison",
-        "LearnedBaseline",
         "average_over",
         "compare_baselines",
         "embedding_players",
@@ -94,9 +84,9 @@ _ROOMS = {
         "mean_embedding",
     ),
     "causal.continuation": ("Continuation",),
-    "decomposition.decompose": ("Decomposition", "decompose"),
-    "interactions": ("InputLayout", "Interaction", "Interactions", "InteractionsBatch"),
-    "knowledge": ("Comparison", "KnowledgeChange", "LayerwiseKnowledge"),
+    "decomposition": ("DecompositionOptions", "decompose"),
+    "interactions": ("Interactions", "InteractionsBatch"),
+    "knowledge": ("KnowledgeChange", "LayerwiseKnowledge"),
     "models.layers": ("Layer",),
     "outputs.heads": ("Head", "answer_span"),
     "players.images": ("image_players",),

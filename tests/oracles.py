@@ -113,7 +113,7 @@ def slack_of(v, kappa, pin_ends):
     return [0.0 if pin_ends and t in (0, last) else kappa for t in range(len(v))]
 
 
-def sparse_optimum(v, kappa, pin_ends=True, order_weight=0.0, kind="and-or"):
+def sparse_optimum(v, kappa, pin_ends=True, order_weight=0.0, kind="and-or", or_weight=1.0):
     """The minimum of the weighted sum of absolute effects that reproduce v within kappa, as a linear program.
 
     Returns the minimum and the two vectors of effects, the constant in front of the AND effects.
@@ -121,7 +121,7 @@ def sparse_optimum(v, kappa, pin_ends=True, order_weight=0.0, kind="and-or"):
     n = n_of(v)
     effects = effects_of(n, kind)
     z = np.array(synthesis_matrix(n, effects))
-    prices = [1 + order_weight * (size(s) - 1) for s, _ in effects]
+    prices = [(or_weight if is_or else 1) * (1 + order_weight * (size(s) - 1)) for s, is_or in effects]
     # v - slack <= constant + Z (plus - minus) <= v + slack
     constant = np.ones((2**n, 1))
     reach = np.hstack([z, -z, constant])

@@ -26,13 +26,12 @@ class AndOrInteraction(InteractionMethod):
         score: What of the output is explained: ``"log_odds"`` (the paper's; reads logits), ``"logit"`` (what Captum
             explains: the output as it is), ``"log_prob"``, ``"prob"``, ``"margin"``, ``"binary_log_odds"``, or a
             callable ``score(output [B, C], target [B]) -> [B]``.
-        noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of the sample.
+        noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of the sample; 0.04 by
+            default.
         kappa: The same as an absolute number; replaces ``noise``.
-        pin_ends: Whether v(empty) and v(N) are met exactly.
-        order_weight: How much more each further player of a set costs.
-        ridge: Weight of the squares that make the answer unique.
-        tolerance: The certified relative gap of the decomposition to stop at.
-        kind: ``"and-or"``, or ``"and"`` for AND effects alone.
+        kind: ``"and-or"`` (the default), or ``"and"`` for AND effects alone.
+        options: All options of the decomposition (:class:`captum_lkn.DecompositionOptions`); ``noise``, ``kappa`` and
+            ``kind`` replace what they say.
 
     Raises:
         TypeError: ``forward_func`` cannot be called.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,16 +10,8 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 
 from captum_lkn.attribution.question import Question
-from captum_lkn.decomposition.decompose import (
-    NOISE,
-    ORDER_WEIGHT,
-    RIDGE,
-    TOLERANCE,
-    Decomposition,
-    Kind,
-    check_options,
-    decompose,
-)
+from captum_lkn.decomposition.decompose import Decomposition, decompose
+from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.outputs.scores import Score
 from captum_lkn.players.players import Players
@@ -65,26 +57,14 @@ class InteractionMethod(Method):
         forward_func: Callable[..., Any],
         *,
         score: str | Score = "log_odds",
-        noise: float = NOISE,
+        noise: float | None = None,
         kappa: float | None = None,
-        pin_ends: bool = True,
-        order_weight: float = ORDER_WEIGHT,
-        ridge: float = RIDGE,
-        tolerance: float = TOLERANCE,
-        kind: Kind = "and-or",
+        kind: DecompositionKind | None = None,
+        options: DecompositionOptions | None = None,
     ) -> None:
         super().__init__(forward_func, score)
         # Before any forward is spent on them.
-        check_options(noise=noise, order_weight=order_weight, ridge=ridge, tolerance=tolerance, kappa=kappa, kind=kind)
-        self._settings: dict[str, Any] = {
-            "noise": float(noise),
-            "kappa": None if kappa is None else float(kappa),
-            "pin_ends": bool(pin_ends),
-            "order_weight": float(order_weight),
-            "ridge": float(ridge),
-            "tolerance": float(tolerance),
-            "kind": kind,
-        }
+        self.options = given_options(options, {"noise": noise, "kappa": kappa, "kind": kind})
 
     def has_convergence_delta(self) -> bool:
         """True: see :meth:`compute_convergence_delta`."""
@@ -112,9 +92,9 @@ class InteractionMethod(Method):
 
     def _batches(self, players: Players, found: ValueTables, origins: list[dict[str, Any]]) -> list[InteractionsBatch]:
         """The interactions of all tables: one batch a source, each with what is to be remembered of it."""
-        decompositions = _decompose_each(found.tables, self._settings)
+        decompositions = _decompose_each(found.tables, self.options)
         labels = players.labels[:1] if found.whole_batch else players.labels
-        provenance = self._question.provenance(players, found, self._settings)
+        provenance = self._question.provenance(players, found, self.options.to_dict())
         return [
             InteractionsBatch(
                 Interactions(
@@ -124,6 +104,7 @@ class InteractionMethod(Method):
                     values=tables[place],
                     kappa=float(of_sample[place].kappa),
                     gap=float(of_sample[place].gap),
+                    options=self.options,
                     provenance=provenance(i)
                     | origin
                     | {"steps": int(of_sample[place].steps), "stopped": of_sample[place].stopped[0]},
@@ -135,12 +116,12 @@ class InteractionMethod(Method):
         ]
 
 
-def _decompose_each(tables: tuple[Tensor, ...], settings: Mapping[str, Any]) -> list[list[Decomposition]]:
+def _decompose_each(tables: tuple[Tensor, ...], options: DecompositionOptions) -> list[list[Decomposition]]:
     """For each sample's tables ``[L, 2^n]`` L decompositions; tables of one size are solved together."""
     results: dict[int, list[Decomposition]] = {}
     for size in sorted({table.shape[-1] for table in tables}):
         places = [i for i, table in enumerate(tables) if table.shape[-1] == size]
-        together = decompose(torch.cat([tables[i] for i in places]), **settings)
+        together = decompose(torch.cat([tables[i] for i in places]), options=options)
         each = iter(together[row] for row in range(sum(len(tables[i]) for i in places)))
         results |= {place: [next(each) for _ in tables[place]] for place in places}
     return [results[i] for i in range(len(tables))]

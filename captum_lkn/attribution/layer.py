@@ -12,7 +12,7 @@ from captum.log import log_usage
 
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InteractionMethod
-from captum_lkn.decomposition.decompose import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind
+from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers
 from captum_lkn.models.pooling import name_of
@@ -45,11 +45,9 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         score: As in :class:`AndOrInteraction`, like all that follows; applied to the read-out's logits.
         noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of sample and layer.
         kappa: The same as an absolute number.
-        pin_ends: Whether v(empty) and v(N) are met exactly.
-        order_weight: How much more each further player of a set costs.
-        ridge: Weight of the squares that make the answer unique.
-        tolerance: The certified relative gap to stop at.
-        kind: ``"and-or"`` or ``"and"``.
+        kind: ``"and-or"`` (the default), or ``"and"`` for AND effects alone.
+        options: All options of the decomposition (:class:`captum_lkn.DecompositionOptions`); ``noise``, ``kappa`` and
+            ``kind`` replace what they say.
 
     Raises:
         TypeError: A layer or a read-out is something else.
@@ -81,13 +79,10 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         *,
         probe: Readout | Mapping[str, Readout] | None = None,
         score: str | Score = "log_odds",
-        noise: float = NOISE,
+        noise: float | None = None,
         kappa: float | None = None,
-        pin_ends: bool = True,
-        order_weight: float = ORDER_WEIGHT,
-        ridge: float = RIDGE,
-        tolerance: float = TOLERANCE,
-        kind: Kind = "and-or",
+        kind: DecompositionKind | None = None,
+        options: DecompositionOptions | None = None,
     ) -> None:
         InteractionMethod.__init__(
             self,
@@ -95,11 +90,8 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             score=score,
             noise=noise,
             kappa=kappa,
-            pin_ends=pin_ends,
-            order_weight=order_weight,
-            ridge=ridge,
-            tolerance=tolerance,
             kind=kind,
+            options=options,
         )
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         if device_ids is not None and len(device_ids) > 1:

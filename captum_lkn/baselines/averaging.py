@@ -13,7 +13,7 @@ from captum_lkn.interactions import Interactions, InteractionsBatch
 
 __all__ = ["average_over"]
 
-_SHARED = ("model", "layer", "score", "target", "decomposition")
+_SHARED = ("model", "layer", "score", "target")
 
 
 def average_over(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
@@ -27,8 +27,7 @@ def average_over(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
             with the same settings.
 
     Returns:
-        One batch, whose provenance lists the baselines. Interactions that were made by hand, without settings in their
-        provenance, are decomposed with the defaults of :func:`captum_lkn.decompose`.
+        One batch, decomposed with the options of the given ones; its provenance lists the baselines.
 
     Raises:
         TypeError: Something else than batches of interactions.
@@ -72,9 +71,13 @@ def _mean(place: int, versions: Sequence[Interactions]) -> Interactions:
                     f"sample {place} has the {key} {mine} in the first batch and {others} in another: averages are "
                     "over baselines alone"
                 )
-    settings: Any = first.provenance.get("decomposition", {})
+        if other.options != first.options:
+            raise ValueError(
+                f"sample {place} has the options {first.options} in the first batch and {other.options} in another: "
+                "decompose all with the same"
+            )
     values = torch.stack([one.values for one in versions]).mean(0)
-    part = decompose(values, **settings)
+    part = decompose(values, options=first.options)
     used: list[Any] = [one.provenance.get("forwards", 0) for one in versions]
     return Interactions(
         players=first.players,
@@ -83,6 +86,7 @@ def _mean(place: int, versions: Sequence[Interactions]) -> Interactions:
         values=values,
         kappa=float(part.kappa),
         gap=float(part.gap),
+        options=first.options,
         provenance={
             **first.provenance,
             "baseline": [one.provenance.get("baseline") for one in versions],

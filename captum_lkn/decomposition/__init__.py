@@ -1,1 +1,6 @@
-"""Tables in, effects out: the lattice of subsets, indices, and the sparse decomposition."""
+"""Sparse AND-OR decomposition of value tables: tensors in, effects out."""
+
+from captum_lkn.decomposition.decompose import Decomposition, decompose
+from captum_lkn.decomposition.options import DecompositionOptions
+
+__all__ = ["Decomposition", "DecompositionOptions", "decompose"]

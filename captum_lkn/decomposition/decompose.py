@@ -10,9 +10,10 @@ in Neural Networks", ICML 2024), and says how far from the smallest it can be at
 
 from __future__ import annotations
 
-import math
+import operator
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal
+from numbers import Real
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -20,34 +21,13 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.options import NOISE, DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.decomposition.solvers import dispatch, highs
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
-__all__ = [
-    "NOISE",
-    "ORDER_WEIGHT",
-    "RIDGE",
-    "TOLERANCE",
-    "Decomposition",
-    "Kind",
-    "Solver",
-    "check_options",
-    "decompose",
-    "pose",
-]
+__all__ = ["Decomposition", "Solver", "build_problem", "decompose"]
 
-Kind = Literal["and-or", "and"]
 Solver = Literal["auto", "highs"]
-
-NOISE: Final = 0.04
-# Two equal effects i, j cost the same as "i and j" with "i or j", but for these two: the order weight speaks for the
-# single players, the ridge for spreading over more effects. A ridge below twice the order weight keeps additive models
-# additive. Measured on tables of image and language models, n = 6 to 10: the plain sum is 0.12 % above its optimum on
-# average, the salient effects stay as few, and jitter of up to 1e-6 of the range moves the effects by less than 0.1 %
-# of their L1 norm.
-ORDER_WEIGHT: Final = 0.15
-RIDGE: Final = 0.25
-TOLERANCE: Final = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +50,7 @@ class Decomposition:
         converged: ``[...]`` bool, whether ``gap`` reached the tolerance.
         stopped: For each table, in the order of the flattened batch, why the solver stopped: ``"converged"``,
             ``"stalled"`` (no better gap in double precision) or ``"steps"`` (the largest number of steps).
+        options: The options of the decomposition; where kappa was a tensor, that is only in ``kappa``.
     """
 
     and_effects: Tensor
@@ -81,13 +62,18 @@ class Decomposition:
     steps: Tensor
     converged: Tensor
     stopped: tuple[str, ...] = field(repr=False)
+    options: DecompositionOptions = field(repr=False)
 
-    def __getitem__(self, index: int) -> Decomposition:
-        """The decomposition of one entry of the first batch dimension."""
-        per_entry = len(self.stopped) // self.gap.shape[0]
-        own = self.stopped[index * per_entry : (index + 1) * per_entry]
-        tensors = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "stopped"}
-        return Decomposition(**tensors, stopped=own)
+    def __getitem__(self, index: SupportsIndex) -> Decomposition:
+        """The decomposition of one entry of the first batch dimension; negative ones count from the end."""
+        entries = self.gap.shape[0] if self.gap.dim() else 0
+        place = operator.index(index)
+        if not -entries <= place < entries:
+            raise IndexError(f"index must be from {-entries} to {entries - 1}; got {place}")
+        per_entry = len(self.stopped) // entries
+        first = place % entries * per_entry
+        tensors = {f.name: getattr(self, f.name)[place] for f in fields(self) if f.type == "Tensor"}
+        return Decomposition(**tensors, stopped=self.stopped[first : first + per_entry], options=self.options)
 
     def reconstruct(self) -> Tensor:
         """The values that the effects add up to, ``[..., 2^n]``; the tables less ``residual``."""
@@ -97,39 +83,38 @@ class Decomposition:
 def decompose(
     values: Tensor,
     *,
-    noise: float = NOISE,
+    options: DecompositionOptions | None = None,
+    noise: float | None = None,
     kappa: float | Tensor | None = None,
-    pin_ends: bool = True,
-    order_weight: float = ORDER_WEIGHT,
-    ridge: float = RIDGE,
-    tolerance: float = TOLERANCE,
-    kind: Kind = "and-or",
+    pin_ends: bool | None = None,
+    order_weight: float | None = None,
+    or_weight: float | None = None,
+    ridge: float | None = None,
+    tolerance: float | None = None,
+    kind: DecompositionKind | None = None,
     cost: Tensor | None = None,
     solver: Solver = "auto",
 ) -> Decomposition:
     r"""Decompose value tables into sparse AND and OR effects.
 
-    Minimises, for each table by itself, ::
-
-        sum over nonempty S of  w_S |I(S)| + ridge / 2 * I(S)^2 / max |v - v(empty)|,   w_S = 1 + order_weight (|S| - 1)
-
+    Minimises, for each table by itself, the sum that :class:`captum_lkn.decomposition.DecompositionOptions` states,
     over AND and OR effects that reproduce every value within kappa. The defaults make the answer unique;
-    ``order_weight=0, ridge=0`` is the paper's linear program, whose answer is not. ``cost`` multiplies the w_S.
+    ``order_weight=0, ridge=0`` is the paper's linear program, whose answer is not.
 
     Args:
         values: ``[..., 2^n]``, floating; bit i of the index = player i is present.
-        noise: kappa as a share of \|v(N) - v(empty)\| of each table. 0: every value is reproduced exactly.
+        options: All options at once; None for the defaults. Each of the following keywords replaces one of them.
+        noise: kappa as a share of \|v(N) - v(empty)\| of each table; 0.04 by default.
         kappa: The largest deviation itself, one number or ``[...]``; replaces ``noise``.
-        pin_ends: Whether v(empty) and v(N) are reproduced exactly, so that all effects add up to v(N). The paper
-            leaves them free.
-        order_weight: How much more each further player of a set costs.
-        ridge: Weight of the squares. Any positive value makes the minimum unique.
-        tolerance: The certified relative gap to stop at. Above 1e-3 the effects are a preview: they lag behind
-            the sum. Below, they are at the optimum to many digits in nearly all tables.
-        kind: ``"and-or"``, or ``"and"`` for AND effects alone (Harsanyi dividends where ``noise`` is 0).
-        cost: What broadcasts to ``[..., 2, 2^n]`` (``[2^n]`` for all tables and both kinds, ``[2, 2^n]`` for AND and
-            OR apart, more for each table its own): positive factors of the weights w_S. None: 1. With factors near
-            1, it shows how much of an answer hangs on the weights.
+        pin_ends: Whether v(empty) and v(N) are reproduced exactly; True by default.
+        order_weight: The additional weight of a set for each player beyond the first; 0.15 by default.
+        or_weight: The factor of the weights of OR effects; 1 by default.
+        ridge: The weight of the squares; 0.25 by default.
+        tolerance: The certified relative gap to stop at; 1e-5 by default.
+        kind: ``"and-or"`` (the default), or ``"and"`` for AND effects alone.
+        cost: A tensor that broadcasts to ``[..., 2, 2^n]`` (``[2^n]`` for all tables and both kinds, ``[2, 2^n]`` for
+            AND and OR apart, more for each table its own): positive factors of the weights. None: 1. With factors near
+            1 it shows how sensitive the answer is to the weights.
         solver: ``"auto"``: ADMM, then an interior point (up to 13 players). ``"highs"``: the explicit linear
             program through SciPy, at most 10 players, without the ridge; an independent check.
 
@@ -137,9 +122,9 @@ def decompose(
         The effects with their certificate. A table's result does not depend on the other tables.
 
     Raises:
-        TypeError: ``values`` or ``cost`` is no floating tensor.
-        ValueError: its last dimension is no power of two, it holds NaN or infinite values, or an option is out
-            of range, or ``cost`` does not fit.
+        TypeError: ``values`` or ``cost`` is not a floating tensor, or an option has the wrong type.
+        ValueError: The last dimension of ``values`` is not a power of two, it holds NaN or infinite values, an option
+            is out of range, or ``cost`` does not fit.
 
     Warns:
         UserWarning: v(N) = v(empty), so that kappa is 0; kappa is tiny against the range of a table; the
@@ -154,28 +139,41 @@ def decompose(
         True
     """
     n = lattice.n_players(values)
-    check_options(noise=noise, order_weight=order_weight, ridge=ridge, tolerance=tolerance, kind=kind)
+    # One for each table is more than options can hold.
+    per_table = None if kappa is None or isinstance(kappa, Real) else kappa
+    keywords = {
+        "noise": noise,
+        "kappa": None if per_table is not None else kappa,
+        "pin_ends": pin_ends,
+        "order_weight": order_weight,
+        "or_weight": or_weight,
+        "ridge": ridge,
+        "tolerance": tolerance,
+        "kind": kind,
+    }
+    settings = given_options(options, keywords)
     _check_solver(solver, n)
     tables, device = _as_double(values)
     batch = tables.shape[:-1]
     tables = tables.reshape(-1, 1 << n)
-    limit = _kappa(tables, batch, noise, kappa)
+    limit = _kappa(tables, batch, settings.noise, settings.kappa if per_table is None else per_table)
     factors = None if cost is None else _factors(cost, batch, tables)
-    _warn_of_small_kappa(tables, limit, asked=kappa is not None or noise > 0)
+    asked = per_table is not None or (settings.noise if settings.kappa is None else settings.kappa) > 0
+    _warn_of_small_kappa(tables, limit, asked=asked)
 
     start = tables[:, :1]
-    problem, unit = pose(tables, limit, pin_ends=pin_ends, order_weight=order_weight, ridge=ridge, kind=kind)
+    problem, unit = build_problem(tables, limit, settings)
     if factors is not None:
         problem = replace(problem, weights=problem.weights * factors)
     with torch.no_grad():
-        found = dispatch.solve(problem, tolerance, solver)
+        found = dispatch.solve(problem, settings.tolerance, solver)
     effects = found.effects * unit.unsqueeze(-1)
     ands, ors = effects[:, 0].clone(), effects[:, 1].clone()
     ands[:, 0] = (start + found.constant * unit).squeeze(-1)
     residual = tables - lattice.and_inverse(ands) - lattice.or_inverse(ors)
     gap = relative_gap(problem.penalty(found.effects), found.bound)
-    converged = gap <= tolerance
-    _warn_of_gap(gap, converged, tolerance)
+    converged = gap <= settings.tolerance
+    _warn_of_gap(gap, converged, settings.tolerance)
 
     def batched(result: Tensor) -> Tensor:
         return result.reshape(batch + result.shape[1:]).to(device)
@@ -190,21 +188,17 @@ def decompose(
         steps=batched(found.steps),
         converged=batched(converged),
         stopped=tuple(found.stopped),
+        options=settings,
     )
 
 
-def pose(
-    tables: Tensor, kappa: Tensor, *, pin_ends: bool, order_weight: float, ridge: float, kind: Kind
-) -> tuple[Problem, Tensor]:
-    r"""The optimisation problem of tables, in units of their ranges.
+def build_problem(tables: Tensor, kappa: Tensor, options: DecompositionOptions) -> tuple[Problem, Tensor]:
+    r"""Build the optimisation problem of tables, in units of their ranges.
 
     Args:
         tables: ``[K, 2^n]`` float64.
         kappa: ``[K, 1]``, the largest deviation.
-        pin_ends: As in :func:`decompose`, like what follows.
-        order_weight: How much more each further player costs.
-        ridge: Weight of the squares.
-        kind: AND and OR effects, or AND alone.
+        options: All others.
 
     Returns:
         The problem, and the units ``[K, 1]``: max \|v - v(empty)\| of each table, 1 where that is 0.
@@ -213,16 +207,22 @@ def pose(
     distances = tables - tables[:, :1]
     scale = distances.abs().amax(-1, keepdim=True)
     unit = torch.where(scale > 0, scale, torch.ones_like(scale))
-    weights = _weights(n, order_weight, kind).to(tables.device)
-    return Problem(distances / unit, _slack(kappa / unit, n, pin_ends), weights, float(ridge), pin_ends), unit
+    slack = (kappa / unit).repeat(1, 1 << n)
+    if options.pin_ends:
+        slack[:, 0] = 0
+        slack[:, -1] = 0
+    weights = _weights(n, options).to(tables.device)
+    return Problem(distances / unit, slack, weights, options.ridge, options.pin_ends), unit
 
 
-def _weights(n: int, order_weight: float, kind: Kind) -> Tensor:
+def _weights(n: int, options: DecompositionOptions) -> Tensor:
+    """Return the weight of each effect, ``[2, 2^n]``; infinite where there is none."""
     order = lattice.orders(n)
-    weights = (1 + order_weight * (order.double() - 1)).repeat(2, 1)
+    weights = (1 + options.order_weight * (order.double() - 1)).repeat(2, 1)
+    weights[1] *= options.or_weight
     weights[:, 0] = torch.inf  # the constant
     weights[1, order == 1] = torch.inf  # the same function of T as the AND effect
-    if kind == "and":
+    if options.kind == "and":
         weights[1] = torch.inf
     return weights
 
@@ -244,14 +244,6 @@ def _factors(cost: Tensor, batch: torch.Size, tables: Tensor) -> Tensor:
         ) from error
 
 
-def _slack(kappa: Tensor, n: int, pin_ends: bool) -> Tensor:
-    slack = kappa.repeat(1, 1 << n)
-    if pin_ends:
-        slack[:, 0] = 0
-        slack[:, -1] = 0
-    return slack
-
-
 def _kappa(tables: Tensor, batch: torch.Size, noise: float, kappa: float | Tensor | None) -> Tensor:
     """The largest deviation of each table, ``[K, 1]``."""
     if kappa is None:
@@ -259,9 +251,11 @@ def _kappa(tables: Tensor, batch: torch.Size, noise: float, kappa: float | Tenso
     try:
         given = torch.as_tensor(kappa, dtype=tables.dtype, device=tables.device).detach()
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"kappa must be a number >= 0, or a tensor of one for each table, got {kappa!r}") from None
+        raise TypeError(
+            f"kappa must be a finite number >= 0, or a tensor of one for each table; got {kappa!r}"
+        ) from None
     if not bool((given >= 0).all()) or not bool(given.isfinite().all()):
-        raise ValueError(f"kappa is the largest deviation allowed, a finite number >= 0, got {kappa!r}")
+        raise ValueError(f"kappa must be a finite number >= 0, or a tensor of one for each table; got {kappa!r}")
     try:
         return given.expand(batch).reshape(-1, 1).clone()
     except RuntimeError as error:
@@ -288,36 +282,9 @@ def _as_double(values: Tensor) -> tuple[Tensor, torch.device]:
     return tables, device
 
 
-def check_options(*, kind: str, tolerance: float, kappa: Any = None, **options: float) -> None:
-    """Check the options of :func:`decompose` that need no table.
-
-    Args:
-        kind: ``"and-or"`` or ``"and"``.
-        tolerance: A positive number.
-        kappa: None or a nonnegative number.
-        **options: Further nonnegative numbers, by name.
-
-    Raises:
-        TypeError: Something that should be a number is none.
-        ValueError: A number is out of range, or ``kind`` unknown.
-    """
-    numbers = options | {"tolerance": tolerance} | ({} if kappa is None else {"kappa": kappa})
-    for name, number in numbers.items():
-        try:
-            value = float(number)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} must be a number >= 0, got {number!r}") from None
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"{name} is a finite number >= 0, got {number!r}")
-    if tolerance == 0:
-        raise ValueError("tolerance=0 asks for more than rounding allows: give a positive gap, e.g. 1e-6")
-    if kind not in ("and-or", "and"):
-        raise ValueError(f"kind is 'and-or' or 'and', got {kind!r}")
-
-
 def _check_solver(solver: str, n: int) -> None:
     if solver not in ("auto", "highs"):
-        raise ValueError(f"solver is 'auto' or 'highs', got {solver!r}")
+        raise ValueError(f"solver must be 'auto' or 'highs'; got {solver!r}")
     if solver == "highs" and n > highs.MAX_PLAYERS:
         raise ValueError(
             f"solver='highs' writes the program out and takes at most {highs.MAX_PLAYERS} players, got n = {n}: "

@@ -1,7 +1,7 @@
 """Samples as tensors and JSON, the way :mod:`captum_lkn._common.files` takes them.
 
-The tables of all samples lie end to end, each 2^n long; a layout that samples share is stored once, its
-owners in one byte each.
+The tables of all samples lie end to end, each 2^n long; layouts and options that samples share are stored
+once, owners in one byte each.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.warn import warn
+from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions.layout import InputLayout
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def pack(samples: Sequence[Interactions]) -> tuple[dict[str, Tensor], dict[str, 
         tensors[name] = torch.tensor([getattr(one, name) for one in samples], dtype=torch.float64)
     layouts: dict[Any, int] = {}
     descriptions: list[dict[str, Any]] = []
+    options: dict[DecompositionOptions, int] = {}
     entries = []
     for one in samples:
         place = None
@@ -43,13 +45,16 @@ def pack(samples: Sequence[Interactions]) -> tuple[dict[str, Tensor], dict[str, 
             if place == len(descriptions):
                 descriptions.append(dict(key[0]))
                 tensors |= {f"layout.{place}.owners.{i}": owner for i, owner in enumerate(owners)}
-        entries.append({"players": one.players, "provenance": one.provenance, "layout": place})
-    return tensors, {"samples": entries, "layouts": descriptions}
+        number = options.setdefault(one.options, len(options))
+        entries.append({"players": one.players, "provenance": one.provenance, "layout": place, "options": number})
+    stored = [each.to_dict() for each in options]
+    return tensors, {"samples": entries, "layouts": descriptions, "options": stored}
 
 
 def unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The arguments that make each sample anew."""
     layouts = list(map(_layout, repeat(tensors), metadata["layouts"], count()))
+    options = [DecompositionOptions(**each) for each in metadata["options"]]
     samples = metadata["samples"]
     sizes = [1 << len(sample["players"]) for sample in samples]
     tables = {name: torch.split(tensors[name], sizes) for name in _TABLES}
@@ -58,6 +63,7 @@ def unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[d
             "players": tuple(sample["players"]),
             "provenance": sample["provenance"],
             "layout": None if sample["layout"] is None else layouts[sample["layout"]],
+            "options": options[sample["options"]],
             # Clones: a view would keep the tables of all samples alive as long as one of them.
             **{name: tables[name][b].clone() for name in _TABLES},
             **{name: float(tensors[name][b]) for name in _NUMBERS},

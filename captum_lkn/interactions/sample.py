@@ -18,6 +18,7 @@ from captum_lkn._common.formats import effect_format, percent, printable, shorte
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.decomposition import indices
 from captum_lkn.decomposition.lattice import and_inverse, or_inverse, orders, subset_index
+from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 from captum_lkn.interactions.checks import check_bound, check_players, check_table
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.layout import InputLayout
@@ -63,6 +64,9 @@ class Interactions:
             where nothing is certified.
         provenance: Where this came from, such as model, layer, score, target; what JSON can hold.
         layout: How players map back to the inputs; None where that is not known.
+        options: The options of the decomposition, used by everything that decomposes again. Give those of
+            :func:`captum_lkn.decompose`; where none are given, they are its defaults with this `kappa`, for AND effects
+            alone if there is no OR effect.
 
     Raises:
         TypeError: If a part has the wrong type or dtype.
@@ -95,6 +99,7 @@ class Interactions:
     gap: float
     provenance: Mapping[str, storage.JSON] = field(default_factory=dict)
     layout: InputLayout | None = None
+    options: DecompositionOptions = None  # type: ignore[assignment]  # never None once made
 
     def __post_init__(self) -> None:
         check_players(self.players)
@@ -109,10 +114,20 @@ class Interactions:
         object.__setattr__(self, "kappa", check_bound("kappa", self.kappa))
         object.__setattr__(self, "gap", check_bound("gap", self.gap, or_infinite=True))
         object.__setattr__(self, "provenance", storage.to_json(self.provenance, "provenance"))
+        object.__setattr__(self, "options", self._checked_options())
         if self.layout is not None and self.layout.n_players > len(self.players):
             raise ValueError(
                 f"the layout has {self.layout.n_players} players or more, but {len(self.players)} have labels"
             )
+
+    def _checked_options(self) -> DecompositionOptions:
+        given: object = self.options
+        if isinstance(given, DecompositionOptions):
+            return given
+        if given is not None:
+            raise TypeError(f"options must be a DecompositionOptions; got {kind_of(given)}")
+        kind: DecompositionKind = "and-or" if bool(self.or_effects.any()) else "and"
+        return DecompositionOptions(kappa=self.kappa, kind=kind)
 
     @property
     def n_players(self) -> int:

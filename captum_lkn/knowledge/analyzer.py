@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.attribution.layer import LayerAndOrInteraction
-from captum_lkn.decomposition.decompose import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE, Kind, check_options
+from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.change import KnowledgeChange
 from captum_lkn.knowledge.comparison import TAU, Ratio, Scope, check_comparison
@@ -46,15 +46,14 @@ class LayerwiseKnowledge:
         score: As in :class:`captum_lkn.AndOrInteraction`, like all that follows.
         noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of sample and layer.
         kappa: The same as an absolute number, for all layers.
-        pin_ends: Whether v(empty) and v(N) are met exactly.
-        order_weight: How much more each further player of a set costs.
-        ridge: Weight of the squares that make the answer unique.
-        tolerance: The certified relative gap to stop at.
-        kind: ``"and-or"``, or ``"and"`` for AND effects alone.
+        kind: ``"and-or"`` (the default), or ``"and"`` for AND effects alone.
+        options: All options of the decomposition (:class:`captum_lkn.DecompositionOptions`); ``noise``, ``kappa`` and
+            ``kind`` replace what they say.
 
     Attributes:
         layers: The layers, as :class:`captum_lkn.Layer`.
         probes: Their read-outs; None until there are some.
+        options: The options of the decomposition.
 
     Raises:
         TypeError: Something that is no layer, read-out or number.
@@ -85,30 +84,18 @@ class LayerwiseKnowledge:
         *,
         probes: Mapping[str, Readout] | Readout | None = None,
         score: str | Score = "log_odds",
-        noise: float = NOISE,
+        noise: float | None = None,
         kappa: float | None = None,
-        pin_ends: bool = True,
-        order_weight: float = ORDER_WEIGHT,
-        ridge: float = RIDGE,
-        tolerance: float = TOLERANCE,
-        kind: Kind = "and-or",
+        kind: DecompositionKind | None = None,
+        options: DecompositionOptions | None = None,
     ) -> None:
         self.forward_func = forward_func
         several = isinstance(layers, Sequence) and not isinstance(layers, str)
         given: list[Any] = list(layers) if several else [layers]  # type: ignore[arg-type]
         self.layers = find_layers(Model(forward_func), [one for one in given if not _is_output(one)])
         resolve_score(score)  # what is wrong shows now, not after probes were fitted
-        check_options(noise=noise, kappa=kappa, order_weight=order_weight, ridge=ridge, tolerance=tolerance, kind=kind)
-        self._settings: dict[str, Any] = {
-            "score": score,
-            "noise": noise,
-            "kappa": kappa,
-            "pin_ends": pin_ends,
-            "order_weight": order_weight,
-            "ridge": ridge,
-            "tolerance": tolerance,
-            "kind": kind,
-        }
+        self._score = score
+        self.options = given_options(options, {"noise": noise, "kappa": kappa, "kind": kind})
         self.probes = probes
         if probes is not None:
             self._method()  # a read-out that is missing is missed now
@@ -216,7 +203,9 @@ class LayerwiseKnowledge:
                 "there are no read-outs of the layers yet: call fit_probes(dataloader), or give "
                 "probes=LinearProbes.load(path) or another read-out to LayerwiseKnowledge"
             )
-        return LayerAndOrInteraction(self.forward_func, [*self.layers, OUTPUT], probe=self.probes, **self._settings)
+        return LayerAndOrInteraction(
+            self.forward_func, [*self.layers, OUTPUT], probe=self.probes, score=self._score, options=self.options
+        )
 
     def _accuracies(self) -> dict[str, tuple[float, float]]:
         """The accuracies of those read-outs that know theirs; a probe made by hand has NaN."""

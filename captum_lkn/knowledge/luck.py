@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.decompose import decompose
+from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, Strengths, compare, salient_sets
 
@@ -68,9 +69,8 @@ def draw_luck(
     other layers there are. torch's own random state is not touched.
 
     Args:
-        interactions: The layers' interactions, with their value tables. The options of the extraction are those in the
-            provenance of each sample, or the defaults of :func:`captum_lkn.decompose` where it has none; kappa is
-            the sample's own.
+        interactions: The layers' interactions, with their value tables. The options of the extraction are each
+            sample's own, its kappa included.
         draws: How often.
         seed: Of the noise and of the jitter.
         value_noise: Standard deviation of the noise on each value, as a share of the sample's \|v(N) - v(empty)\|.
@@ -170,12 +170,12 @@ def _draw_layer(
         uniform = torch.rand(draws, 2, size, generator=generator, dtype=torch.float64)
         tables.append(one.values + deviation * noise)
         costs.append(1 + jitter * (2 * uniform - 1))
-    together: dict[Any, list[int]] = {}
+    together: dict[tuple[int, DecompositionOptions], list[int]] = {}
     for place, one in enumerate(batch):
-        options = _options(one.provenance)
-        together.setdefault((len(one.values), *sorted(options.items())), []).append(place)
+        # Each sample knows its own kappa, which may be a share of its range.
+        together.setdefault((len(one.values), one.options.replace(kappa=0.0)), []).append(place)
     found: dict[int, Tensor] = {}
-    for (_, *options), places in together.items():
+    for (_, options), places in together.items():
         with warnings.catch_warnings():
             # Of the tables themselves it was said when they were extracted.
             warnings.filterwarnings("ignore", message="kappa is ")
@@ -183,14 +183,8 @@ def _draw_layer(
                 torch.stack([tables[i] for i in places]),
                 cost=torch.stack([costs[i] for i in places]),
                 kappa=torch.tensor([[batch[i].kappa] for i in places], dtype=torch.float64),
-                **dict(options),
+                options=options,
             )
         effects = torch.stack([drawn.and_effects, drawn.or_effects], dim=-2).cpu()
         found |= {place: effects[row].clone() for row, place in enumerate(places)}
     return tuple(found[i] for i in range(len(batch)))
-
-
-def _options(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an extraction, but for kappa, which each sample knows in its own unit."""
-    known = provenance.get("decomposition", {})
-    return {name: known[name] for name in ("pin_ends", "order_weight", "ridge", "tolerance", "kind") if name in known}

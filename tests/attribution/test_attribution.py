@@ -12,7 +12,7 @@ from forwards import Recording, normal, plain
 from torch import nn
 
 import captum_lkn
-from captum_lkn import AndOrInteraction, ExactShapleyValues, InteractionsBatch
+from captum_lkn import AndOrInteraction, DecompositionOptions, ExactShapleyValues, InteractionsBatch
 
 X = normal(2, 3)
 LINE = normal(2, 3, seed=1)
@@ -105,13 +105,11 @@ def test_integers_of_numpy_and_torch_are_targets(target):
         ({"score": "logodds"}, ValueError, r"score 'logodds' is not known; did you mean 'log_odds'"),
         ({"score": "entropy"}, ValueError, r"score 'entropy' is not known.*give one of log_odds, logit"),
         ({"score": 3}, TypeError, r"score must be one of log_odds.*got a int"),
-        ({"noise": -0.1}, ValueError, r"noise is a finite number >= 0, got -0.1"),
-        ({"noise": float("nan")}, ValueError, r"noise is a finite number >= 0, got nan"),
-        ({"kappa": -1.0}, ValueError, r"kappa is a finite number >= 0, got -1.0"),
-        ({"order_weight": -1}, ValueError, r"order_weight is a finite number >= 0, got -1"),
-        ({"ridge": float("inf")}, ValueError, r"ridge is a finite number >= 0, got inf"),
-        ({"tolerance": 0}, ValueError, r"tolerance=0.*give a positive gap"),
-        ({"kind": "xor"}, ValueError, r"kind is 'and-or' or 'and', got 'xor'"),
+        ({"noise": -0.1}, ValueError, r"noise must be a finite number >= 0; got -0.1"),
+        ({"noise": float("nan")}, ValueError, r"noise must be a finite number >= 0; got nan"),
+        ({"kappa": -1.0}, ValueError, r"kappa must be a finite number >= 0; got -1.0"),
+        ({"kind": "xor"}, ValueError, r"kind must be 'and-or' or 'and'; got 'xor'"),
+        ({"options": {"noise": 0.1}}, TypeError, r"options must be a DecompositionOptions; got dict.*noise=0.02"),
         ({"nois": 0.1}, TypeError, r"unexpected keyword argument 'nois'"),
     ],
 )
@@ -198,7 +196,8 @@ def test_nothing_is_said_where_all_is_well(capfd):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"noise": 0}, {"kappa": 0.3}, {"kind": "and"}, {"order_weight": 0, "ridge": 0}]
+    "settings",
+    [{}, {"noise": 0}, {"kappa": 0.3}, {"kind": "and"}, {"options": DecompositionOptions(order_weight=0, ridge=0)}],
 )
 def test_effects_reproduce_what_the_model_says(settings):
     x = normal(3, 5, seed=2).abs() + 0.2
@@ -219,7 +218,9 @@ def test_effects_reproduce_what_the_model_says(settings):
 
 
 def test_free_ends():
-    found = AndOrInteraction(lambda x: x.prod(1), pin_ends=False, kappa=0.1).attribute(torch.ones(1, 3))[0]
+    found = AndOrInteraction(lambda x: x.prod(1), kappa=0.1, options=DecompositionOptions(pin_ends=False)).attribute(
+        torch.ones(1, 3)
+    )[0]
     assert 0 < abs(found.predict(torch.ones(3).bool()).item() - 1) <= 0.1 + 1e-9
 
 

@@ -15,7 +15,15 @@ from tiny_models import made
 from torch import nn
 from transformers import BatchEncoding, BertConfig, BertForSequenceClassification, BertForTokenClassification
 
-from captum_lkn import AndOrInteraction, InteractionsBatch, LayerAndOrInteraction, Players, decompose, players_from_mask
+from captum_lkn import (
+    AndOrInteraction,
+    DecompositionOptions,
+    InteractionsBatch,
+    LayerAndOrInteraction,
+    Players,
+    decompose,
+    players_from_mask,
+)
 from captum_lkn.models.layers import Layer, fingerprint
 from captum_lkn.outputs.scores import SCORES
 from captum_lkn.probes import LinearProbe, LinearProbes
@@ -146,11 +154,16 @@ def test_log_odds_by_default_and_interactions_are_those_of_the_values(net, probe
 
 
 def test_the_options_of_the_decomposition_are_passed_on(net, probes):
-    options = {"noise": 0.1, "pin_ends": False, "order_weight": 0.3, "ridge": 0.1, "tolerance": 1e-4, "kind": "and"}
-    (one,) = LayerAndOrInteraction(net, "first", probe=probes, score="logit", **options).attribute(X[:1], target=0)
-    alone = decompose(one.values, **options)
+    options = DecompositionOptions(
+        noise=0.1, pin_ends=False, order_weight=0.3, or_weight=2.0, ridge=0.1, tolerance=1e-4, kind="and"
+    )
+    (one,) = LayerAndOrInteraction(net, "first", probe=probes, score="logit", options=options).attribute(
+        X[:1], target=0
+    )
+    alone = decompose(one.values, options=options)
     torch.testing.assert_close(one.and_effects, alone.and_effects)
     assert not one.or_effects.any()
+    assert one.options == options
     (absolute,) = LayerAndOrInteraction(net, "first", probe=probes, kappa=0.02).attribute(X[:1], target=0)
     assert absolute.kappa == 0.02
 
@@ -501,7 +514,7 @@ def test_convergence_delta_of_a_batch_and_of_a_dict(net, probes):
         ({"layer": None}, TypeError, "a layer is a dotted name, a module or a number; got a NoneType"),
         ({"device_ids": [0, 1]}, ValueError, "device_ids has 2 devices: layers are read on one"),
         ({"score": "logodds"}, ValueError, "score 'logodds' is not known"),
-        ({"noise": -1}, ValueError, "noise is a finite number >= 0, got -1"),
+        ({"noise": -1}, ValueError, "noise must be a finite number >= 0; got -1"),
         ({"kind": "or"}, ValueError, "kind"),
         ({"forward_func": 3}, TypeError, "forward_func must be an nn.Module or a function; got a int"),
         ({"layers": "first"}, TypeError, "unexpected keyword argument 'layers'"),

@@ -34,7 +34,14 @@ from transformers import (
     XLNetForSequenceClassification,
 )
 
-from captum_lkn import AndOrInteraction, Interactions, InteractionsBatch, decompose, players_from_mask
+from captum_lkn import (
+    AndOrInteraction,
+    DecompositionOptions,
+    Interactions,
+    InteractionsBatch,
+    decompose,
+    players_from_mask,
+)
 from captum_lkn.baselines import (
     LearnedBaseline,
     average_over,
@@ -254,13 +261,14 @@ def test_the_mean_table_is_decomposed():
         return x.prod(1) + torch.maximum(x[:, 0], x[:, 1])
 
     x = normal(2, 3)
-    method = AndOrInteraction(forward, score="logit", noise=0.1, kind="and", order_weight=0.3)
+    options = DecompositionOptions(noise=0.1, kind="and", order_weight=0.3)
+    method = AndOrInteraction(forward, score="logit", options=options)
     found = [method.attribute(x, baselines=b) for b in (0.0, 1.0, -2.0)]
     mean = average_over(found)
     for i, one in enumerate(mean):
         table = (found[0][i].values + found[1][i].values + found[2][i].values) / 3
         torch.testing.assert_close(one.values, table)
-        alone = decompose(one.values, noise=0.1, kind="and", order_weight=0.3)
+        alone = decompose(one.values, options=options)
         assert torch.equal(one.and_effects, alone.and_effects)
         assert not one.or_effects.any()
         assert one.provenance["baseline"] == ["0.0", "1.0", "-2.0"]

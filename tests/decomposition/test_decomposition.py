@@ -8,9 +8,8 @@ import oracles
 import pytest
 import torch
 
-from captum_lkn.decomposition import decompose as decomposition
-from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.decompose import NOISE, ORDER_WEIGHT, RIDGE, Decomposition, decompose
+from captum_lkn.decomposition import Decomposition, decompose, lattice
+from captum_lkn.decomposition.options import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE
 from captum_lkn.decomposition.solvers import dispatch, interior
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -121,7 +120,7 @@ def assert_within_kappa(found, v, pin_ends=True):
 @EACH_CASE
 def test_by_default_real_tables_reach_a_certified_optimum_close_to_the_papers(n, setting):
     found = of_real(n, **SETTINGS[setting])
-    assert float(found.gap.max()) <= decomposition.TOLERANCE <= 1e-3
+    assert float(found.gap.max()) <= TOLERANCE <= 1e-3
     assert found.converged.all()
     assert set(found.stopped) == {"converged"}
     excess = found.objective / optimum(n, setting) - 1
@@ -137,7 +136,7 @@ def test_real_tables_are_reproduced_within_kappa(n, setting):
     assert_within_kappa(found, v, pin_ends=setting != "noise_free_ends")
 
 
-@pytest.mark.parametrize("tolerance", [decomposition.TOLERANCE, 0.02, 0.1])
+@pytest.mark.parametrize("tolerance", [TOLERANCE, 0.02, 0.1])
 @EACH_N
 @EACH_SETTING
 def test_the_gap_is_never_below_the_true_excess(n, setting, tolerance):
@@ -252,7 +251,7 @@ def test_and_effects_alone_with_noise_reach_their_optimum(n):
     excess = found.objective / torch.tensor(best, dtype=torch.float64) - 1
     assert float(excess.min()) >= -1e-9
     assert float((found.gap - excess).min()) >= -1e-9
-    assert float(found.gap.max()) <= decomposition.TOLERANCE
+    assert float(found.gap.max()) <= TOLERANCE
     assert not found.or_effects.any()
     assert_within_kappa(found, v)
 
@@ -388,7 +387,7 @@ def test_equal_ends_leave_no_noise_and_a_warning(options):
     v = random(16) * torch.tensor([0.0, *[1.0] * 14, 0.0])
     with pytest.warns(UserWarning, match=r"kappa is 0 in 1 of 1 tables, e\.g\. because v\(N\) = v\(empty\)"):
         found = decompose(v, **options)
-    assert float(found.gap) <= decomposition.TOLERANCE
+    assert float(found.gap) <= TOLERANCE
     assert float(found.residual.abs().max()) <= 1e-9
     if options.get("ridge") == 0:
         assert float(found.objective) == pytest.approx(oracles.sparse_optimum(v.tolist(), 0.0)[0], rel=1e-5)
@@ -419,7 +418,7 @@ def test_pinned_ends_with_all_else_within_kappa_need_what_the_ends_ask_for(optio
     assert float(found.objective) == pytest.approx(abs(float(random(32)[-1] - random(32)[0])), rel=1e-5)
 
 
-@pytest.mark.parametrize("tolerance", [0.1, decomposition.TOLERANCE])
+@pytest.mark.parametrize("tolerance", [0.1, TOLERANCE])
 @pytest.mark.parametrize("fraction", [1e-4, 1e-6])
 @pytest.mark.parametrize("n", [6, 8])
 def test_a_tiny_kappa_keeps_the_certificate(n, fraction, tolerance):
@@ -447,7 +446,7 @@ def test_however_small_kappa_is_no_certificate_comes_without_a_solution(n, fract
         found = decompose(v, kappa=fraction * span(v))
     assert_within_kappa(found, v)
     assert bool((found.objective > 0).all())
-    assert torch.equal(found.converged, found.gap <= decomposition.TOLERANCE)
+    assert torch.equal(found.converged, found.gap <= TOLERANCE)
     assert [reason == "converged" for reason in found.stopped] == found.converged.tolist()
 
 
@@ -460,7 +459,7 @@ def test_a_solver_stopped_early_leaves_a_solution_with_an_honest_gap(steps, opti
         warnings.simplefilter("ignore")
         found = decompose(v, **options)
     assert_within_kappa(found, v, pin_ends="pin_ends" not in options)
-    assert torch.equal(found.converged, found.gap <= decomposition.TOLERANCE)
+    assert torch.equal(found.converged, found.gap <= TOLERANCE)
     assert [reason == "converged" for reason in found.stopped] == found.converged.tolist()
     if options == PROGRAM:
         excess = found.objective / optimum(6, "noise_pinned_ends") - 1
@@ -657,7 +656,7 @@ def test_admm_alone_certifies_what_it_reaches(setting, monkeypatch):
     assert float(excess.min()) >= -1e-9
     assert float((found.gap - excess).min()) >= -1e-9
     assert float(found.gap.max()) <= 0.05
-    assert torch.equal(found.converged, found.gap <= decomposition.TOLERANCE)
+    assert torch.equal(found.converged, found.gap <= TOLERANCE)
     assert [reason == "converged" for reason in found.stopped] == found.converged.tolist()
     assert_within_kappa(found, v, pin_ends=setting != "noise_free_ends")
 
@@ -718,17 +717,18 @@ def test_values_that_are_no_table_are_refused(values, error, message):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"noise": -0.1}, r"noise is a finite number >= 0, got -0\.1"),
-        ({"noise": float("nan")}, "noise is a finite number >= 0, got nan"),
-        ({"order_weight": -1.0}, r"order_weight is a finite number >= 0, got -1\.0"),
-        ({"ridge": float("inf")}, "ridge is a finite number >= 0, got inf"),
-        ({"tolerance": -1e-3}, "tolerance is a finite number >= 0, got -0.001"),
-        ({"tolerance": 0.0}, "tolerance=0 asks for more than rounding allows.*give a positive gap"),
-        ({"kind": "or"}, "kind is 'and-or' or 'and', got 'or'"),
-        ({"solver": "simplex"}, "solver is 'auto' or 'highs', got 'simplex'"),
-        ({"kappa": -1.0}, r"kappa is the largest deviation allowed, a finite number >= 0, got -1\.0"),
-        ({"kappa": float("nan")}, "kappa is the largest deviation allowed.*got nan"),
-        ({"kappa": torch.tensor([1.0, torch.inf])}, "kappa is the largest deviation allowed"),
+        ({"noise": -0.1}, r"noise must be a finite number >= 0; got -0\.1"),
+        ({"noise": float("nan")}, "noise must be a finite number >= 0; got nan"),
+        ({"order_weight": -1.0}, r"order_weight must be a finite number >= 0; got -1\.0"),
+        ({"ridge": float("inf")}, "ridge must be a finite number >= 0; got inf"),
+        ({"tolerance": -1e-3}, "tolerance must be a finite number above 0; got -0.001"),
+        ({"tolerance": 0.0}, "tolerance must be a finite number above 0; got 0.*1e-6"),
+        ({"kind": "or"}, "kind must be 'and-or' or 'and'; got 'or'"),
+        ({"solver": "simplex"}, "solver must be 'auto' or 'highs'; got 'simplex'"),
+        ({"or_weight": 0.0}, "or_weight must be a finite number above 0; got 0"),
+        ({"kappa": -1.0}, r"kappa must be a finite number >= 0; got -1\.0"),
+        ({"kappa": float("nan")}, "kappa must be a finite number >= 0; got nan"),
+        ({"kappa": torch.tensor([1.0, torch.inf])}, "kappa must be a finite number >= 0, or a tensor"),
         (
             {"kappa": torch.ones(3)},
             r"kappa of shape \(3,\) does not fit tables of shape \(2,\) \+ \[2\^n\].*one for each",
@@ -742,7 +742,9 @@ def test_options_out_of_range_are_quoted(option, message):
         decompose(torch.zeros(2, 4), **option)
 
 
-@pytest.mark.parametrize("option", [{"noise": "much"}, {"tolerance": None}, {"kappa": "much"}], ids=str)
+@pytest.mark.parametrize(
+    "option", [{"noise": "much"}, {"tolerance": "much"}, {"kappa": "much"}, {"pin_ends": 1}], ids=str
+)
 def test_options_of_the_wrong_type_are_named(option):
     ((name, given),) = option.items()
     with pytest.raises((TypeError, ValueError), match=rf"{name}.*{given}"):

@@ -257,7 +257,7 @@ def extracted(*tables, **options):
             table,
             kappa=float(found.kappa),
             gap=float(found.gap),
-            provenance={"decomposition": {"noise": 0.04} | options},
+            options=found.options,
         )
 
     return InteractionsBatch([one(table) for table in tables])
@@ -339,6 +339,21 @@ def test_the_default_noise_is_a_quarter_of_kappa_and_none_where_kappa_is_0():
 def test_draws_keep_the_options_of_the_extraction():
     ands_only = extracted(table(3, 1), kind="and", noise=0.1)
     assert not draw_luck({"a": ands_only}, draws=2).effects["a"][0][:, 1].any()
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.3])
+def test_without_noise_and_jitter_a_layer_finds_all_of_itself_again(kappa):
+    # AND effects alone, with no word about how they were made: dividends, and a sparse decomposition
+    v = table(3, 1)
+    found = decompose(v, kappa=kappa, kind="and")
+    by_hand = Interactions(("a", "b", "c"), found.and_effects, found.or_effects, v, kappa=kappa, gap=float(found.gap))
+    batch = InteractionsBatch([by_hand])
+    (drawn,) = draw_luck({"a": batch}, draws=2, value_noise=0.0, jitter=0.0).effects["a"]
+    effects_ = torch.stack([found.and_effects, found.or_effects])
+    own = own_comparison([effects_], [drawn], tau=0.05, scope="dataset", ratio="sum")
+    known = own.completeness[0][~own.completeness[0].isnan()]
+    torch.testing.assert_close(known, torch.ones_like(known), atol=1e-6, rtol=0)
+    assert len(known) == 3 or kappa
 
 
 def test_jitter_alone_moves_an_answer_that_is_not_unique():

@@ -477,7 +477,7 @@ def test_wrong_settings_are_said_before_any_forward(net):
         LayerwiseKnowledge(net, "second", probes={"first": PROBES["first"]})
     with pytest.raises(ValueError, match="has no layer 'frist'"):
         LayerwiseKnowledge(net, "frist")
-    with pytest.raises(ValueError, match="noise is a finite number"):
+    with pytest.raises(ValueError, match="noise must be a finite number"):
         LayerwiseKnowledge(net, "first", noise=-1)
     with pytest.raises(ValueError, match="score"):
         LayerwiseKnowledge(net, "first", score="log_odd")
