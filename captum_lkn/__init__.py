@@ -5,8 +5,9 @@
 * players: :func:`text_players`, :func:`image_players`, :func:`prompt_players`, :func:`players_from_mask` (Captum's
   arguments); :func:`select_players` where there are too many
 * read-outs of layers: :class:`LinearProbes`, :func:`logit_lens`, any function
-* models: :class:`Head` and :func:`answer_span` say what of an output is explained; :class:`Continuation`, of a causal
-  language model
+* models: :class:`SelectOutput` and :func:`answer_span` select the output that is explained; :class:`Continuation`,
+  of a causal language model
+* scores: a name, any callable, or a :class:`Score`, which says what it reads and its unit
 * baselines: :func:`embedding_players`, :func:`mean_embedding`, :func:`average_over`, :func:`learn_baseline`,
   :func:`compare_baselines`
 * results: :class:`Interactions`, :class:`InteractionsBatch`, :class:`KnowledgeChange`
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from captum_lkn.interactions import Interactions, InteractionsBatch
     from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
     from captum_lkn.models.layers import Layer
-    from captum_lkn.outputs.heads import Head, answer_span
+    from captum_lkn.outputs.heads import SelectOutput, answer_span
+    from captum_lkn.outputs.scores import Score
     from captum_lkn.players.images import image_players
     from captum_lkn.players.players import Players, players_from_mask
     from captum_lkn.players.prompts import prompt_players
@@ -47,7 +49,6 @@ __all__ = [
     "Continuation",
     "DecompositionOptions",
     "ExactShapleyValues",
-    "Head",
     "Interactions",
     "InteractionsBatch",
     "KnowledgeChange",
@@ -57,6 +58,8 @@ __all__ = [
     "LinearProbe",
     "LinearProbes",
     "Players",
+    "Score",
+    "SelectOutput",
     "__version__",
     "answer_span",
     "average_over",
@@ -88,7 +91,8 @@ _ROOMS = {
     "interactions": ("Interactions", "InteractionsBatch"),
     "knowledge": ("KnowledgeChange", "LayerwiseKnowledge"),
     "models.layers": ("Layer",),
-    "outputs.heads": ("Head", "answer_span"),
+    "outputs.heads": ("SelectOutput", "answer_span"),
+    "outputs.scores": ("Score",),
     "players.images": ("image_players",),
     "players.players": ("Players", "players_from_mask"),
     "players.prompts": ("prompt_players",),

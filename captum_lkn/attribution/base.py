@@ -13,7 +13,7 @@ from captum_lkn.attribution.question import Question
 from captum_lkn.decomposition.decompose import Decomposition, decompose
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.interactions import Interactions, InteractionsBatch
-from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.scores import ScoreLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import layout_of
 from captum_lkn.values.tables import ValueTables
@@ -36,7 +36,7 @@ class ConvergenceDelta(NamedTuple):
 class Method(PerturbationAttribution):
     """A model, and the score it is asked for."""
 
-    def __init__(self, forward_func: Callable[..., Any], score: str | Score) -> None:
+    def __init__(self, forward_func: Callable[..., Any], score: ScoreLike) -> None:
         PerturbationAttribution.__init__(self, forward_func)
         self._question = Question(forward_func, score)
 
@@ -56,7 +56,7 @@ class InteractionMethod(Method):
         self,
         forward_func: Callable[..., Any],
         *,
-        score: str | Score = "log_odds",
+        score: ScoreLike = "log_odds",
         noise: float | None = None,
         kappa: float | None = None,
         kind: DecompositionKind | None = None,

@@ -16,14 +16,17 @@ from captum_lkn.decomposition.options import DecompositionKind, DecompositionOpt
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers
 from captum_lkn.models.pooling import name_of
-from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.scores import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, prepare
 from captum_lkn.probes.linear import LinearProbe, check_weights
-from captum_lkn.probes.readouts import Readout, kind_read_by
+from captum_lkn.probes.readouts import Readout
 from captum_lkn.values.tables import Source
 
 __all__ = ["LayerAndOrInteraction"]
+
+_PROBE_KINDS = {"classes": "softmax", "labels": "sigmoid"}
+"""The kind of probe whose columns are what a score reads."""
 
 
 class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
@@ -78,7 +81,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         device_ids: list[int] | None = None,
         *,
         probe: Readout | Mapping[str, Readout] | None = None,
-        score: str | Score = "log_odds",
+        score: ScoreLike = "log_odds",
         noise: float | None = None,
         kappa: float | None = None,
         kind: DecompositionKind | None = None,
@@ -188,13 +191,13 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             check_weights(module, [probe for probe in probes if isinstance(probe, LinearProbe)])
 
     def _check_kind(self, probe: LinearProbe) -> None:
-        """Check that a probe's columns are to each other what the score takes them for."""
-        wanted = kind_read_by(self._question.score_function, self._question.model)
+        """Check that a probe was fitted to the kind of columns that the score reads."""
+        wanted = _PROBE_KINDS.get(self._question.score.reads)
         if wanted is not None and len(probe.bias) > 1 and probe.kind != wanted:
             meant = {"softmax": "classes, one of which is true", "sigmoid": "labels, each true or not by itself"}
             raise ValueError(
                 f"the columns of the probe of layer {probe.layer.label!r} are {meant[probe.kind]} "
-                f"(kind={probe.kind!r}), and score={self._question.score_name!r} takes those of "
+                f"(kind={probe.kind!r}), and score={self._question.score.name!r} takes those of "
                 f"{self._question.model.name} for {meant[wanted]}: fit the probe to such, or give score='logit'; of a "
                 "Hugging Face model config.problem_type says what its columns are"
             )

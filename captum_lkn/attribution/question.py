@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import captum
@@ -13,7 +13,7 @@ import torch
 from captum_lkn._version import __version__
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.models.model import Arguments, Model
-from captum_lkn.outputs.scores import Score, resolve_score
+from captum_lkn.outputs.scores import Score, ScoreLike, resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.values.tables import Source, ValueTables, value_tables
@@ -29,11 +29,11 @@ class Question:
     """A model and the score it is asked for."""
 
     forward_func: Callable[..., Any]
-    score: str | Score
+    given_score: InitVar[ScoreLike]
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, given_score: ScoreLike) -> None:
         self.model = Model(self.forward_func)
-        self.score_name, self.score_function = resolve_score(self.score)
+        self.score: Score = self.model.score_for_model(resolve_score(given_score))
 
     def ask(
         self,
@@ -52,7 +52,7 @@ class Question:
                 players,
                 arguments,
                 target=target,
-                score=self.score_function,
+                score=self.score,
                 sources=sources,
                 perturbations_per_eval=perturbations_per_eval,
                 show_progress=show_progress,
@@ -66,7 +66,8 @@ class Question:
         shared = {
             "model": self.model.name,
             "layer": OUTPUT,
-            "score": self.score_name,
+            "score": self.score.name,
+            "unit": self.score.unit,
             **{key: value for key, value in players.description.items() if key not in _OF_SAMPLES},
             "decomposition": {key: value for key, value in settings.items() if value is not None},
             "forwards": found.forwards,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_lkn.attribution.base import Method
 from captum_lkn.decomposition import indices
-from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.scores import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, layout_of, prepare
 
@@ -37,7 +37,7 @@ class ExactShapleyValues(Method):
         tensor([[3., 3.]])
     """
 
-    def __init__(self, forward_func: Callable[..., Any], *, score: str | Score = "logit") -> None:
+    def __init__(self, forward_func: Callable[..., Any], *, score: ScoreLike = "logit") -> None:
         super().__init__(forward_func, score)
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]

@@ -23,7 +23,8 @@ from captum_lkn._common import files as storage
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.model import Arguments, Model
-from captum_lkn.outputs.scores import Score, binary_log_odds, refuse_probabilities, resolve_score
+from captum_lkn.outputs.probabilities import refuse_probabilities
+from captum_lkn.outputs.scores import Score, ScoreLike, resolve_score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import prepare
@@ -122,7 +123,7 @@ def learn_baseline(
     players: Players,
     *,
     target: TargetLike = "predicted",
-    score: str | Score = "log_odds",
+    score: ScoreLike = "log_odds",
     steps: int = 50,
     rate: float = 0.05,
     shape: Sequence[int] | None = None,
@@ -178,8 +179,8 @@ def learn_baseline(
     """
     x = _only_input(players)
     _check(players, steps, rate)
-    model, (score_name, named) = Model(forward_func), resolve_score(score)
-    function = model.meant(named)
+    model = Model(forward_func)
+    function = model.score_for_model(resolve_score(score))
     _, arguments = prepare(players, None, additional_forward_args, None, None)
     size = rows_per_forward(model, players, perturbations_per_eval)
     vector = _start(players.baselines[0], x, shape).requires_grad_()
@@ -190,7 +191,7 @@ def learn_baseline(
     with model.session(), tqdm(total=steps, desc="baseline", unit="step", disable=not show_progress) as bar:
         parts = [masked.outputs(model, players, arguments, batch) for batch in masked.batches(_full(players), size)]
         output = torch.cat(parts)
-        found = resolve_target(target, output, binary=function is binary_log_odds)
+        found = resolve_target(target, output, binary=function.binary)
         refuse_probabilities(function, found.select(output, torch.arange(len(output)))[0])
         table = partial(_table, model, players, arguments, found, function, size)
         for step in range(steps + 1):
@@ -208,7 +209,7 @@ def learn_baseline(
         tuple(reach),
         {
             "model": model.name,
-            "score": score_name,
+            "score": function.name,
             "target": found.describe(),
             "samples": len(players),
             "steps": steps,

@@ -220,8 +220,7 @@ def _explain(classifier: Any, players: Players, target: int | str) -> Interactio
 
 def _print_text(console: Console, classifier: Any, found: InteractionsBatch, sentence: str, top: int) -> None:
     label = classifier.config.id2label[found[0].provenance["target"]]
-    regression = getattr(classifier.config, "problem_type", None) == "regression"
-    print_text_interactions(console, found[0], title=sentence, label=label, top=top, regression=regression)
+    print_text_interactions(console, found[0], title=sentence, label=label, top=top)
 
 
 def _save(console: Console, result: Any, out: Path | None) -> None:

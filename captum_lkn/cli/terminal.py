@@ -17,52 +17,64 @@ from captum_lkn.interactions.ranking import count_above, largest_effect
 from captum_lkn.interactions.rendering import joined
 from captum_lkn.knowledge import KnowledgeChange
 
-__all__ = ["explained", "print_certificate", "print_change", "print_text_interactions", "probability"]
+__all__ = ["ends", "explained", "print_certificate", "print_change", "print_text_interactions", "unit_of"]
 
 _BAR = 16
 
 
-def print_text_interactions(
-    console: Console, found: Interactions, *, title: str, label: str, top: int = 5, regression: bool = False
-) -> None:
+def print_text_interactions(console: Console, found: Interactions, *, title: str, label: str, top: int = 5) -> None:
     """Print what drives a decision: the score, the strongest interactions, and how well they tell the whole story.
 
     Args:
         console: Where to.
-        found: The interactions of one text, explained by its log-odds; of a regression by its value.
+        found: The interactions of one text; its provenance names the unit of the score.
         title: The text.
         label: The name of the class, or of the value, that is explained.
         top: How many AND and how many OR interactions.
-        regression: Whether the model gives values, which are no log-odds and have no probability.
     """
     console.print(f'\n[bold]"{escape(title)}"[/bold]')
-    name, full, empty = "value", "", ""
-    if not regression:
-        name, full = "log-odds", f" (probability {probability(found.v_full):.0%})"
-        empty = f" ({probability(found.v_empty):.0%})"
-    console.print(
-        f"[bold]{escape(label)}[/bold] with {name} {found.v_full:+.2f}{full}; with all {found.n_players} words masked "
-        f"{found.v_empty:+.2f}{empty}"
-    )
+    console.print(f"[bold]{escape(label)}[/bold] with {ends(found, 'words')}", highlight=False)
     strongest = largest_effect(found.and_effects, found.or_effects)
     kinds = (("and", "all of these words together (or one word alone)"), ("or", "any one of these words"))
     for kind, meaning in kinds:
         _print_kind(console, found.top(top, kind=kind), f"{kind.upper()}: {meaning}", strongest)  # type: ignore[arg-type]
-    print_certificate(console, found, "masked sentences", unit="" if regression else " log-odds")
+    print_certificate(console, found, "masked sentences")
 
 
-def print_certificate(console: Console, found: Interactions, copies: str, unit: str = " log-odds") -> None:
+def unit_of(found: Interactions) -> str:
+    """Return the unit of the score that interactions explain; empty: none is known."""
+    return str(found.provenance.get("unit", ""))
+
+
+def ends(found: Interactions, parts: str) -> str:
+    """Return the values with all players present and with none, and of log-odds their probabilities.
+
+    Args:
+        found: The interactions of one sample.
+        parts: What the players are called.
+    """
+    unit, full, empty = unit_of(found), "", ""
+    if unit == "log-odds":
+        full = f" (probability {_probability(found.v_full):.0%})"
+        empty = f" ({_probability(found.v_empty):.0%})"
+    return (
+        f"{unit or 'value'} {found.v_full:+.2f}{full}; with all {found.n_players} {parts} masked "
+        f"{found.v_empty:+.2f}{empty}"
+    )
+
+
+def print_certificate(console: Console, found: Interactions, copies: str) -> None:
     """Print how well interactions tell the whole story.
 
     Args:
         console: Where to.
         found: The interactions of one sample.
         copies: What the masked copies are called.
-        unit: Of the values that are explained, with the space before it.
     """
     salient = found.salient()
     threshold = min((abs(one.effect) for one in salient), default=0.0)
     nonzero = count_above(found.and_effects, found.or_effects, 0.0)
+    unit = f" {unit_of(found)}".rstrip()
     console.print(
         f"All {nonzero} nonzero effects give back the outputs for all 2^{found.n_players} = {len(found.values)} "
         f"{copies} within {found.residual:.2g}{unit} (allowed: {found.kappa:.2g}); the {len(salient)} salient ones "
@@ -115,7 +127,7 @@ def _print_kind(console: Console, found: Sequence[Interaction], heading: str, st
     console.print(table)
 
 
-def probability(log_odds: float) -> float:
+def _probability(log_odds: float) -> float:
     """The probability of a class with these log-odds."""
     return float(torch.sigmoid(torch.tensor(log_odds)))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_lkn._common.colours import colour_of
 from captum_lkn._common.formats import effect_format, printable
-from captum_lkn.cli.terminal import print_certificate, probability
+from captum_lkn.cli.terminal import ends, print_certificate
 from captum_lkn.interactions import Interactions
 from captum_lkn.interactions.rendering import bars
 from captum_lkn.players.images import player_map
@@ -28,18 +28,13 @@ def print_image_interactions(console: Console, found: Interactions, *, title: st
 
     Args:
         console: Where to.
-        found: The interactions of one image, explained by its log-odds.
+        found: The interactions of one image; its provenance names the unit of the score.
         title: The name of the picture.
         label: The name of the class that is explained.
         top: How many AND and how many OR interactions.
     """
     console.print(f"\n[bold]{escape(printable(title))}[/bold]")
-    console.print(
-        f"[bold]{escape(printable(label))}[/bold] with log-odds {found.v_full:+.2f} "
-        f"(probability {probability(found.v_full):.0%}); with all {found.n_players} parts masked {found.v_empty:+.2f} "
-        f"({probability(found.v_empty):.0%})",
-        highlight=False,
-    )
+    console.print(f"[bold]{escape(printable(label))}[/bold] with {ends(found, 'parts')}", highlight=False)
     console.print("What each part adds, on average over all orders in which parts appear (Shapley values):")
     for line in _map_lines(found):
         console.print(line, soft_wrap=True)

@@ -19,7 +19,7 @@ from captum_lkn.knowledge.comparison import TAU, Ratio, Scope, check_comparison
 from captum_lkn.knowledge.luck import DRAWS, JITTER, check_luck
 from captum_lkn.models.layers import OUTPUT, LayerLike, find_layers
 from captum_lkn.models.model import Model
-from captum_lkn.outputs.scores import Score, resolve_score
+from captum_lkn.outputs.scores import ScoreLike, resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames
@@ -83,7 +83,7 @@ class LayerwiseKnowledge:
         layers: LayerLike | Sequence[LayerLike],
         *,
         probes: Mapping[str, Readout] | Readout | None = None,
-        score: str | Score = "log_odds",
+        score: ScoreLike = "log_odds",
         noise: float | None = None,
         kappa: float | None = None,
         kind: DecompositionKind | None = None,

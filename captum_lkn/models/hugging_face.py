@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn._common.messages import kind_of, shape_of
+from captum_lkn.outputs.scores import OutputKind
 
 __all__ = ["HuggingFace", "is_decoder", "is_hugging_face", "of_pipeline"]
 
@@ -89,10 +90,10 @@ class HuggingFace:
         self.parameters: Mapping[str, inspect.Parameter] = inspect.signature(self.model.forward).parameters
 
     @property
-    def independent_outputs(self) -> bool:
-        """Whether the head's outputs are labels, or values of a regression, each by itself: not classes."""
-        kinds = ("multi_label_classification", "regression")
-        return getattr(self.model.config, "problem_type", None) in kinds
+    def output_kind(self) -> OutputKind:
+        """The columns of the output, by ``config.problem_type``: classes, labels by themselves, or plain values."""
+        kinds: dict[Any, OutputKind] = {"multi_label_classification": "labels", "regression": "values"}
+        return kinds.get(getattr(self.model.config, "problem_type", None), "classes")
 
     def by_keyword(self, positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments of a forward by keyword, without a cache.

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.models.hugging_face import HuggingFace, is_hugging_face, of_pipeline
-from captum_lkn.outputs.heads import Head
-from captum_lkn.outputs.scores import Score, apply_score, reads_classes
+from captum_lkn.outputs.heads import SelectOutput
+from captum_lkn.outputs.scores import OutputKind, Score
 
 __all__ = ["Arguments", "Model"]
 
@@ -70,8 +70,8 @@ class Model:
     """A forward function that can be called in one way, whatever it is.
 
     Args:
-        forward_func: An ``nn.Module`` or any callable; a :class:`~captum_lkn.outputs.heads.Head`, which says what is
-            read; or a pipeline of `transformers`, for its model. What has a ``config`` and a ``main_input_name``,
+        forward_func: An ``nn.Module`` or any callable; a :class:`~captum_lkn.outputs.heads.SelectOutput`, which selects
+            the output; or a pipeline of `transformers`, for its model. What has a ``config`` and a ``main_input_name``,
             also inside ``DataParallel`` or ``torch.compile``, is taken for a Hugging Face model.
 
     Attributes:
@@ -91,7 +91,7 @@ class Model:
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         if not callable(forward_func):
             raise TypeError(f"forward_func must be an nn.Module or a function; got {kind_of(forward_func)}")
-        head = forward_func if isinstance(forward_func, Head) else Head(forward_func)
+        head = forward_func if isinstance(forward_func, SelectOutput) else SelectOutput(forward_func)
         self._outputs = head.outputs
         self.forward_func: Any = of_pipeline(head.model)
         function: Any = self.forward_func
@@ -115,23 +115,13 @@ class Model:
         return {} if self._hugging_face is None else self._hugging_face.parameters
 
     @property
-    def independent_outputs(self) -> bool:
-        """Whether a Hugging Face model says that its outputs are not classes, but labels or values each by itself."""
-        return self._hugging_face is not None and self._hugging_face.independent_outputs
+    def output_kind(self) -> OutputKind:
+        """The columns of the output: classes, unless a Hugging Face model says that they are labels or values."""
+        return "classes" if self._hugging_face is None else self._hugging_face.output_kind
 
-    def meant(self, score: Score) -> Score:
-        """A score as this model's outputs mean it.
-
-        Args:
-            score: From outputs and targets to values.
-
-        Returns:
-            For outputs that are no classes (:attr:`independent_outputs`), what a score of classes makes of the
-            target's column by itself: a label of its own has its logit for log-odds, whatever the others are.
-            Everywhere else, and of other scores, the score itself.
-        """
-        alone = reads_classes(score) and self.independent_outputs
-        return functools.partial(_of_one_column, score) if alone else score
+    def score_for_model(self, score: Score) -> Score:
+        """Return a score for this model's outputs; see :meth:`captum_lkn.outputs.scores.Score.for_outputs`."""
+        return score.for_outputs(self.output_kind)
 
     @property
     def name(self) -> str:
@@ -269,10 +259,6 @@ class Model:
         """The dtype that coarsens the values: that of the output or of the parameters, if it is half."""
         dtypes = [output.dtype, *(() if self.module is None else (p.dtype for p in self.module.parameters()))]
         return next((d for d in dtypes if d in (torch.float16, torch.bfloat16)), None)
-
-
-def _of_one_column(score: Score, output: Tensor, target: Tensor) -> Tensor:
-    return apply_score(score, output.gather(1, target[:, None]), torch.zeros_like(target))
 
 
 def _unmasked(arguments: Arguments) -> dict[str, Tensor]:

@@ -8,15 +8,13 @@ model's output. A :class:`captum_lkn.probes.LinearProbe` is a trained one;
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
-from captum_lkn.models.model import Model
-from captum_lkn.outputs.scores import Score, reads_classes
 
-__all__ = ["Readout", "check_readout_output", "kind_read_by"]
+__all__ = ["Readout", "check_readout_output"]
 
 Readout: TypeAlias = Callable[[Tensor], Tensor]
 """``readout(feature [R, D]) -> logits [R, C]``."""
@@ -52,24 +50,3 @@ def check_readout_output(logits: Any, rows: int, columns: int | None, where: str
             "of the feature and a column for each column of the model's output"
         )
     return logits
-
-
-def kind_read_by(score: Score, model: Model) -> Literal["softmax", "sigmoid"] | None:
-    """How a score takes several columns of logits: together, as classes, or each as the log-odds of a label.
-
-    Args:
-        score: From logits and targets to values.
-        model: Whose output, and whose layers' read-outs, are scored.
-
-    Returns:
-        ``"softmax"``, ``"sigmoid"``, or None where the score reads no probabilities, or is the user's own.
-
-    Example:
-        >>> from torch import nn
-        >>> from captum_lkn.outputs.scores import log_odds
-        >>> kind_read_by(log_odds, Model(nn.Linear(2, 3)))
-        'softmax'
-    """
-    if not reads_classes(score):
-        return None
-    return "sigmoid" if model.independent_outputs else "softmax"

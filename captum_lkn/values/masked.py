@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
 from captum_lkn.models.model import Arguments, Model
-from captum_lkn.outputs.scores import Score, apply_score
+from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target
 from captum_lkn.players.players import Players
 
@@ -115,7 +115,7 @@ def values(model: Model, players: Players, arguments: Arguments, target: Target,
         ValueError: The forward returned another number of rows, or the score another shape.
     """
     output = outputs(model, players, arguments, batch)
-    return apply_score(score, *target.select(output, _samples(batch))).cpu().double()
+    return score(*target.select(output, _samples(batch))).cpu().double()
 
 
 def _samples(batch: Batch) -> Tensor:

@@ -20,7 +20,8 @@ from captum_lkn._common.messages import SHOWN, count_of, kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.model import Arguments, Model
-from captum_lkn.outputs.scores import Score, apply_score, binary_log_odds, refuse_probabilities, resolve_score
+from captum_lkn.outputs.probabilities import refuse_probabilities
+from captum_lkn.outputs.scores import Score, ScoreLike, resolve_score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players, compact
 from captum_lkn.players.prepare import prepare
@@ -85,7 +86,7 @@ def select_players(
     k: int = 12,
     *,
     target: TargetLike = "predicted",
-    score: str | Score = "log_odds",
+    score: ScoreLike = "log_odds",
     rest: Rest = "keep",
     additional_forward_args: Any = None,
     perturbations_per_eval: int | None = None,
@@ -140,14 +141,14 @@ def select_players(
     """
     _check(players, k, rest)
     model = Model(forward_func)
-    function = model.meant(resolve_score(score)[1])
+    function = model.score_for_model(resolve_score(score))
     _, arguments = prepare(players, None, additional_forward_args, None, None)
     size = rows_per_forward(model, players, perturbations_per_eval)
     total = sum(2 * n + 3 for n in players.sizes)
     with model.session(), tqdm(total=total, desc="first pass", unit="mask", disable=not show_progress) as bar:
         asked = _Asked(model, players, arguments, size, bar)
         output = asked.outputs([torch.ones(1, n, dtype=torch.bool) for n in players.sizes])
-        found = resolve_target(target, output, binary=function is binary_log_odds)
+        found = resolve_target(target, output, binary=function.binary)
         refuse_probabilities(function, found.select(output, torch.arange(len(output)))[0])
         v_full = _scored(output, found, function)
         singles = [_empty_without_alone(n) for n in players.sizes]
@@ -158,7 +159,7 @@ def select_players(
         output = asked.outputs([(own if rest == "mask" else ~own)[None] for own in kept])
         v_part, v_empty = _scored(output, found, function), torch.stack([each[0] for each in values])
         if rest == "mask" and found.predicted:
-            _warn_of_another_prediction(found, resolve_target(target, output, binary=function is binary_log_odds))
+            _warn_of_another_prediction(found, resolve_target(target, output, binary=function.binary))
     _check_finite(players, v_full, values, v_part)
     part = v_part - v_empty if rest == "mask" else v_full - v_part
     shares = torch.where(v_full == v_empty, math.nan, part / (v_full - v_empty))
@@ -210,7 +211,7 @@ def _check(players: Any, k: Any, rest: Any) -> None:
 
 def _scored(output: Tensor, target: Target, score: Score) -> Tensor:
     """The values of one row a sample, float64 ``[B]`` on the CPU."""
-    return apply_score(score, *target.select(output, torch.arange(len(output)))).cpu().double()
+    return score(*target.select(output, torch.arange(len(output)))).cpu().double()
 
 
 def _empty_without_alone(n: int) -> Tensor:

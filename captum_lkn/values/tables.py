@@ -21,7 +21,8 @@ from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.layers import OUTPUT, Layer, LayerReader
 from captum_lkn.models.model import Arguments, Model
-from captum_lkn.outputs.scores import Score, apply_score, binary_log_odds, refuse_probabilities
+from captum_lkn.outputs.probabilities import refuse_probabilities
+from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players
 from captum_lkn.probes.readouts import Readout, check_readout_output
@@ -177,14 +178,13 @@ class _Evaluation:
         self.reader = reader
         self.players = players
         self.arguments = arguments
-        self.score = score
+        self.score = reader.model.score_for_model(score)
         self.sources = sources
         self.rows = rows  # at most so many in a forward; fewer once memory has run out
         self.forwards = 0
         self.target: Target  # known once resolved
         self.whole_batch = False  # whether the forward gives one value for all of its rows
         self.first_position: int | None = None  # of the tokens, where removed ones are dropped
-        self._meant = reader.model.meant(score)
         self._of_layers = [source for source in sources if source.layer is not None]  # in the reader's order
 
     def resolve(self, target: TargetLike) -> None:
@@ -195,10 +195,9 @@ class _Evaluation:
         parts = [self._in_parts(part, self._output) for part in cut(pieces, lambda: self.rows)]
         self._warn_of_half_precision(parts[0])
         self._dtype = parts[0].dtype
-        binary = self.score is binary_log_odds
         if parts[0].dim() == 0 or (parts[0].numel() == 1 and min(batch, self.rows) > 1):
             self.whole_batch = True
-            self.target = resolve_target(target, parts[0].reshape(1, 1), binary=binary)
+            self.target = resolve_target(target, parts[0].reshape(1, 1), binary=self.score.binary)
             return
         first = torch.cat(parts)
         if len(first) != batch:
@@ -206,7 +205,7 @@ class _Evaluation:
                 f"the forward returned {shape_of(first)} for {batch} samples: expected one row a sample, or one value "
                 "for the whole batch"
             )
-        self.target = resolve_target(target, first, binary=binary)
+        self.target = resolve_target(target, first, binary=self.score.binary)
 
     def _warn_of_half_precision(self, output: Tensor) -> None:
         model = self.reader.model
@@ -356,9 +355,9 @@ class _Evaluation:
         return self._scored(*self.target.select(output, samples), first)
 
     def _scored(self, logits: Tensor, classes: Tensor, first: bool) -> Tensor:
-        if first and self._meant is self.score:  # a label by itself is never taken for a distribution
+        if first:
             refuse_probabilities(self.score, logits)
-        return apply_score(self._meant, logits, classes)
+        return self.score(logits, classes)
 
     def _copies(self, pieces: list[Piece]) -> Arguments:
         """What a forward gets: the given subsets, or the first one for all samples alike."""

@@ -1,6 +1,5 @@
 """What attribute gives, and what bad input gets: before any masked forward."""
 
-import functools
 import json
 import warnings
 
@@ -102,8 +101,8 @@ def test_integers_of_numpy_and_torch_are_targets(target):
 @pytest.mark.parametrize(
     ("settings", "error", "says"),
     [
-        ({"score": "logodds"}, ValueError, r"score 'logodds' is not known; did you mean 'log_odds'"),
-        ({"score": "entropy"}, ValueError, r"score 'entropy' is not known.*give one of log_odds, logit"),
+        ({"score": "logodds"}, ValueError, r"got 'logodds'\. Did you mean 'log_odds'"),
+        ({"score": "entropy"}, ValueError, r"score must be one of log_odds, logit.*got 'entropy'"),
         ({"score": 3}, TypeError, r"score must be one of log_odds.*got a int"),
         ({"noise": -0.1}, ValueError, r"noise must be a finite number >= 0; got -0.1"),
         ({"noise": float("nan")}, ValueError, r"noise must be a finite number >= 0; got nan"),
@@ -126,8 +125,8 @@ def test_probabilities_are_refused_where_logits_are_read(score):
 
 @pytest.mark.parametrize(
     "score",
-    ["logit", "margin", functools.partial(captum_lkn.outputs.scores.log_odds, check=False)],
-    ids=["logit", "margin", "log_odds without its check"],
+    ["logit", "margin", lambda output, target: captum_lkn.outputs.scores.log_odds(output, target)],
+    ids=["logit", "margin", "callable"],
 )
 def test_probabilities_are_welcome_where_they_are_asked_for(score):
     assert len(AndOrInteraction(probabilities, score=score, noise=0).attribute(X, target=0)) == 2

@@ -513,7 +513,7 @@ def test_convergence_delta_of_a_batch_and_of_a_dict(net, probes):
         ({"layer": ["output", "first", "output"]}, ValueError, "layer has 'output', .*, more than once: give it once"),
         ({"layer": None}, TypeError, "a layer is a dotted name, a module or a number; got a NoneType"),
         ({"device_ids": [0, 1]}, ValueError, "device_ids has 2 devices: layers are read on one"),
-        ({"score": "logodds"}, ValueError, "score 'logodds' is not known"),
+        ({"score": "logodds"}, ValueError, "score must be one of .*got 'logodds'"),
         ({"noise": -1}, ValueError, "noise must be a finite number >= 0; got -1"),
         ({"kind": "or"}, ValueError, "kind"),
         ({"forward_func": 3}, TypeError, "forward_func must be an nn.Module or a function; got a int"),

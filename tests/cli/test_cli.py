@@ -264,7 +264,7 @@ def planted():
     ands, ors = torch.zeros(8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
     ands[0b011], ors[0b110] = 2.0, 1.0
     values = torch.tensor([0, 0, 1, 3, 1, 1, 1, 3], dtype=torch.float64)
-    return Interactions(("a", "[b]", "c"), ands, ors, values, kappa=0.0, gap=0.0)
+    return Interactions(("a", "[b]", "c"), ands, ors, values, kappa=0.0, gap=0.0, provenance={"unit": "log-odds"})
 
 
 def test_explained_is_the_share_of_the_variance_by_hand():

@@ -366,13 +366,13 @@ def test_a_layer_of_a_multi_label_head():
 
 
 @pytest.mark.parametrize(
-    ("problem", "labels", "independent"),
-    [("multi_label_classification", 3, True), ("regression", 1, True), (None, 3, False)],
+    ("problem", "labels", "kind"),
+    [("multi_label_classification", 3, "labels"), ("regression", 1, "values"), (None, 3, "classes")],
 )
-def test_heads_that_say_what_they_are(problem, labels, independent):
+def test_heads_that_say_what_they_are(problem, labels, kind):
     config = SMALL | {"num_labels": labels, "problem_type": problem}
     model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **config)
-    assert Model(model).independent_outputs is independent
+    assert Model(model).output_kind == kind
     found = plain(model).attribute(IDS, ABSENT, 0, feature_mask=WORDS)
     assert_tables(found, tables_by_hand(lambda row, b: model(input_ids=row).logits[0, 0]))
 

@@ -281,7 +281,9 @@ def test_what_cannot_be_called_is_refused(forward):
 )
 def test_an_output_that_holds_no_tensor_is_refused(output, said):
     forward = Recording(output)
-    with pytest.raises(TypeError, match=rf"the forward returned {said}, neither a tensor nor .*\.logits.*Head\(model"):
+    with pytest.raises(
+        TypeError, match=rf"the forward must return a tensor or .*\.logits; got {said}.*SelectOutput\(model"
+    ):
         AndOrInteraction(forward).attribute(X)
     assert not forward.masked_forwards(X)
 

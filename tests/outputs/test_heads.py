@@ -15,7 +15,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from captum_lkn import AndOrInteraction, LayerAndOrInteraction, text_players
 from captum_lkn.models.model import Arguments, Model
-from captum_lkn.outputs.heads import Head, answer_span, read_output
+from captum_lkn.outputs.heads import SelectOutput, answer_span, read_output
 
 VIT = {**BERT, "image_size": 8, "patch_size": 4, "num_channels": 3}
 IDS = torch.tensor([[7, 12, 30, 41], [9, 8, 44, 2]])
@@ -96,8 +96,8 @@ def test_a_sure_answer_keeps_its_digits():
 @pytest.mark.parametrize(
     ("start", "end", "error", "said"),
     [
-        (2, 1, ValueError, r"runs from token 2 to 1: give 0 <= start <= end"),
-        (-1, 1, ValueError, r"runs from token -1"),
+        (2, 1, ValueError, r"must be positions with 0 <= start <= end; got 2 and 1"),
+        (-1, 1, ValueError, r"got -1 and 1"),
         (True, 1, TypeError, r"start must be an int.*got True"),
         (0, 1.0, TypeError, r"end must be an int.*got 1\.0"),
     ],
@@ -108,9 +108,9 @@ def test_an_answer_that_is_none(start, end, error, said):
 
 
 def test_an_answer_beyond_the_text_and_a_model_without_answers():
-    with pytest.raises(ValueError, match=r"runs from token 1 to 4; there are 4, from 0"):
+    with pytest.raises(ValueError, match=r"end must be a position of the text, 0 to 3; got 4"):
         plain(answer_span(bert("QuestionAnswering", num_labels=2), 1, 4)).attribute(IDS, **ASKED)
-    with pytest.raises(TypeError, match=r"needs start_logits and end_logits; the model's output is float32 \[2, 3\]"):
+    with pytest.raises(TypeError, match=r"must return start_logits and end_logits.*got float32 \[2, 3\]"):
         plain(answer_span(bert("SequenceClassification"), 1, 2)).attribute(IDS, **ASKED)
 
 
@@ -119,7 +119,7 @@ def test_an_answer_beyond_the_text_and_a_model_without_answers():
 
 def test_a_head_of_ones_own_leaves_the_model_in_sight():
     model = bert("SequenceClassification").bert.train()
-    head = Head(model, lambda output: output.pooler_output)
+    head = SelectOutput(model, lambda output: output.pooler_output)
     with pytest.warns(UserWarning, match="BertModel is in training mode"):
         found = plain(head).attribute({"input_ids": IDS}, **ASKED, target=5)
     assert model.training
@@ -130,7 +130,7 @@ def test_a_head_of_ones_own_leaves_the_model_in_sight():
 
 def test_a_layer_under_a_head_of_ones_own():
     model, readout = bert("SequenceClassification").bert, nn.Linear(16, 16)
-    head = Head(model, lambda output: output.pooler_output)
+    head = SelectOutput(model, lambda output: output.pooler_output)
     found = LayerAndOrInteraction(head, 0, probe=readout, score="logit", kind="and", noise=0).attribute(
         IDS, **ASKED, target=1
     )
@@ -147,20 +147,22 @@ def test_a_layer_under_a_head_of_ones_own():
 )
 def test_a_head_of_things_that_cannot_be_called(model, read, said):
     with pytest.raises(TypeError, match=said):
-        Head(model, read)
+        SelectOutput(model, read)
 
 
 def test_a_head_that_reads_no_tensor():
-    with pytest.raises(TypeError, match=r"a list, neither a tensor"):
-        plain(Head(lambda x: x, lambda output: [output])).attribute(torch.ones(1, 2))
+    with pytest.raises(TypeError, match=r"must return a tensor or something with \.logits; got a list"):
+        plain(SelectOutput(lambda x: x, lambda output: [output])).attribute(torch.ones(1, 2))
 
 
 def test_the_advice_for_a_model_without_a_head():
     model = bert("SequenceClassification").bert
-    with pytest.raises(TypeError, match=r"AutoModelForSequenceClassification.*Head\(model, lambda output") as caught:
+    with pytest.raises(
+        TypeError, match=r"AutoModelForSequenceClassification.*SelectOutput\(model, lambda output"
+    ) as caught:
         plain(model).attribute(IDS, **ASKED, target=0)
-    advice = str(caught.value).rpartition("Head(model, ")[2].removesuffix(")")
-    found = plain(Head(model, eval(advice))).attribute(IDS, **ASKED, target=0)
+    advice = str(caught.value).rpartition("SelectOutput(model, ")[2].removesuffix(")")
+    found = plain(SelectOutput(model, eval(advice))).attribute(IDS, **ASKED, target=0)
     assert_tables(found, tables_by_hand(lambda row, b: model(row).last_hidden_state[0, 0, 0]))
 
 

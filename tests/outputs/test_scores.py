@@ -1,5 +1,6 @@
 import functools
 import math
+import pickle
 from decimal import Decimal, localcontext
 
 import pytest
@@ -8,22 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_lkn.outputs import scores
+from captum_lkn.outputs.probabilities import looks_like_probabilities, refuse_probabilities
 from captum_lkn.outputs.scores import (
     SCORES,
-    apply_score,
+    Score,
     binary_log_odds,
     log_odds,
     log_prob,
     logit,
-    looks_like_probabilities,
     margin,
     prob,
-    refuse_probabilities,
     resolve_score,
 )
 
 OF_LOGITS = [log_odds, log_prob, prob]
-OF_COLUMNS = [score for score in SCORES.values() if score is not binary_log_odds]
+OF_COLUMNS = [score for score in SCORES.values() if not score.binary]
+
+
+def name_of(score):
+    return getattr(score, "name", None)
+
+
 HALVES = [torch.bfloat16, torch.float16]
 
 
@@ -88,9 +94,9 @@ def test_a_binary_head_equals_the_softmax_head_that_has_a_column_of_zeros():
 def test_softmax_scores_equal_their_definitions_at_three_hundred_digits(case):
     z, y = case
     odds, log_p, p = decimal_scores(z[0].tolist(), int(y))
-    assert log_odds(z, y, check=False).item() == pytest.approx(odds, rel=1e-13, abs=1e-13)
-    assert log_prob(z, y, check=False).item() == pytest.approx(log_p, rel=1e-12, abs=0)
-    assert prob(z, y, check=False).item() == pytest.approx(p, rel=1e-12, abs=0)
+    assert log_odds(z, y).item() == pytest.approx(odds, rel=1e-13, abs=1e-13)
+    assert log_prob(z, y).item() == pytest.approx(log_p, rel=1e-12, abs=0)
+    assert prob(z, y).item() == pytest.approx(p, rel=1e-12, abs=0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -98,8 +104,8 @@ def test_softmax_scores_equal_their_definitions_at_three_hundred_digits(case):
 def test_log_odds_is_log_p_less_log_of_one_minus_p(case):
     z, y = case
     p = z.softmax(1)[0, int(y)]
-    assert log_odds(z, y, check=False).item() == pytest.approx(float(p.log() - (-p).log1p()), abs=1e-8)
-    assert log_prob(z, y, check=False).item() == pytest.approx(float(z.log_softmax(1)[0, int(y)]), abs=1e-13)
+    assert log_odds(z, y).item() == pytest.approx(float(p.log() - (-p).log1p()), abs=1e-8)
+    assert log_prob(z, y).item() == pytest.approx(float(z.log_softmax(1)[0, int(y)]), abs=1e-13)
 
 
 @settings(max_examples=100, deadline=None)
@@ -107,8 +113,8 @@ def test_log_odds_is_log_p_less_log_of_one_minus_p(case):
 def test_a_shift_of_all_logits_changes_the_logit_only(case, shift):
     z, y = case
     for score in (log_odds, log_prob, prob):
-        same = score(z + shift, y, check=False)
-        torch.testing.assert_close(same, score(z, y, check=False), rtol=1e-9, atol=1e-9)
+        same = score(z + shift, y)
+        torch.testing.assert_close(same, score(z, y), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(margin(z + shift, y), margin(z, y), rtol=0, atol=1e-9)
     torch.testing.assert_close(logit(z + shift, y), logit(z, y) + shift, rtol=0, atol=1e-9)
 
@@ -117,7 +123,7 @@ def test_a_shift_of_all_logits_changes_the_logit_only(case, shift):
 @given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4))
 def test_log_odds_of_two_classes_is_the_difference(first, second):
     z = rows([first, second])
-    assert log_odds(z, torch.tensor([1]), check=False).item() == second - first
+    assert log_odds(z, torch.tensor([1])).item() == second - first
     assert margin(z, torch.tensor([1])).item() == second - first
 
 
@@ -125,7 +131,7 @@ def test_log_odds_of_two_classes_is_the_difference(first, second):
 @given(logits())
 def test_log_odds_lies_below_the_margin_by_at_most_log_of_the_other_classes(case):
     z, y = case
-    gap = (margin(z, y) - log_odds(z, y, check=False)).item()
+    gap = (margin(z, y) - log_odds(z, y)).item()
     assert -1e-12 <= gap <= math.log(z.shape[1] - 1) + 1e-12
 
 
@@ -137,7 +143,7 @@ def test_the_order_of_the_classes_does_not_matter(case, random):
     random.shuffle(order)
     moved, place = z[:, order], torch.tensor([order.index(int(y))])
     for score in (log_odds, log_prob, prob):
-        torch.testing.assert_close(score(moved, place, check=False), score(z, y, check=False))
+        torch.testing.assert_close(score(moved, place), score(z, y))
     assert margin(moved, place) == margin(z, y)
 
 
@@ -178,7 +184,7 @@ def test_a_certain_class_has_infinite_log_odds_and_no_nan():
     assert prob(z, y).tolist() == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("score", OF_COLUMNS)
+@pytest.mark.parametrize("score", OF_COLUMNS, ids=name_of)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, *HALVES])
 def test_the_output_is_cast_before_the_score_is_computed(score, dtype):
     z, y = (torch.randn(9, 4) * 5).to(dtype), torch.arange(9) % 4
@@ -187,15 +193,14 @@ def test_the_output_is_cast_before_the_score_is_computed(score, dtype):
     assert torch.equal(found, score(z.double(), y))
 
 
-@pytest.mark.parametrize("score", OF_COLUMNS)
+@pytest.mark.parametrize("score", OF_COLUMNS, ids=name_of)
 def test_a_row_does_not_depend_on_its_batch_mates(score):
     z, y = torch.randn(201, 3) * 4, torch.arange(201) % 3  # no multiple of what a vector unit takes at once
-    unchecked = functools.partial(apply_score, score)
-    alone = torch.cat([unchecked(z[i : i + 1], y[i : i + 1]) for i in range(len(z))])
-    assert torch.equal(unchecked(z, y), alone)
+    alone = torch.cat([score(z[i : i + 1], y[i : i + 1]) for i in range(len(z))])
+    assert torch.equal(score(z, y), alone)
 
 
-@pytest.mark.parametrize("score", OF_COLUMNS)
+@pytest.mark.parametrize("score", OF_COLUMNS, ids=name_of)
 def test_scores_are_pure(score):
     z, y = torch.randn(3, 4), torch.tensor([0, 1, 2], dtype=torch.int32)
     before = z.clone(), y.clone()
@@ -204,13 +209,13 @@ def test_scores_are_pure(score):
     assert torch.equal(y, before[1])
 
 
-@pytest.mark.parametrize("score", OF_COLUMNS)
+@pytest.mark.parametrize("score", OF_COLUMNS, ids=name_of)
 def test_scores_are_differentiable(score):
     z = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: score(z, torch.tensor([0, 1, 2, 0, 1])), z)
 
 
-@pytest.mark.parametrize("score", OF_COLUMNS)
+@pytest.mark.parametrize("score", OF_COLUMNS, ids=name_of)
 def test_no_rows_give_no_scores(score):
     assert score(torch.empty(0, 3), torch.empty(0, dtype=torch.int64)).shape == (0,)
 
@@ -243,16 +248,13 @@ def test_logits_are_not_taken_for_probabilities(output):
     assert not looks_like_probabilities(output)
 
 
-@pytest.mark.parametrize("score", OF_LOGITS)
+@pytest.mark.parametrize("score", OF_LOGITS, ids=name_of)
 def test_a_score_of_logits_refuses_probabilities_and_names_the_ways_out(score):
-    p, y = torch.randn(4, 3).softmax(1), torch.tensor([0, 1, 2, 0])
-    name = score.__name__
-    with pytest.raises(ValueError, match=rf'score="{name}" reads logits.*float32 \[4, 3\].*4 rows') as error:
-        score(p, y)
-    for way_out in ("final softmax", 'score="logit"', "log(p) - log1p(-p)", f"partial({name}, check=False)"):
-        assert way_out in str(error.value)
-    with pytest.raises(ValueError, match="is probabilities already"):
+    p = torch.randn(4, 3).softmax(1)
+    with pytest.raises(ValueError, match=rf'score="{score.name}" reads logits.*float32 \[4, 3\].*4 rows') as error:
         refuse_probabilities(score, p)
+    for way_out in ("final softmax", 'score="logit"', "log(p) - log1p(-p)", f"target: {score.name}(output, target)"):
+        assert way_out in str(error.value)
     refuse_probabilities(score, p.log())
 
 
@@ -265,31 +267,28 @@ def test_the_ways_out_lead_out():
         p = output.gather(1, target[:, None]).squeeze(1)
         return torch.log(p) - torch.log1p(-p)
 
-    torch.testing.assert_close(apply_score(of_probabilities, p, y), log_odds(z, y))
+    own = resolve_score(of_probabilities)
+    refuse_probabilities(own, p)
+    torch.testing.assert_close(own(p, y), log_odds(z, y))
     torch.testing.assert_close(logit(p, y), prob(z, y))
-    refuse_probabilities(functools.partial(log_odds, check=False), p)
-    forced = apply_score(functools.partial(log_odds, check=False), p, y)
-    assert torch.equal(forced, log_odds(p, y, check=False))
+    forced = resolve_score(lambda output, target: log_odds(output, target))
+    refuse_probabilities(forced, p)
+    assert torch.equal(forced(p, y), log_odds(p, y))
 
 
-@pytest.mark.parametrize("score", [logit, margin, binary_log_odds, lambda output, target: output[:, 0]])
+@pytest.mark.parametrize("score", [logit, margin, binary_log_odds, lambda output, target: output[:, 0]], ids=name_of)
 def test_other_scores_take_probabilities(score):
     p = torch.randn(4, 3).softmax(1)
-    refuse_probabilities(score, p)
-    if score is not binary_log_odds:
-        assert apply_score(score, p, torch.tensor([0, 1, 2, 0])).shape == (4,)
+    resolved = resolve_score(score)
+    refuse_probabilities(resolved, p)
+    if not resolved.binary:
+        assert resolved(p, torch.tensor([0, 1, 2, 0])).shape == (4,)
 
 
-@pytest.mark.parametrize("score", OF_LOGITS)
+@pytest.mark.parametrize("score", OF_LOGITS, ids=name_of)
 def test_log_probabilities_are_logits(score):
     z, y = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
     torch.testing.assert_close(score(z.log_softmax(1), y), score(z, y))
-
-
-@pytest.mark.parametrize("score", OF_LOGITS)
-def test_a_masked_copy_alone_is_not_refused_by_chance(score):
-    honest = torch.tensor([[0.25, 0.75]])  # one of thousands of masked copies, in a forward of its own
-    assert apply_score(score, honest, torch.tensor([0])) == score(honest, torch.tensor([0]), check=False)
 
 
 # ---------------------------------------------------------------- finding a score, and calling one
@@ -298,14 +297,26 @@ def test_a_masked_copy_alone_is_not_refused_by_chance(score):
 def test_every_score_is_found_by_name():
     assert list(SCORES) == ["log_odds", "logit", "log_prob", "prob", "margin", "binary_log_odds"]
     for name, score in SCORES.items():
-        assert resolve_score(name) == (name, score)
-        assert resolve_score(score) == (name, score)
+        assert resolve_score(name) is score
+        assert resolve_score(score) is score
+        assert score.name == name
         assert getattr(scores, name) is score
     with pytest.raises(TypeError):
         SCORES["mine"] = logit
 
 
-class Entropy:
+def test_every_score_says_what_it_reads_and_its_unit():
+    assert {score.name: (score.reads, score.unit) for score in SCORES.values()} == {
+        "log_odds": ("classes", "log-odds"),
+        "logit": ("values", "logit"),
+        "log_prob": ("classes", "nats"),
+        "prob": ("classes", "probability"),
+        "margin": ("values", "logit"),
+        "binary_log_odds": ("binary", "log-odds"),
+    }
+
+
+class First:
     def __call__(self, output, target):
         return output[:, 0]
 
@@ -313,24 +324,92 @@ class Entropy:
 @pytest.mark.parametrize(
     ("score", "name"),
     [
-        (Entropy(), "Entropy"),
+        (First(), "First"),
         (torch.nn.Flatten(0), "Flatten"),
         (lambda output, target: output[:, 0], "<lambda>"),
-        (functools.partial(functools.partial(log_odds), check=False), "log_odds"),
+        (functools.partial(lambda output, target, at: output[:, at], at=0), "<lambda>"),
+    ],
+    ids=["object", "module", "lambda", "partial"],
+)
+def test_a_callable_is_wrapped_and_has_a_name(score, name):
+    assert resolve_score(score) == Score(name, score, reads="values", unit="")
+
+
+@pytest.mark.parametrize("score", SCORES.values(), ids=name_of)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_partial_of_a_named_score_stays_that_score(score, depth):
+    partial = score
+    for _ in range(depth):
+        partial = functools.partial(partial)
+    found = resolve_score(partial)
+    assert (found.name, found.reads, found.unit) == (score.name, score.reads, score.unit)
+    z, y = torch.randn(4, 1 if score.binary else 3), torch.tensor([0, 1, 0, 1])
+    assert torch.equal(found(z, y), score(z, y))
+    alone = torch.cat([found.for_outputs("labels")(z[i : i + 1], y[i : i + 1]) for i in range(4)])
+    assert torch.equal(score.for_outputs("labels")(z, y), alone)
+
+
+@pytest.mark.parametrize("score", SCORES.values(), ids=name_of)
+def test_scores_are_pickled_and_compared(score):
+    for one in (score, score.for_outputs("labels"), score.for_outputs("values")):
+        again = pickle.loads(pickle.dumps(one))
+        z, y = torch.randn(4, 1 if score.binary else 3), torch.tensor([0, 1, 0, 1])
+        assert (again.name, again.reads, again.unit) == (one.name, one.reads, one.unit)
+        assert torch.equal(again(z, y), one(z, y))
+    assert pickle.loads(pickle.dumps(score)) == score
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reads", "unit", "value"),
+    [
+        ("log_odds", "classes", "classes", "log-odds", -2.0),
+        ("log_odds", "labels", "labels", "log-odds", 1.0),
+        ("log_odds", "values", "values", "", 1.0),
+        ("log_prob", "labels", "labels", "nats", -math.log1p(math.exp(-1))),
+        ("prob", "labels", "labels", "probability", 1 / (1 + math.exp(-1))),
+        ("logit", "labels", "values", "logit", 1.0),
+        ("logit", "values", "values", "", 1.0),
+        ("margin", "labels", "values", "logit", -2.0),
+        ("margin", "values", "values", "", -2.0),
     ],
 )
-def test_a_callable_has_a_name_for_provenance(score, name):
-    assert resolve_score(score) == (name, score)
+def test_a_score_for_what_a_model_returns(name, kind, reads, unit, value):
+    found = SCORES[name].for_outputs(kind)
+    assert (found.name, found.reads, found.unit) == (name, reads, unit)
+    assert found(rows([1.0, 3.0]), torch.tensor([0])).item() == pytest.approx(value)
+
+
+def test_a_score_of_ones_own_keeps_its_unit():
+    celsius = Score("temperature", lambda output, target: output[:, 0], unit="degrees")
+    assert celsius.for_outputs("values") is celsius
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((3, len), TypeError, "name must be a str; got a int"),
+        (("mine", len, "values", None), TypeError, "unit must be a str; got a NoneType"),
+        (("mine", "log_odds"), TypeError, r"function must be a callable \(output.*got a str"),
+        (
+            ("mine", len, "logits"),
+            ValueError,
+            "reads must be one of 'classes', 'labels', 'binary', 'values'; got",
+        ),
+    ],
+)
+def test_a_score_that_cannot_be_made(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Score(*arguments)
 
 
 @pytest.mark.parametrize(("given", "meant"), [("logodds", "log_odds"), ("Logit", "logit"), ("log-prob", "log_prob")])
 def test_an_unknown_score_is_answered_with_close_names(given, meant):
-    with pytest.raises(ValueError, match=rf"score '{given}' is not known; did you mean .*'{meant}'.*give one of"):
+    with pytest.raises(ValueError, match=rf"score must be one of .*; got '{given}'\. Did you mean .*'{meant}'.*\?$"):
         resolve_score(given)
 
 
 def test_a_score_that_resembles_none_is_answered_with_the_list():
-    with pytest.raises(ValueError, match=r"score 'zzz' is not known; give one of log_odds, logit, .*or a callable"):
+    with pytest.raises(ValueError, match=r"score must be one of log_odds, logit, .*or a callable.*; got 'zzz'\.$"):
         resolve_score("zzz")
 
 
@@ -348,7 +427,7 @@ def test_a_callable_gets_the_output_as_it_is_and_its_result_becomes_float64():
         return output.argmax(1)
 
     z, y = torch.randn(3, 2, dtype=torch.bfloat16), torch.tensor([0, 1, 0])
-    found = apply_score(score, z, y)
+    found = resolve_score(score)(z, y)
     assert seen["output"] is z
     assert seen["target"] is y
     assert found.dtype == torch.float64
@@ -356,16 +435,10 @@ def test_a_callable_gets_the_output_as_it_is_and_its_result_becomes_float64():
 
 
 def test_a_callable_may_be_unhashable():
-    class Unhashable(Entropy):
+    class Unhashable(First):
         __hash__ = None
 
-    assert apply_score(Unhashable(), rows([1.0, 2.0]), torch.tensor([0])).tolist() == [1.0]
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_named_scores_are_applied_as_they_are(name):
-    z, y = torch.randn(4, 1 if name == "binary_log_odds" else 3), torch.tensor([0, 1, 0, 1])
-    assert torch.equal(apply_score(SCORES[name], z, y), SCORES[name](z, y))
+    assert resolve_score(Unhashable())(rows([1.0, 2.0]), torch.tensor([0])).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -394,7 +467,7 @@ def test_what_a_callable_returns_is_checked(returned, error, message):
         return returned
 
     with pytest.raises(error, match=f"score mine {message}"):
-        apply_score(mine, torch.zeros(2, 3), torch.tensor([0, 0]))
+        resolve_score(mine)(torch.zeros(2, 3), torch.tensor([0, 0]))
 
 
 def test_an_error_inside_a_callable_arrives_as_it_is():
@@ -402,13 +475,13 @@ def test_an_error_inside_a_callable_arrives_as_it_is():
         raise KeyError("weights")
 
     with pytest.raises(KeyError, match="weights"):
-        apply_score(mine, torch.zeros(2, 3), torch.tensor([0, 0]))
+        resolve_score(mine)(torch.zeros(2, 3), torch.tensor([0, 0]))
 
 
 # ---------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize("score", OF_COLUMNS)
+@pytest.mark.parametrize("score", OF_COLUMNS, ids=name_of)
 @pytest.mark.parametrize(
     ("output", "target", "error", "message"),
     [
@@ -427,23 +500,23 @@ def test_an_error_inside_a_callable_arrives_as_it_is():
             torch.ones(1, 2),
             torch.tensor([0.0]),
             TypeError,
-            r"target must be integers; got float32 \[1\]: .*long",
+            r"target must be integers; got float32 \[1\]. .*long",
         ),
         (torch.ones(1, 2), torch.tensor([True]), TypeError, r"target must be integers; got bool \[1\]"),
         (
             torch.ones(2, 2),
             torch.tensor([0]),
             ValueError,
-            r"target has shape \[1\], the output \[2, 2\]: give",
+            r"target must have one entry a row of the output \[2, 2\], \[2\]; got \[1\]",
         ),
         (
             torch.ones(2, 2),
             torch.tensor([0, 2]),
             ValueError,
-            r"runs from 0 to 2: for the output .*give 0 to 1",
+            r"target must be 0 to 1 for the output .*; got 0 to 2",
         ),
-        (torch.ones(2, 2), torch.tensor([-1, 1]), ValueError, r"target runs from -1 to 1"),
-        (torch.ones(1, 1), torch.tensor([1]), ValueError, r"for the output \[1, 1\] give 0$"),
+        (torch.ones(2, 2), torch.tensor([-1, 1]), ValueError, r"got -1 to 1"),
+        (torch.ones(1, 1), torch.tensor([1]), ValueError, r"target must be 0 for the output \[1, 1\]; got 1 to 1$"),
     ],
 )
 def test_operands_that_do_not_fit_are_refused(score, output, target, error, message):
@@ -452,13 +525,15 @@ def test_operands_that_do_not_fit_are_refused(score, output, target, error, mess
 
 
 def test_a_binary_head_has_one_column_and_two_classes():
-    with pytest.raises(ValueError, match=r'for a head with one column; the output is float32 \[1, 2\].*"log_odds"'):
+    with pytest.raises(ValueError, match=r'needs an output with one column; got float32 \[1, 2\].*"log_odds"'):
         binary_log_odds(torch.ones(1, 2), torch.tensor([0]))
-    with pytest.raises(ValueError, match=r"target runs from 2 to 2: for the output \[1, 1\] give 0 to 1"):
+    with pytest.raises(ValueError, match=r"target must be 0 to 1 for the output \[1, 1\]; got 2 to 2"):
         binary_log_odds(torch.ones(1, 1), torch.tensor([2]))
 
 
-@pytest.mark.parametrize("check", [looks_like_probabilities, lambda output: refuse_probabilities(prob, output)])
+@pytest.mark.parametrize(
+    "check", [looks_like_probabilities, lambda output: refuse_probabilities(prob, output)], ids=["look", "refuse"]
+)
 def test_the_look_for_probabilities_wants_rows(check):
     with pytest.raises(ValueError, match=r"output must be \[B, C\]"):
         check(torch.ones(3))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues, Interactions
-from captum_lkn.outputs.heads import Head
+from captum_lkn.outputs.heads import SelectOutput
 from captum_lkn.players.images import gaussian_blur, image_players, interaction_mask, player_map
 
 
@@ -95,7 +95,7 @@ def test_the_patches_of_a_model_are_the_default():
 def test_a_wrapped_model_has_its_own_patches():
     model = torch.nn.Identity()
     model.config = with_patch(4).config
-    for wrapped in (torch.nn.DataParallel(model), torch.compile(model, backend="eager"), Head(model)):
+    for wrapped in (torch.nn.DataParallel(model), torch.compile(model, backend="eager"), SelectOutput(model)):
         assert image_players(picture(1, 8, 8), model=wrapped).sizes == (4,)
 
 

@@ -1,0 +1,76 @@
+"""Probabilities where a score reads logits: recognised and refused."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.messages import count_of, kind_of
+from captum_lkn.outputs.operands import check_output, to_float64
+from captum_lkn.outputs.scores import Score
+
+__all__ = ["looks_like_probabilities", "refuse_probabilities"]
+
+_SUM_TOLERANCE: Final = 1e-4
+
+
+def looks_like_probabilities(output: Tensor) -> bool:
+    """Return True if every row is nonnegative and sums to 1, within 1e-4 or the rounding of the output's dtype.
+
+    The more rows there are, the less likely it is that logits do so by chance. One column is never taken for
+    probabilities, since the output of a sigmoid cannot be told from a logit.
+
+    Args:
+        output: ``[B, C]``.
+
+    Returns:
+        False also if there are no rows, one column, or a NaN.
+
+    Raises:
+        TypeError: If `output` is not a real tensor.
+        ValueError: If `output` is not ``[B, C]``.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> looks_like_probabilities(z), looks_like_probabilities(z.softmax(1))
+        (False, True)
+    """
+    check_output(output)
+    if len(output) == 0 or output.shape[1] < 2:
+        return False
+    # Rounding changes each p by at most eps/2 of itself, hence their sum by eps/2: 4e-3 for bfloat16.
+    rounding = torch.finfo(output.dtype).eps if output.is_floating_point() else 0.0
+    p = to_float64(output)
+    sums_to_one = (p.sum(1) - 1).abs() <= max(_SUM_TOLERANCE, rounding)
+    return bool(sums_to_one.all() & (p >= 0).all())
+
+
+def refuse_probabilities(score: Score, output: Tensor) -> None:
+    """Raise an error if `score` reads logits of classes and `output` is probabilities.
+
+    To be called once, on a forward with many rows: if each row was checked alone, over thousands of masked copies,
+    some rows of logits would be refused by chance. A score that reads values is never refused.
+
+    Args:
+        score: The score that is about to be applied.
+        output: ``[B, C]``, as the score would get it.
+
+    Raises:
+        TypeError: If `output` is not a real tensor.
+        ValueError: If the output is probabilities, with the ways out.
+
+    Example:
+        >>> from captum_lkn.outputs.scores import logit
+        >>> refuse_probabilities(logit, torch.tensor([[0.2, 0.8]]))
+    """
+    if score.reads != "classes" or not looks_like_probabilities(output):
+        return
+    raise ValueError(
+        f'score="{score.name}" reads logits, and the output {kind_of(output)} is probabilities already: '
+        f"{count_of(len(output), 'row')}, all nonnegative with the sum 1. Either return logits (leave out "
+        'the final softmax); or explain the probability as it is, with score="logit"; or give its log-odds '
+        "as a callable, log(p) - log1p(-p) with p = output.gather(1, target[:, None]).squeeze(1). If they are logits "
+        f"all the same, give a callable: lambda output, target: {score.name}(output, target)"
+    )
