@@ -1,11 +1,13 @@
 """What all tests have in common, those in docstrings and pages included."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 
 @pytest.fixture(autouse=True)
-def _same_random_numbers():
+def _same_random_numbers() -> Iterator[None]:
     """Seed torch, so that a test draws the same numbers in every run, in any order and in any process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
