@@ -1,4 +1,4 @@
-"""Causal language models: how likely a prompt makes a continuation.
+"""Score continuations of causal language models.
 
 :class:`Continuation` is a forward function for any method that takes one: from (masked) prompts to the log-odds of a
 continuation. Its one column makes the named scores of this library say what their names say: ``"log_odds"`` is log
@@ -34,13 +34,13 @@ __all__ = ["AllMasks", "Continuation", "continuation_log_odds"]
 
 
 class AllMasks(NamedTuple):
-    """What :meth:`Continuation.all_masks` gives.
+    """The result of :meth:`Continuation.all_masks`.
 
     Attributes:
-        outputs: ``[2^n, 1]``, float64 on the CPU: the output for every subset; None where the plain evaluation is
-            called for.
-        evaluation: How it came about, for provenance: ``"evaluation"``, which is ``"prefix tree"`` or ``"plain"``;
-            the number of ``"tokens"``; beside a tree's the ``"plain_tokens"`` it saves, else the ``"reason"``.
+        outputs: ``[2^n, 1]``, float64 on the CPU: the output for every subset; None if the plain evaluation is
+            needed.
+        evaluation: The method, for provenance: ``"evaluation"``, which is ``"prefix tree"`` or ``"plain"``; the number
+            of ``"tokens"``; beside a tree's the ``"plain_tokens"`` it saves, else the ``"reason"``.
     """
 
     outputs: Tensor | None
@@ -48,12 +48,11 @@ class AllMasks(NamedTuple):
 
 
 class Continuation:
-    """How likely a causal language model goes on from a prompt with a given text.
+    """The log-odds with which a causal language model continues a prompt by a given text.
 
     Called with prompts, it appends the continuation and returns the log-odds of all of it, ``[R, 1]``: one column, so
     that no target is needed. The prompts may be padded on either side; the continuation follows the last token that
-    the attention mask shows. Tokens that a method *masks in the attention mask* are gone for good: those behind them
-    move up.
+    the attention mask shows. Tokens that a method *masks in the attention mask* are removed: those behind them move up.
 
     The text is tokenised as it follows a prompt, and taken literally: write the space before a word, ``" Paris"``. An
     answer in a chat begins without one. ``repr`` shows the tokens.
@@ -70,7 +69,7 @@ class Continuation:
 
     Raises:
         TypeError: An argument of the wrong type; a text without a tokenizer.
-        ValueError: The continuation is empty or not in the vocabulary, or the model is no causal one.
+        ValueError: The continuation is empty or not in the vocabulary, or the model is not causal.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -107,13 +106,13 @@ class Continuation:
         tokens: int = 1,
         share_prefixes: bool = True,
     ) -> Continuation:
-        """The continuation that the model itself gives to a prompt: its most likely next token, and so on.
+        """Return the continuation that the model itself predicts: its most likely next tokens, one after the other.
 
         Args:
             model: As above.
-            players: Of one prompt, of which all are present.
+            players: The players of one prompt; all are present.
             tokenizer: For ``repr``.
-            tokens: How many tokens.
+            tokens: The number of tokens.
             share_prefixes: As above.
 
         Returns:
@@ -124,10 +123,10 @@ class Continuation:
             ValueError: As above; several prompts; fewer tokens than one.
         """
         if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
-            raise ValueError(f"tokens is how many tokens to predict, an int of at least 1; got {tokens!r}")
+            raise ValueError(f"tokens must be the number of tokens to predict, an int of at least 1; got {tokens!r}")
         if len(players) != 1:
             raise ValueError(
-                f"players has {count_of(len(players), 'prompt')}: each has a prediction of its own, so give one"
+                f"players must be of one prompt; got {count_of(len(players), 'prompt')}, each with its own prediction"
             )
         inner = _causal(model)
         ids, mask = _prompt(players, 0)
@@ -141,7 +140,7 @@ class Continuation:
 
     @property
     def __self__(self) -> Any:
-        """The model it is bound to, as a bound method has: what names its layers."""
+        """The model it is bound to, as in a bound method; it names the layers."""
         return self.module
 
     def __repr__(self) -> str:
@@ -149,17 +148,17 @@ class Continuation:
         return f"Continuation of {type(self.module).__name__} with {count_of(len(self.tokens), 'token')}: {tokens}"
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """The log-odds of the continuation after each prompt.
+        """Return the log-odds of the continuation after each prompt.
 
         Args:
             input_ids: Integers ``[R, T]``.
-            attention_mask: ``[R, T]``, 0 where there is no token; None for tokens everywhere.
+            attention_mask: ``[R, T]``, 0 at padding; None if there is none.
 
         Returns:
             Float64 ``[R, 1]`` (float32 on MPS).
 
         Raises:
-            TypeError: `input_ids` is no tensor of integers.
+            TypeError: `input_ids` is not a tensor of integers.
             ValueError: Shapes that do not fit, or a prompt without a token.
         """
         ids, mask = left_padded(*_checked(input_ids, attention_mask))
@@ -169,7 +168,7 @@ class Continuation:
         return continuation_log_odds(_next_logits(self.module, ids, mask, len(self.tokens)), self.tokens)[:, None]
 
     def layer(self, name: str | int) -> Layer:
-        """A layer, read at the places from which the continuation's tokens are predicted.
+        """Return a layer, read at the positions from which the continuation's tokens are predicted.
 
         Args:
             name: Its name in the model, or its number among the blocks.
@@ -180,11 +179,11 @@ class Continuation:
         return Layer(name, pool=self.places)
 
     def places(self, output: Tensor) -> Tensor:
-        """The vectors ``[R, c * D]`` that predict the continuation, out of a layer's ``[R, T, D]``."""
+        """Return the vectors ``[R, c * D]`` that predict the continuation, out of a layer's ``[R, T, D]``."""
         return output[:, -len(self.tokens) :].flatten(1)
 
     def lens(self, modules: Sequence[str | nn.Module | Callable[[Tensor], Tensor]] | None = None) -> Readout:
-        """The logit lens: how likely the continuation would be if a layer were the last one.
+        """Return the logit lens: the continuation's log-odds if a layer were the last one.
 
         Args:
             modules: See :func:`captum_lkn.probes.lens.logit_lens`.
@@ -228,19 +227,19 @@ class Continuation:
         *,
         advance: Callable[[int], object] | None = None,
     ) -> AllMasks:
-        """The outputs for all 2^n masked copies of one prompt, with their shared prefixes computed once.
+        """Evaluate all 2^n masked copies of one prompt, computing shared prefixes once.
 
-        The plain evaluation is called for where that saves nothing, where the model cannot do it, and where a few
-        subsets that are evaluated both ways come out differently.
+        The plain evaluation is needed if that saves nothing, if the model cannot do it, or if a few subsets that are
+        evaluated both ways differ.
 
         Args:
-            players: Of prompts.
-            sample: Which of them.
+            players: Players of prompts.
+            sample: The number of the prompt.
             attention_mask: ``[1, T]``, of this prompt; None for that of the players, if they have one.
             advance: Called with the number of subsets that are done, each time that some are.
 
         Returns:
-            The outputs, or None, and how they came about.
+            The outputs, or None, and the method of evaluation.
         """
         if not self.share_prefixes:
             return _plainly("share_prefixes=False")
@@ -272,7 +271,7 @@ class Continuation:
         return AllMasks(outputs, {"evaluation": "prefix tree"} | counts)
 
     def _disagreement(self, players: Players, sample: int, mask: Tensor, subsets: Tensor, values: Tensor) -> str | None:
-        """How far the plain outputs of some subsets lie from the tree's, where that is more than rounding."""
+        """Compare plain outputs of some subsets with the tree's; say so if they differ by more than rounding."""
         few = torch.tensor(sorted({0, len(subsets) // 3, len(subsets) - 1}))
         (copies,) = players.masked(sample, lattice.members(subsets[few], players.sizes[sample]))
         home = self.module.device
@@ -283,20 +282,20 @@ class Continuation:
 
 
 def _causal(model: Any) -> Any:
-    """The model inside its wrappers: every length of a prompt would be compiled anew, and has its own positions."""
+    """Return the model inside its wrappers: each length of a prompt would be compiled anew."""
     model = Model(model).eager.forward_func if callable(model) else model
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise TypeError(f"model must be a causal language model of transformers; got {kind_of(model)}")
     can_generate = getattr(model, "can_generate", lambda: True)
     if getattr(model.config, "is_encoder_decoder", False) or not can_generate():
         raise ValueError(
-            f"{type(model).__name__} is no causal language model: load one with AutoModelForCausalLM.from_pretrained"
+            f"{type(model).__name__} is not a causal language model. Load one with AutoModelForCausalLM.from_pretrained"
         )
     return model
 
 
 def _checked(input_ids: Any, attention_mask: Any) -> tuple[Tensor, Tensor]:
-    """Ids ``[R, T]``, and a mask of integers beside them."""
+    """Check ids ``[R, T]`` and bring the mask beside them to integers."""
     if not isinstance(input_ids, Tensor) or input_ids.is_floating_point() or input_ids.dtype == torch.bool:
         raise TypeError(f"input_ids must be a tensor of token ids; got {kind_of(input_ids)}")
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(input_ids)
@@ -306,12 +305,12 @@ def _checked(input_ids: Any, attention_mask: Any) -> tuple[Tensor, Tensor]:
         )
     if not bool(mask.any(1).all()):
         row = int((~mask.any(1)).nonzero()[0])
-        raise ValueError(f"prompt {row} has no token: keep one at least as background, such as the first")
+        raise ValueError(f"prompt {row} must have at least one token; got none. Keep one as background")
     return input_ids, (mask != 0).long()
 
 
 def _next_logits(model: Any, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
-    """The last logits ``[R, keep, V]`` of left-padded prompts."""
+    """Return the last logits ``[R, keep, V]`` of left-padded prompts."""
     called = HuggingFace(model)
     options: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
     called.check(options)
@@ -328,14 +327,14 @@ def _plainly(reason: str, tokens: int | None = None) -> AllMasks:
 
 
 def _not_a_prompt(players: Players) -> str | None:
-    """Why the players are not those of token ids alone."""
+    """Return the reason if more than token ids is masked."""
     if len(players.inputs) != 1 or (players.names or ("input_ids",)) != ("input_ids",):
         return "more is masked than input_ids"
     return None if players.inputs[0].dim() == 2 else "its input_ids are not [B, T]"
 
 
 def _prompt(players: Players, sample: int, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One prompt on the CPU, ``[T]``, and where it has tokens, bool ``[T]``."""
+    """Return one prompt on the CPU, ``[T]``, and its mask of tokens, bool ``[T]``."""
     own = slice(sample, sample + 1)
     if attention_mask is None and "attention_mask" in players.constants:
         attention_mask = players.constants["attention_mask"][own]

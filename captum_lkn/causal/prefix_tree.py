@@ -1,13 +1,13 @@
-"""Shared prefixes: all masked variants of a prompt, each distinct prefix computed once.
+"""Evaluate all masked variants of a prompt, computing each distinct prefix once.
 
 A causal model's state at a token depends on the tokens before it alone. The 2^n masked variants of a prompt form a
 binary tree over its players in the order of their first tokens: what lies before the first player is the same in
 all of them, and at the first token of each player every branch forks. Between forks lie *segments*; level k of the
 tree has 2^k nodes of the same segment. With one token a player that is about 2^(n+1) tokens instead of n 2^n.
 
-:class:`PrefixTree` is the plan, made of nothing but numbers. :func:`leaf_logits` walks it with a model of
-`transformers`: some levels at a time as *one sequence under a tree mask*, in which a token sees its ancestors only.
-The few rows that a walk begins with bring their ancestors in a key-value cache, and no cache is copied at every fork.
+:class:`PrefixTree` is the plan, independent of the model. :func:`leaf_logits` evaluates it with a model of
+`transformers`: some levels at a time as *one sequence under a tree mask*, in which a token attends to its ancestors
+only. Their keys and values come from a cache for the few rows of each block, so no cache is copied at every fork.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _MARGIN = 1.25
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Where the masked variants of one prompt fork.
+    """The forks of the masked variants of one prompt.
 
     Attributes:
         order: The players by their first tokens: level k + 1 of the tree is that of player ``order[k]``.
-        bounds: Where the n + 1 segments begin, and the last one ends: segment k, ``bounds[k]`` to
+        bounds: The starts of the n + 1 segments, and the end of the last one: segment k, ``bounds[k]`` to
             ``bounds[k + 1]``, is the part of the prompt that depends on the first k players of the order alone.
         blocks: First and last level of each part of the tree that is one sequence under a tree mask, from the top.
 
@@ -78,7 +78,7 @@ class PrefixTree:
         listed = owners.tolist()
         missing = sorted(set(range(players)) - set(listed))
         if missing:
-            raise ValueError(f"player {missing[0]} owns no token: a tree forks at the first token of each player")
+            raise ValueError(f"owners must have a token of each player; got none of player {missing[0]}")
         firsts = [listed.index(player) for player in range(players)]
         order = tuple(sorted(range(players), key=firsts.__getitem__))
         bounds = (0, *(firsts[player] for player in order), len(listed))
@@ -86,27 +86,27 @@ class PrefixTree:
 
     @property
     def tokens(self) -> int:
-        """How many tokens the tree has."""
+        """The number of tokens of the tree."""
         return sum((end - begin) << level for level, (begin, end) in enumerate(pairwise(self.bounds)))
 
     @property
     def plain_tokens(self) -> int:
-        """How many tokens all variants have together."""
+        """The number of tokens of all variants together."""
         return self.bounds[-1] << len(self.order)
 
     def levels(self, owners: Tensor) -> Tensor:
-        """The level, from 1, of the owner of each token ``[T]``; 0 for the background."""
+        """Return the level, from 1, of the owner of each token ``[T]``; 0 for the background."""
         level_of = torch.tensor([*sorted(range(len(self.order)), key=self.order.__getitem__), BACKGROUND]) + 1
         return level_of[owners]  # the background's -1 reads the last entry
 
     def table_index(self, leaves: Tensor) -> Tensor:
-        """The subset of each leaf, bit i = player i is present; bit k of a leaf is that of level k + 1."""
+        """Return the subset of each leaf, bit i = player i is present; bit k of a leaf is that of level k + 1."""
         bits = [(leaves >> level & 1) << player for level, player in enumerate(self.order)]
         return torch.stack(bits).sum(0)
 
 
 def _blocks(sizes: list[int]) -> tuple[tuple[int, int], ...]:
-    """As many levels a block as fit, from the bottom, where the tokens are; level 0 is no part of any."""
+    """Put as many levels into a block as fit, from the bottom, which has most tokens; level 0 is in none."""
     blocks, last = [], len(sizes) - 1
     while last >= 1:
         first, tokens = last, 2 * sizes[last]
@@ -119,7 +119,7 @@ def _blocks(sizes: list[int]) -> tuple[tuple[int, int], ...]:
 
 
 def worth_it(tree: PrefixTree) -> bool:
-    """Whether the tree is faster than the plain evaluation; a player early in a long prompt leaves little to share.
+    """Tell if the tree is faster than the plain evaluation; a player early in a long prompt leaves little to share.
 
     Example:
         >>> worth_it(PrefixTree.of(torch.arange(4), 4)), worth_it(PrefixTree.of(torch.tensor([0, -1, -1]), 1))
@@ -129,11 +129,11 @@ def worth_it(tree: PrefixTree) -> bool:
 
 
 def why_not(model: Any, parameters: set[str]) -> str | None:
-    """What about a model of `transformers` forbids the tree; None where nothing does.
+    """Return the reason why a model of `transformers` cannot evaluate the tree; None if it can.
 
     Args:
         model: The model.
-        parameters: What its forward takes.
+        parameters: The parameters of its forward.
 
     Returns:
         The reason, as the end of a sentence about the model.
@@ -162,7 +162,7 @@ class _Layout(NamedTuple):
 
     positions: Tensor  # [S] in the prompt
     nodes: Tensor  # [S], the node that each token belongs to
-    mask: Tensor  # [S, K + S] bool: what each token sees
+    mask: Tensor  # [S, K + S] bool: the keys that each token attends to
     paths: Tensor  # [leaves, P] the keys of each of the last level's nodes, in the order of the prompt
 
 
@@ -179,7 +179,7 @@ def _layout(tree: PrefixTree, first: int, last: int) -> _Layout:
     depths = torch.tensor([depth for depth, _, _ in parts]).repeat_interleave(sizes)
 
     def ancestors(of: Tensor) -> Tensor:
-        """[len(of), S]: whether each token lies on the way down to a node, should it reach so deep."""
+        """Tell for each token if it lies on the path to a node, or would if the node were deeper: ``[len(of), S]``."""
         return (of[:, None] & ((1 << depths) - 1)) == nodes
 
     # Deeper tokens lie further back in the prompt, so that the order of positions excludes them.
@@ -197,12 +197,12 @@ def leaf_logits(
     """Evaluate a causal model on all masked variants of one prompt.
 
     Args:
-        model: A causal model of `transformers` in eval mode, of which :func:`why_not` says nothing.
+        model: A causal model of `transformers` in eval mode, for which :func:`why_not` returns None.
         tree: The plan of the prompt.
-        tokens: Int64 ``[T]``, the prompt as it is.
-        absent: Int64 ``[T]``, what replaces each token when its player is absent.
+        tokens: Int64 ``[T]``, the prompt.
+        absent: Int64 ``[T]``, the replacement of each token when its player is absent.
         owners: Int64 ``[T]``, the player that owns each token, or -1.
-        keep: How many of the last tokens' logits to give; none of them before the last player's first token.
+        keep: The number of last tokens whose logits are returned; none of them before the last player's first token.
 
     Yields:
         Pairs: the subsets, int64 ``[m]``, bit i = player i is present; and their logits, ``[m, keep, V]``, with the
@@ -214,12 +214,12 @@ def leaf_logits(
 
 
 def kept_logits(model: Any, keep: Tensor | int, **arguments: Any) -> Tensor:
-    """The logits of a causal model, at some places only, so that ``[rows, tokens, vocabulary]`` need never exist.
+    """Return the logits of a causal model at some positions, without ``[rows, tokens, vocabulary]`` in memory.
 
     Args:
         model: A causal model of `transformers`.
-        keep: The places, int64 ``[K]``, or how many of the last.
-        **arguments: What else its forward gets.
+        keep: The positions, int64 ``[K]``, or the number of last ones.
+        **arguments: The other arguments of its forward.
 
     Returns:
         ``[rows, K, V]``.
@@ -232,11 +232,11 @@ def kept_logits(model: Any, keep: Tensor | int, **arguments: Any) -> Tensor:
 
 
 _KeysValues: TypeAlias = list[tuple[Tensor, Tensor]]
-"""Of each layer, ``[rows, heads, tokens, size]``."""
+"""Keys and values of each layer, ``[rows, heads, tokens, size]``."""
 
 
 class _Walk:
-    """A model on its way down a tree."""
+    """The evaluation of a tree by a model."""
 
     def __init__(self, model: Any, tree: PrefixTree, tokens: Tensor, absent: Tensor, levels: Tensor, keep: int) -> None:
         self.model = model
@@ -247,7 +247,7 @@ class _Walk:
         self.layouts = [_layout(tree, *block) for block in tree.blocks]
 
     def leaves(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Leaves, and the logits at their last tokens."""
+        """Yield leaves, and the logits at their last tokens."""
         shared = self.tree.bounds[1]
         known: _KeysValues = []
         if shared:
@@ -255,7 +255,7 @@ class _Walk:
         yield from self._descend(0, torch.tensor([0]), known)
 
     def _descend(self, block: int, rows: Tensor, known: _KeysValues) -> Iterator[tuple[Tensor, Tensor]]:
-        """From nodes on the level above a block, with what is known of them, down to the leaves: depth first."""
+        """Go from nodes on the level above a block, with their keys and values, down to the leaves: depth first."""
         first, last = self.tree.blocks[block]
         layout = self.layouts[block]
         is_bottom = block == len(self.layouts) - 1
@@ -272,20 +272,20 @@ class _Walk:
             yield from self._descend(block + 1, nodes[part], _select(known, row, layout.paths[leaf]))
 
     def _fill(self, rows: Tensor, layout: _Layout, first: int) -> Tensor:
-        """The tokens of a block's packed sequence, ``[rows, S]``: each present or absent as its owner is."""
+        """Return the tokens of a block's packed sequence, ``[rows, S]``: each present or absent as its owner is."""
         bits = rows[:, None] | layout.nodes << (first - 1)
         levels = self.levels[layout.positions]
         present = (levels == 0) | (bits >> (levels - 1).clamp(min=0) & 1).bool()
         return torch.where(present, self.tokens[layout.positions], self.absent[layout.positions])
 
     def _ends(self, layout: _Layout, last: int) -> Tensor:
-        """Where the last tokens of the leaves lie in the packed sequence, leaf after leaf."""
+        """Return the positions of the leaves' last tokens in the packed sequence, leaf after leaf."""
         size = self.tree.bounds[last + 1] - self.tree.bounds[last]
         ends = torch.arange(len(layout.positions) - size * len(layout.paths), len(layout.positions))
         return ends.reshape(len(layout.paths), size)[:, -self.keep :].flatten()
 
     def _rows(self, block: int) -> int:
-        """Rows of a forward: a rule of sizes, so that the same call gives the same answer."""
+        """Return the number of rows of a forward, from sizes alone: the same call gives the same answer."""
         rows = _KEYS // self.layouts[block].mask.shape[1]
         if block == len(self.layouts) - 1:
             vocabulary = self.model.config.get_text_config().vocab_size
@@ -295,7 +295,7 @@ class _Walk:
     def _forward(
         self, ids: Tensor, positions: Tensor, known: _KeysValues, mask: Tensor | None, keep: Tensor
     ) -> tuple[Tensor, _KeysValues]:
-        """The logits ``[rows, len(keep), V]`` at some places of the sequences, and what is known after them."""
+        """Return the logits ``[rows, len(keep), V]`` at some positions, and all keys and values after the forward."""
         from transformers import DynamicCache
 
         device, dtype = self.model.device, self.model.dtype
@@ -319,7 +319,7 @@ class _Walk:
 
 
 def _select(known: _KeysValues, rows: Tensor, paths: Tensor) -> _KeysValues:
-    """Of each of the given rows the keys along one path, ``[N, P]``."""
+    """Select for each of the given rows the keys and values along one path, ``[N, P]``."""
 
     def along(cached: Tensor) -> Tensor:
         return cached.transpose(1, 2)[rows[:, None].to(cached.device), paths.to(cached.device)].transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Continuations as numbers: their tokens, and how likely logits make them."""
+"""Tokens of continuations, and their log-odds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from captum_lkn._common.messages import kind_of
 
 __all__ = ["ROWS", "continuation_ids", "continuation_log_odds", "left_padded"]
 
-ROWS = 64  # whose logits are in float64 at a time
+ROWS = 64  # rows whose logits are in float64 at a time
 
 
 def continuation_log_odds(logits: Tensor, continuation: Tensor) -> Tensor:
-    """The log-odds of a whole continuation, log p/(1-p), from the logits at each of its places.
+    """Return the log-odds of a whole continuation, log p/(1-p), from the logits at each of its positions.
 
     The log-odds z of one token are its logit minus the logsumexp of all others, never log(p/(1-p)) of a rounded p. Two
     events with log-odds a and b, the second given the first, are both true with log-odds -logsumexp(-a, -b, -a-b),
@@ -46,27 +46,27 @@ def _log_odds(logits: Tensor, continuation: Tensor) -> Tensor:
 
 
 def continuation_ids(model: Any, continuation: Any, tokenizer: Any) -> Tensor:
-    """A text or token ids as int64 ``[c]``, checked against a model's vocabulary."""
+    """Convert a text or token ids to int64 ``[c]``, and check them against a model's vocabulary."""
     if isinstance(continuation, str):
         if tokenizer is None:
-            raise TypeError(f"continuation is a text, {continuation!r}: give the tokenizer, too, or token ids")
+            raise TypeError(f"continuation is a text, {continuation!r}, which needs a tokenizer. Give it, or token ids")
         ids = torch.tensor(_tokenise_inside(tokenizer, continuation), dtype=torch.int64)
     elif isinstance(continuation, (Sequence, Tensor)):
         ids = torch.as_tensor(continuation).cpu()
     else:
         raise TypeError(f"continuation must be a text or token ids; got {kind_of(continuation)}")
     if ids.dim() != 1 or len(ids) == 0:
-        raise ValueError(f"continuation {continuation!r} must be one token at least, and one sequence of them")
+        raise ValueError(f"continuation must be one sequence of at least one token; got {continuation!r}")
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise TypeError(f"continuation must be a text or token ids; got {continuation!r}")
     size = model.config.get_text_config().vocab_size
     if not 0 <= int(ids.min()) <= int(ids.max()) < size:
-        raise ValueError(f"continuation {ids.tolist()} is not in the vocabulary: give ids from 0 to {size - 1}")
+        raise ValueError(f"continuation must hold ids of the vocabulary, 0 to {size - 1}; got {ids.tolist()}")
     return ids.long()
 
 
 def _tokenise_inside(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text that others come before: some tokenizers begin every text with a space of their own."""
+    """Return the tokens of a text behind others: some tokenizers begin every text with a space of their own."""
     before: list[int] = tokenizer("\n", add_special_tokens=False)["input_ids"]
     both: list[int] = tokenizer("\n" + text, add_special_tokens=False)["input_ids"]
     if both[: len(before)] == before:
@@ -75,7 +75,7 @@ def _tokenise_inside(tokenizer: Any, text: str) -> list[int]:
 
 
 def left_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The same prompts with their padding, wherever it was, on the left."""
+    """Move the padding of prompts to the left."""
     if bool(mask.all()):
         return ids, mask
     order = mask.argsort(dim=1, stable=True)[:, -int(mask.sum(1).max()) :]

@@ -1,1 +1,3 @@
-"""Who can be absent, and what replaces it: Captum's arguments, texts, prompts, images."""
+"""Players, the parts of an input that can be absent: Captum's arguments, texts, prompts, images."""
+
+__all__: list[str] = []

@@ -1,7 +1,6 @@
-"""Captum's `inputs`, `baselines`, `feature_mask` and player names, checked and brought to one form.
+"""Check Captum's `inputs`, `baselines`, `feature_mask` and player names, and bring them to one form.
 
-Every error quotes what the user gave, what was expected and what to do. The steps are pure functions, put in
-order by :func:`captum_lkn.players.players.players_from_mask`.
+The steps are pure functions; :func:`captum_lkn.players.players.players_from_mask` calls them in order.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _MASKED_ENTRIES = ("input_ids", "pixel_values", "inputs_embeds")
 
 
 class SplitInputs(NamedTuple):
-    """What is masked, its keyword names if it has any, and what stays the same."""
+    """The masked tensors, their keyword names if they have any, and the inputs that stay the same."""
 
     tensors: tuple[Tensor, ...]
     names: tuple[str, ...] | None
@@ -43,7 +42,7 @@ class SplitInputs(NamedTuple):
 
 
 def split_inputs(inputs: Any) -> SplitInputs:
-    """Tell what is masked from what is constant, and check that it can be masked."""
+    """Separate masked from constant inputs, and check that the former can be masked."""
     if isinstance(inputs, Tensor):
         return SplitInputs(_check_batch((inputs,)), None, {})
     if isinstance(inputs, tuple):
@@ -55,12 +54,12 @@ def split_inputs(inputs: Any) -> SplitInputs:
         names = tuple(name for name, x in inputs.items() if isinstance(x, Tensor) and x.is_floating_point())
     if not names:
         raise ValueError(
-            f"inputs has the entries {list(inputs)}, none of which can be masked: there must be one of "
+            f"inputs has the entries {list(inputs)}, none of which can be masked. Give one of "
             f"{', '.join(_MASKED_ENTRIES)}, or a floating tensor"
         )
     if not isinstance(inputs[names[0]], Tensor):
         raise TypeError(
-            f"inputs[{names[0]!r}] must be a tensor; got {kind_of(inputs[names[0]])}: call the tokenizer or "
+            f"inputs[{names[0]!r}] must be a tensor; got {kind_of(inputs[names[0]])}. Call the tokenizer or "
             'processor with return_tensors="pt"'
         )
     constants = {name: value for name, value in inputs.items() if name not in names}
@@ -69,13 +68,13 @@ def split_inputs(inputs: Any) -> SplitInputs:
 
 def _check_batch(inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
     if not inputs:
-        raise ValueError("inputs is an empty tuple: give at least one tensor")
+        raise ValueError("inputs must have at least one tensor; got an empty tuple")
     tensors = tuple(_check_input(x, i) for i, x in enumerate(inputs))
     shapes = ", ".join(shape_of(x) for x in tensors)
     if len({len(x) for x in tensors}) > 1:
-        raise ValueError(f"inputs have shapes {shapes}: the first dimension, the batch, must be the same in all")
+        raise ValueError(f"inputs must have the same first dimension, the batch; got shapes {shapes}")
     if len(tensors[0]) == 0:
-        raise ValueError(f"inputs have shapes {shapes}: the batch is empty; give at least one sample")
+        raise ValueError(f"inputs must have at least one sample; got shapes {shapes}")
     return tensors
 
 
@@ -83,11 +82,11 @@ def _check_input(x: Any, index: int) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError(f"input {index} must be a tensor; got {kind_of(x)}")
     if x.is_complex():
-        raise TypeError(f"input {index} is {kind_of(x)}: give real numbers, such as torch.view_as_real makes")
+        raise TypeError(f"input {index} must be real; got {kind_of(x)}. Convert it with torch.view_as_real")
     if x.layout != torch.strided:
-        raise TypeError(f"input {index} has layout {x.layout}: give a dense tensor, such as .to_dense() makes")
+        raise TypeError(f"input {index} must be dense; got layout {x.layout}. Convert it with .to_dense()")
     if x.dim() == 0:
-        raise ValueError(f"input {index} has no dimension: the first one is the batch, so give x[None]")
+        raise ValueError(f"input {index} must have a batch dimension; got a tensor without dimensions. Give x[None]")
     return x.detach()  # else its autograd history would be dragged into every masked copy
 
 
@@ -95,13 +94,13 @@ def one_each(what: str, given: Any, tensors: tuple[Tensor, ...], names: tuple[st
     """Bring `baselines` or `feature_mask` to one entry an input."""
     if isinstance(given, Mapping):
         if names is None:
-            raise TypeError(f"{what} is a mapping and inputs is not: give it in the form of the inputs")
+            raise TypeError(f"{what} is a mapping and inputs is not. Give both in the same form")
         if set(given) != set(names):
-            raise ValueError(f"{what} has the names {list(given)}, the masked inputs are {list(names)}: give those")
+            raise ValueError(f"{what} must have the names of the masked inputs, {list(names)}; got {list(given)}")
         return tuple(given[name] for name in names)
     each = given if isinstance(given, tuple) else (given,)
     if len(each) != len(tensors):
-        raise ValueError(f"{what} has {len(each)} entries for {len(tensors)} inputs: give a tuple with one an input")
+        raise ValueError(f"{what} must have one entry an input; got {len(each)} for {len(tensors)}. Give a tuple")
     return each
 
 
@@ -111,7 +110,7 @@ def fill_baseline(baseline: Any, x: Tensor, index: int) -> Tensor:
         for_all_samples = baseline.dim() == x.dim() and len(baseline) == 1 and _broadcasts(baseline, x)
         if baseline.dim() and baseline.shape != x.shape and not for_all_samples:
             raise ValueError(
-                f"baseline {index} has shape {shape_of(baseline)}, its input {shape_of(x)}: give a number, a "
+                f"baseline {index} has shape {shape_of(baseline)}, its input {shape_of(x)}. Give a number, a "
                 f"tensor of the input's shape, or one of {[1, *x.shape[1:]]} for all samples"
             )
         given = baseline.detach()
@@ -119,14 +118,14 @@ def fill_baseline(baseline: Any, x: Tensor, index: int) -> Tensor:
         try:
             given = torch.tensor(baseline if isinstance(baseline, bool) else int(baseline))
         except (RuntimeError, ValueError, OverflowError):  # which one depends on the version of torch
-            raise ValueError(f"baseline {index} is {baseline}, which no integer dtype holds: give a float") from None
+            raise ValueError(f"baseline {index} is {baseline}, which no integer dtype holds. Give a float") from None
     elif isinstance(baseline, numbers.Real):
         given = torch.tensor(float(baseline), dtype=torch.float64)
     else:
         raise TypeError(f"baseline {index} must be a tensor or a number; got {kind_of(baseline)}")
     if given.is_complex() or (given.dtype == torch.bool and x.dtype != torch.bool):
         raise TypeError(
-            f"baseline {index} is {dtype_of(given)}, its input {dtype_of(x)}: give the input's dtype, or a number"
+            f"baseline {index} is {dtype_of(given)}, its input {dtype_of(x)}. Give the input's dtype, or a number"
         )
     cast = given.to(x.dtype)
     if x.is_floating_point():
@@ -136,7 +135,7 @@ def fill_baseline(baseline: Any, x: Tensor, index: int) -> Tensor:
     if lost:
         shown = baseline if given.dim() == 0 else kind_of(given)
         raise ValueError(
-            f"baseline {index}, {shown}, is no value of its input's dtype, {dtype_of(x)}: round it, or give "
+            f"baseline {index}, {shown}, is not a value of its input's dtype, {dtype_of(x)}. Round it, or give "
             "one within the range of that dtype"
         )
     return cast.to(x.device).expand(x.shape)
@@ -150,36 +149,38 @@ def fit_mask(mask: Any, tensors: tuple[Tensor, ...], index: int) -> Tensor:
     if not isinstance(mask, Tensor):
         raise TypeError(f"feature_mask {index} must be a tensor; got {kind_of(mask)}")
     if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool:
-        raise TypeError(f"feature_mask {index} must hold integers; got {kind_of(mask)}: convert it with .long()")
+        raise TypeError(f"feature_mask {index} must hold integers; got {kind_of(mask)}. Convert it with .long()")
     if not _broadcasts(mask, x):
         raise ValueError(
-            f"feature_mask {index} has shape {shape_of(mask)}, its input {shape_of(x)}: give the input's "
+            f"feature_mask {index} has shape {shape_of(mask)}, its input {shape_of(x)}. Give the input's "
             "shape, or one that broadcasts to it"
         )
     ids = mask.to(x.device, torch.int64)
     if ids.numel() and int(ids.min()) < BACKGROUND:
         raise ValueError(
-            f"feature_mask {index} holds {int(ids.min())}: give ids from 0, or {BACKGROUND} for background, "
-            "which is never masked"
+            f"feature_mask {index} must hold ids from 0, or {BACKGROUND} for background, which is never masked; got "
+            f"{int(ids.min())}"
         )
     return ids.reshape((1,) * (x.dim() - ids.dim()) + ids.shape)
 
 
 def _every_scalar(x: Tensor, start: int) -> Tensor:
-    """A player for each scalar of a sample, ``[1, ...]``, numbered from `start`."""
+    """Number the scalars of a sample, ``[1, ...]``, from `start`: each is a player."""
     return torch.arange(start, start + x[0].numel(), device=x.device).reshape(1, *x.shape[1:])
 
 
 def ids_by_sample(masks: tuple[Tensor, ...], batch: int) -> tuple[list[Tensor], Tensor]:
-    """The ids that each sample has, and those that any sample has, ascending.
+    """Return the ids that each sample has, and those that any sample has, ascending.
 
-    Where one mask serves all samples, they share one tensor: with a player a scalar it may be long.
+    If one mask serves all samples, they share one tensor: with one player a scalar it may be long.
     """
     rows = range(1 if all(len(mask) == 1 for mask in masks) else batch)
     ids = [_ids([mask[i if len(mask) > 1 else 0] for mask in masks]) for i in rows]
     for i, used in enumerate(ids):
         if len(used) == 0:
-            raise ValueError(f"sample {i} has no player: its feature_mask is all background, {BACKGROUND}")
+            raise ValueError(
+                f"sample {i} has no player: its feature_mask is all background, {BACKGROUND}. Give it ids from 0"
+            )
     return ids * (batch // len(ids)), torch.unique(torch.cat(ids))
 
 
@@ -189,7 +190,7 @@ def _ids(masks: list[Tensor]) -> Tensor:
 
 
 def number_players(mask: Tensor, ids: list[Tensor]) -> Tensor:
-    """Replace ids by their places among the sample's ids: ``[1, ...]`` where that suits all samples."""
+    """Replace ids by their places among the sample's ids: ``[1, ...]`` if all samples have the same ids."""
     if all(used is ids[0] or torch.equal(used, ids[0]) for used in ids):
         return _places(mask, ids[0])
     return torch.stack([_places(mask[i if len(mask) > 1 else 0], used) for i, used in enumerate(ids)])
@@ -200,7 +201,7 @@ def _places(mask: Tensor, ids: Tensor) -> Tensor:
 
 
 def warn_of_gaps(known: Tensor) -> None:
-    """Say which ids below the largest one no sample has, without counting through a gap of a billion."""
+    """Warn of ids below the largest one that no sample has, without counting through a gap of a billion."""
     missing = int(known[-1]) + 1 - len(known)
     if missing:
         starts = torch.cat([known.new_zeros(1), known[:-1] + 1])
@@ -208,15 +209,15 @@ def warn_of_gaps(known: Tensor) -> None:
         first = [i for hole in islice(holes, SHOWN) for i in islice(hole, SHOWN)][:SHOWN]
         more = f" and {missing - len(first)} more" if missing > len(first) else ""
         warn(
-            f"feature_mask has no {', '.join(map(str, first))}{more}: the players are renumbered from 0 in "
-            "ascending order of id; without player_names, the ids stay their labels",
+            f"feature_mask has no {', '.join(map(str, first))}{more}. The players are renumbered from 0 in "
+            "ascending order of id; without player_names, their labels are the ids",
         )
 
 
 def label_players(
     ids: list[Tensor], known: Tensor, player_names: Sequence[str] | Sequence[Sequence[str]] | None
 ) -> tuple[tuple[str, ...], ...]:
-    """One label a player, for each sample."""
+    """Return one label a player, for each sample."""
     if player_names is None:
         names = tuple(map(str, known.tolist()))
     elif isinstance(player_names, str) or not isinstance(player_names, Sequence):
@@ -227,10 +228,10 @@ def label_players(
         return _labels_by_sample(ids, player_names)
     if len(names) != len(known):
         raise ValueError(
-            f"player_names has {len(names)} labels for {len(known)} ids ({some_of(known.tolist())}): give "
-            "one an id, in ascending order of id"
+            f"player_names must have one label an id, in ascending order of id; got {len(names)} labels for "
+            f"{len(known)} ids ({some_of(known.tolist())})"
         )
-    # Samples that have all players share one tuple: with a player a scalar there may be very many.
+    # Samples that have all players share one tuple: with one player a scalar there may be very many.
     return tuple(
         names if len(used) == len(known) else tuple(names[i] for i in torch.searchsorted(known, used).tolist())
         for used in ids
@@ -239,17 +240,17 @@ def label_players(
 
 def _labels_by_sample(ids: list[Tensor], player_names: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
     if len(player_names) != len(ids):
-        raise ValueError(f"player_names has entries for {len(player_names)} samples, inputs has {len(ids)}")
+        raise ValueError(f"player_names must have one list a sample; got {len(player_names)} for {len(ids)} samples")
     for i, (names, used) in enumerate(zip(player_names, ids, strict=True)):
         is_sequence = isinstance(names, Sequence) and not isinstance(names, str)
         if not is_sequence or not all(isinstance(name, str) for name in names):
-            raise TypeError(f"player_names[{i}] must be a sequence of str; got {names!r}: give each sample its labels")
+            raise TypeError(f"player_names[{i}] must be a sequence of str; got {names!r}. Give each sample its labels")
         if len(names) != len(used):
-            raise ValueError(f"player_names[{i}] has {len(names)} labels; sample {i} has {len(used)} players")
+            raise ValueError(f"player_names[{i}] must have one label a player; got {len(names)} for {len(used)}")
     return tuple(tuple(names) for names in player_names)
 
 
 def _broadcasts(small: Tensor, x: Tensor) -> bool:
-    """Whether `small` broadcasts to the shape of `x`, without making it larger."""
+    """Tell if `small` broadcasts to the shape of `x`, without making it larger."""
     sizes = zip(reversed(small.shape), reversed(x.shape), strict=False)
     return small.dim() <= x.dim() and all(a in (1, b) for a, b in sizes)

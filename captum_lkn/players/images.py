@@ -1,7 +1,7 @@
 """Players of an image: cells of a grid, patches, segments.
 
-What a player owns it owns in all colour channels. What takes an absent patch's place is a matter of choice, and the
-answer depends on it: a colour, a blurred copy, or another image.
+A player owns its pixels in all colour channels. The replacement of an absent patch is a choice that the result depends
+on: a colour, a blurred copy, or another image.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def image_players(
 ) -> Players:
     """Make players of the parts of an image.
 
-    One of `grid`, `patch_size` and `segments` says what the parts are; without any, they are the patches of `model`.
+    One of `grid`, `patch_size` and `segments` defines the parts; without any, they are the patches of `model`.
     There may be more of them than the 20 that can be evaluated: choose from them with `foreground`. The cells of
     ``grid=(2, 3)`` and their labels, rows and columns counted from 0::
 
@@ -67,27 +67,27 @@ def image_players(
         +------+------+------+
 
     Args:
-        image: What the model takes, already resized and normalised: floating ``[C, H, W]`` or ``[B, C, H, W]``, or
-            a mapping that has ``pixel_values`` (what an image processor returns), whose other entries become
+        image: The input of the model, already resized and normalised: floating ``[C, H, W]`` or ``[B, C, H, W]``, or
+            a mapping that has ``pixel_values`` (as an image processor returns), whose other entries become
             constants.
-        grid: (rows, columns), or one number for both. Where the image does not divide evenly the cells differ by
+        grid: (rows, columns), or one number for both. If the image does not divide evenly, the cells differ by
             one pixel, or by one patch of `model`: the lines lie between its patches.
         patch_size: (height, width) of a patch in pixels, or one number for both; ``"model"``: that of
-            ``model.config``. Where it does not divide the image, the last row and column are smaller.
+            ``model.config``. If it does not divide the image, the last row and column are smaller.
         segments: A map of whole numbers ``[H, W]``, or one a sample ``[B, H, W]``; -1 is background. ``"slic"``:
             superpixels by scikit-image, for each image its own.
         n_segments: About how many superpixels.
         model: A Hugging Face model whose ``config.patch_size`` no player may cut; segments may.
-        baseline: What stands in an absent part's place: ``"zero"`` (0 in the model's input space: the mean colour of
-            the training set where the image was normalised by it, black where it was only scaled to 0 to 1);
+        baseline: The replacement of absent parts: ``"zero"`` (0 in the model's input space: the mean colour of
+            the training set if the image was normalised by it, black if it was only scaled to 0 to 1);
             ``"mean"``, each image's own mean colour; ``"blur"``, the image through :func:`gaussian_blur`; a number;
             a tensor: one value a channel ``[C]`` such as a data set's mean, an image ``[C, H, W]``, or one a sample
             ``[B, C, H, W]``.
         sigma: The blur's standard deviation in pixels; None: a sixteenth of the longer side.
-        foreground: Which parts are players: their labels, (row, column) pairs of a grid, ids of segments; or a bool
+        foreground: The parts that are players: their labels, (row, column) pairs of a grid, ids of segments; or a bool
             mask ``[H, W]`` or ``[B, H, W]``, of which they have at least a pixel. None: all.
-        background: What is no player is visible in all masked copies (``"keep"``), or in none (``"mask"``): then the
-            baseline stands there in the image that is explained, too.
+        background: Whether parts that are not players are visible in all masked copies (``"keep"``), or in none
+            (``"mask"``): then the baseline replaces them in the explained image, too.
         player_names: Labels in place of ``r0c0`` or ``s0``: one a player, row by row or in ascending order of id, or
             one such list a sample.
 
@@ -97,8 +97,8 @@ def image_players(
     Raises:
         ImportError: If ``segments="slic"`` and scikit-image is not installed.
         TypeError: If something is of the wrong type.
-        ValueError: If something does not fit the image, it is not said what the players are, a patch would cut the
-            model's, a sample has no player, or there is no such region.
+        ValueError: If something does not fit the image, the parts are not defined, a patch would cut the model's, a
+            sample has no player, or a region is unknown.
 
     Example:
         >>> image = torch.arange(16.0).reshape(1, 4, 4)
@@ -140,7 +140,7 @@ def image_players(
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Images through a Gaussian filter, cut off at four standard deviations; the border's colour goes on outside.
+    """Filter images with a Gaussian, cut off at four standard deviations; outside, the border's colour continues.
 
     Args:
         images: Floating ``[B, C, H, W]``.
@@ -172,7 +172,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def player_map(found: Interactions) -> Tensor:
-    """Which player each pixel belongs to.
+    """Return the player of each pixel.
 
     Args:
         found: The interactions of one image.
@@ -194,15 +194,15 @@ def player_map(found: Interactions) -> Tensor:
     """
     owners = () if found.layout is None else found.layout.owners
     if len(owners) != 1 or owners[0].dim() != 3:
-        shapes = ", ".join(map(shape_of, owners)) or "nothing that is known"
-        raise ValueError(f"these interactions are of {shapes}, not of one image [C, H, W]: see image_players")
+        shapes = ", ".join(map(shape_of, owners)) or "an unknown shape"
+        raise ValueError(f"found must be of one image [C, H, W]; got interactions of {shapes}. See image_players")
     if bool((owners[0] != owners[0][:1]).any()):
-        raise ValueError("these players differ from channel to channel, and have no pixels of their own")
+        raise ValueError("found must have the same players in all channels; these differ between channels")
     return owners[0][0]
 
 
 def interaction_mask(found: Interactions, interaction: Interaction | Collection[int]) -> Tensor:
-    """The pixels of an interaction: the union of its players.
+    """Return the pixels of an interaction: the union of its players.
 
     Args:
         found: The interactions of one image.
@@ -212,7 +212,7 @@ def interaction_mask(found: Interactions, interaction: Interaction | Collection[
         Bool ``[H, W]``, on the device of the image.
 
     Raises:
-        ValueError: If there is no such player, or `found` is not of one image, see :func:`player_map`.
+        ValueError: If a player is unknown, or `found` is not of one image, see :func:`player_map`.
 
     Example:
         >>> from captum_lkn import AndOrInteraction
@@ -225,36 +225,34 @@ def interaction_mask(found: Interactions, interaction: Interaction | Collection[
     members = list(getattr(interaction, "members", interaction))
     wrong = [i for i in members if not 0 <= i < found.n_players]
     if wrong:
-        raise ValueError(f"there is no player {wrong[0]}: they are numbered from 0 to {found.n_players - 1}")
+        raise ValueError(f"interaction must hold numbers of players, 0 to {found.n_players - 1}; got {wrong[0]}")
     owners = player_map(found)
     return torch.isin(owners, torch.tensor(members, dtype=torch.int64, device=owners.device))
 
 
 def _split(image: Any) -> tuple[Tensor, dict[str, Any]]:
-    """The images ``[B, C, H, W]``, and what else the model gets."""
+    """Separate the images, ``[B, C, H, W]``, from the other inputs of the model."""
     constants: dict[str, Any] = {}
     if isinstance(image, Mapping):
         if _PIXELS not in image:
-            raise ValueError(
-                f"image has the entries {list(image)}: there must be {_PIXELS}, as image processors call it"
-            )
+            raise ValueError(f"image must have the entry {_PIXELS}, as image processors return it; got {list(image)}")
         constants = {name: value for name, value in image.items() if name != _PIXELS}
         image = image[_PIXELS]
     if not isinstance(image, Tensor):
         raise TypeError(
-            f"image must be a tensor [C, H, W] or [B, C, H, W], as the model takes it; got {kind_of(image)}: let the "
-            'model\'s image processor make it, with return_tensors="pt"'
+            f"image must be a tensor [C, H, W] or [B, C, H, W], as the model takes it; got {kind_of(image)}. Call the "
+            'model\'s image processor with return_tensors="pt"'
         )
     if not image.is_floating_point():
         raise TypeError(
-            f"image must be floating, normalised as the model takes it; got {kind_of(image)}: these are raw pixels, "
-            "which the model's image processor turns into what it takes"
+            f"image must be floating, normalised as the model takes it; got {kind_of(image)}. These are raw pixels: "
+            "call the model's image processor"
         )
     if image.dim() not in (3, 4) or 0 in image.shape:
         raise ValueError(f"image must be [C, H, W] or [B, C, H, W], and not empty; got shape {shape_of(image)}")
     if image.shape[-1] in _CHANNELS and image.shape[-3] not in _CHANNELS:
         raise ValueError(
-            f"image has shape {shape_of(image)}, with the channels last: give [C, H, W], such as image.movedim(-1, -3)"
+            f"image must be [C, H, W]; got {shape_of(image)}, with the channels last. Give image.movedim(-1, -3)"
         )
     x = image.detach()
     return (x if x.dim() == 4 else x[None]), constants
@@ -264,7 +262,7 @@ def _regions(x: Tensor, grid: Any, patch_size: Any, segments: Any, n_segments: i
     given = {"grid": grid, "patch_size": patch_size, "segments": segments}
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
-        raise ValueError(f"the players are said twice, by {' and '.join(names)}: give one of {', '.join(given)}")
+        raise ValueError(f"give only one of {', '.join(given)}; got {' and '.join(names)}")
     height, width = x.shape[-2:]
     own = model_patch(model)
     unit = own or (1, 1)
@@ -278,17 +276,17 @@ def _regions(x: Tensor, grid: Any, patch_size: Any, segments: Any, n_segments: i
         if own is None:
             known = "no model= is given" if model is None else f"{type(model).__name__} has no config.patch_size"
             raise ValueError(
-                f"what the players are is not said, and {known}: give grid=, patch_size= (in pixels) or segments="
+                f"the parts of the image are not defined, and {known}. Give grid=, patch_size= (in pixels) or segments="
             )
         patch_size = own
     return patch_regions(height, width, patch_size, unit, x.device)
 
 
 def _fill(baseline: Any, sigma: float | None, x: Tensor) -> tuple[Tensor, str]:
-    """The baseline in the images' shape, and what provenance says of it."""
+    """Return the baseline in the images' shape, and its description for provenance."""
     if sigma is not None and not (isinstance(baseline, str) and baseline == "blur"):
         given = repr(baseline) if isinstance(baseline, str) else kind_of(baseline)
-        raise ValueError(f'sigma is the standard deviation of baseline="blur"; the baseline is {given}')
+        raise ValueError(f'sigma needs baseline="blur", its standard deviation; got baseline {given}. Leave out sigma')
     if isinstance(baseline, str):
         if baseline == "zero":
             return torch.zeros((), dtype=x.dtype, device=x.device).expand(x.shape), "zero"
@@ -304,7 +302,7 @@ def _fill(baseline: Any, sigma: float | None, x: Tensor) -> tuple[Tensor, str]:
 
 
 def _as_image(baseline: Tensor, x: Tensor) -> Tensor:
-    """A baseline for each channel, pixel or sample, with the dimensions of the images."""
+    """Bring a baseline for each channel, pixel or sample to the dimensions of the images."""
     channels, *_ = image = tuple(x.shape[1:])
     broadcast: dict[tuple[int, ...], tuple[int, ...]] = {
         (): (),
@@ -315,16 +313,16 @@ def _as_image(baseline: Tensor, x: Tensor) -> Tensor:
     }
     if tuple(baseline.shape) not in broadcast:
         raise ValueError(
-            f"baseline has shape {shape_of(baseline)}: give one value a channel, {[channels]}, an image, "
-            f"{list(image)}, or one a sample, {list(x.shape)}"
+            f"baseline must be one value a channel, {[channels]}, an image, {list(image)}, or one a sample, "
+            f"{list(x.shape)}; got shape {shape_of(baseline)}"
         )
     return baseline.reshape(broadcast[tuple(baseline.shape)])
 
 
 def _feature_mask(regions: Regions) -> Tensor:
-    """The regions as a feature mask, ``[1, 1, H, W]`` or ``[B, 1, H, W]``."""
+    """Return the regions as a feature mask, ``[1, 1, H, W]`` or ``[B, 1, H, W]``."""
     for sample, ids in enumerate(regions.ids):
         if bool((ids == BACKGROUND).all()):
             where = f"sample {sample}" if len(regions.ids) > 1 else "the image"
-            raise ValueError(f"{where} has no player: all of it is background; name others with foreground=")
+            raise ValueError(f"{where} has no player: all of it is background. Name other parts with foreground=")
     return regions.ids[:, None]

@@ -1,13 +1,14 @@
-"""Players: which parts of an input can be absent, and what stands in their place.
+"""Players: the parts of an input that can be absent, and their replacements.
 
 A *player* is a group of scalars of the input that is present or absent as one: a word with its sub-tokens, a
 patch of pixels, a column of a table. :func:`players_from_mask` makes players from Captum's ``inputs``,
-``baselines`` and ``feature_mask``; :func:`captum_lkn.players.text.text_players` makes them from a sentence. Whoever
-evaluates masked copies of a sample needs :class:`Players` only, wherever they came from.
+``baselines`` and ``feature_mask``; :func:`captum_lkn.players.text.text_players` makes them from a sentence. The
+evaluation of masked copies of a sample needs :class:`Players` only, whatever made them.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,20 +34,20 @@ __all__ = ["BACKGROUND", "Players", "compact", "players_from_mask"]
 
 @dataclass(frozen=True, eq=False)
 class Players:
-    """Who can be absent, and what replaces it, for a batch of B samples.
+    """Parts of an input that can be absent, and their replacements, for a batch of B samples.
 
     Samples may have different numbers of players: sample i has ``sizes[i]`` of them, numbered from 0.
 
     Attributes:
         inputs: The tensors that are masked, each ``[B, ...]``.
-        baselines: What replaces absent scalars: one tensor an input, of its shape, dtype and device.
-        owners: One int64 tensor an input, of its shape: the player that owns each scalar, or -1 where the
-            scalar is background and never masked. May be expanded views; do not write to them.
+        baselines: The replacements of absent scalars: one tensor an input, of its shape, dtype and device.
+        owners: One int64 tensor an input, of its shape: the player that owns each scalar, or -1 if the
+            scalar is background and never masked. They may be expanded views; do not write to them.
         labels: For each sample, one label a player.
-        names: The keyword by which the forward function takes each input; None where it goes by position.
+        names: The keyword by which the forward function takes each input; None if it goes by position.
         constants: Further keyword arguments of the forward function, the same in all masked copies.
         is_tuple: Whether the inputs came as a tuple, and attributions should go back as one.
-        description: Where the players came from, for provenance; JSON can hold it.
+        description: The origin of the players, for provenance; JSON can hold it.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -77,10 +78,10 @@ class Players:
             if not (x.shape == baseline.shape == owner.shape and len(x) == len(self)):
                 raise ValueError(
                     f"an input has shape {shape_of(x)}, its baseline {shape_of(baseline)}, its owners "
-                    f"{shape_of(owner)}, and {len(self)} samples have labels: these must agree"
+                    f"{shape_of(owner)}, and {len(self)} samples have labels. These must agree"
                 )
             if x.dtype != baseline.dtype:
-                raise ValueError(f"an input of {dtype_of(x)} with a baseline of {dtype_of(baseline)}: give one dtype")
+                raise ValueError(f"an input of {dtype_of(x)} with a baseline of {dtype_of(baseline)}. Give one dtype")
             used = compact(owner)
             size = torch.tensor(self.sizes, device=owner.device).reshape(-1, *(1,) * (owner.dim() - 1))
             if bool(((used < BACKGROUND) | (used >= size)).any()):
@@ -89,7 +90,7 @@ class Players:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @functools.cached_property  # with thousands of samples, counting anew at each use takes seconds
     def sizes(self) -> tuple[int, ...]:
         """The number of players of each sample."""
         return tuple(len(labels) for labels in self.labels)
@@ -216,7 +217,7 @@ def players_from_mask(
         inputs: A tensor ``[B, ...]``, a tuple of them, or a mapping of keyword to tensor, such as a
             `BatchEncoding`. Of a mapping, ``input_ids`` is masked; without it ``pixel_values``, without that
             ``inputs_embeds``, else all floating tensors. Its other entries become constants.
-        baselines: What replaces absent scalars: None for 0, a number, a tensor of the input's shape or with a
+        baselines: The replacements of absent scalars: None for 0, a number, a tensor of the input's shape or with a
             first dimension of 1, or a tuple of these, one an input. For a mapping also a mapping, by name.
         feature_mask: Integers: a tensor of the input's shape or one that broadcasts to it, or a tuple of
             these, one an input. For a mapping also a mapping, by name. Each sample may have a mask of its
@@ -229,8 +230,8 @@ def players_from_mask(
         The players of the batch.
 
     Raises:
-        TypeError: If a thing is not a tensor, or its dtype has no meaning here, such as a float feature mask.
-        ValueError: If shapes or counts do not fit, a baseline is no value of its input's dtype, or a sample
+        TypeError: If an argument is not a tensor, or of a dtype that has no meaning here, such as a float feature mask.
+        ValueError: If shapes or counts do not fit, a baseline is not a value of its input's dtype, or a sample
             has no player.
 
     Example:
@@ -266,7 +267,7 @@ def players_from_mask(
 
 
 def compact(view: Tensor) -> Tensor:
-    """Undo an expansion: what was repeated is kept once, and broadcasts back.
+    """Undo an expansion: repeated entries are kept once, and broadcast back.
 
     Index tensors of one mask for all colour channels would otherwise be materialised once a channel.
     """

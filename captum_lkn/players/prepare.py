@@ -1,4 +1,4 @@
-"""Captum's arguments, and what they become: players, and the arguments of a forward."""
+"""Turn Captum's arguments into players and the arguments of an unmasked forward."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PlayerNames: TypeAlias = Sequence[str] | Sequence[Sequence[str]] | None
 def prepare(
     inputs: Inputs, baselines: Baselines, additional: Any, feature_mask: FeatureMask, player_names: PlayerNames
 ) -> tuple[Players, Arguments]:
-    """What the user gave, as players.
+    """Turn the arguments of `attribute` into players.
 
     Args:
         inputs: As in :meth:`AndOrInteraction.attribute`, like all that follows.
-        baselines: What replaces absent players.
+        baselines: The replacements of absent players.
         additional: ``additional_forward_args``.
-        feature_mask: Which scalars form a player.
+        feature_mask: The player of each scalar.
         player_names: Their labels.
 
     Returns:
@@ -37,19 +37,19 @@ def prepare(
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: One that does not fit.
+        ValueError: An argument that does not fit.
     """
     if isinstance(inputs, Players):
         given = {"baselines": baselines, "feature_mask": feature_mask, "player_names": player_names}
         extra = [name for name, value in given.items() if value is not None]
         if extra:
             raise ValueError(
-                f"inputs are Players, which bring their own {', '.join(given)}; leave out {', '.join(extra)}"
+                f"inputs are Players, which have their own {', '.join(given)}. Leave out {', '.join(extra)}"
             )
         players = inputs
     elif isinstance(inputs, tuple | list) and any(isinstance(one, Players) for one in inputs):
         raise TypeError(
-            f"inputs is a {type(inputs).__name__} of Players: give them one at a time, or as a list to "
+            f"inputs is a {type(inputs).__name__} of Players. Give them one at a time, or as a list to "
             "LayerwiseKnowledge.analyze"
         )
     else:
@@ -63,7 +63,7 @@ def prepare(
 
 
 def layout_of(players: Players, sample: int) -> InputLayout:
-    """How the players of a sample map back to its inputs, as attributions to them see it."""
+    """Return the map from the players of a sample back to its inputs, for attributions."""
     dtypes = tuple(x.dtype if x.is_floating_point() else torch.get_default_dtype() for x in players.inputs)
     owners = tuple(owner[sample] for owner in players.owners)
     return InputLayout(owners, players.is_tuple, dtypes, players.inputs[0].device)

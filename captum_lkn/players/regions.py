@@ -1,4 +1,4 @@
-"""Regions of an image: which pixels are present or absent together.
+"""Regions of an image: pixels that are present or absent together.
 
 A grid, patches of a size, a map of segments, or superpixels: each becomes a map of numbers, one a pixel, and a name
 for each number. :mod:`captum_lkn.players.images` makes players of them.
@@ -27,12 +27,12 @@ _COMPACTNESS = 10.0  # of SLIC: skimage's own default, for colours in Lab
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Which region each pixel belongs to.
+    """The region of each pixel.
 
     Attributes:
-        ids: int64 ``[S, H, W]``, S = 1 for all samples alike or one a sample; -1 where there is no region.
+        ids: int64 ``[S, H, W]``, S = 1 for all samples alike or one a sample; -1 if the pixel is in no region.
         names: The name of each region, by its id.
-        description: How they were made, for provenance; JSON can hold it.
+        description: Their origin, for provenance; JSON can hold it.
     """
 
     ids: Tensor
@@ -40,7 +40,7 @@ class Regions:
     description: Mapping[str, Any]
 
     def restricted(self, foreground: Any, batch: int) -> Regions:
-        """Only the regions that are named, or that a mask touches; the others become -1.
+        """Keep only the regions that are named, or that a mask touches; the others become -1.
 
         Args:
             foreground: Names, ids or (row, column) pairs; or a bool mask ``[H, W]``, or one a sample.
@@ -51,7 +51,7 @@ class Regions:
 
         Raises:
             TypeError: If `foreground` is something else.
-            ValueError: If there is no such region, or a mask has another shape.
+            ValueError: If a region is unknown, or a mask has another shape.
         """
         if isinstance(foreground, (Tensor, np.ndarray)):
             masks = self._masks(torch.as_tensor(foreground), batch)
@@ -66,11 +66,11 @@ class Regions:
     def _masks(self, mask: Tensor, batch: int) -> Tensor:
         height, width = self.ids.shape[1:]
         if mask.dtype != torch.bool:
-            raise TypeError(f"a foreground mask must be bool, True on the foreground; got {kind_of(mask)}")
+            raise TypeError(f"a foreground mask must be bool; got {kind_of(mask)}")
         if mask.shape not in ((height, width), (batch, height, width)):
             raise ValueError(
-                f"the foreground mask has shape {shape_of(mask)}: give {[height, width]}, or one a sample, "
-                f"{[batch, height, width]}"
+                f"the foreground mask must be {[height, width]}, or one a sample, {[batch, height, width]}; got "
+                f"{shape_of(mask)}"
             )
         return mask.to(self.ids.device).reshape(-1, height, width)
 
@@ -80,13 +80,13 @@ class Regions:
         else:
             name = f"s{one}" if _is_int(one) else one
         if not isinstance(name, str):
-            raise TypeError(f"foreground holds {one!r}: give names such as 'r0c1', pairs (row, column), or segment ids")
+            raise TypeError(f"foreground must hold names like 'r0c1', pairs (row, column), or segment ids; got {one!r}")
         known = {name: number for number, name in self.names.items()}
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+            hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
             raise ValueError(
-                f"foreground has {one!r}, which is no region of the image: {hint}They are {some_of(list(known))}"
+                f"foreground has {one!r}, which is not a region of the image. {hint}They are {some_of(list(known))}"
             )
         return known[name]
 
@@ -94,21 +94,21 @@ class Regions:
 def grid_regions(
     height: int, width: int, grid: int | tuple[int, int], unit: tuple[int, int] = (1, 1), device: Any = None
 ) -> Regions:
-    """A grid of so many rows and columns, as equal as whole units allow.
+    """Divide an image into rows and columns, as equal as whole units allow.
 
     Args:
-        height: Of the image, in pixels.
-        width: The same.
+        height: The height of the image, in pixels.
+        width: Its width.
         grid: (rows, columns), or one number for both.
-        unit: The height and width in pixels of what must not be cut: a model's patch, or a pixel.
-        device: Where the ids go.
+        unit: The height and width in pixels of the unit that must not be cut: a model's patch, or a pixel.
+        device: The device of the ids.
 
     Returns:
         Regions ``r0c0``, ``r0c1`` and so on, row by row.
 
     Raises:
-        TypeError: If `grid` is no whole number, or pair of them.
-        ValueError: If it is below 1, or there are fewer units.
+        TypeError: If `grid` is not a whole number, or a pair of them.
+        ValueError: If it is below 1, or the image has fewer units.
 
     Example:
         >>> grid_regions(5, 4, (2, 2)).ids[0]
@@ -123,7 +123,7 @@ def grid_regions(
     if rows > units[0] or columns > units[1]:
         what = "pixels" if unit == (1, 1) else f"patches of the model, {unit[0]} x {unit[1]} pixels each"
         raise ValueError(
-            f"grid has {rows} x {columns} cells, the image only {units[0]} x {units[1]} {what}: give at most so many"
+            f"grid has {rows} x {columns} cells, the image only {units[0]} x {units[1]} {what}. Give a coarser grid"
         )
     return _cells(
         [min(height, unit[0] * -(-i * units[0] // rows)) for i in range(rows + 1)],
@@ -135,21 +135,21 @@ def grid_regions(
 def patch_regions(
     height: int, width: int, patch_size: int | tuple[int, int], unit: tuple[int, int] = (1, 1), device: Any = None
 ) -> Regions:
-    """Patches of a size; where it does not divide the image, those of the last row and column are smaller.
+    """Divide an image into patches; if their size does not divide it, the last row and column are smaller.
 
     Args:
-        height: Of the image, in pixels.
-        width: The same.
+        height: The height of the image, in pixels.
+        width: Its width.
         patch_size: (height, width) of a patch in pixels, or one number for both.
-        unit: The height and width in pixels of what must not be cut.
-        device: Where the ids go.
+        unit: The height and width in pixels of the unit that must not be cut.
+        device: The device of the ids.
 
     Returns:
         Regions ``r0c0``, ``r0c1`` and so on, row by row.
 
     Raises:
-        TypeError: If `patch_size` is no whole number, or pair of them.
-        ValueError: If it is below 1, larger than the image, or no multiple of `unit`.
+        TypeError: If `patch_size` is not a whole number, or a pair of them.
+        ValueError: If it is below 1, larger than the image, or not a multiple of `unit`.
 
     Example:
         >>> patch_regions(3, 4, 2).ids[0]
@@ -160,26 +160,26 @@ def patch_regions(
     h, w = _pair("patch_size", patch_size)
     if h > height or w > width:
         raise ValueError(
-            f"patch_size {h} x {w} is larger than the image, {height} x {width} pixels: give a smaller one"
+            f"patch_size {h} x {w} is larger than the image, {height} x {width} pixels. Give a smaller one"
         )
     if h % unit[0] or w % unit[1]:
         fits = [f"{unit[0] * k} x {unit[1] * k}" for k in range(1, min(height // unit[0], width // unit[1]) + 1)]
         raise ValueError(
-            f"patch_size {h} x {w} cuts through the model's own patches of {unit[0]} x {unit[1]} pixels: give "
+            f"patch_size {h} x {w} cuts through the model's own patches of {unit[0]} x {unit[1]} pixels. Give "
             f"multiples ({some_of(fits)}), or leave model= out to mask parts of them"
         )
     return _cells([*range(0, height, h), height], [*range(0, width, w), width], device)
 
 
 def segment_regions(height: int, width: int, batch: int, segments: Any, device: Any = None) -> Regions:
-    """The segments of a map that somebody made.
+    """Make regions of a given map of segments.
 
     Args:
-        height: Of the image, in pixels.
-        width: The same.
+        height: The height of the image, in pixels.
+        width: Its width.
         batch: The number of samples.
         segments: Whole numbers, ``[H, W]`` or one map a sample, ``[B, H, W]``; -1 is background.
-        device: Where the ids go.
+        device: The device of the ids.
 
     Returns:
         Regions ``s0``, ``s1`` and so on, named after the ids of the map, which may have gaps.
@@ -192,19 +192,18 @@ def segment_regions(height: int, width: int, batch: int, segments: Any, device: 
         raise TypeError(f'segments must be a map of whole numbers [H, W], or "slic"; got {segments!r}')
     ids = torch.as_tensor(segments)
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise TypeError(f"segments must hold whole numbers; got {kind_of(ids)}: convert the map with .long()")
+        raise TypeError(f"segments must hold whole numbers; got {kind_of(ids)}. Convert the map with .long()")
     if ids.shape not in ((height, width), (batch, height, width)):
         raise ValueError(
-            f"segments has shape {shape_of(ids)}: give a map {[height, width]}, or one a sample, "
-            f"{[batch, height, width]}"
+            f"segments must be a map {[height, width]}, or one a sample, {[batch, height, width]}; got {shape_of(ids)}"
         )
     if int(ids.min()) < BACKGROUND:
-        raise ValueError(f"segments holds {int(ids.min())}: give ids from 0, or {BACKGROUND} for background")
+        raise ValueError(f"segments must hold ids from 0, or {BACKGROUND} for background; got {int(ids.min())}")
     return _segments(ids.to(device, torch.int64).reshape(-1, height, width), {"players": "segments"})
 
 
 def slic_regions(images: Tensor, n_segments: int) -> Regions:
-    """Superpixels by scikit-image's SLIC, for each image its own.
+    """Divide each image into superpixels by scikit-image's SLIC.
 
     Args:
         images: Floating ``[B, C, H, W]``, in any range: SLIC scales each image to 0 to 1 itself.
@@ -215,7 +214,7 @@ def slic_regions(images: Tensor, n_segments: int) -> Regions:
 
     Raises:
         ImportError: If scikit-image is not installed.
-        TypeError: If `n_segments` is no whole number.
+        TypeError: If `n_segments` is not a whole number.
         ValueError: If it is below 1, or the images hold a value that is not finite.
     """
     if not _is_int(n_segments):
@@ -226,11 +225,11 @@ def slic_regions(images: Tensor, n_segments: int) -> Regions:
         from skimage.segmentation import slic
     except ImportError as error:
         raise ImportError(
-            'segments="slic" needs scikit-image: pip install "captum-lkn[image]" (or scikit-image), or give a map of '
+            'segments="slic" needs scikit-image. Run pip install "captum-lkn[image]", or give a map of '
             "segments, or grid="
         ) from error
     if not bool(images.isfinite().all()):
-        raise ValueError("the image holds a value that is not finite, which SLIC cannot segment: give grid= instead")
+        raise ValueError("the image holds a value that is not finite, which SLIC cannot segment. Give grid= instead")
     maps = [
         torch.from_numpy(slic(pixels, n_segments=n_segments, compactness=_COMPACTNESS, start_label=0, channel_axis=-1))
         for pixels in images.detach().permute(0, 2, 3, 1).cpu().double().numpy()
@@ -240,7 +239,7 @@ def slic_regions(images: Tensor, n_segments: int) -> Regions:
 
 
 def model_patch(model: Any) -> tuple[int, int] | None:
-    """The height and width of the patches that a Hugging Face vision model cuts its images into, if it says so."""
+    """Return the height and width of the patches of a Hugging Face vision model, or None if its config has none."""
     inner = Model(model).eager.forward_func if callable(model) else model  # wrappers and pipelines have no config
     config = getattr(inner, "config", None)
     for part in (config, getattr(config, "vision_config", None)):
@@ -253,7 +252,7 @@ def model_patch(model: Any) -> tuple[int, int] | None:
 
 
 def _cells(rows: list[int], columns: list[int], device: Any) -> Regions:
-    """The cells between lines that are given by their pixels, the image's borders among them."""
+    """Make the cells between lines that are given by their pixels, the image's borders among them."""
     row = torch.arange(len(rows) - 1).repeat_interleave(torch.tensor(rows).diff())
     column = torch.arange(len(columns) - 1).repeat_interleave(torch.tensor(columns).diff())
     height, width = len(rows) - 1, len(columns) - 1

@@ -398,7 +398,7 @@ def test_a_head_with_an_output_a_token():
 
 @pytest.mark.parametrize("several", [list, tuple])
 def test_several_players_at_once_are_for_the_analyzer(net, several):
-    with pytest.raises(TypeError, match=rf"inputs is a {several.__name__} of Players: give them one at a time"):
+    with pytest.raises(TypeError, match=rf"inputs is a {several.__name__} of Players. Give them one at a time"):
         AndOrInteraction(net).attribute(several([players_from_mask(X[:1]), players_from_mask(X[:1])]), target=0)
 
 

@@ -72,7 +72,7 @@ def test_players_bring_their_own(tiny):
     players = text_players(tokenizer, SENTENCES[1])
     given = {"baselines": 0, "feature_mask": torch.zeros(1, 5).long(), "player_names": ["a", "b", "c"]}
     for name, value in given.items():
-        with pytest.raises(ValueError, match=rf"inputs are Players, which bring their own.*leave out {name}$"):
+        with pytest.raises(ValueError, match=rf"inputs are Players, which have their own.*Leave out {name}$"):
             AndOrInteraction(model).attribute(players, target=0, **{name: value})
 
 

@@ -301,23 +301,27 @@ def test_a_text_is_tokenised_as_it_follows_a_prompt(llama, tokenizer, text, toke
     ("make", "error", "message"),
     [
         (lambda model: Continuation(lambda ids: ids, [1]), TypeError, "must be a causal language model.*a function"),
-        (lambda model: Continuation(model, " Paris"), TypeError, "a text, ' Paris': give the tokenizer"),
+        (lambda model: Continuation(model, " Paris"), TypeError, "a text, ' Paris', which needs a tokenizer"),
         (lambda model: Continuation(model, None), TypeError, "a text or token ids; got a NoneType"),
         (lambda model: Continuation(model, [1.5]), TypeError, r"a text or token ids; got \[1.5\]"),
-        (lambda model: Continuation(model, []), ValueError, "one token at least"),
-        (lambda model: Continuation(model, torch.ones(1, 1).long()), ValueError, "one token at least"),
-        (lambda model: Continuation(model, [3, 29]), ValueError, "give ids from 0 to 28"),
-        (lambda model: Continuation(model, [-1]), ValueError, "give ids from 0 to 28"),
+        (lambda model: Continuation(model, []), ValueError, "at least one token"),
+        (lambda model: Continuation(model, torch.ones(1, 1).long()), ValueError, "at least one token"),
+        (lambda model: Continuation(model, [3, 29]), ValueError, "ids of the vocabulary, 0 to 28"),
+        (lambda model: Continuation(model, [-1]), ValueError, "ids of the vocabulary, 0 to 28"),
         (lambda model: Continuation(model, [1])([[1]]), TypeError, "tensor of token ids; got a list"),
         (lambda model: Continuation(model, [1])(torch.ones(1, 3)), TypeError, r"got float32 \[1, 3\]"),
         (lambda model: Continuation(model, [1])(PROMPT[0]), ValueError, r"input_ids must be \[R, T\]"),
         (lambda model: Continuation(model, [1])(PROMPT, PROMPT[:, 1:]), ValueError, r"got \[1, 6\] and \[1, 5\]"),
-        (lambda model: Continuation(model, [1])(PROMPT, PROMPT * 0), ValueError, "prompt 0 has no token"),
+        (
+            lambda model: Continuation(model, [1])(PROMPT, PROMPT * 0),
+            ValueError,
+            "prompt 0 must have at least one",
+        ),
         (lambda model: Continuation.predicted(model, last_players(), tokens=0), ValueError, "at least 1; got 0"),
         (
             lambda model: Continuation.predicted(model, players_from_mask(PROMPT.repeat(2, 1), 1, OWNERS)),
             ValueError,
-            "players has 2 prompts",
+            "one prompt; got 2 prompts",
         ),
     ],
 )
@@ -331,7 +335,7 @@ def test_models_that_are_not_causal():
     masked = BertForMaskedLM(BertConfig(**sizes, intermediate_size=8))
     seq2seq = T5ForConditionalGeneration(T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2))
     for model in (masked, seq2seq):
-        with pytest.raises(ValueError, match=f"{type(model).__name__} is no causal language model"):
+        with pytest.raises(ValueError, match=f"{type(model).__name__} is not a causal language model"):
             Continuation(model, [1])
 
 

@@ -179,7 +179,7 @@ def test_other_attention_forbids_a_tree():
     ("owners", "message"),
     [
         (torch.zeros(1, 2).long(), r"owners must be \[T\].*got \[1, 2\]"),
-        (torch.tensor([0, 2, -1]), "player 1 owns no token"),
+        (torch.tensor([0, 2, -1]), "none of player 1"),
     ],
 )
 def test_owners_that_make_no_tree(owners, message):

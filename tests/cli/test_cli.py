@@ -63,7 +63,7 @@ def test_only_the_chosen_words_are_players(folder, tmp_path):
         (["not good", "--target", "NEUTRAL"], "none of the classes: give one of NEG, POS"),
         (["not good", "--target", "7"], "7"),
         (["not good", "--words", "excellent"], "excellent"),
-        (["   "], "there is no word in it"),
+        (["   "], "must have a word in it"),
         (["not good", "--out", "found.pickle"], "safetensors"),
     ],
 )

@@ -110,7 +110,7 @@ def test_grid_lines_lie_between_the_patches_of_the_model():
 def test_a_patch_that_would_cut_the_patches_of_the_model_is_refused():
     image = picture(1, 12, 12)
     assert image_players(image, patch_size=8, model=with_patch(4)).sizes == (4,)
-    fails(ValueError, r"patch_size 6 x 6 cuts through .* 4 x 4 pixels: give multiples \(4 x 4, 8 x 8, 12 x 12\)",
+    fails(ValueError, r"patch_size 6 x 6 cuts through .* 4 x 4 pixels. Give multiples \(4 x 4, 8 x 8, 12 x 12\)",
           image, patch_size=6, model=with_patch(4))  # fmt: skip
 
 
@@ -280,12 +280,12 @@ def test_the_autograd_history_stays_behind():
 @pytest.mark.parametrize(
     ("error", "match", "image"),
     [
-        (TypeError, "image must be a tensor .* got a ndarray: let the model's image processor", np.zeros((3, 4, 4))),
-        (TypeError, r"floating.* got uint8 \[3, 4, 4\]: these are raw pixels", torch.zeros(3, 4, 4, dtype=torch.uint8)),
+        (TypeError, "image must be a tensor .* got a ndarray. Call the model's image processor", np.zeros((3, 4, 4))),
+        (TypeError, r"floating.* got uint8 \[3, 4, 4\]. These are raw pixels", torch.zeros(3, 4, 4, dtype=torch.uint8)),
         (ValueError, r"must be \[C, H, W\] or .* got shape \[4, 4\]", torch.zeros(4, 4)),
         (ValueError, r"not empty; got shape \[0, 3, 4, 4\]", torch.zeros(0, 3, 4, 4)),
-        (ValueError, r"shape \[1, 8, 8, 3\], with the channels last: .*movedim\(-1, -3\)", torch.zeros(1, 8, 8, 3)),
-        (ValueError, r"has the entries \['pixels'\]: there must be pixel_values", {"pixels": torch.zeros(1, 3, 4, 4)}),
+        (ValueError, r"got \[1, 8, 8, 3\], with the channels last. .*movedim\(-1, -3\)", torch.zeros(1, 8, 8, 3)),
+        (ValueError, r"must have the entry pixel_values.*got \['pixels'\]", {"pixels": torch.zeros(1, 3, 4, 4)}),
     ],
 )
 def test_wrong_images(error, match, image):
@@ -298,10 +298,10 @@ MAP = torch.zeros(4, 4, dtype=torch.int64)
 @pytest.mark.parametrize(
     ("error", "match", "settings"),
     [
-        (ValueError, "what the players are is not said, and no model= is given: give grid=", {}),
-        (ValueError, "not said, and Linear has no config.patch_size", {"model": torch.nn.Linear(1, 1)}),
-        (ValueError, "not said, and no model= is given", {"patch_size": "model"}),
-        (ValueError, "said twice, by grid and segments: give one of", {"grid": 2, "segments": "slic"}),
+        (ValueError, "the parts of the image are not defined, and no model= is given. Give grid=", {}),
+        (ValueError, "not defined, and Linear has no config.patch_size", {"model": torch.nn.Linear(1, 1)}),
+        (ValueError, "not defined, and no model= is given", {"patch_size": "model"}),
+        (ValueError, "only one of grid, .*got grid and segments", {"grid": 2, "segments": "slic"}),
         (TypeError, "grid must be a whole number, or two .* got 2.0", {"grid": 2.0}),
         (TypeError, "grid must be a whole number.* got True", {"grid": True}),
         (TypeError, r"patch_size must be .* got \(2, 2, 2\)", {"patch_size": (2, 2, 2)}),
@@ -311,26 +311,26 @@ MAP = torch.zeros(4, 4, dtype=torch.int64)
         (ValueError, "patch_size 5 x 5 is larger than the image, 4 x 4 pixels", {"patch_size": 5}),
         (TypeError, "segments must be a map .* got 'felzenszwalb'", {"segments": "felzenszwalb"}),
         (TypeError, "segments must hold whole numbers; got float32", {"segments": torch.zeros(4, 4)}),
-        (ValueError, r"segments has shape \[2, 4\]: give a map \[4, 4\]", {"segments": MAP[:2]}),
-        (ValueError, "segments holds -2: give ids from 0, or -1", {"segments": MAP - 2}),
+        (ValueError, r"segments must be a map \[4, 4\].*got \[2, 4\]", {"segments": MAP[:2]}),
+        (ValueError, "segments must hold ids from 0, or -1.*got -2", {"segments": MAP - 2}),
         (ValueError, "the image has no player", {"segments": MAP - 1}),
         (TypeError, "n_segments must be a whole number; got 2.5", {"segments": "slic", "n_segments": 2.5}),
         (ValueError, "n_segments must be at least 1; got 0", {"segments": "slic", "n_segments": 0}),
         (ValueError, "the image has no player", {"grid": 2, "foreground": []}),
-        (ValueError, "'r0c4', which is no region of the image: did you mean", {"grid": 2, "foreground": ["r0c4"]}),
-        (ValueError, r"foreground has \(2, 0\), which is no region", {"grid": 2, "foreground": [(2, 0)]}),
-        (TypeError, "foreground holds 1.5: give names such as", {"grid": 2, "foreground": [1.5]}),
+        (ValueError, "'r0c4', which is not a region of the image. Did you mean", {"grid": 2, "foreground": ["r0c4"]}),
+        (ValueError, r"foreground has \(2, 0\), which is not a region", {"grid": 2, "foreground": [(2, 0)]}),
+        (TypeError, "foreground must hold names like .*got 1.5", {"grid": 2, "foreground": [1.5]}),
         (TypeError, "foreground must be a list of regions or .* got 'r0c0'", {"grid": 2, "foreground": "r0c0"}),
         (TypeError, "a foreground mask must be bool.* got int64", {"grid": 2, "foreground": MAP}),
-        (ValueError, r"foreground mask has shape \[2, 4\]: give \[4, 4\]", {"grid": 2, "foreground": MAP[:2] > 0}),
+        (ValueError, r"foreground mask must be \[4, 4\].*got \[2, 4\]", {"grid": 2, "foreground": MAP[:2] > 0}),
         (ValueError, 'background must be "keep" or "mask"; got \'blur\'', {"grid": 2, "background": "blur"}),
         (ValueError, "baseline must be \"zero\", .* got 'black'", {"grid": 2, "baseline": "black"}),
-        (ValueError, r"baseline has shape \[2\]: give .* a channel, \[3\]", {"grid": 2, "baseline": torch.ones(2)}),
+        (ValueError, r"one value a channel, \[3\].*got shape \[2\]", {"grid": 2, "baseline": torch.ones(2)}),
         (TypeError, "baseline 0 must be a tensor or a number; got a list", {"grid": 2, "baseline": [0, 0, 0]}),
-        (ValueError, 'sigma is the standard deviation of baseline="blur"', {"grid": 2, "sigma": 2}),
+        (ValueError, 'sigma needs baseline="blur"', {"grid": 2, "sigma": 2}),
         (ValueError, "sigma must be above 0 and finite", {"grid": 2, "baseline": "blur", "sigma": 0}),
         (TypeError, "sigma must be a number of pixels; got 'wide'", {"grid": 2, "baseline": "blur", "sigma": "wide"}),
-        (ValueError, "player_names has 3 labels for 4 ids", {"grid": 2, "player_names": list("abc")}),
+        (ValueError, "got 3 labels for 4 ids", {"grid": 2, "player_names": list("abc")}),
     ],
 )  # fmt: skip
 def test_wrong_settings(error, match, settings):
@@ -382,9 +382,9 @@ def test_the_way_back_survives_a_file(tmp_path):
 
 def test_what_is_no_image_has_no_pixels():
     found = AndOrInteraction(lambda x: x.sum(1), score="logit").attribute(torch.ones(1, 3))[0]
-    with pytest.raises(ValueError, match=r"interactions are of \[3\], not of one image"):
+    with pytest.raises(ValueError, match=r"of one image \[C, H, W\]; got interactions of \[3\]"):
         player_map(found)
-    with pytest.raises(ValueError, match="there is no player 3: they are numbered from 0 to 2"):
+    with pytest.raises(ValueError, match="numbers of players, 0 to 2; got 3"):
         interaction_mask(found, [3])
     two = AndOrInteraction(lambda x: x.sum((1, 2, 3)), score="logit").attribute(
         torch.ones(1, 2, 1, 1), feature_mask=torch.tensor([[[[0]], [[1]]]])

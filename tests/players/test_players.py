@@ -201,7 +201,7 @@ def test_one_scalar_a_sample():
 
 
 def test_gaps_are_renumbered_with_a_warning_at_the_caller():
-    with pytest.warns(UserWarning, match=r"has no 0, 1, 2, 4: the players are renumbered") as caught:
+    with pytest.warns(UserWarning, match=r"has no 0, 1, 2, 4. The players are renumbered") as caught:
         players = players_from_mask(torch.zeros(1, 3), feature_mask=torch.tensor([[5, 3, 5]]))
     assert caught[0].filename == __file__
     assert players.labels == (("3", "5"),)
@@ -345,6 +345,12 @@ def test_description_goes_into_json():
     }
 
 
+def test_sizes_are_counted_once():
+    players = players_from_mask(X)
+    assert players.sizes == (16, 16)
+    assert players.sizes is players.sizes  # with 8,000 samples, counting at each use took seconds
+
+
 def test_repr_is_for_reading():
     players = players_from_mask({"input_ids": torch.ones(10, 12).long(), "attention_mask": torch.ones(10, 12)})
     lines = repr(players).splitlines()
@@ -369,45 +375,49 @@ IDS = torch.ones(2, 3).long()
         ),
         ({"inputs": [SMALL]}, TypeError, "tuple of tensors or a mapping; got a list"),
         ({"inputs": (SMALL, "x")}, TypeError, "input 1 must be a tensor; got a str"),
-        ({"inputs": SMALL.to(torch.complex64)}, TypeError, r"input 0 is complex64 \[2, 3\].*view_as_real"),
-        ({"inputs": SMALL.to_sparse()}, TypeError, "layout torch.sparse_coo: give a dense tensor"),
-        ({"inputs": ()}, ValueError, "empty tuple"),
-        ({"inputs": torch.tensor(1.0)}, ValueError, r"no dimension.*x\[None\]"),
-        ({"inputs": torch.ones(0, 3)}, ValueError, r"shapes \[0, 3\]: the batch is empty"),
-        ({"inputs": (SMALL, X[:1])}, ValueError, r"shapes \[2, 3\], \[1, 4, 4\]: the first dimension"),
+        (
+            {"inputs": SMALL.to(torch.complex64)},
+            TypeError,
+            r"0 must be real; got complex64 \[2, 3\].*view_as_real",
+        ),
+        ({"inputs": SMALL.to_sparse()}, TypeError, "must be dense; got layout torch.sparse_coo"),
+        ({"inputs": ()}, ValueError, "at least one tensor; got an empty tuple"),
+        ({"inputs": torch.tensor(1.0)}, ValueError, r"must have a batch dimension.*x\[None\]"),
+        ({"inputs": torch.ones(0, 3)}, ValueError, r"at least one sample; got shapes \[0, 3\]"),
+        ({"inputs": (SMALL, X[:1])}, ValueError, r"first dimension, the batch; got shapes \[2, 3\], \[1, 4, 4\]"),
         ({"inputs": {"labels": IDS}}, ValueError, r"entries \['labels'\], none of which can be masked"),
-        ({"inputs": {"input_ids": [1, 2]}}, TypeError, "got a list: call the tokenizer .*return_tensors"),
+        ({"inputs": {"input_ids": [1, 2]}}, TypeError, "got a list. Call the tokenizer .*return_tensors"),
         ({"baselines": True}, TypeError, "baseline 0 is bool, its input float32"),
         ({"baselines": torch.ones(2, 3).bool()}, TypeError, "baseline 0 is bool, its input float32"),
         ({"baselines": 1j}, TypeError, "must be a tensor or a number; got a complex"),
         ({"baselines": torch.ones(2, 3) * 1j}, TypeError, "baseline 0 is complex64"),
         ({"baselines": "zero"}, TypeError, "must be a tensor or a number; got a str"),
         ({"baselines": [0.0]}, TypeError, "must be a tensor or a number; got a list"),
-        ({"baselines": (0, 0)}, ValueError, "baselines has 2 entries for 1 inputs"),
+        ({"baselines": (0, 0)}, ValueError, "baselines must have one entry an input; got 2 for 1"),
         ({"baselines": {"input_ids": 0}}, TypeError, "baselines is a mapping and inputs is not"),
         ({"baselines": torch.ones(3)}, ValueError, r"shape \[3\], its input \[2, 3\].*one of \[1, 3\]"),
         ({"baselines": torch.ones(2, 1)}, ValueError, r"shape \[2, 1\], its input \[2, 3\]"),
         ({"baselines": torch.ones(1, 2)}, ValueError, r"shape \[1, 2\], its input \[2, 3\]"),
-        ({"baselines": 1e39}, ValueError, r"1e\+39, is no value of its input's dtype, float32"),
+        ({"baselines": 1e39}, ValueError, r"1e\+39, is not a value of its input's dtype, float32"),
         ({"baselines": 2**70}, ValueError, f"{2**70}, which no integer dtype holds"),
         (
             {"inputs": IDS, "baselines": 0.5},
             ValueError,
-            "0.5, is no value of its input's dtype, int64: round it",
+            "0.5, is not a value of its input's dtype, int64. Round it",
         ),
-        ({"inputs": IDS, "baselines": float("nan")}, ValueError, "nan, is no value"),
-        ({"inputs": IDS, "baselines": torch.ones(2, 3) / 2}, ValueError, r"float32 \[2, 3\], is no value"),
+        ({"inputs": IDS, "baselines": float("nan")}, ValueError, "nan, is not a value"),
+        ({"inputs": IDS, "baselines": torch.ones(2, 3) / 2}, ValueError, r"float32 \[2, 3\], is not a value"),
         (
             {"inputs": IDS.byte(), "baselines": 300},
             ValueError,
-            "300, is no value of its input's dtype, uint8",
+            "300, is not a value of its input's dtype, uint8",
         ),
-        ({"inputs": IDS.byte(), "baselines": -1}, ValueError, "-1, is no value of its input's dtype, uint8"),
-        ({"inputs": IDS.bool(), "baselines": 2}, ValueError, "2, is no value of its input's dtype, bool"),
+        ({"inputs": IDS.byte(), "baselines": -1}, ValueError, "-1, is not a value of its input's dtype, uint8"),
+        ({"inputs": IDS.bool(), "baselines": 2}, ValueError, "2, is not a value of its input's dtype, bool"),
         (
             {"inputs": {"input_ids": IDS}, "baselines": {"ids": 0}},
             ValueError,
-            r"names \['ids'\].*\['input_ids'\]",
+            r"names of the masked inputs, \['input_ids'\]; got \['ids'\]",
         ),
         (
             {"feature_mask": torch.zeros(2, 3)},
@@ -418,24 +428,28 @@ IDS = torch.ones(2, 3).long()
         ({"feature_mask": [0, 1, 2]}, TypeError, "feature_mask 0 must be a tensor; got a list"),
         ({"feature_mask": IDS[:, :2]}, ValueError, r"feature_mask 0 has shape \[2, 2\], its input \[2, 3\]"),
         ({"feature_mask": IDS[None]}, ValueError, r"has shape \[1, 2, 3\], its input \[2, 3\]"),
-        ({"feature_mask": (IDS, IDS)}, ValueError, "feature_mask has 2 entries for 1 inputs"),
-        ({"inputs": (SMALL, X), "feature_mask": IDS}, ValueError, "feature_mask has 1 entries for 2 inputs"),
+        ({"feature_mask": (IDS, IDS)}, ValueError, "feature_mask must have one entry an input; got 2 for 1"),
+        (
+            {"inputs": (SMALL, X), "feature_mask": IDS},
+            ValueError,
+            "feature_mask must have one entry .*1 for 2",
+        ),
         ({"feature_mask": {"x": IDS}}, TypeError, "feature_mask is a mapping and inputs is not"),
         (
             {"feature_mask": torch.tensor([0, -2, 1])},
             ValueError,
-            "holds -2: give ids from 0, or -1 for background",
+            "must hold ids from 0, or -1 for background.*got -2",
         ),
         ({"feature_mask": torch.tensor([[0, 1, 0], [-1, -1, -1]])}, ValueError, "sample 1 has no player"),
         ({"inputs": torch.ones(1, 0)}, ValueError, "sample 0 has no player"),
         ({"player_names": "abc"}, TypeError, "player_names must be a sequence of labels; got a str"),
         ({"player_names": 3}, TypeError, "player_names must be a sequence of labels; got a int"),
-        ({"player_names": ["a", "b"]}, ValueError, r"2 labels for 3 ids \(0, 1, 2\)"),
-        ({"player_names": [["a", "b", "c"]]}, ValueError, "entries for 1 samples, inputs has 2"),
+        ({"player_names": ["a", "b"]}, ValueError, r"got 2 labels for 3 ids \(0, 1, 2\)"),
+        ({"player_names": [["a", "b", "c"]]}, ValueError, "one list a sample; got 1 for 2 samples"),
         (
             {"player_names": [["a", "b", "c"], ["a"]]},
             ValueError,
-            r"player_names\[1\] has 1 labels.*3 players",
+            r"player_names\[1\] must have one label a player; got 1 for 3",
         ),
         ({"player_names": [["a", "b", "c"], "abc"]}, TypeError, r"player_names\[1\] must be .*got 'abc'"),
         ({"player_names": [1, 2]}, TypeError, r"player_names\[0\] must be a sequence of str; got 1"),

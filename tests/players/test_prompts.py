@@ -55,7 +55,7 @@ def test_words_of_a_chat_are_chosen_as_those_of_a_text(tokenizer):
         ("user", "not", "good", "one", "why", "not"),
     )
     assert prompt_players(tokenizer, CHAT, roles=["system"], **choose).labels == (("be", "user", "nice"),)
-    with pytest.raises(ValueError, match=r"words has 'nice', which is no word of the text"):
+    with pytest.raises(ValueError, match=r"words has 'nice', which is not a word of the text"):
         prompt_players(tokenizer, CHAT, words=["nice"], **choose)
 
 
@@ -139,19 +139,24 @@ def test_from_a_template_of_captum_to_interactions(tokenizer):
         ([], {}, TypeError, "a list of messages"),
         ([{"role": "user"}], {}, TypeError, r"message 0 must be \{\"role\""),
         ([{"role": "user", "content": [{"type": "text"}]}], {}, TypeError, "message 0 must be"),
-        (CHAT, {"roles": ["tool"]}, ValueError, r"no message has a role of \['tool'\]"),
+        (CHAT, {"roles": ["tool"]}, ValueError, r"roles must name a role of the messages; got \['tool'\]"),
         (CHAT, {"max_length": 5}, ValueError, "the chat has .* tokens, the limit is 5"),
-        (CHAT, {"chat_template": "{{ messages[1]['content'] | upper }}"}, ValueError, "shows part 0|shows part 1"),
+        (CHAT, {"chat_template": "{{ messages[1]['content'] | upper }}"}, ValueError, "got part 0|got part 1"),
         (
             CHAT[1:2],
             {"chat_template": "{{ messages[0]['content'] | upper }}"},
             ValueError,
             "the chat template changes the messages",
         ),
-        (TextTemplateInput("{}", ["a"]), {"words": [0]}, ValueError, "a TextTemplateInput says.*leave out words"),
-        (TextTemplateInput("{}", ["a"]), {"baseline": "^"}, ValueError, "leave out baseline"),
+        (
+            TextTemplateInput("{}", ["a"]),
+            {"words": [0]},
+            ValueError,
+            "a TextTemplateInput .*Leave out words",
+        ),
+        (TextTemplateInput("{}", ["a"]), {"baseline": "^"}, ValueError, "Leave out baseline"),
         (TextTemplateInput("g{}d", ["oo"]), {}, ValueError, "share tokens"),
-        (TextTemplateInput("{0} {0}", ["a"]), {}, ValueError, "shows part 0 2 times"),
+        (TextTemplateInput("{0} {0}", ["a"]), {}, ValueError, "got part 0 2 times"),
     ],
 )
 def test_errors_say_what_to_do(tokenizer, prompt, options, error, message):
@@ -163,5 +168,5 @@ def test_tokenizers_that_cannot(tokenizer):
     with pytest.raises(ValueError, match="the tokenizer has no chat template"):
         prompt_players(paris_bytes(), CHAT)
     for prompt in (CHAT, TextTemplateInput("{}", ["a"])):
-        with pytest.raises(ValueError, match="Letters cannot tell where"):
+        with pytest.raises(ValueError, match="Letters returns no offsets"):
             prompt_players(Letters(), prompt, chat_template=CHAT_TEMPLATE)

@@ -9,7 +9,8 @@ from tiny_tokenizers import Letters, gpt2_like, llama_like, roberta_like, word_l
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from captum_lkn.players.text import STOP_WORDS, text_players
+from captum_lkn.players.choice import STOP_WORDS
+from captum_lkn.players.text import text_players
 
 # ---------------------------------------------------------------- tokenizers
 
@@ -306,34 +307,34 @@ def long(n):
         ({"text": ["good", 3]}, TypeError, r"text 1 must be a str or a pair \(str, str\); got 3"),
         ({"text": [["good", "film"]]}, TypeError, r"text 0 must be .*got \['good', 'film'\]"),
         ({"text": ("good", None)}, TypeError, r"text 0 must be .*got \('good', None\)"),
-        ({"text": []}, ValueError, "text is an empty list"),
+        ({"text": []}, ValueError, "text is an empty list. Give"),
         ({"text": ("a", "b", "c")}, ValueError, r"\('a', 'b', 'c'\): a tuple is a pair .*as a list"),
         ({"text": ("a",)}, ValueError, r"\('a',\): a tuple is a pair of sentences"),
         ({"text": ["a", ("a", "b")]}, ValueError, r"text 1 is \('a', 'b'\): .*must be pairs or none"),
-        ({"text": ""}, ValueError, "text 0 is '': there is no word in it"),
-        ({"text": ["good", " \t\n"]}, ValueError, r"text 1 is ' \\t\\n': there is no word in it"),
-        ({"text": ("good", " ")}, ValueError, r"text 0 is \('good', ' '\): there is no word in it"),
+        ({"text": ""}, ValueError, "text 0 must have a word in it; got ''"),
+        ({"text": ["good", " \t\n"]}, ValueError, r"text 1 must have a word in it; got ' \\t\\n'"),
+        ({"text": ("good", " ")}, ValueError, r"text 0 must have a word in it; got \('good', ' '\)"),
         ({"text": "[SEP]"}, ValueError, r"the text '\[SEP\]' has no word in it"),
         (
             {"text": long(9), "max_length": 10},
             ValueError,
-            "text 0 has 11 tokens, the limit is 10: shorten it",
+            "text 0 has 11 tokens, the limit is 10. Shorten it",
         ),
-        ({"max_length": "long"}, TypeError, "max_length must be an int, a number of tokens; got 'long'"),
-        ({"max_length": True}, TypeError, "max_length must be an int"),
+        ({"max_length": "long"}, TypeError, "max_length must be a number of tokens, an int; got 'long'"),
+        ({"max_length": True}, TypeError, "max_length must be a number of tokens"),
         (
             {"words": ["goud"]},
             ValueError,
-            "'goud', which is no word of the text: did you mean 'Good'?.*not, a, Good",
+            "'goud', which is not a word of the text. Did you mean 'Good'?.*not, a, Good",
         ),
-        ({"words": ["xyzzy"]}, ValueError, "'xyzzy', which is no word of the text: Its words are not, a"),
-        ({"words": [5]}, ValueError, "number 5; the text has 5 words: give numbers from 0 to 4"),
+        ({"words": ["xyzzy"]}, ValueError, "'xyzzy', which is not a word of the text. Its words are not, a"),
+        ({"words": [5]}, ValueError, "number 5; the text has 5 words. Give numbers from 0 to 4"),
         ({"words": [-1]}, ValueError, "number -1; the text has 5 words"),
         ({"words": "good"}, TypeError, "words must be a list of words .*got 'good'"),
         ({"words": 1}, TypeError, "words must be a list of words .*got 1"),
-        ({"words": [True]}, TypeError, "words holds True: give words as str, or their numbers"),
-        ({"words": [1.0]}, TypeError, "words holds 1.0: give words as str, or their numbers"),
-        ({"words": [["a"], ["a"]]}, ValueError, "words has 2 entries for 1 texts"),
+        ({"words": [True]}, TypeError, "words must hold words as str, or their numbers as int; got True"),
+        ({"words": [1.0]}, TypeError, "words must hold words as str, or their numbers as int; got 1.0"),
+        ({"words": [["a"], ["a"]]}, ValueError, "one list a text; got 2 lists for 1 texts"),
         (
             {"text": ["good", "bad"], "words": [["good"], "bad"]},
             TypeError,
@@ -344,14 +345,14 @@ def long(n):
             ValueError,
             r"has no player: its 5 words \(not, a, Good, film, \.\) are all background",
         ),
-        ({"words": ["a"], "stop_words": True}, ValueError, "words= already says .*without stop_words="),
-        ({"stop_words": "the"}, TypeError, "stop_words must be words or True; got 'the'"),
-        ({"stop_words": 3}, TypeError, "stop_words must be words or True; got 3"),
-        ({"stop_words": [3]}, TypeError, "stop_words holds 3"),
+        ({"words": ["a"], "stop_words": True}, ValueError, "words= already names the players. Leave out stop_words="),
+        ({"stop_words": "the"}, TypeError, "stop_words must be a list of words or True; got 'the'"),
+        ({"stop_words": 3}, TypeError, "stop_words must be a list of words or True; got 3"),
+        ({"stop_words": [3]}, TypeError, "stop_words must hold words as str; got 3"),
         (
             {"text": "the of", "stop_words": True},
             ValueError,
-            "'the of' has no player: its 2 words .*choose from them",
+            "'the of' has no player: its 2 words .*Choose from them",
         ),
         ({"text": ["a film", "a"], "stop_words": True}, ValueError, "'a' has no player: its 1 word "),
         ({"text": "! .", "punctuation": False}, ValueError, r"'! \.' has no player: .*punctuation=True"),
@@ -359,8 +360,8 @@ def long(n):
         ({"baseline": "not good"}, ValueError, r"'not good' is not one token but \['not', 'good'\]"),
         ({"baseline": "zzz"}, ValueError, r"'zzz' is not one token but \['\[UNK\]'\]"),
         ({"baseline": ""}, ValueError, r"'' is not one token but \[\]"),
-        ({"baseline": -1}, ValueError, "-1 is not a token id: give one from 0 to 20"),
-        ({"baseline": 21}, ValueError, "21 is not a token id: give one from 0 to 20"),
+        ({"baseline": -1}, ValueError, "-1 is not a token id. Give one from 0 to 20"),
+        ({"baseline": 21}, ValueError, "21 is not a token id. Give one from 0 to 20"),
         ({"baseline": True}, TypeError, "baseline must be a token or its id; got a bool"),
         ({"baseline": 1.0}, TypeError, "baseline must be a token or its id; got a float"),
     ],
@@ -384,7 +385,7 @@ def test_a_padded_text_is_not_too_long():
 
 
 def test_a_batch_without_a_padding_token(gpt2_like):
-    with pytest.raises(ValueError, match=r"no padding token .*set one, such as tokenizer\.pad_token"):
+    with pytest.raises(ValueError, match=r"no padding token .*Set one, such as tokenizer\.pad_token"):
         text_players(gpt2_like, ["a good scene", "a"], baseline=0)
     # texts of one length need none
     assert text_players(gpt2_like, ["a good scene", "a bad scene"], baseline=0).sizes == (3, 3)

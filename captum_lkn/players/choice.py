@@ -1,0 +1,129 @@
+"""The choice among the words of a text: which are players, and which stay visible in every masked copy."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+import string
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from captum_lkn._common.messages import count_of, some_of
+from captum_lkn.players.words import Word
+
+__all__ = ["STOP_WORDS", "choose_words"]
+
+STOP_WORDS = frozenset(
+    """
+    a an the and or of to in on at by for from with as into about is are was were be been being am has have
+    had do does did will would can could should may might must i you he she it we they me him her us them my
+    your his its our their this that these those there here which who whom whose what
+    s ll re ve d m 's 'll 're 've 'd 'm
+    """.split()  # noqa: SIM905 - as a list it would be a word a line
+)
+"""English words that rarely carry a decision, and what tokenizers make of "it's", "we'll" and their like.
+
+Not among them: not, no, never, but, too, and the t of "don't".
+"""
+
+
+def choose_words(
+    found: list[list[Word]], texts: list[tuple[str, ...]], words: Any, stop_words: Any, punctuation: bool
+) -> list[list[Word]]:
+    """Return the words of each text that are players.
+
+    Args:
+        found: All words of each text.
+        texts: The texts, as 1-tuples or pairs, for errors.
+        words: Names or numbers of the words that are players; see :func:`~captum_lkn.players.text.text_players`.
+        stop_words: Words that are not.
+        punctuation: Whether punctuation is.
+
+    Returns:
+        The chosen words of each text, at least one.
+
+    Raises:
+        TypeError: If `words` or `stop_words` are not lists of words.
+        ValueError: If a word is unknown or out of range, or a text has no player.
+    """
+    for text, parts in zip(found, texts, strict=True):
+        if not text:
+            raise ValueError(f"the text {' / '.join(parts)!r} has no word in it, only white space or special tokens")
+    if words is None:
+        stops = _casefolded(stop_words)
+        kept = [[word for word in text if not _is_background(word.label, stops, punctuation)] for text in found]
+    elif stop_words:
+        raise ValueError("words= already names the players. Leave out stop_words=")
+    else:
+        kept = _chosen(found, words)
+    for text, chosen, parts in zip(found, kept, texts, strict=True):
+        if not chosen:
+            labels = [word.label for word in text]
+            raise ValueError(
+                f"the text {' / '.join(parts)!r} has no player: its {count_of(len(labels), 'word')} "
+                f"({some_of(labels)}) are all background. Choose from them with words=, or leave stop_words= "
+                "out and punctuation=True"
+            )
+    return kept
+
+
+def _casefolded(stop_words: Any) -> frozenset[str]:
+    if stop_words is None or isinstance(stop_words, bool):
+        return STOP_WORDS if stop_words else frozenset()
+    if isinstance(stop_words, str) or not isinstance(stop_words, Iterable):
+        raise TypeError(f"stop_words must be a list of words or True; got {stop_words!r}")
+    listed = list(stop_words)
+    for word in listed:
+        if not isinstance(word, str):
+            raise TypeError(f"stop_words must hold words as str; got {word!r}")
+    return frozenset(word.casefold() for word in listed)
+
+
+def _is_background(label: str, stops: frozenset[str], punctuation: bool) -> bool:
+    return label.casefold() in stops or (not punctuation and _is_punctuation(label))
+
+
+def _is_punctuation(label: str) -> bool:
+    """Tell punctuation: Unicode's, and the signs of ASCII. Emoji are not: they can decide an output as words do."""
+    return all(c in string.punctuation or unicodedata.category(c).startswith("P") for c in label)
+
+
+def _chosen(found: list[list[Word]], words: Any) -> list[list[Word]]:
+    """Return the words of each text that `words` names, by label or by number."""
+    if not _is_list(words):
+        raise TypeError(f"words must be a list of words or of their numbers; got {words!r}")
+    if any(_is_list(word) for word in words):
+        if len(words) != len(found):
+            raise ValueError(f"words must have one list a text; got {len(words)} lists for {len(found)} texts")
+        return [_chosen([text], own)[0] for text, own in zip(found, words, strict=True)]
+    names = {_known(word, found) for word in words if isinstance(word, str)}
+    places = {_place(word, found) for word in words if not isinstance(word, str)}
+    return [[word for i, word in enumerate(text) if i in places or word.label.casefold() in names] for text in found]
+
+
+def _is_list(words: Any) -> bool:
+    return isinstance(words, Collection) and not isinstance(words, (str, Mapping))
+
+
+def _known(name: str, found: list[list[Word]]) -> str:
+    labels = list(dict.fromkeys(word.label for text in found for word in text))
+    folded = {label.casefold(): label for label in labels}
+    if name.casefold() not in folded:
+        close = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3)]
+        hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+        raise ValueError(f"words has {name!r}, which is not a word of the text. {hint}Its words are {some_of(labels)}")
+    return name.casefold()
+
+
+def _place(number: Any, found: list[list[Word]]) -> int:
+    if isinstance(number, bool) or not isinstance(number, numbers.Integral):
+        raise TypeError(f"words must hold words as str, or their numbers as int; got {number!r}")
+    place = int(number)
+    for text in found:
+        if not 0 <= place < len(text):
+            raise ValueError(
+                f"words has number {place}; the text has {count_of(len(text), 'word')}. Give numbers from 0 "
+                f"to {len(text) - 1}"
+            )
+    return place

@@ -1,0 +1,106 @@
+"""Players of Captum's inputs for language models, ``TextTokenInput`` and ``TextTemplateInput``."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from captum_lkn.interactions.layout import BACKGROUND
+from captum_lkn.players.frames import Frame
+from captum_lkn.players.players import Players, players_from_mask
+from captum_lkn.players.tokens import name_of
+
+__all__ = ["template_players", "token_players"]
+
+
+def token_players(prompt: Any, device: Any) -> Players:
+    """Make a player of each token of a ``TextTokenInput`` that it does not skip."""
+    ids = prompt.inp_tensor.to(device)
+    shown = torch.ones_like(ids, dtype=torch.bool) if prompt.itp_mask is None else prompt.itp_mask.to(device)
+    owners = torch.where(shown, shown.cumsum(1) - 1, BACKGROUND)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    players = players_from_mask(inputs, prompt.baselines, owners, [list(map(str, prompt.values))])
+    (baseline,) = prompt.tokenizer.convert_ids_to_tokens([prompt.baselines])
+    return replace(
+        players, description={"players": "tokens", "baseline": baseline, "tokenizer": name_of(prompt.tokenizer)}
+    )
+
+
+def template_players(tokenizer: Any, prompt: Any, device: Any) -> Players:
+    """Make a player of each feature of a ``TextTemplateInput``.
+
+    Values and baselines lie side by side; the shorter one is padded with tokens that the attention mask hides.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(f"{type(tokenizer).__name__} returns no offsets, which templates need. Give a fast tokenizer")
+    n, features = prompt.n_itp_features, prompt.formatted_mask if prompt.mask else range(prompt.n_features)
+    keys = prompt.dict_keys
+
+    def render(*values: str) -> str:
+        return str(prompt.format_fn(**dict(zip(keys, values, strict=True))) if keys else prompt.format_fn(*values))
+
+    baselines = prompt.baselines() if callable(prompt.baselines) else prompt.baselines
+    baselines = [baselines[key] for key in keys] if isinstance(baselines, dict) else baselines
+    frame = Frame.of(render, prompt.n_features)
+    present, absent = (_tokens_by_part(tokenizer, frame, values) for values in (prompt.values, baselines))
+    owner_of = [BACKGROUND] * len(present)
+    owner_of[1::2] = [features[i] for i in frame.order]
+    columns = [
+        (owner, *pair)
+        for owner, *sides in zip(owner_of, present, absent, strict=True)
+        for pair in itertools.zip_longest(*sides)
+    ]
+    owners = torch.tensor([[owner for owner, _, _ in columns]], device=device)
+    rows = [[column[side] for column in columns] for side in (1, 2)]
+    ids = [torch.tensor([[0 if token is None else token for token in row]], device=device) for row in rows]
+    seen = [torch.tensor([[int(token is not None) for token in row]], device=device) for row in rows]
+    labels = [" ".join(v.strip() for v, f in zip(prompt.values, features, strict=True) if f == i) for i in range(n)]
+    players = Players(
+        inputs=(ids[0], seen[0]),
+        baselines=(ids[1], seen[1]),
+        owners=(owners, owners),
+        labels=(tuple(labels),),
+        names=("input_ids", "attention_mask"),
+        is_tuple=True,
+        description={"players": "template", "baseline": " | ".join(baselines), "tokenizer": name_of(tokenizer)},
+    )
+    _check_rendering(tokenizer, prompt, players)
+    return players
+
+
+def _tokens_by_part(tokenizer: Any, frame: Frame, values: Sequence[str]) -> list[list[int]]:
+    """Return the tokens of a rendered template, by the piece or value that holds their last character."""
+    parts = frame.parts(values)
+    for i in range(1, len(parts), 2):  # the space before a word belongs to its token
+        bare = parts[i - 1].rstrip()
+        parts[i - 1], parts[i] = bare, parts[i - 1][len(bare) :] + parts[i]
+    ends = list(itertools.accumulate(map(len, parts)))
+    encoding = tokenizer("".join(parts), return_offsets_mapping=True)
+    tokens: list[list[int]] = [[] for _ in parts]
+    place = 0
+    for token, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
+        if end > start:  # a special token has no characters: it stays with the token before it
+            place = bisect_left(ends, end)
+        elif any(tokens):
+            place = len(parts) - 1
+        tokens[place].append(token)
+    return tokens
+
+
+def _check_rendering(tokenizer: Any, prompt: Any, players: Players) -> None:
+    """Check that single values present or absent give the tokens of the text that Captum would render."""
+    n = prompt.n_itp_features
+    some = torch.cat([torch.eye(n), 1 - torch.eye(n), torch.ones(1, n), torch.zeros(1, n)]).bool()
+    ids, seen = players.masked(0, some)
+    for mask, row, shown in zip(some, ids, seen, strict=True):
+        text = prompt.to_model_input(mask[None].double())
+        if tokenizer(text)["input_ids"] != row[shown.bool()].tolist():
+            raise ValueError(
+                f"the values of the template and the text around them share tokens, as in {text!r}. Separate them by "
+                "spaces, or give longer values"
+            )
