@@ -8,7 +8,7 @@
 * models: :class:`SelectOutput` and :func:`answer_span` select the output that is explained; :class:`Continuation`,
   of a causal language model
 * scores: a name, any callable, or a :class:`Score`, which says what it reads and its unit
-* baselines: :func:`embedding_players`, :func:`mean_embedding`, :func:`average_over`, :func:`learn_baseline`,
+* baselines: :func:`players_as_embeddings`, :func:`mean_embedding`, :func:`average_baselines`, :func:`learn_baseline`,
   :func:`compare_baselines`
 * results: :class:`Interactions`, :class:`InteractionsBatch`, :class:`KnowledgeChange`
 * tables from elsewhere: :func:`decompose`, :class:`DecompositionOptions`, :mod:`captum_lkn.decomposition.lattice`
@@ -23,11 +23,11 @@ from captum_lkn._version import __version__
 if TYPE_CHECKING:
     from captum_lkn.attribution import AndOrInteraction, ExactShapleyValues, LayerAndOrInteraction
     from captum_lkn.baselines import (
-        average_over,
+        average_baselines,
         compare_baselines,
-        embedding_players,
         learn_baseline,
         mean_embedding,
+        players_as_embeddings,
     )
     from captum_lkn.causal.continuation import Continuation
     from captum_lkn.decomposition import DecompositionOptions, decompose
@@ -62,14 +62,14 @@ __all__ = [
     "SelectOutput",
     "__version__",
     "answer_span",
-    "average_over",
+    "average_baselines",
     "compare_baselines",
     "decompose",
-    "embedding_players",
     "image_players",
     "learn_baseline",
     "logit_lens",
     "mean_embedding",
+    "players_as_embeddings",
     "players_from_mask",
     "prompt_players",
     "select_players",
@@ -80,9 +80,9 @@ __all__ = [
 _ROOMS = {
     "attribution": ("AndOrInteraction", "ExactShapleyValues", "LayerAndOrInteraction"),
     "baselines": (
-        "average_over",
+        "average_baselines",
         "compare_baselines",
-        "embedding_players",
+        "players_as_embeddings",
         "learn_baseline",
         "mean_embedding",
     ),

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from captum.log import log_usage
 
-from captum_lkn.attribution.base import InteractionMethod
+from captum_lkn.attribution.base import InputsOrList, InteractionMethod
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.outputs.targets import TargetLike
-from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, prepare
+from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames
 
 __all__ = ["AndOrInteraction"]
 
@@ -53,7 +53,7 @@ class AndOrInteraction(InteractionMethod):
     @torch.no_grad()
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: InputsOrList,
         baselines: Baselines = None,
         target: TargetLike = None,
         additional_forward_args: Any = None,
@@ -67,9 +67,10 @@ class AndOrInteraction(InteractionMethod):
 
         Args:
             inputs: A tensor ``[B, ...]``, a tuple of them, a mapping (such as a ``BatchEncoding``: called by keyword),
-                or :class:`Players`, which bring their own baselines and feature mask.
+                :class:`Players`, which bring their own baselines and feature mask, or a list of Players.
             baselines: What replaces absent players: Captum's kinds; None for 0.
-            target: Which output, Captum's kinds, or ``"predicted"``. None where there is one value a sample.
+            target: Which output, Captum's kinds, or ``"predicted"``. None where there is one value a sample. For a list
+                of Players one for all samples, or a list with one for each sample of them all.
             additional_forward_args: A tuple (or a single thing) passed on by position behind the inputs, or a
                 mapping, by keyword. Tensors whose first dimension is B go row by row with their samples.
             feature_mask: Which scalars form a player: integers, Captum's kinds; -1 is background, never masked. None:
@@ -90,6 +91,14 @@ class AndOrInteraction(InteractionMethod):
             UserWarning: A model in training mode, half precision, v(N) = v(empty), a tiny kappa, a gap above the
                 tolerance.
         """
-        players, asked = prepare(inputs, baselines, additional_forward_args, feature_mask, player_names)
-        found = self._question.ask(players, asked, target, perturbations_per_eval, show_progress, "AND-OR interactions")
-        return self._batches(players, found, [{}])[0]
+        (found,) = self._batches(
+            inputs,
+            baselines,
+            target,
+            additional_forward_args,
+            feature_mask,
+            player_names,
+            perturbations_per_eval,
+            show_progress,
+        )
+        return found

@@ -1,28 +1,44 @@
-"""What the attribution classes share."""
+"""Base classes of the attribution methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+import platform
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeAlias
 
+import captum
+import numpy as np
 import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
-from captum_lkn.attribution.question import Question
+from captum_lkn._common.messages import count_of, kind_of
+from captum_lkn._version import __version__
 from captum_lkn.decomposition.decompose import Decomposition, decompose
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.interactions import Interactions, InteractionsBatch
-from captum_lkn.outputs.scores import ScoreLike
+from captum_lkn.models.layers import OUTPUT
+from captum_lkn.models.model import Model
+from captum_lkn.outputs.scores import ScoreLike, resolve_score
+from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
-from captum_lkn.players.prepare import layout_of
-from captum_lkn.values.tables import ValueTables
+from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, layout_of, prepare
+from captum_lkn.values.evaluator import Source
+from captum_lkn.values.tables import Request, ValueTables, value_tables
 
-__all__ = ["ConvergenceDelta", "InteractionMethod", "Method"]
+__all__ = ["ConvergenceDelta", "InputsOrList", "InteractionMethod", "Method"]
+
+InputsOrList: TypeAlias = Inputs | list[Players]
+"""Inputs as Captum's methods take them, :class:`Players`, or a list of these."""
+
+_OF_SAMPLES = {"texts": "text", "selection": "selection"}
+"""Keys of a description that hold an entry a sample, and the key of one entry in the provenance of its sample."""
 
 
 class ConvergenceDelta(NamedTuple):
-    r"""How exactly interactions reproduce what they explain, for each of B samples.
+    r"""Largest errors of the interactions of B samples against the values that they explain.
 
     Attributes:
         efficiency: ``[B]``, the sum of all effects minus v(N); 0 to rounding unless the ends were left free.
@@ -34,23 +50,42 @@ class ConvergenceDelta(NamedTuple):
 
 
 class Method(PerturbationAttribution):
-    """A model, and the score it is asked for."""
+    """A model, a score, and the evaluation of all masked copies."""
 
     def __init__(self, forward_func: Callable[..., Any], score: ScoreLike) -> None:
         PerturbationAttribution.__init__(self, forward_func)
-        self._question = Question(forward_func, score)
+        self._model = Model(forward_func)
+        self._score = self._model.score_for_model(resolve_score(score))
 
     def attribute_future(self, *args: Any, **kwargs: Any) -> None:
-        """Not available, as in most of Captum's methods.
+        """Raise an error: there is no asynchronous form, as in most of Captum's methods.
 
         Raises:
             NotImplementedError: Always.
         """
         raise NotImplementedError(f"{self.get_name()} has no asynchronous form: call attribute")
 
+    def _tables(
+        self,
+        requests: Sequence[Request],
+        perturbations_per_eval: int | None,
+        show_progress: bool,
+        description: str,
+        sources: Sequence[Source] = (Source(),),
+    ) -> list[ValueTables]:
+        return value_tables(
+            self._model,
+            requests,
+            score=self._score,
+            sources=sources,
+            perturbations_per_eval=perturbations_per_eval,
+            show_progress=show_progress,
+            description=description,
+        )
+
 
 class InteractionMethod(Method):
-    """A method whose results are interactions, and the options of their decomposition."""
+    """Method that returns interactions."""
 
     def __init__(
         self,
@@ -67,21 +102,21 @@ class InteractionMethod(Method):
         self.options = given_options(options, {"noise": noise, "kappa": kappa, "kind": kind})
 
     def has_convergence_delta(self) -> bool:
-        """True: see :meth:`compute_convergence_delta`."""
+        """Return True: see :meth:`compute_convergence_delta`."""
         return True
 
     def compute_convergence_delta(self, attributions: InteractionsBatch, *args: Any) -> ConvergenceDelta:
-        """How exactly the interactions reproduce the values that they explain.
+        """Compute how closely the interactions reproduce the values that they explain.
 
         Args:
-            attributions: What :meth:`attribute` returned.
+            attributions: The result of :meth:`attribute`.
             *args: Captum's start and end points; not needed, the values are kept with the interactions.
 
         Returns:
             Two float64 tensors ``[B]``.
 
         Raises:
-            TypeError: ``attributions`` is no :class:`InteractionsBatch`.
+            TypeError: ``attributions`` is not an :class:`InteractionsBatch`.
         """
         if not isinstance(attributions, InteractionsBatch):
             raise TypeError(
@@ -90,34 +125,100 @@ class InteractionMethod(Method):
         sums = torch.stack([x.and_effects.sum() + x.or_effects.sum() - x.v_full for x in attributions])
         return ConvergenceDelta(sums, torch.tensor([x.residual for x in attributions], dtype=torch.float64))
 
-    def _batches(self, players: Players, found: ValueTables, origins: list[dict[str, Any]]) -> list[InteractionsBatch]:
-        """The interactions of all tables: one batch a source, each with what is to be remembered of it."""
-        decompositions = _decompose_each(found.tables, self.options)
-        labels = players.labels[:1] if found.whole_batch else players.labels
-        provenance = self._question.provenance(players, found, self.options.to_dict())
-        return [
-            InteractionsBatch(
-                Interactions(
-                    players=labels[i],
-                    and_effects=of_sample[place].and_effects,
-                    or_effects=of_sample[place].or_effects,
-                    values=tables[place],
-                    kappa=float(of_sample[place].kappa),
-                    gap=float(of_sample[place].gap),
-                    options=self.options,
-                    provenance=provenance(i)
-                    | origin
-                    | {"steps": int(of_sample[place].steps), "stopped": of_sample[place].stopped[0]},
-                    layout=layout_of(players, i),
-                )
-                for i, (tables, of_sample) in enumerate(zip(found.tables, decompositions, strict=True))
-            )
-            for place, origin in enumerate(origins)
-        ]
+    def _batches(
+        self,
+        inputs: InputsOrList,
+        baselines: Baselines,
+        target: TargetLike,
+        additional_forward_args: Any,
+        feature_mask: FeatureMask,
+        player_names: PlayerNames,
+        perturbations_per_eval: int | None,
+        show_progress: bool,
+        sources: Sequence[Source] = (Source(),),
+        origins: Sequence[dict[str, Any]] = ({},),
+    ) -> list[InteractionsBatch]:
+        """Return one batch a source, with the entries of its origin in the provenance."""
+        given = (baselines, additional_forward_args, feature_mask, player_names)
+        if isinstance(inputs, list) and (not inputs or any(isinstance(one, Players) for one in inputs)):
+            targets = _targets(target, inputs)
+            requests = [Request(*prepare(one, *given), own) for one, own in zip(inputs, targets, strict=True)]
+        else:
+            requests = [Request(*prepare(inputs, *given), target)]  # type: ignore[arg-type]
+        description = "AND-OR interactions"
+        found = self._tables(requests, perturbations_per_eval, show_progress, description, sources)
+        decompositions = iter(_decompose_each([table for one in found for table in one.tables], self.options))
+        columns: list[list[Interactions]] = [[] for _ in sources]
+        for request, one in zip(requests, found, strict=True):
+            provenance = self._provenance(request.players, one)
+            for sample, table in enumerate(one.tables):
+                for place, part in enumerate(next(decompositions)):
+                    columns[place].append(
+                        Interactions(
+                            players=request.players.labels[sample],
+                            and_effects=part.and_effects,
+                            or_effects=part.or_effects,
+                            values=table[place],
+                            kappa=float(part.kappa),
+                            gap=float(part.gap),
+                            options=self.options,
+                            provenance=provenance(sample)
+                            | origins[place]
+                            | {"steps": int(part.steps), "stopped": part.stopped[0]},
+                            layout=layout_of(request.players, sample),
+                        )
+                    )
+        return list(map(InteractionsBatch, columns))
+
+    def _provenance(self, players: Players, found: ValueTables) -> Callable[[int], dict[str, Any]]:
+        """Return a function from a sample to the record of its model, score, target, players and options."""
+        shared = {
+            "model": self._model.name,
+            "layer": OUTPUT,
+            "score": self._score.name,
+            "unit": self._score.unit,
+            **{key: value for key, value in players.description.items() if key not in _OF_SAMPLES},
+            "decomposition": {key: value for key, value in self.options.to_dict().items() if value is not None},
+            "forwards": found.forwards,
+            "versions": {
+                "captum_lkn": __version__,
+                "torch": str(torch.__version__),
+                "captum": captum.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        targets = found.target.describe()
+        own = {name: players.description[key] for key, name in _OF_SAMPLES.items() if key in players.description}
+
+        def of_sample(i: int) -> dict[str, Any]:
+            each = {name: values[i] for name, values in own.items()}
+            return shared | found.evaluations[i] | {"target": targets[i]} | each
+
+        return of_sample
 
 
-def _decompose_each(tables: tuple[Tensor, ...], options: DecompositionOptions) -> list[list[Decomposition]]:
-    """For each sample's tables ``[L, 2^n]`` L decompositions; tables of one size are solved together."""
+def _targets(target: Any, inputs: Sequence[Any]) -> list[TargetLike]:
+    """Return the target of each Players of a list: one for all goes to each, a list with one a sample is cut."""
+    if not inputs:
+        raise ValueError("inputs is an empty list: give at least one Players")
+    for i, players in enumerate(inputs):
+        if not isinstance(players, Players):
+            raise TypeError(f"inputs is a list, in which inputs[{i}] is {kind_of(players)}: a list must hold Players")
+    is_array = isinstance(target, (Tensor, np.ndarray)) and math.prod(target.shape) > 1  # one element is for all
+    targets = target.tolist() if is_array else target
+    if not isinstance(targets, list):
+        return [target] * len(inputs)
+    sizes = [len(players) for players in inputs]
+    if len(targets) != sum(sizes):
+        raise ValueError(
+            f"target has length {len(targets)} for {count_of(sum(sizes), 'sample')} in {len(sizes)} Players: give one "
+            "for all, or one a sample"
+        )
+    return [targets[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
+
+
+def _decompose_each(tables: Sequence[Tensor], options: DecompositionOptions) -> list[list[Decomposition]]:
+    """Return L decompositions for each sample's tables ``[L, 2^n]``; tables of one size are solved together."""
     results: dict[int, list[Decomposition]] = {}
     for size in sorted({table.shape[-1] for table in tables}):
         places = [i for i, table in enumerate(tables) if table.shape[-1] == size]

@@ -11,17 +11,17 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 
 from captum_lkn._common.messages import kind_of, some_of
-from captum_lkn.attribution.base import ConvergenceDelta, InteractionMethod
+from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers
 from captum_lkn.models.pooling import name_of
 from captum_lkn.outputs.scores import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
-from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, prepare
+from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames
 from captum_lkn.probes.linear import LinearProbe, check_weights
 from captum_lkn.probes.readouts import Readout
-from captum_lkn.values.tables import Source
+from captum_lkn.values.evaluator import Source
 
 __all__ = ["LayerAndOrInteraction"]
 
@@ -102,7 +102,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         self._several = isinstance(layer, Sequence) and not isinstance(layer, str)
         given: list[Any] = list(layer) if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
         inner = [one for one in given if not _is_output(one)]
-        layers = iter(find_layers(self._question.model, inner) if inner or not given else ())
+        layers = iter(find_layers(self._model, inner) if inner or not given else ())
         self._layers = [None if _is_output(one) else next(layers) for one in given]
         labels = [OUTPUT if layer is None else layer.label for layer in self._layers]
         if labels.count(OUTPUT) > 1:
@@ -117,7 +117,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
     @torch.no_grad()
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: InputsOrList,
         baselines: Baselines = None,
         target: TargetLike = None,
         additional_forward_args: Any = None,
@@ -154,11 +154,18 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             UserWarning: As :meth:`AndOrInteraction.attribute`.
         """
         sources = self._sources(attribute_to_layer_input)
-        players, asked = prepare(inputs, baselines, additional_forward_args, feature_mask, player_names)
-        found = self._question.ask(
-            players, asked, target, perturbations_per_eval, show_progress, "AND-OR interactions of layers", sources
+        batches = self._batches(
+            inputs,
+            baselines,
+            target,
+            additional_forward_args,
+            feature_mask,
+            player_names,
+            perturbations_per_eval,
+            show_progress,
+            sources,
+            [_origin(source) for source in sources],
         )
-        batches = self._batches(players, found, [_origin(source) for source in sources])
         if not self._several:
             return batches[0]
         return {source.label: batch for source, batch in zip(sources, batches, strict=True)}
@@ -185,20 +192,20 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
 
     def _check_weights(self) -> None:
         """Check that linear probes were fitted to this very model; once, since it reads all of its weights."""
-        module = self._question.model.module
+        module = self._model.module
         probes = self._probe.values() if isinstance(self._probe, Mapping) else [self._probe]
         if module is not None:
             check_weights(module, [probe for probe in probes if isinstance(probe, LinearProbe)])
 
     def _check_kind(self, probe: LinearProbe) -> None:
         """Check that a probe was fitted to the kind of columns that the score reads."""
-        wanted = _PROBE_KINDS.get(self._question.score.reads)
+        wanted = _PROBE_KINDS.get(self._score.reads)
         if wanted is not None and len(probe.bias) > 1 and probe.kind != wanted:
             meant = {"softmax": "classes, one of which is true", "sigmoid": "labels, each true or not by itself"}
             raise ValueError(
                 f"the columns of the probe of layer {probe.layer.label!r} are {meant[probe.kind]} "
-                f"(kind={probe.kind!r}), and score={self._question.score.name!r} takes those of "
-                f"{self._question.model.name} for {meant[wanted]}: fit the probe to such, or give score='logit'; of a "
+                f"(kind={probe.kind!r}), and score={self._score.name!r} takes those of "
+                f"{self._model.name} for {meant[wanted]}: fit the probe to such, or give score='logit'; of a "
                 "Hugging Face model config.problem_type says what its columns are"
             )
 

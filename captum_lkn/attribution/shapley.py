@@ -14,6 +14,7 @@ from captum_lkn.decomposition import indices
 from captum_lkn.outputs.scores import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, layout_of, prepare
+from captum_lkn.values.tables import Request
 
 __all__ = ["ExactShapleyValues"]
 
@@ -71,8 +72,9 @@ class ExactShapleyValues(Method):
             TypeError: An argument of the wrong type.
             ValueError: An argument that does not fit; see :meth:`AndOrInteraction.attribute`.
         """
-        players, asked = prepare(inputs, baselines, additional_forward_args, feature_mask, None)
-        found = self._question.ask(players, asked, target, perturbations_per_eval, show_progress, self.get_name())
+        players, arguments = prepare(inputs, baselines, additional_forward_args, feature_mask, None)
+        requests = [Request(players, arguments, target)]
+        (found,) = self._tables(requests, perturbations_per_eval, show_progress, self.get_name())
         spread = [
             layout_of(players, i).spread(indices.shapley_values(table[0])) for i, table in enumerate(found.tables)
         ]

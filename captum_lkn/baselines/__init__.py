@@ -5,18 +5,18 @@
 several baselines, and :mod:`~captum_lkn.baselines.comparison` says how far the answer changes with them.
 """
 
-from captum_lkn.baselines.averaging import average_over
+from captum_lkn.baselines.averaging import average_baselines
 from captum_lkn.baselines.comparison import BaselineAgreement, BaselineComparison, compare_baselines
-from captum_lkn.baselines.embeddings import embedding_players, mean_embedding
+from captum_lkn.baselines.embeddings import mean_embedding, players_as_embeddings
 from captum_lkn.baselines.learning import LearnedBaseline, learn_baseline
 
 __all__ = [
     "BaselineAgreement",
     "BaselineComparison",
     "LearnedBaseline",
-    "average_over",
+    "average_baselines",
     "compare_baselines",
-    "embedding_players",
     "learn_baseline",
     "mean_embedding",
+    "players_as_embeddings",
 ]

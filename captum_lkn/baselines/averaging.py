@@ -11,12 +11,12 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.interactions import Interactions, InteractionsBatch
 
-__all__ = ["average_over"]
+__all__ = ["average_baselines"]
 
 _SHARED = ("model", "layer", "score", "target")
 
 
-def average_over(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
+def average_baselines(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
     """The interactions of the mean value table, over the same samples under several baselines.
 
     What a single baseline brings in by chance is averaged out before anything is extracted. The mean tables are
@@ -37,7 +37,7 @@ def average_over(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
         >>> from captum_lkn import AndOrInteraction
         >>> method = AndOrInteraction(lambda x: x.prod(1), score="logit", noise=0)
         >>> x = torch.tensor([[2.0, 2.0]])
-        >>> mean = average_over([method.attribute(x, baselines=b) for b in (0, 1)])
+        >>> mean = average_baselines([method.attribute(x, baselines=b) for b in (0, 1)])
         >>> mean[0].values  # of [0, 0, 0, 4] and [1, 2, 2, 4]
         tensor([0.5000, 1.0000, 1.0000, 4.0000], dtype=torch.float64)
         >>> print(mean[0].top(1)[0])

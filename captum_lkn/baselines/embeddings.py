@@ -19,13 +19,13 @@ from captum_lkn.models.model import Arguments, Model
 from captum_lkn.players.players import Players, compact
 from captum_lkn.players.prepare import prepare
 
-__all__ = ["embedding_players", "mean_embedding"]
+__all__ = ["mean_embedding", "players_as_embeddings"]
 
 _EMBEDDED = "inputs_embeds"
 _CHUNK = 8192  # tokens embedded at a time: a vocabulary may have 250,000
 
 
-def embedding_players(
+def players_as_embeddings(
     model: nn.Module,
     players: Players,
     baseline: Tensor | str | int = "mean",
@@ -69,7 +69,7 @@ def embedding_players(
         ...     )
         ... )
         >>> tokens = players_from_mask({"input_ids": torch.tensor([[3, 4, 5]])}, feature_mask=torch.tensor([0, 1, 1]))
-        >>> embedding_players(model.eval(), tokens)
+        >>> players_as_embeddings(model.eval(), tokens)
         Players of 1 sample; masked: inputs_embeds float32 [1, 3, 4]
           sample 0, 2 players: 0 | 1
     """

@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,14 +21,12 @@ from tqdm.auto import tqdm
 from captum_lkn._common import files as storage
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition import lattice
-from captum_lkn.models.model import Arguments, Model
-from captum_lkn.outputs.probabilities import refuse_probabilities
-from captum_lkn.outputs.scores import Score, ScoreLike, resolve_score
-from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
+from captum_lkn.models.model import Model
+from captum_lkn.outputs.scores import ScoreLike, resolve_score
+from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import prepare
-from captum_lkn.values import masked
-from captum_lkn.values.rows import rows_per_forward
+from captum_lkn.values.evaluator import Evaluator
 
 __all__ = ["MAX_PLAYERS", "LearnedBaseline", "learn_baseline"]
 
@@ -125,7 +122,7 @@ def learn_baseline(
     target: TargetLike = "predicted",
     score: ScoreLike = "log_odds",
     steps: int = 50,
-    rate: float = 0.05,
+    learning_rate: float = 0.05,
     shape: Sequence[int] | None = None,
     additional_forward_args: Any = None,
     perturbations_per_eval: int | None = None,
@@ -145,12 +142,13 @@ def learn_baseline(
 
     Args:
         forward_func: An ``nn.Module``, any callable, or a Hugging Face model; differentiable.
-        players: Of one floating input: embeddings (:func:`~captum_lkn.baselines.embeddings.embedding_players`), images,
-            columns. At most 10 players a sample.
+        players: Of one floating input: embeddings
+            (:func:`~captum_lkn.baselines.embeddings.players_as_embeddings`), images, columns. At most 10 players a
+            sample.
         target: Captum's kinds, or ``"predicted"``; found on the samples as they are.
         score: As in :class:`captum_lkn.AndOrInteraction`.
         steps: Of Adam. Each takes a forward and a backward pass of all masks of all samples.
-        rate: How far a step goes, in standard deviations of the inputs.
+        learning_rate: Length of a step, in standard deviations of the inputs.
         shape: The vector's, which broadcasts to one sample. None: ``[D]`` for embeddings ``[B, T, D]``, a colour
             ``[C, 1, 1]`` for images ``[B, C, H, W]``, one number a column for ``[B, F]``.
         additional_forward_args: A tuple (or a single thing) passed on by position behind the inputs, or a mapping, by
@@ -178,24 +176,23 @@ def learn_baseline(
         tensor([1.])
     """
     x = _only_input(players)
-    _check(players, steps, rate)
+    _check(players, steps, learning_rate)
     model = Model(forward_func)
-    function = model.score_for_model(resolve_score(score))
+    chosen = model.score_for_model(resolve_score(score))
     _, arguments = prepare(players, None, additional_forward_args, None, None)
-    size = rows_per_forward(model, players, perturbations_per_eval)
     vector = _start(players.baselines[0], x, shape).requires_grad_()
-    optimizer = torch.optim.Adam([vector], lr=rate * (float(x.std()) if x.numel() > 1 and float(x.std()) else 1.0))
+    spread = float(x.std()) if x.numel() > 1 else 0.0
+    optimizer = torch.optim.Adam([vector], lr=learning_rate * (spread or 1.0))
+    evaluator = Evaluator(
+        model, players, arguments, target=target, score=chosen, perturbations_per_eval=perturbations_per_eval
+    )
     history: list[float] = []
     reach: list[float] = []
     best = vector.detach().clone()
-    with model.session(), tqdm(total=steps, desc="baseline", unit="step", disable=not show_progress) as bar:
-        parts = [masked.outputs(model, players, arguments, batch) for batch in masked.batches(_full(players), size)]
-        output = torch.cat(parts)
-        found = resolve_target(target, output, binary=function.binary)
-        refuse_probabilities(function, found.select(output, torch.arange(len(output)))[0])
-        table = partial(_table, model, players, arguments, found, function, size)
+    with evaluator, tqdm(total=steps, desc="baseline", unit="step", disable=not show_progress) as bar:
+        evaluator.check_samples_apart()
         for step in range(steps + 1):
-            vector.grad, strength, distance = _gradient(table, vector, len(players))
+            vector.grad, strength, distance = _gradient(evaluator, vector)
             history.append(strength)
             reach.append(distance)
             if history[-1] == min(history):
@@ -209,22 +206,23 @@ def learn_baseline(
         tuple(reach),
         {
             "model": model.name,
-            "score": function.name,
-            "target": found.describe(),
+            "score": chosen.name,
+            "target": evaluator.target.describe(),
             "samples": len(players),
             "steps": steps,
-            "rate": rate,
+            "learning_rate": learning_rate,
             "start": players.description.get("baseline"),
         },
     )
 
 
-def _gradient(table: Callable[[Tensor, int], Tensor], vector: Tensor, samples: int) -> tuple[Tensor, float, float]:
-    """The gradient of the strength, the strength itself, and the reach; means over the samples."""
+def _gradient(evaluator: Evaluator, vector: Tensor) -> tuple[Tensor, float, float]:
+    """Return the gradient of the strength, the strength itself, and the reach; means over the samples."""
     gradient, strength, reach = torch.zeros_like(vector), 0.0, 0.0
+    samples = len(evaluator.players)
     for sample in range(samples):
         with torch.enable_grad():
-            values = table(vector, sample)
+            values = _table(evaluator, vector, sample)
             own = lattice.and_transform(values)[1:].abs().sum()
         if not values.requires_grad:
             raise ValueError(
@@ -234,7 +232,7 @@ def _gradient(table: Callable[[Tensor, int], Tensor], vector: Tensor, samples: i
         if not bool(own.isfinite()):
             raise ValueError(
                 f"the values of sample {sample} are not all finite: look at what the model returns for it under its "
-                "baseline, or give a smaller rate="
+                "baseline, or give a smaller learning_rate="
             )
         (part,) = torch.autograd.grad(own, vector)
         gradient += part / samples
@@ -243,31 +241,21 @@ def _gradient(table: Callable[[Tensor, int], Tensor], vector: Tensor, samples: i
     return gradient, strength, reach
 
 
-def _table(
-    model: Model,
-    players: Players,
-    arguments: Arguments,
-    target: Target,
-    score: Score,
-    size: int,
-    vector: Tensor,
-    sample: int,
-) -> Tensor:
-    """All values of one sample, float64 ``[2^n]``, as a function of the baseline."""
+def _table(evaluator: Evaluator, vector: Tensor, sample: int) -> Tensor:
+    """Return all values of one sample, float64 ``[2^n]`` on the CPU, as a function of the baseline."""
+    players = evaluator.players
+    n, columns = players.sizes[sample], max(players.sizes)
 
     def part(vector: Tensor, masks: Tensor) -> Tensor:
-        asked = replace(players, baselines=(_broadcast(vector, players.inputs[0]),))
-        return masked.values(model, asked, arguments, target, score, [(sample, masks)])
+        baseline = _broadcast(vector, players.inputs[0])
+        samples = torch.full((len(masks),), sample)
+        return evaluator.values(samples, masks, (baseline,))[:, 0].cpu().double()
 
-    masks = torch.split(lattice.masks(players.sizes[sample]), size)
+    masks = torch.split(lattice.members(torch.arange(1 << n), columns), evaluator.rows)
     if len(masks) == 1:
         return part(vector, masks[0])
     # Activations are kept for one part at a time, and recomputed when its gradient is wanted.
     return torch.cat([checkpoint(part, vector, own, use_reentrant=False) for own in masks])
-
-
-def _full(players: Players) -> list[Tensor]:
-    return [torch.ones(1, n, dtype=torch.bool) for n in players.sizes]
 
 
 def _only_input(players: Any) -> Tensor:
@@ -278,16 +266,19 @@ def _only_input(players: Any) -> Tensor:
         kinds = ", ".join(map(kind_of, players.inputs))
         raise TypeError(
             f"players must be of one floating input, that a vector can replace; theirs are of {kinds}: of token ids, "
-            "make players of embeddings first, embedding_players(model, players)"
+            "make players of embeddings first, players_as_embeddings(model, players)"
         )
     return x
 
 
-def _check(players: Players, steps: Any, rate: Any) -> None:
+def _check(players: Players, steps: Any, learning_rate: Any) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a whole number, at least 1; got {steps!r}")
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
-        raise ValueError(f"rate must be a positive number, in standard deviations of the inputs; got {rate!r}")
+    number = not isinstance(learning_rate, bool) and isinstance(learning_rate, (int, float))
+    if not number or not 0 < learning_rate < math.inf:
+        raise ValueError(
+            f"learning_rate must be a positive number, in standard deviations of the inputs; got {learning_rate!r}"
+        )
     n = max(players.sizes)
     if n > MAX_PLAYERS:
         raise ValueError(

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-from captum_lkn._common.messages import count_of, kind_of, some_of
+from captum_lkn._common.messages import some_of
+from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.attribution.layer import LayerAndOrInteraction
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
-from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.change import KnowledgeChange
 from captum_lkn.knowledge.comparison import TAU, Ratio, Scope, check_comparison
 from captum_lkn.knowledge.luck import DRAWS, JITTER, check_luck
@@ -21,8 +17,7 @@ from captum_lkn.models.layers import OUTPUT, LayerLike, find_layers
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.scores import ScoreLike, resolve_score
 from captum_lkn.outputs.targets import TargetLike
-from captum_lkn.players.players import Players
-from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames
+from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames
 from captum_lkn.probes import LinearProbes
 from captum_lkn.probes.readouts import Readout
 
@@ -97,6 +92,7 @@ class LayerwiseKnowledge:
         self._score = score
         self.options = given_options(options, {"noise": noise, "kappa": kappa, "kind": kind})
         self.probes = probes
+        self._method_of: tuple[Any, LayerAndOrInteraction] | None = None
         if probes is not None:
             self._method()  # a read-out that is missing is missed now
 
@@ -119,7 +115,7 @@ class LayerwiseKnowledge:
 
     def analyze(
         self,
-        inputs: Inputs | Sequence[Players],
+        inputs: InputsOrList,
         baselines: Baselines = None,
         target: TargetLike = None,
         additional_forward_args: Any = None,
@@ -142,7 +138,7 @@ class LayerwiseKnowledge:
 
         Args:
             inputs: As in :meth:`captum_lkn.AndOrInteraction.attribute`, like all up to ``player_names``; also a list of
-                :class:`Players`, which are evaluated one after the other.
+                :class:`Players`, which are evaluated as one stream.
             baselines: What replaces absent players.
             target: The class that is explained, best the true one: Captum's kinds. For a list of Players one for all
                 samples, or a list with one for each sample of them all. None: the class that the model predicts,
@@ -180,12 +176,9 @@ class LayerwiseKnowledge:
         method = self._method()
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
         asked = "predicted" if target is None else target
-        parts: list[tuple[Any, TargetLike]] = [(inputs, asked)]
-        if isinstance(inputs, list):
-            parts = list(zip(inputs, _split_target(asked, _sizes(inputs)), strict=True))
-        found = [method.attribute(part, baselines, own, *rest, player_names=player_names) for part, own in parts]
+        found: Any = method.attribute(inputs, baselines, asked, *rest, player_names=player_names)
         change = KnowledgeChange(
-            {label: InteractionsBatch(one for batches in found for one in batches[label]) for label in found[0]},
+            found,
             tau=tau,
             scope=scope,
             printed=printed,
@@ -203,9 +196,13 @@ class LayerwiseKnowledge:
                 "there are no read-outs of the layers yet: call fit_probes(dataloader), or give "
                 "probes=LinearProbes.load(path) or another read-out to LayerwiseKnowledge"
             )
-        return LayerAndOrInteraction(
-            self.forward_func, [*self.layers, OUTPUT], probe=self.probes, score=self._score, options=self.options
-        )
+        # Kept for its read-outs: checking that they were fitted to this model reads all of its weights.
+        if self._method_of is None or self._method_of[0] is not self.probes:
+            method = LayerAndOrInteraction(
+                self.forward_func, [*self.layers, OUTPUT], probe=self.probes, score=self._score, options=self.options
+            )
+            self._method_of = self.probes, method
+        return self._method_of[1]
 
     def _accuracies(self) -> dict[str, tuple[float, float]]:
         """The accuracies of those read-outs that know theirs; a probe made by hand has NaN."""
@@ -227,28 +224,3 @@ class LayerwiseKnowledge:
 
 def _is_output(layer: Any) -> bool:
     return isinstance(layer, str) and layer == OUTPUT
-
-
-def _sizes(inputs: Sequence[Any]) -> list[int]:
-    """The number of samples of each Players in a list."""
-    if not inputs:
-        raise ValueError("inputs is an empty list: give at least one Players")
-    for i, players in enumerate(inputs):
-        if not isinstance(players, Players):
-            raise TypeError(f"inputs is a list, in which inputs[{i}] is {kind_of(players)}: a list must hold Players")
-    return [len(players) for players in inputs]
-
-
-def _split_target(target: Any, sizes: Sequence[int]) -> list[TargetLike]:
-    """The target of each Players: one for all goes to each, one a sample is cut."""
-    is_array = isinstance(target, (Tensor, np.ndarray)) and math.prod(target.shape) > 1  # one element is for all
-    targets = target.tolist() if is_array else target
-    if not isinstance(targets, list):
-        return [target] * len(sizes)
-    if len(targets) != sum(sizes):
-        raise ValueError(
-            f"target has length {len(targets)} for {count_of(sum(sizes), 'sample')} in {len(sizes)} Players: give one "
-            "for all, or one a sample"
-        )
-    ends = accumulate(sizes)
-    return [targets[end - size : end] for size, end in zip(sizes, ends, strict=True)]

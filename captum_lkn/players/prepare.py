@@ -47,11 +47,8 @@ def prepare(
                 f"inputs are Players, which have their own {', '.join(given)}. Leave out {', '.join(extra)}"
             )
         players = inputs
-    elif isinstance(inputs, tuple | list) and any(isinstance(one, Players) for one in inputs):
-        raise TypeError(
-            f"inputs is a {type(inputs).__name__} of Players. Give them one at a time, or as a list to "
-            "LayerwiseKnowledge.analyze"
-        )
+    elif isinstance(inputs, tuple) and any(isinstance(one, Players) for one in inputs):
+        raise TypeError("inputs must be Players or a list of Players; got a tuple of Players. Give a list")
     else:
         players = players_from_mask(inputs, baselines, feature_mask, player_names)
     keywords, positional = dict(players.constants), ()

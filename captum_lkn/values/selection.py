@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from captum_lkn._common.messages import SHOWN, count_of, kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
-from captum_lkn.models.model import Arguments, Model
-from captum_lkn.outputs.probabilities import refuse_probabilities
-from captum_lkn.outputs.scores import Score, ScoreLike, resolve_score
-from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
+from captum_lkn.models.model import Model
+from captum_lkn.outputs.scores import ScoreLike, resolve_score
+from captum_lkn.outputs.targets import Target, TargetLike
 from captum_lkn.players.players import Players, compact
 from captum_lkn.players.prepare import prepare
-from captum_lkn.values import masked
-from captum_lkn.values.rows import rows_per_forward
+from captum_lkn.values.evaluator import Evaluator
 
 __all__ = ["Choice", "Rest", "SelectedPlayers", "select_players"]
 
@@ -141,59 +141,38 @@ def select_players(
     """
     _check(players, k, rest)
     model = Model(forward_func)
-    function = model.score_for_model(resolve_score(score))
     _, arguments = prepare(players, None, additional_forward_args, None, None)
-    size = rows_per_forward(model, players, perturbations_per_eval)
-    total = sum(2 * n + 3 for n in players.sizes)
-    with model.session(), tqdm(total=total, desc="first pass", unit="mask", disable=not show_progress) as bar:
-        asked = _Asked(model, players, arguments, size, bar)
-        output = asked.outputs([torch.ones(1, n, dtype=torch.bool) for n in players.sizes])
-        found = resolve_target(target, output, binary=function.binary)
-        refuse_probabilities(function, found.select(output, torch.arange(len(output)))[0])
-        v_full = _scored(output, found, function)
-        singles = [_empty_without_alone(n) for n in players.sizes]
-        values = asked.values(singles, found, function)
-        strengths = [_strengths(full, each) for full, each in zip(v_full, values, strict=True)]
-        kept = [_strongest(each, k) for each in strengths]
+    evaluator = Evaluator(
+        model,
+        players,
+        arguments,
+        target=target,
+        score=resolve_score(score),
+        perturbations_per_eval=perturbations_per_eval,
+    )
+    everyone, (samples, masks) = torch.arange(len(players)), _first_pass(players.sizes)
+    total = len(samples) + 2 * len(players)
+    with evaluator, tqdm(total=total, desc="first pass", unit="mask", disable=not show_progress) as bar:
+        evaluator.check_samples_apart()
+        bar.update(len(players))
+        v_full = evaluator.unmasked[:, 0].double().cpu()
+        each = evaluator.values(samples, masks, advance=bar.update).double().cpu()
+        evaluator.check_finite(samples, masks, each)
+        values = torch.split(each[:, 0], [2 * n + 1 for n in players.sizes])
+        strengths = [_strengths(full, own) for full, own in zip(v_full, values, strict=True)]
+        kept = [_strongest(own, k) for own in strengths]
         # What stays of v(N) - v(empty): v(N) less what the others do by themselves, or what the kept ones do.
-        output = asked.outputs([(own if rest == "mask" else ~own)[None] for own in kept])
-        v_part, v_empty = _scored(output, found, function), torch.stack([each[0] for each in values])
-        if rest == "mask" and found.predicted:
-            _warn_of_another_prediction(found, resolve_target(target, output, binary=function.binary))
-    _check_finite(players, v_full, values, v_part)
+        parts = _padded([own if rest == "mask" else ~own for own in kept])
+        output = evaluator.outputs(everyone, parts)
+        bar.update(len(players))
+        v_part, v_empty = evaluator.score_outputs(output, everyone).double().cpu(), torch.stack([x[0] for x in values])
+        evaluator.check_finite(everyone, parts, v_part[:, None])
+        if rest == "mask" and evaluator.target.predicted:
+            _warn_of_another_prediction(evaluator.target, evaluator.resolve("predicted", output))
     part = v_part - v_empty if rest == "mask" else v_full - v_part
     shares = torch.where(v_full == v_empty, math.nan, part / (v_full - v_empty))
     choices = tuple(map(_choice, players.labels, kept, strengths, shares.tolist()))
     return _selected(players, choices, rest)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A model and the players it is asked about, with a bar."""
-
-    model: Model
-    players: Players
-    arguments: Arguments
-    size: int
-    bar: Any
-
-    def outputs(self, masks: Sequence[Tensor]) -> Tensor:
-        """The outputs under one mask a sample, ``[B, ...]``."""
-        return torch.cat([masked.outputs(*self._given, batch) for batch in self._batches(masks)])
-
-    def values(self, masks: Sequence[Tensor], target: Target, score: Score) -> list[Tensor]:
-        """For each sample its values under its masks, float64 ``[M]``."""
-        parts = [masked.values(*self._given, target, score, batch) for batch in self._batches(masks)]
-        return list(torch.split(torch.cat(parts), [len(each) for each in masks]))
-
-    @property
-    def _given(self) -> tuple[Model, Players, Arguments]:
-        return self.model, self.players, self.arguments
-
-    def _batches(self, masks: Sequence[Tensor]) -> Iterator[masked.Batch]:
-        for batch in masked.batches(masks, self.size):
-            yield batch
-            self.bar.update(sum(len(part) for _, part in batch))
 
 
 def _check(players: Any, k: Any, rest: Any) -> None:
@@ -209,15 +188,19 @@ def _check(players: Any, k: Any, rest: Any) -> None:
         raise ValueError(f'rest must be "keep" (the others stay visible) or "mask" (they are absent); got {rest!r}')
 
 
-def _scored(output: Tensor, target: Target, score: Score) -> Tensor:
-    """The values of one row a sample, float64 ``[B]`` on the CPU."""
-    return score(*target.select(output, torch.arange(len(output)))).cpu().double()
+def _first_pass(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return samples ``[R]`` and masks ``[R, n_max]``: of each sample no player, all but one, one alone."""
+    masks = []
+    for n in sizes:
+        alone = torch.eye(n, dtype=torch.bool)
+        masks.append(torch.cat([torch.zeros(1, n, dtype=torch.bool), ~alone, alone]))
+    samples = torch.arange(len(sizes)).repeat_interleave(torch.tensor([len(own) for own in masks]))
+    return samples, torch.cat([pad(own, (0, max(sizes) - own.shape[1])) for own in masks])
 
 
-def _empty_without_alone(n: int) -> Tensor:
-    """The masks of the first pass, ``[2n + 1, n]``: no player, all but one, one."""
-    alone = torch.eye(n, dtype=torch.bool)
-    return torch.cat([torch.zeros(1, n, dtype=torch.bool), ~alone, alone])
+def _padded(masks: Sequence[Tensor]) -> Tensor:
+    """Return one mask ``[n]`` a sample as the rows of ``[B, n_max]``."""
+    return pad_sequence(list(masks), batch_first=True)
 
 
 def _strengths(v_full: Tensor, values: Tensor) -> Tensor:
@@ -230,21 +213,6 @@ def _strongest(strengths: Tensor, k: int) -> Tensor:
     chosen = torch.zeros(len(strengths), dtype=torch.bool)
     chosen[strengths.argsort(descending=True, stable=True)[:k]] = True
     return chosen
-
-
-def _check_finite(players: Players, v_full: Tensor, values: Sequence[Tensor], v_part: Tensor) -> None:
-    for sample, labels in enumerate(players.labels):
-        every = torch.cat([v_full[sample, None], values[sample], v_part[sample, None]])
-        if bool(every.isfinite().all()):
-            continue
-        place = int((~every.isfinite()).nonzero()[0])
-        names = ["all players present", "no player present"]
-        names += [f"all but {label!r}" for label in labels] + [f"{label!r} alone" for label in labels]
-        names += ["a part of the players present"]
-        raise ValueError(
-            f"the value of sample {sample} is {float(every[place])} with {names[place]}: look at what the model "
-            "returns for this masked input, and at the baseline"
-        )
 
 
 def _warn_of_another_prediction(full: Target, part: Target) -> None:

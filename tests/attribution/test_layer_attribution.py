@@ -396,10 +396,30 @@ def test_a_head_with_an_output_a_token():
     assert_tables(found["bert.encoder.layer.1"], tables(lambda b, ids: states(2, b, ids, 0), **asked))
 
 
-@pytest.mark.parametrize("several", [list, tuple])
-def test_several_players_at_once_are_for_the_analyzer(net, several):
-    with pytest.raises(TypeError, match=rf"inputs is a {several.__name__} of Players. Give them one at a time"):
-        AndOrInteraction(net).attribute(several([players_from_mask(X[:1]), players_from_mask(X[:1])]), target=0)
+def test_a_list_of_players_is_one_stream(net, probes, capsys):
+    parts = [players_from_mask(X[:2], -1.0), players_from_mask(X[2:, :3], feature_mask=torch.tensor([0, 1, 1]))]
+    ends = nn.Linear(3, 2).requires_grad_(False).eval()
+
+    class Either(nn.Module):
+        def forward(self, x):
+            return ends(x[:, :3])
+
+    method = AndOrInteraction(Either().eval(), score="logit", noise=0)
+    found = method.attribute(parts, target=[0, 1, 1], show_progress=True)
+    shown = capsys.readouterr().err.replace("\r", "\n")
+    assert shown.count("AND-OR interactions:") == shown.count("/36")  # 2 samples of 4 players, one of 2
+    each = [*method.attribute(parts[0], target=[0, 1]), *method.attribute(parts[1], target=1)]
+    assert len(found) == 3
+    for one, expected in zip(found, each, strict=True):
+        assert torch.equal(one.values, expected.values)
+        torch.testing.assert_close(one.and_effects, expected.and_effects, atol=1e-9, rtol=0)
+        assert one.provenance["target"] == expected.provenance["target"]
+
+
+def test_a_tuple_of_players_is_refused(net):
+    several = players_from_mask(X[:1]), players_from_mask(X[:1])
+    with pytest.raises(TypeError, match="got a tuple of Players. Give a list"):
+        AndOrInteraction(net).attribute(several, target=0)
 
 
 def removable():
@@ -572,12 +592,12 @@ WRONG = [
         ValueError,
         r"read-out of layer 'first' returned float32 \[\d, 2\]: it must return.*\[\d, 3\], a row",
     ),
-    (lambda f: f[:, 0], ValueError, r"read-out of layer 'first' returned float32 \[\d\]: it must return.* \[\d, 3\]"),
-    (lambda f: f[:1, :3], ValueError, r"read-out of layer 'first' returned float32 \[1, 3\]: it must .* \[6, 3\]"),
+    (lambda f: f[:, 0], ValueError, r"read-out of layer 'first' returned float32 \[\d\]: it must return.* \[\d, C\]"),
+    (lambda f: f[:1, :3], ValueError, r"read-out of layer 'first' returned float32 \[1, 3\]: it must .* \[3, C\]"),
     (
         lambda f: f[:, :3].tolist(),
         TypeError,
-        r"read-out of layer 'first' returned a list: it must return logits \[6, 3\]",
+        r"read-out of layer 'first' returned a list: it must return logits \[3, C\]",
     ),
     (lambda f: None, TypeError, r"read-out of layer 'first' returned a NoneType"),
     (lambda f: f[:, :3] / 0 * 0, ValueError, r"value of sample 0 at layer 'first' is nan with the players \{0, 1, 2"),

@@ -44,11 +44,11 @@ from captum_lkn import (
 )
 from captum_lkn.baselines import (
     LearnedBaseline,
-    average_over,
+    average_baselines,
     compare_baselines,
-    embedding_players,
     learn_baseline,
     mean_embedding,
+    players_as_embeddings,
 )
 
 DISTIL = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 16, "max_position_embeddings": 32}
@@ -97,7 +97,7 @@ def test_embeddings_of_a_decoder_without_a_padding_token():
     model = made("gpt2")
     model.config.pad_token_id = None
     players = players_from_mask({"input_ids": torch.tensor([[7, 12, 30], [9, 8, 44]])}, 3)
-    embedded = embedding_players(model, players, 3)
+    embedded = players_as_embeddings(model, players, 3)
     expected = plain(model).attribute(players, target=1)
     assert_tables(plain(model).attribute(embedded, target=1), [one.values for one in expected])
     assert model.config.pad_token_id is None
@@ -110,7 +110,7 @@ def test_words_that_are_removed_have_no_embedding(bert):
         players, inputs=(mask,), baselines=(0 * mask,), names=("attention_mask",), constants={"input_ids": IDS}
     )
     with pytest.raises(TypeError, match=r"removed by the attention_mask.*without removal=True"):
-        embedding_players(bert, removed)
+        players_as_embeddings(bert, removed)
 
 
 # ---------------------------------------------------------------- embeddings
@@ -123,9 +123,9 @@ def test_the_embedding_of_a_token_does_what_the_token_does(name, side):
     players = words(model.config.pad_token_id or 0, side)
     if name in LAST_TOKEN and side == "right":
         with pytest.raises(ValueError, match=r"answers otherwise to the embeddings.*one text at a time, pad on the"):
-            embedding_players(model, players, 3)
+            players_as_embeddings(model, players, 3)
         players = players_from_mask({"input_ids": IDS[:1]}, 3, MASK)
-    embedded = embedding_players(model, players, 3)
+    embedded = players_as_embeddings(model, players, 3)
     found = plain(model).attribute(embedded, target=1)
     expected = plain(model).attribute(players, target=1)
     assert min(one.values.std() for one in expected) > 1e-3
@@ -142,7 +142,7 @@ def test_a_model_that_cannot_take_embeddings():
     bart = BartForSequenceClassification(BartConfig(vocab_size=50, **config, **heads)).eval()
     players = players_from_mask({"input_ids": IDS[:1]}, 3, MASK)
     with pytest.raises(ValueError, match="BartForSequenceClassification cannot be called with inputs_embeds: Passing"):
-        embedding_players(bart, players)
+        players_as_embeddings(bart, players)
 
 
 @pytest.mark.parametrize("form", ["mean", "vector", "positions"])
@@ -150,7 +150,7 @@ def test_absent_tokens_get_the_vector(bert, form):
     vectors = bert.get_input_embeddings().weight.detach()
     baseline = {"mean": "mean", "vector": normal(16), "positions": normal(5, 16)}[form]
     absent = vectors.mean(0) if form == "mean" else baseline
-    players = embedding_players(bert, words(), baseline)
+    players = players_as_embeddings(bert, words(), baseline)
     x, attention = vectors[IDS], (IDS != 0).long()
     tables = [
         naive_table(
@@ -170,7 +170,7 @@ def test_absent_tokens_get_the_vector(bert, form):
 
 def test_embeddings_of_positional_ids_and_of_a_module_that_is_not_hugging_face(bert):
     attention = (IDS != 0).long()
-    positional = embedding_players(bert, players_from_mask(IDS, 3, MASK), 3)
+    positional = players_as_embeddings(bert, players_from_mask(IDS, 3, MASK), 3)
     found = plain(bert).attribute(positional, target=1, additional_forward_args=attention)
     assert_tables(found, [one.values for one in plain(bert).attribute(words(), target=1)])
 
@@ -188,7 +188,7 @@ def test_embeddings_of_positional_ids_and_of_a_module_that_is_not_hugging_face(b
 
     bag, scale = Bag().eval(), torch.tensor([2.0, 3.0])
     more = {"scale": scale}
-    players = embedding_players(bag, players_from_mask(IDS, 3, MASK), 3, additional_forward_args=more)
+    players = players_as_embeddings(bag, players_from_mask(IDS, 3, MASK), 3, additional_forward_args=more)
     assert players.names == ("inputs_embeds",)
     found = plain(bag).attribute(players, additional_forward_args=more)
     expected = plain(bag).attribute(IDS, 3, feature_mask=MASK, additional_forward_args=more)
@@ -222,16 +222,16 @@ def test_the_mean_of_a_data_set_counts_real_tokens_alone(bert):
 )
 def test_embeddings_that_do_not_fit(bert, baseline, error, said):
     with pytest.raises(error, match=said):
-        embedding_players(bert, words(), baseline)
+        players_as_embeddings(bert, words(), baseline)
 
 
 def test_what_has_no_embeddings(bert):
     with pytest.raises(TypeError, match=r"model must have get_input_embeddings\(\).*got a Linear"):
-        embedding_players(torch.nn.Linear(2, 2), words())
+        players_as_embeddings(torch.nn.Linear(2, 2), words())
     with pytest.raises(TypeError, match="players must be Players; got int64"):
-        embedding_players(bert, IDS)
+        players_as_embeddings(bert, IDS)
     with pytest.raises(TypeError, match=r"of one tensor of token ids \[B, T\]; theirs are of float32 \[1, 2\]"):
-        embedding_players(bert, players_from_mask(torch.zeros(1, 2)))
+        players_as_embeddings(bert, players_from_mask(torch.zeros(1, 2)))
     with pytest.raises(TypeError, match="data must be an encoding or an iterable of encodings; got a str"):
         mean_embedding(bert, "a text")
     with pytest.raises(TypeError, match=r"data holds int64 \[2, 5\]: give mappings with input_ids"):
@@ -246,7 +246,7 @@ def test_embeddings_leave_the_model_as_it_was_found(bert):
     before = {name: p.clone() for name, p in bert.named_parameters()}
     bert.train()
     with pytest.warns(UserWarning, match="training mode"):
-        players = embedding_players(bert, words())
+        players = players_as_embeddings(bert, words())
     assert bert.training
     assert all(torch.equal(before[name], p) and p.grad is None for name, p in bert.named_parameters())
     assert not players.inputs[0].requires_grad
@@ -264,7 +264,7 @@ def test_the_mean_table_is_decomposed():
     options = DecompositionOptions(noise=0.1, kind="and", order_weight=0.3)
     method = AndOrInteraction(forward, score="logit", options=options)
     found = [method.attribute(x, baselines=b) for b in (0.0, 1.0, -2.0)]
-    mean = average_over(found)
+    mean = average_baselines(found)
     for i, one in enumerate(mean):
         table = (found[0][i].values + found[1][i].values + found[2][i].values) / 3
         torch.testing.assert_close(one.values, table)
@@ -297,13 +297,13 @@ def test_averages_of_things_that_do_not_belong_together():
         (asked(player_names=["p", "q"]), "has the players 0, 1 in the first batch and p, q in another"),
     ]:
         with pytest.raises(ValueError, match=said):
-            average_over([asked(), other])
+            average_baselines([asked(), other])
     with pytest.raises(ValueError, match="found is empty"):
-        average_over([])
+        average_baselines([])
     with pytest.raises(TypeError, match="found must be a list of InteractionsBatch, one a baseline; got a Inter"):
-        average_over(asked())
+        average_baselines(asked())
     with pytest.raises(TypeError, match=r"found\[1\] must be an InteractionsBatch; got a int"):
-        average_over([asked(), 3])
+        average_baselines([asked(), 3])
 
 
 # ---------------------------------------------------------------- learning
@@ -339,7 +339,7 @@ def test_the_strength_at_the_start_and_at_the_end_against_all_masks():
 def test_the_labels_of_a_multi_label_head_are_learnt_each_by_itself():
     model = made()
     model.config.problem_type = "multi_label_classification"
-    players = embedding_players(model, words())
+    players = players_as_embeddings(model, words())
     strengths = [
         learn_baseline(model, players, target=1, score=score, steps=1).history for score in ("log_odds", "logit")
     ]
@@ -369,7 +369,7 @@ def test_a_colour_is_learnt_for_images():
 
 
 def test_an_embedding_is_learnt_and_the_model_left_as_it_was_found(bert):
-    players = embedding_players(bert, words(), 3)
+    players = players_as_embeddings(bert, words(), 3)
     bert.get_input_embeddings().weight.requires_grad_(False)
     flags = {name: p.requires_grad for name, p in bert.named_parameters()}
     before = {name: p.clone() for name, p in bert.named_parameters()}
@@ -387,13 +387,13 @@ def test_an_embedding_is_learnt_and_the_model_left_as_it_was_found(bert):
     assert torch.equal(state, torch.get_rng_state())
     assert not found.vector.requires_grad
     # the strength under the learnt vector, as the method finds it
-    after = plain(bert).attribute(embedding_players(bert, words(), found.vector), target="predicted")
+    after = plain(bert).attribute(players_as_embeddings(bert, words(), found.vector), target="predicted")
     strength = sum(float(one.and_effects[1:].abs().sum()) for one in after) / 2
     assert strength == pytest.approx(min(found.history), rel=1e-4)
 
 
 def test_masks_in_several_forwards_have_the_same_gradients(bert):
-    players = embedding_players(bert, words(), 3)
+    players = players_as_embeddings(bert, words(), 3)
     whole = learn_baseline(bert, players, score="logit", steps=3)
     calls = Recording(bert.forward)
     parts = learn_baseline(lambda **kw: calls(**kw), players, score="logit", steps=3, perturbations_per_eval=1)
@@ -423,14 +423,18 @@ class Untrained(torch.nn.Module):
     ("changed", "error", "said"),
     [
         ({"players": torch.ones(1, 2)}, TypeError, r"players must be Players; got float32 \[1, 2\]"),
-        ({"players": words()}, TypeError, r"theirs are of int64 \[2, 5\].*embedding_players"),
+        ({"players": words()}, TypeError, r"theirs are of int64 \[2, 5\].*players_as_embeddings"),
         ({"players": players_from_mask(torch.ones(1, 11))}, ValueError, r"n = 11 players.*select_players"),
         ({"steps": 0}, ValueError, "steps must be a whole number, at least 1; got 0"),
-        ({"rate": 0}, ValueError, "rate must be a positive number.*got 0"),
-        ({"rate": math.inf}, ValueError, "rate must be a positive number.*got inf"),
+        ({"learning_rate": 0}, ValueError, "learning_rate must be a positive number.*got 0"),
+        ({"learning_rate": math.inf}, ValueError, "learning_rate must be a positive number.*got inf"),
         ({"forward_func": Untrained().eval()}, ValueError, "no gradient.*differentiable forward"),
-        ({"forward_func": lambda x: x.sum(1).log()}, ValueError, "the values of sample 0 are not all finite"),
-        ({"forward_func": lambda x: x.sum()}, ValueError, "expected one row a copy"),
+        (
+            {"forward_func": lambda x: x.sum(1).log()},
+            ValueError,
+            "the value of sample 0 is -inf with no player present",
+        ),
+        ({"forward_func": lambda x: x.sum()}, ValueError, "one value for the whole batch of 2 samples"),
         ({"forward_func": lambda x: x.softmax(1), "target": 0, "score": "log_odds"}, ValueError, "probabilit"),
     ],
 )

@@ -142,12 +142,11 @@ INFLUENCE = r"rows of a batch influence each other, or the forward is random.*di
 
 @pytest.mark.parametrize("forward", [centred, normalised, noisy])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_rows_that_influence_each_other_are_detected_before_the_work(forward, batch):
+def test_rows_that_influence_each_other_are_detected_in_the_first_forward(forward, batch):
     recorded = Recording(forward)
     with pytest.raises(ValueError, match=INFLUENCE):
-        plain(recorded).attribute(X[:batch])
-    assert len(recorded.rows) <= 8
-    assert sum(recorded.rows) <= 16
+        plain(recorded).attribute(X[:batch], perturbations_per_eval=4)
+    assert len(recorded.rows) <= 4  # the samples as they are, the first masks, two of them alone
 
 
 def test_a_score_that_looks_across_rows_is_detected():
@@ -155,11 +154,33 @@ def test_a_score_that_looks_across_rows_is_detected():
         plain(lambda x: x, score=lambda z, y: z[:, 0] - z[:, 0].mean()).attribute(X, target=0)
 
 
-@pytest.mark.parametrize("forward", [centred, noisy])
-def test_one_row_a_forward_has_nobody_to_influence(forward):
-    found = plain(forward).attribute(X[:1], perturbations_per_eval=1)
-    if forward is centred:
-        assert not found[0].values.any()
+def test_one_row_a_forward_has_nobody_to_influence():
+    found = plain(centred).attribute(X[:1], perturbations_per_eval=1)
+    assert not found[0].values.any()
+
+
+@pytest.mark.parametrize("perturbations_per_eval", [1, 5, None])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_forward_that_is_random_is_detected(batch, perturbations_per_eval):
+    with pytest.raises(ValueError, match="the forward is random"):
+        plain(noisy).attribute(X[:batch], perturbations_per_eval=perturbations_per_eval)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_state_that_changes_late_is_detected(batch):
+    calls = []
+
+    def stateful(x):  # as a cache that is full
+        calls.append(len(x))
+        return x.sum(1) + (len(calls) > 7)
+
+    with pytest.raises(ValueError, match=r"v\(N\) of sample \d at 'output' is .* in its table, and .* unmasked"):
+        plain(stateful).attribute(X[:batch], perturbations_per_eval=2)
+
+
+def test_one_random_value_for_the_whole_batch_is_detected():
+    with pytest.raises(ValueError, match=r"v\(N\) of sample 0 .*the forward is random"):
+        plain(lambda x: x.sum() + 0.1 * torch.randn(())).attribute(X)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
-"""The stream of rows that masked evaluation sends through a model, cut into forwards, and its limits."""
+"""Limits of masked evaluation: players of a sample, rows of a forward, memory."""
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from captum_lkn._common.messages import some_of
 from captum_lkn.models.layers import Layer
@@ -16,18 +14,11 @@ from captum_lkn.players.players import Players
 
 __all__ = [
     "MAX_PLAYERS",
-    "Piece",
     "check_sizes",
     "check_whole_batch",
-    "count",
-    "cut",
     "out_of_memory",
     "rows_per_forward",
-    "samples_of",
 ]
-
-Piece: TypeAlias = tuple[int, int, int]
-"""A sample, and a range of its subsets."""
 
 MAX_PLAYERS = 20
 """More players than this are refused: a table of them has over a million entries, each one forward."""
@@ -39,36 +30,8 @@ _TOKENS = 1 << 13
 _ROWS = (4, 2048)
 
 
-def count(pieces: list[Piece]) -> int:
-    """How many rows they are."""
-    return sum(stop - start for _, start, stop in pieces)
-
-
-def cut(pieces: list[Piece], rows: Callable[[], int]) -> Iterator[list[Piece]]:
-    """The same subsets in parts of at most so many; how many is asked anew for each part."""
-    part: list[Piece] = []
-    room = rows()
-    for sample, begin, stop in pieces:
-        start = begin
-        while start < stop:
-            end = min(stop, start + room)
-            part.append((sample, start, end))
-            room -= end - start
-            start = end
-            if not room:
-                yield part
-                part, room = [], rows()
-    if part:
-        yield part
-
-
-def samples_of(pieces: list[Piece]) -> Tensor:
-    """Which sample each row belongs to."""
-    return torch.cat([torch.full((stop - start,), sample) for sample, start, stop in pieces])
-
-
 def rows_per_forward(model: Model, players: Players, perturbations_per_eval: int | None) -> int:
-    """How many rows a forward has at most: what the user says for each sample, or a rule from the inputs' size."""
+    """Return the most rows of a forward: given by the user for each sample, or by a rule from the inputs' size."""
     if perturbations_per_eval is None:
         tokens = sum(x[0].numel() for x in players.inputs if not x.is_floating_point())
         scalars = sum(x[0].numel() for x in players.inputs if x.is_floating_point())
@@ -84,14 +47,14 @@ def rows_per_forward(model: Model, players: Players, perturbations_per_eval: int
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory has run out, on whatever device."""
+    """Return whether an error means that memory has run out, on any device."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(
         text in str(error).lower() for text in ("out of memory", "can't allocate memory", "not enough memory")
     )
 
 
 def check_sizes(players: Players) -> None:
-    """Refuse what would take too many forwards."""
+    """Check that no sample has more players than can be evaluated."""
     n = max(players.sizes)
     if n <= MAX_PLAYERS:
         return
@@ -104,7 +67,7 @@ def check_sizes(players: Players) -> None:
 
 
 def check_whole_batch(players: Players, perturbations_per_eval: int | None, layers: Sequence[Layer]) -> None:
-    """One value for the batch as a whole: every mask takes a forward of its own, with all samples masked alike."""
+    """Check that a forward with one value for the whole batch can be evaluated: all samples are masked alike."""
     if layers:
         raise ValueError(
             f"the forward gives one value for the whole batch, and layer {layers[0].label!r} is read row by row: use a "
