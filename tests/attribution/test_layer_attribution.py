@@ -418,7 +418,7 @@ def test_a_list_of_players_is_one_stream(net, probes, capsys):
 
 def test_a_tuple_of_players_is_refused(net):
     several = players_from_mask(X[:1]), players_from_mask(X[:1])
-    with pytest.raises(TypeError, match="got a tuple of Players. Give a list"):
+    with pytest.raises(TypeError, match="got a tuple of Players"):
         AndOrInteraction(net).attribute(several, target=0)
 
 
