@@ -824,6 +824,7 @@ print(alone, megabytes())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells a process's own peak of memory")
 def test_layers_cost_no_memory():
     """What twelve layers put out on all masks would be 100 MB here: a number a mask is kept of it."""

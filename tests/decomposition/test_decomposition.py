@@ -117,6 +117,7 @@ def assert_within_kappa(found, v, pin_ends=True):
 # Tables of real networks, whose optima are known
 
 
+@pytest.mark.slow
 @EACH_CASE
 def test_by_default_real_tables_reach_a_certified_optimum_close_to_the_papers(n, setting):
     found = of_real(n, **SETTINGS[setting])
@@ -136,6 +137,7 @@ def test_real_tables_are_reproduced_within_kappa(n, setting):
     assert_within_kappa(found, v, pin_ends=setting != "noise_free_ends")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [TOLERANCE, 0.02, 0.1])
 @EACH_N
 @EACH_SETTING
@@ -160,6 +162,7 @@ def test_a_looser_tolerance_takes_fewer_steps_and_no_better_gap(n, setting):
     assert float(loose.gap.max()) <= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [6, 8])
 @pytest.mark.parametrize("setting", ["noise_pinned_ends", "noise_free_ends"])
 def test_highs_agrees_with_the_solvers_on_the_papers_program(n, setting):
@@ -214,6 +217,7 @@ def test_with_a_ridge_the_effects_meet_the_conditions_of_the_minimum(n, kind, pi
         assert violation < (1e-6 if pin_ends else 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [6, 8])
 def test_effects_of_real_tables_meet_the_conditions_of_the_minimum(n):
     found = of_real(n)
@@ -259,6 +263,7 @@ def test_and_effects_alone_with_noise_reach_their_optimum(n):
 # Stability, independence, symmetries: what uniqueness gives
 
 
+@pytest.mark.slow
 @EACH_N
 @pytest.mark.parametrize("setting", ["noise_pinned_ends", "noise_free_ends"])
 def test_jitter_of_a_millionth_of_the_range_moves_the_effects_by_less_than_a_thousandth(n, setting):
@@ -623,6 +628,7 @@ def test_every_option_is_by_keyword():
 # Many players
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "tables"), [(12, 3), (13, 2)])
 def test_many_players_reach_one_percent(n, tables):
     v = planted(n, tables)
@@ -632,6 +638,7 @@ def test_many_players_reach_one_percent(n, tables):
     assert_within_kappa(found, v)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"pin_ends": False}, {"noise": 0.0}], ids=str)
 def test_too_many_players_for_the_interior_point_get_what_admm_reached(options, monkeypatch):
     admm_alone(monkeypatch, steps=200)
@@ -645,6 +652,7 @@ def test_too_many_players_for_the_interior_point_get_what_admm_reached(options, 
     assert_within_kappa(found, v, pin_ends="pin_ends" not in options)
 
 
+@pytest.mark.slow
 @EACH_SETTING
 def test_admm_alone_certifies_what_it_reaches(setting, monkeypatch):
     admm_alone(monkeypatch, steps=1000)
@@ -661,6 +669,7 @@ def test_admm_alone_certifies_what_it_reaches(setting, monkeypatch):
     assert_within_kappa(found, v, pin_ends=setting != "noise_free_ends")
 
 
+@pytest.mark.slow
 def test_admm_alone_stops_at_the_tolerance(monkeypatch):
     admm_alone(monkeypatch)
     found = decompose(real(6), tolerance=0.01)

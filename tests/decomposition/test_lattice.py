@@ -351,6 +351,7 @@ def test_the_number_of_players_is_read_from_the_last_dimension(n):
 # Size
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory as Linux reports it")
 def test_twenty_players_take_less_than_100_mb_beyond_the_table():
     script = """

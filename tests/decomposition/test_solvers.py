@@ -137,6 +137,7 @@ def test_the_dual_vector_of_the_linear_program_certifies_its_optimum(n, pin_ends
     assert problem.excess(effects, constant).abs().max() < 1e-7
 
 
+@pytest.mark.slow
 @given(st.integers(1, 5), st.integers(0, 1000), st.sampled_from([1e-3, 0.3, 30.0]), st.sampled_from([0.01, 1.0, 100.0]))
 @settings(max_examples=100, deadline=None)
 def test_with_a_ridge_no_vector_certifies_more_than_what_is_reached(n, seed, ridge, size):
@@ -236,6 +237,7 @@ def test_a_factor_of_a_singular_matrix_solves_what_can_be_solved():
 # The solvers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pin_ends", [True, False])
 @pytest.mark.parametrize("kappa", [0.0, 0.04])
 @pytest.mark.parametrize("ridge", [0.0, 0.3])

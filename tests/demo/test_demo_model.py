@@ -107,6 +107,7 @@ def test_loading_leaves_random_state_verbosity_and_bars_as_found():
         logger.setLevel(before)
 
 
+@pytest.mark.slow
 @needs_base_model
 def test_loading_prints_nothing():
     # a process of its own, whose terminal nobody else has captured

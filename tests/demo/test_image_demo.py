@@ -322,6 +322,7 @@ def test_loading_prints_nothing_and_leaves_the_random_state(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @needs_network
 def test_rim_and_coffee_make_an_espresso(network):
     players = vision_demo.espresso_players()

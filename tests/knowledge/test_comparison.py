@@ -302,6 +302,7 @@ def test_noise_lowers_what_is_found_again(batch):
     assert 0 < float(shares[(shares > 0)].mean()) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["dataset", "sample"])
 @pytest.mark.parametrize("ratio", ["sum", "mean"])
 def test_what_is_found_again_is_a_share(batch, scope, ratio):

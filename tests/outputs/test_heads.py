@@ -234,6 +234,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", WRAPPERS)
 def test_wrapped_models(wrap):
     """The output, a block that `hidden_states` shows, and that nothing is left behind."""
@@ -258,6 +259,7 @@ def test_wrapped_models(wrap):
     assert not any(module._forward_hooks for module in inner.modules())
 
 
+@pytest.mark.slow
 def test_a_compiled_model_stays_compiled_where_no_layer_is_read():
     graphs = []
 

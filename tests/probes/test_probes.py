@@ -114,6 +114,7 @@ def test_the_penalty_is_the_best_of_those_tried_on_the_rows_held_out(monkeypatch
     assert fit_in_minibatches(x, labels, held, 3, tried).penalty == best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [2, 3])
 def test_minibatches_come_near_the_optimum(columns, monkeypatch):
     monkeypatch.setattr(logistic, "_LEAST_STEPS", 1000)
@@ -132,6 +133,7 @@ def test_a_fit_that_is_cut_short_says_so(monkeypatch):
         fit_exactly(x, labels, NOTHING, 3, [0.01])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     counts=st.lists(st.integers(1, 30), min_size=1, max_size=5), share=st.floats(0.01, 0.99), seed=st.integers(0, 999)
@@ -209,6 +211,7 @@ def test_one_column_and_several_labels():
     assert several.accuracy == (right[~held].mean(), right[held].mean())
 
 
+@pytest.mark.slow
 def test_features_beyond_the_limit_go_to_files_and_are_fitted_all_the_same():
     x, labels = games()
     network = net()
@@ -220,6 +223,7 @@ def test_features_beyond_the_limit_go_to_files_and_are_fitted_all_the_same():
         assert torch.equal(probe.weight, spilled[label].weight)
 
 
+@pytest.mark.slow
 def test_features_that_do_not_fit_are_fitted_in_minibatches(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(logistic, "_LEAST_STEPS", 1000)

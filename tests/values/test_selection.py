@@ -217,6 +217,7 @@ def test_patches_of_an_image():
     assert found.attributions().shape == image.shape
 
 
+@pytest.mark.slow
 def test_a_long_sentence_in_one_call(sentiment):
     model, tokenizer = sentiment
     text = (
