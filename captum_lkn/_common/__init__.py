@@ -1,1 +1,1 @@
-"""Shared by all rooms: messages for users, warnings, rounding, checked files."""
+"""Parts that every room uses: messages, warnings, rounding, number formats, colours, checked files."""

@@ -1,18 +1,18 @@
-"""One result, one file: tensors and JSON in a ``.safetensors`` file, checked when it is loaded.
+"""Result files: tensors and JSON in a ``.safetensors`` file, with a checksum that is verified on loading.
 
 No pickle is read or written, so that a file from a stranger cannot run code. Any safetensors reader opens the
-files: the tensors lie there by name, and the header's ``__metadata__`` has one entry, ``captum_lkn``, a JSON
+files: they hold the tensors by name, and the header's ``__metadata__`` has one entry, ``captum_lkn``, a JSON
 object with
 
 ===================  ===================================================================================
-``schema``           what the file holds: the name of the class that loads it
+``schema``           the kind of the content: the name of the class that loads it
 ``schema_version``   a whole number, raised when the content changes its meaning
 ``package_version``  the version of captum-lkn that wrote it
-``metadata``         what the writer gave
+``metadata``         the metadata that the writer gave
 ``sha256``           the checksum of all the others and of the tensors, see :func:`checksum`
 ===================  ===================================================================================
 
-One entry, because safetensors writes several in an order that varies: equal content makes equal files.
+It is one entry, because safetensors writes several in an order that varies; equal content gives equal files.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import hashlib
 import json
 import math
 import os
+import stat
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,10 +37,10 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._version import __version__
 
-__all__ = ["JSON", "SUFFIX", "checksum", "read", "to_json", "write"]
+__all__ = ["JSON", "SUFFIX", "check_target", "checksum", "kind_in", "read", "to_json", "write"]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
-"""What a file's metadata may be made of; floats are finite."""
+"""Types that a file's metadata may hold; floats are finite."""
 
 SUFFIX = ".safetensors"
 _KEY = "captum_lkn"
@@ -52,22 +54,24 @@ def write(
     *,
     version: int = 1,
 ) -> None:
-    """Write tensors and metadata to a file, all or nothing.
+    """Write tensors and metadata to a file, in one atomic step.
 
-    The content goes to a temporary file beside the target, which then takes the target's name: whoever reads
-    meanwhile finds the old file or the new one, and an interrupted write leaves the old one.
+    The content goes to a temporary file beside the target, which then takes the target's name. Readers find the old
+    file or the new one, and an interrupted write leaves the old one. A symbolic link stays a link: the file that it
+    points to is replaced. A file that is replaced keeps its permissions.
 
     Args:
         path: The file to write, ending in ``.safetensors``; one that exists is replaced.
-        kind: What the file holds: the name of the class that loads it.
+        kind: The name of the class that loads the file.
         tensors: Dense tensors by name, on any device, contiguous or not; written in their own dtype.
-        metadata: What JSON can hold. Tuples are written as lists.
+        metadata: Values that JSON can hold. Tuples are written as lists.
         version: The version of this kind's schema.
 
     Raises:
-        TypeError: If something is no dense tensor, or nothing that JSON can hold.
-        ValueError: If the path has another suffix, or the metadata a number that is not finite.
-        FileNotFoundError: If the folder does not exist.
+        TypeError: A tensor is not dense, or the metadata has a value that JSON cannot hold.
+        ValueError: The path has another suffix, or the metadata has a number that is not finite.
+        FileNotFoundError: The folder does not exist.
+        IsADirectoryError: The path is a folder.
 
     Example:
         >>> import tempfile
@@ -89,45 +93,54 @@ def write(
 
 
 def read(path: str | os.PathLike[str], kind: str, *, version: int = 1) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`write` wrote, and check that nothing has changed since.
+    """Read a file that :func:`write` wrote, and verify its checksum.
 
     Args:
         path: The file.
-        kind: What it must hold.
+        kind: The kind that the file must hold.
         version: The newest version of this kind's schema that the caller understands.
 
     Returns:
-        The tensors by name, on the CPU, bit for bit what was written; and the metadata.
+        The tensors by name, on the CPU, bit for bit as they were written; and the metadata.
 
     Raises:
-        OSError: If the file cannot be read.
-        ValueError: If the file is damaged, not of captum-lkn, of another kind, or of a newer schema.
+        OSError: The file cannot be read.
+        ValueError: The file is damaged, not of captum-lkn, of another kind, or of a newer schema.
     """
-    blob = Path(path).read_bytes()
-    name = f"the file {os.fspath(path)!r}"
-    try:
-        tensors = safetensors.torch.load(blob)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{name} ({len(blob)} bytes) is no safetensors file, or a damaged one ({error}): save it anew"
-        ) from error
-    document = _document(blob, tensors, name)
+    name, tensors, document = _load(path)
     _check_document(document, kind, version, name)
     if (found := checksum(tensors, document)) != document["sha256"]:
         raise ValueError(
-            f"{name} is damaged: its content has SHA-256 {found}, its header says {document['sha256']}: "
-            "copy it again from where it came from, or save it anew"
+            f"{name} is damaged: its content has SHA-256 {found}, its header states {document['sha256']}. "
+            "Copy it again from its source, or save it anew"
         )
     return tensors, document["metadata"]
 
 
-def checksum(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
-    r"""The SHA-256 that a file's header holds.
+def kind_in(path: str | os.PathLike[str]) -> str:
+    """Return the kind of a result file: the name of the class that loads it.
 
-    It is taken over these bytes: the header's JSON object without its entry ``sha256``; then for each tensor,
+    Args:
+        path: The file.
+
+    Returns:
+        The kind that :func:`write` was given.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is damaged, or not of captum-lkn.
+    """
+    _, _, document = _load(path)
+    return str(document["schema"])
+
+
+def checksum(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
+    r"""Return the SHA-256 of a file's content, as its header holds it.
+
+    It is computed over these bytes: the header's JSON object without its entry ``sha256``; then for each tensor,
     in ascending order of name, the JSON list of name, dtype (such as ``"float64"``) and shape, followed by
-    the elements as they lie in the file (C order, little-endian). Each piece of JSON is ASCII, has sorted
-    keys and no white space, and ends with ``\n``.
+    the elements in C order, little-endian. Each piece of JSON is ASCII, has sorted keys and no white space, and
+    ends with ``\n``.
 
     Args:
         tensors: The tensors by name, on the CPU.
@@ -145,18 +158,18 @@ def checksum(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
 
 
 def to_json(value: Any, where: str) -> Any:
-    """A copy that comes back from JSON exactly as it is: mappings become dicts, tuples lists.
+    """Return a copy that JSON gives back unchanged: mappings become dicts, tuples lists.
 
     Args:
         value: None, a bool, an int, a finite float, a string, or a list, tuple or mapping of these.
-        where: What to call the value in an error.
+        where: The name of the value in an error.
 
     Returns:
         The copy.
 
     Raises:
-        TypeError: If something is of another type, or a key is no string.
-        ValueError: If a number is not finite.
+        TypeError: A value is of another type, or a key is not a string.
+        ValueError: A number is not finite.
 
     Example:
         >>> to_json({"shape": (2, 3), "score": "log_odds"}, "provenance")
@@ -171,58 +184,70 @@ def to_json(value: Any, where: str) -> Any:
         return str.__str__(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}, which JSON cannot hold: give None, or say it in a string")
+            raise ValueError(f"{where} must be finite, since JSON has no {value}. Give None or a string")
         return float(value)
     if isinstance(value, list | tuple):
         return [to_json(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, Mapping):
         if strangers := [key for key in value if not isinstance(key, str)]:
-            raise TypeError(f"{where} has the key {strangers[0]!r}: JSON's keys are strings, so give str(key)")
+            raise TypeError(
+                f"{where} must have strings as keys, as JSON has; got the key {strangers[0]!r}. Give str(key)"
+            )
         return {key: to_json(item, f"{where}[{key!r}]") for key, item in value.items()}
     raise TypeError(
-        f"{where} is {kind_of(value)}, which JSON cannot hold: give numbers, strings, lists or dicts, "
-        "such as float(x), str(x) or x.tolist() makes"
+        f"{where} must be numbers, strings, lists or dicts, as JSON holds them; got {kind_of(value)}. "
+        "Convert it with float(x), str(x) or x.tolist()"
     )
 
 
 def check_target(path: Path) -> Path:
-    """The path, if a result can be saved there: asked before long work, not after.
+    """Check that a result can be saved to a path; callers check before long work.
 
     Args:
-        path: Where to save.
+        path: The file to write.
 
     Returns:
-        The same path.
+        The file itself: where `path` is a symbolic link, the file that it points to.
 
     Raises:
-        ValueError: If the suffix is another than ``.safetensors``.
-        FileNotFoundError: If the folder does not exist.
+        ValueError: The suffix is not ``.safetensors``.
+        FileNotFoundError: The folder does not exist.
+        IsADirectoryError: The path is a folder.
     """
     if path.suffix != SUFFIX:
-        raise ValueError(f"a result is saved as a {SUFFIX} file; got {str(path)!r}: give a name ending so")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot save {path.name!r}: there is no folder {str(path.parent)!r}; make it first")
-    return path
+        raise ValueError(f"the file of a result must end in {SUFFIX}; got {str(path)!r}")
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot save {path.name!r}: there is no folder {str(target.parent)!r}. Create it first"
+        )
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot save to {str(path)!r}, which is a folder. Give another name")
+    return target
 
 
 def _plain_tensor(tensor: Any, name: str) -> Tensor:
-    """A tensor as safetensors takes it: on the CPU, contiguous, sharing memory with no other."""
+    """Return a copy that safetensors can write: on the CPU, contiguous, sharing memory with no other tensor."""
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"tensor {name!r} is {kind_of(tensor)}: give a torch.Tensor")
+        raise TypeError(f"tensor {name!r} must be a torch.Tensor; got {kind_of(tensor)}")
     if tensor.layout != torch.strided:
-        raise TypeError(f"tensor {name!r} has layout {tensor.layout}: give a dense tensor, x.to_dense()")
+        raise TypeError(f"tensor {name!r} must be dense; got the layout {tensor.layout}. Give x.to_dense()")
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _replace(target: Path, blob: bytes) -> None:
-    """Give a file its new content in one step."""
-    # A random name, not tempfile's, whose files are for their owner's eyes only: the umask decides here.
+    """Replace the content of a file in one step; the permissions stay, those of a new file follow the umask."""
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        # Created with no more rights than the old file, so that nobody else can read it meanwhile.
+        opener = partial(os.open, mode=0o666 if mode is None else mode)
+        with open(temporary, "xb", opener=opener) as file:
             file.write(blob)
             file.flush()
-            os.fsync(file.fileno())  # else a crash could leave the new name on an empty file
+            os.fsync(file.fileno())  # otherwise a crash could leave the new name on an empty file
+        if mode is not None:
+            temporary.chmod(mode)
         os.replace(temporary, target)
     except BaseException:  # also Ctrl-C
         with contextlib.suppress(OSError):
@@ -230,32 +255,48 @@ def _replace(target: Path, blob: bytes) -> None:
         raise
 
 
+def _load(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
+    """Return the file's name for messages, its tensors, and the JSON object of captum-lkn in its header."""
+    name = f"the file {os.fspath(path)!r}"
+    try:
+        blob = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{name} does not exist") from error
+    try:
+        tensors = safetensors.torch.load(blob)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{name} ({len(blob)} bytes) is not a safetensors file, or is damaged ({error}). Save it anew"
+        ) from error
+    return name, tensors, _document(blob, tensors, name)
+
+
 def _document(blob: bytes, tensors: Mapping[str, Tensor], name: str) -> dict[str, Any]:
-    """The JSON object in the header of a file that safetensors could read."""
+    """Return the JSON object of captum-lkn in the header of a safetensors file."""
     header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
     entry = header.get("__metadata__", {}).get(_KEY)
     try:
         document = json.loads(entry or "null")
     except ValueError as error:
-        raise ValueError(f"{name} has a damaged header ({error}): copy it again, or save it anew") from error
+        raise ValueError(f"{name} has a damaged header ({error}). Copy it again, or save it anew") from error
     needed = {"schema": str, "schema_version": int, "package_version": str, "metadata": dict, "sha256": str}
     if not isinstance(document, dict) or not all(isinstance(document.get(key), type_) for key, type_ in needed.items()):
         raise ValueError(
             f"{name} is a safetensors file, but not a result of captum-lkn (its tensors: "
-            f"{some_of(sorted(tensors)) or 'none'}): open it with safetensors.torch.load_file"
+            f"{some_of(sorted(tensors)) or 'none'}). Open it with safetensors.torch.load_file"
         )
     return document
 
 
 def _check_document(document: Mapping[str, Any], kind: str, version: int, name: str) -> None:
-    """Check that the file is of the kind that was asked for, and not from the future."""
+    """Check that a file is of the wanted kind, and not of a newer schema."""
     if document["schema"] != kind:
-        raise ValueError(f"{name} holds {document['schema']}, not {kind}: load it with {document['schema']}.load")
+        raise ValueError(f"{name} holds {document['schema']}, not {kind}. Load it with {document['schema']}.load")
     if document["schema_version"] > version:
         raise ValueError(
             f"{name} was written by captum-lkn {document['package_version']} with version "
             f"{document['schema_version']} of the schema {kind}; captum-lkn {__version__} reads up to "
-            f"{version}: update captum-lkn"
+            f"{version}. Update captum-lkn"
         )
 
 

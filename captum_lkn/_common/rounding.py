@@ -1,4 +1,4 @@
-"""Which differences between two computations of the same values are rounding."""
+"""Comparison of two computations of the same values, up to rounding."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ __all__ = ["agree"]
 
 
 def agree(some: Tensor, others: Tensor, dtype: torch.dtype) -> bool:
-    """Whether two ways to compute values came to the same: kernels for other shapes round differently.
+    """Return whether two computations of the same values agree: kernels round differently at other batch sizes.
 
     Args:
         some: ``[R, ...]``.
         others: The same values, computed in another way.
-        dtype: What the forward computes in, some units of whose last place do not count.
+        dtype: The dtype of the forward; differences of some units in its last place are allowed.
 
     Returns:
-        True where they differ by no more than rounding; False also where one is NaN.
+        True if they differ by no more than rounding; False if one of them is NaN.
 
     Example:
         >>> values = torch.tensor([0.0, 1.0, 2.0])

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.model import Model
@@ -52,7 +52,7 @@ class LearnedBaseline:
     vector: Tensor
     history: tuple[float, ...]
     reach: tuple[float, ...]
-    provenance: Mapping[str, storage.JSON] = field(default_factory=dict)
+    provenance: Mapping[str, files.JSON] = field(default_factory=dict)
 
     @property
     def best(self) -> int:
@@ -91,7 +91,7 @@ class LearnedBaseline:
             path: The file, ending in ``.safetensors``.
         """
         numbers_ = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("history", "reach")}
-        storage.write(path, _SCHEMA, {"vector": self.vector, **numbers_}, self.provenance)
+        files.write(path, _SCHEMA, {"vector": self.vector, **numbers_}, self.provenance)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LearnedBaseline:
@@ -103,7 +103,7 @@ class LearnedBaseline:
         Returns:
             The baseline, bit for bit, its vector on the CPU.
         """
-        tensors, provenance = storage.read(path, _SCHEMA)
+        tensors, provenance = files.read(path, _SCHEMA)
         return cls(tensors["vector"], tuple(tensors["history"].tolist()), tuple(tensors["reach"].tolist()), provenance)
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
 from captum_lkn.attribution import AndOrInteraction
 from captum_lkn.cli.data import as_classes, batches, read_texts
 from captum_lkn.cli.terminal import print_change, print_text_interactions
@@ -231,7 +231,7 @@ def _save(console: Console, result: Any, out: Path | None) -> None:
 
 def _check_out(out: Path | None) -> None:
     if out is not None:
-        storage.check_target(out)
+        files.check_target(out)
 
 
 def _listed(given: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The models, sentences and photo of the demo."""
+"""Models, sentences and photo of the demo."""
 
 from captum_lkn.demo.text import LAYERS, SENTENCES, load_sentiment_bert, load_sentiment_probes
 

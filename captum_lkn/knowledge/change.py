@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions import Interaction, InteractionsBatch
@@ -352,7 +352,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Args:
             path: The file, ending in ``.safetensors``.
         """
-        storage.write(path, _SCHEMA, *pack_change(self))
+        files.write(path, _SCHEMA, *pack_change(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> KnowledgeChange:
@@ -364,7 +364,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Returns:
             The comparison, bit for bit.
         """
-        return cls(**unpack_change(*storage.read(path, _SCHEMA)))
+        return cls(**unpack_change(*files.read(path, _SCHEMA)))
 
 
 def _check_interactions(interactions: Any) -> None:

@@ -31,13 +31,13 @@ def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLik
     Args:
         image: The image that was explained, ``[C, H, W]``: uint8, or floating of any range.
         found: Its interactions.
-        path: The file; its ending says in which format, such as ``.png``.
-        top: How many interactions.
+        path: The file; its suffix sets the format, such as ``.png``.
+        top: Number of interactions.
 
     Raises:
-        OSError: If the file cannot be written.
-        TypeError: If `image` is no tensor.
-        ValueError: If `image` does not fit the interactions, or the file's format is unknown.
+        OSError: The file cannot be written.
+        TypeError: `image` is not a tensor.
+        ValueError: `image` does not fit the interactions, or the file's format is unknown.
     """
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
@@ -45,10 +45,10 @@ def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLik
     pixels, owners = _displayable(image), player_map(found).cpu()
     if pixels.shape[:2] != owners.shape:
         raise ValueError(
-            f"the image has shape {shape_of(image)}, what was explained {list(owners.shape)}: give the image itself"
+            f"image must be the explained image, of {list(owners.shape)} pixels; got shape {shape_of(image)}"
         )
     shapley = found.shapley_values()
-    values = torch.cat([shapley, shapley.new_zeros(1)])[owners].numpy()  # -1, the background, reads the 0
+    values = torch.cat([shapley, shapley.new_zeros(1)])[owners].numpy()  # index -1, the background, reads the 0
     strongest = found.top(top)
     number = effect_format(max((abs(one.effect) for one in strongest), default=0.0))
     figure = Figure(figsize=(2.4 * (2 + len(strongest)), 2.9), layout="constrained")
@@ -75,7 +75,7 @@ def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLik
 
 
 def _displayable(image: Any) -> np.ndarray[Any, Any]:
-    """``[H, W, 3]`` from 0 to 1; normalised values are stretched over the whole range."""
+    """Return ``[H, W, 3]`` from 0 to 1; floating values are scaled to the whole range."""
     if not isinstance(image, Tensor):
         raise TypeError(f"image must be a tensor [C, H, W]; got {kind_of(image)}")
     if image.dim() != 3:

@@ -27,9 +27,9 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
         The picture.
 
     Raises:
-        ImportError: If Pillow is not installed.
-        OSError: If there is no such file, or it is no picture, or damaged.
-        ValueError: If its numbers have more than 8 bits.
+        ImportError: Pillow is not installed.
+        OSError: The file does not exist, is not a picture, or is damaged.
+        ValueError: Its numbers have more than 8 bits.
     """
     try:
         from PIL import Image, ImageOps
@@ -40,14 +40,14 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
         with Image.open(name) as picture:
             if picture.mode.startswith(_DEEP):
                 raise ValueError(
-                    f"the picture {name!r} has numbers of more than 8 bits (mode {picture.mode}), which would be cut "
-                    "off, not scaled: convert it to 8 bits first, from its darkest to its lightest"
+                    f"the picture {name!r} has numbers of more than 8 bits (mode {picture.mode}), which would be "
+                    "clipped, not scaled. Convert it to 8 bits first, from its darkest to its lightest value"
                 )
             return ImageOps.exif_transpose(picture).convert("RGB")
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise OSError(f"the picture {name!r} cannot be read: {error.strerror}") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow makes of broken files
-        raise OSError(f"{name!r} is no picture that can be read, or it is damaged: {error}") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # raised by Pillow for broken files
+        raise OSError(f"{name!r} is not a picture that can be read, or is damaged: {error}") from error
 
 
 def load_picture(path: str | os.PathLike[str], size: int = 224) -> Tensor:
@@ -61,10 +61,10 @@ def load_picture(path: str | os.PathLike[str], size: int = 224) -> Tensor:
         uint8 ``[3, size, size]``, red, green, blue.
 
     Raises:
-        ImportError: If Pillow is not installed.
-        OSError: If the file cannot be read as a picture.
-        TypeError: If `size` is no whole number.
-        ValueError: If it is below 1.
+        ImportError: Pillow is not installed.
+        OSError: The file cannot be read as a picture.
+        TypeError: `size` is not a whole number.
+        ValueError: `size` is below 1.
     """
     if isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f"size must be a whole number of pixels; got {size!r}")
@@ -78,7 +78,7 @@ def load_picture(path: str | os.PathLike[str], size: int = 224) -> Tensor:
 
 
 def picture_input(processor: Any, path: str | os.PathLike[str]) -> Tensor:
-    """What a Hugging Face image classifier takes for a picture file.
+    """Return the input of a Hugging Face image classifier for a picture file.
 
     Args:
         processor: The model's image processor.
@@ -88,8 +88,8 @@ def picture_input(processor: Any, path: str | os.PathLike[str]) -> Tensor:
         Floating ``[1, C, H, W]``, for :func:`captum_lkn.players.images.image_players`.
 
     Raises:
-        ImportError: If Pillow is not installed.
-        OSError: If the file cannot be read as a picture.
+        ImportError: Pillow is not installed.
+        OSError: The file cannot be read as a picture.
     """
     pixels: Tensor = processor(images=read_picture(path), return_tensors="pt")["pixel_values"]
     return pixels

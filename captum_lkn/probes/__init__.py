@@ -1,9 +1,9 @@
-"""Linear probes: what a layer knows of a model's task, read by a linear classifier.
+"""Linear probes and other read-outs of layers.
 
-A probe is trained on a layer's features of unmasked samples, with the network frozen and the task's own labels; its
-logits say what the layer alone could tell (Cheng et al., ICML 2024, section 3.2.2 and appendix D). Column c of a probe
-is column c of the model's output. What exactly is minimised, and the penalty in scikit-learn's terms, is in
-:mod:`captum_lkn.probes.logistic`.
+A linear probe is a linear classifier of a layer's features. It is trained on unmasked samples and the labels of the
+model's own task, with the network frozen (Cheng et al., ICML 2024, section 3.2.2 and appendix D). Column c of a probe
+stands for column c of the model's output. :mod:`captum_lkn.probes.logistic` states the minimised function, and its
+penalty in scikit-learn's terms.
 """
 
 from captum_lkn.probes.collection import MEMORY_LIMIT, LinearProbes

@@ -1,4 +1,4 @@
-"""The probes of several layers, and the file that they come from and go to."""
+"""Linear probes of several layers, and their file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 from torch import Tensor, nn
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
+from captum_lkn._common.formats import printable, shortened
 from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.models.layers import Layer, LayerLike
 from captum_lkn.models.pooling import Named
@@ -20,20 +21,21 @@ from captum_lkn.probes.linear import Accuracy, LinearProbe, check_weights
 __all__ = ["MEMORY_LIMIT", "LinearProbes"]
 
 MEMORY_LIMIT = 2 * 2**30
-"""Bytes of memory that features may take, 2 GiB; and as much again while one layer is fitted."""
+"""Default limit of the memory for features, 2 GiB; fitting one layer may take as much again."""
 
 _SCHEMA = "LinearProbes"
+_LABEL_WIDTH = 32  # of a table of 80 columns
 
 
 class LinearProbes(Mapping[str, LinearProbe]):
-    """Linear probes by the labels of their layers; immutable.
+    """Linear probes by the labels of their layers, an immutable mapping.
 
     Args:
-        probes: One a layer.
+        probes: One probe for each layer.
 
     Raises:
-        TypeError: If something else is among them.
-        ValueError: If there are none, or two of one layer.
+        TypeError: An entry is not a :class:`LinearProbe`.
+        ValueError: There is none, or two have the same layer.
 
     Example:
         >>> import torch
@@ -50,10 +52,12 @@ class LinearProbes(Mapping[str, LinearProbe]):
     def __init__(self, probes: Iterable[LinearProbe]) -> None:
         given = list(probes)
         if strangers := [probe for probe in given if not isinstance(probe, LinearProbe)]:
-            raise TypeError(f"probes holds {kind_of(strangers[0])}: give LinearProbe objects, such as probes.values()")
+            raise TypeError(
+                f"probes must be LinearProbe objects, such as probes.values(); got {kind_of(strangers[0])} among them"
+            )
         labels = [probe.layer.label for probe in given]
         if not given or len(set(labels)) < len(labels):
-            raise ValueError(f"probes are of the layers {some_of(labels) or 'none'}: give at least one, one a layer")
+            raise ValueError(f"probes must be one for each layer; got probes of the layers {some_of(labels) or 'none'}")
         self._probes = dict(zip(labels, given, strict=True))
 
     @classmethod
@@ -70,35 +74,35 @@ class LinearProbes(Mapping[str, LinearProbe]):
         memory_limit: int = MEMORY_LIMIT,
         show_progress: bool = False,
     ) -> LinearProbes:
-        """Fit a probe to each layer, with one pass of the model over the data for all of them.
+        """Fit a probe to each layer, with one pass of the model over the data for all layers.
 
-        A part of the rows is held out. The other part is fitted with each penalty, and the penalty is kept whose loss
-        on the rows held out is smallest. The weights stay those of the part that was fitted: so the accuracy on the
-        rows held out is that of the very weights that explain, and these rows have chosen nothing but one number.
+        A part of the rows is held out, and the rest is fitted with several penalties. The penalty with the smallest
+        loss on the held-out rows is kept. The weights are not fitted again on all rows, so that the held-out accuracy
+        belongs to the weights that are used.
 
         Args:
             model: An ``nn.Module``, any callable, or a Hugging Face model.
             layers: Names, modules, numbers of blocks or :class:`captum_lkn.models.layers.Layer` objects.
             dataloader: Labelled batches, each a mapping with ``labels`` or a pair ``(x, labels)``; or a tokenised data
-                set; see :mod:`captum_lkn.probes.labelled`. Labels are classes, integers ``[B]`` for a softmax over the
-                columns of the model's output; or 0 and 1 ``[B, C]``, for a sigmoid in each column.
-            held_out: The share of the rows that are held out, by class.
-            penalties: What to choose from. None: seven, from 10 to 1e-5 times the mean variance of a feature. One
-                penalty is taken as it is; rows are held out all the same.
-            seed: Of the rows that are held out, and of the order of minibatches.
-            batch_size: How many examples of a tokenised data set form a batch; others come in batches.
-            memory_limit: In bytes. Where the features of all layers, 4 bytes a number, take more, they go to temporary
-                files. A layer whose features take more while they are fitted, 24 bytes a number, is fitted in
-                minibatches by Adam, which comes near the optimum only.
-            show_progress: Whether to show bars.
+                set; see :mod:`captum_lkn.probes.labelled`. Labels are classes, integers ``[B]``, for a softmax over
+                the columns of the model's output; or 0 and 1, ``[B, C]``, for a sigmoid in each column.
+            held_out: The share of the rows of each class that is held out.
+            penalties: The penalties to choose from. None: seven, from 10 to 1e-5 times the mean variance of a feature.
+                A single penalty is used as it is; rows are held out all the same.
+            seed: Seed of the choice of held-out rows, and of the order of minibatches.
+            batch_size: Number of examples in a batch of a tokenised data set; other data come in batches.
+            memory_limit: Limit in bytes. If the features of all layers, 4 bytes a number, exceed it, they are kept in
+                temporary files. If the features of one layer exceed it while they are fitted, 24 bytes a number, that
+                layer is fitted in minibatches by Adam, which comes close to the optimum only.
+            show_progress: Whether to show progress bars.
 
         Returns:
             The probes, in the order of `layers`.
 
         Raises:
-            TypeError: A batch or an argument of the wrong type.
-            ValueError: No batch, labels that do not fit the model's output, a class without a row, a feature that is
-                not finite, an argument out of range.
+            TypeError: A batch or an argument has the wrong type.
+            ValueError: There is no batch, labels do not fit the model's output, a class has no row, a feature is not
+                finite, or an argument is out of range.
 
         Warns:
             UserWarning: The model is in training mode; a fit did not reach its optimum.
@@ -118,7 +122,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all probes to one file; see :func:`captum_lkn._common.files.write` for the errors.
+        """Write all probes to one file; :func:`captum_lkn._common.files.write` lists the errors.
 
         Args:
             path: The file, ending in ``.safetensors``.
@@ -135,27 +139,27 @@ class LinearProbes(Mapping[str, LinearProbe]):
                     "fingerprint": probe.fingerprint,
                     "model": probe.model,
                     "classes": probe.classes,
-                    # JSON has no NaN, which a probe made by hand has here.
+                    # A probe that was not fitted here has NaN, which JSON lacks.
                     **{name: value if math.isfinite(value) else None for name, value in figures.items()},
                 }
             )
-        storage.write(path, _SCHEMA, tensors, {"probes": entries})
+        files.write(path, _SCHEMA, tensors, {"probes": entries})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, strict: bool = True) -> LinearProbes:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
+        """Read probes that :meth:`save` wrote; :func:`captum_lkn._common.files.read` lists the errors.
 
-        A layer that was pooled or selected by a function of your own remembers its name alone: it tells whether the
-        layer that you read is the same one.
+        Of a function that pools or selects a layer's output, the file holds the name only. The name is compared with
+        that of the layer that is read.
 
         Args:
             path: The file.
-            strict: Whether the probes shall refuse a model with other weights than those that they were fitted to.
+            strict: Whether the probes refuse a model with other weights than they were fitted to.
 
         Returns:
-            The probes, bit for bit.
+            The probes, bit for bit as they were saved.
         """
-        tensors, metadata = storage.read(path, _SCHEMA)
+        tensors, metadata = files.read(path, _SCHEMA)
         return cls(
             LinearProbe(
                 layer=_remembered(entry["layer"]),
@@ -172,13 +176,13 @@ class LinearProbes(Mapping[str, LinearProbe]):
         )
 
     def check(self, module: nn.Module) -> None:
-        """Check that a model is the one that the probes were fitted to, by its weights.
+        """Check that a model has the weights that the probes were fitted to.
 
         Args:
             module: The model.
 
         Raises:
-            ValueError: It has other weights.
+            ValueError: The model has other weights.
         """
         check_weights(module, self.values())
 
@@ -186,7 +190,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         if label not in self._probes:
             near = difflib.get_close_matches(str(label), self._probes, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {some_of(list(self._probes))}"
-            raise KeyError(f"no probe of a layer {label!r}: {hint}")
+            raise KeyError(f"there is no probe of a layer {label!r}: {hint}")
         return self._probes[label]
 
     def __iter__(self) -> Iterator[str]:
@@ -201,7 +205,13 @@ class LinearProbes(Mapping[str, LinearProbe]):
     def __repr__(self) -> str:
         head = ("layer", "features", "penalty", "train", "held out")
         rows = [
-            (label, str(p.weight.shape[1]), f"{p.penalty:.2g}", f"{p.accuracy.train:.3f}", f"{p.accuracy.held_out:.3f}")
+            (
+                shortened(printable(label), _LABEL_WIDTH),
+                str(p.weight.shape[1]),
+                f"{p.penalty:.2g}",
+                f"{p.accuracy.train:.3f}",
+                f"{p.accuracy.held_out:.3f}",
+            )
             for label, p in self.items()
         ]
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -214,14 +224,14 @@ class LinearProbes(Mapping[str, LinearProbe]):
 
 
 class _Remembered:
-    """The name of a function that a file cannot hold."""
+    """Placeholder for a function of which a file holds the name."""
 
     def __init__(self, name: str) -> None:
         self.__name__ = name
 
     def __call__(self, output: Any) -> Tensor:
         raise ValueError(
-            f"the layer was read by the function {self.__name__!r}, of which a file remembers the name alone: give the "
+            f"the layer was read by the function {self.__name__!r}, and the file holds its name only. Give the "
             "layer with the function itself"
         )
 

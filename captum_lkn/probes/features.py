@@ -1,6 +1,6 @@
-"""Features of labelled data: one pass of a model over them, all layers at once.
+"""Features of labelled data: one pass of a model for all layers.
 
-They are kept in float32, in memory or, beyond a limit, in temporary files that are mapped into it.
+Features are kept in float32, in memory or, beyond a limit, in temporary files that are mapped into memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["FeatureStore", "read_features"]
 
 
 class FeatureStore:
-    """Rows of features of several layers; its files are there inside ``with`` and gone behind it.
+    """Rows of features of several layers, a context manager that removes its temporary files at the end.
 
     Args:
-        layers: How many.
-        limit: How many bytes may lie in memory. Beyond it all go to files, in the folder that :mod:`tempfile` takes
-            (the environment's ``TMPDIR``).
+        layers: Number of layers.
+        limit: Bytes that may be kept in memory. Beyond it all features go to files, in the folder that :mod:`tempfile`
+            uses (the environment's ``TMPDIR``).
 
     Example:
         >>> with FeatureStore(2, limit=0) as store:
@@ -62,7 +62,7 @@ class FeatureStore:
         """Add rows.
 
         Args:
-            features: Float32 ``[R, D]`` on the CPU, one a layer.
+            features: For each layer float32 ``[R, D]`` on the CPU.
         """
         for place, rows in enumerate(features):
             self._parts[place].append(rows)
@@ -72,10 +72,10 @@ class FeatureStore:
             self._spill()
 
     def tensors(self) -> list[Tensor]:
-        """What was added: float32 ``[N, D]`` a layer, which lasts as long as the ``with``."""
+        """Return the features, float32 ``[N, D]`` for each layer; they are valid inside the ``with`` only."""
         if not self._files:
             joined = []
-            while self._parts:  # one layer at a time: only one is there twice
+            while self._parts:  # one layer at a time, so that only one is in memory twice
                 joined.append(torch.cat(self._parts.pop(0)))
             return joined
         mapped = []
@@ -104,18 +104,18 @@ def read_features(
     total: int | None = None,
     show_progress: bool = False,
 ) -> tuple[Tensor, int]:
-    """Send labelled data through a model once, and keep the features of its layers.
+    """Run a model over labelled data once, and store the features of its layers.
 
     Args:
-        model: What runs; it is left as found.
+        model: The model; it is left as found.
         layers: From :func:`captum_lkn.models.layers.find_layers`.
         batches: Arguments and labels, from :func:`captum_lkn.probes.labelled.labelled_batches`.
-        store: Where the features go.
-        total: How many batches there are, for the bar.
-        show_progress: Whether to show one.
+        store: Receives the features.
+        total: Number of batches, for the progress bar.
+        show_progress: Whether to show a progress bar.
 
     Returns:
-        The labels, int64 ``[N]`` or float64 ``[N, C]``; and C, the number of columns of the model's output.
+        The labels, int64 ``[N]`` or float64 ``[N, C]``; and the number C of columns of the model's output.
 
     Raises:
         ValueError: There is no batch; labels do not fit the output; a feature is not finite.
@@ -129,12 +129,12 @@ def read_features(
             raise ValueError(
                 f"layer {layers[place].label!r} has features that are not finite ({kind_of(feature)}), in row "
                 f"{sum(map(len, labels)) + int((~kept.isfinite()).any(1).nonzero()[0])} of the data: probes need "
-                "finite ones; call .float() on a model of half precision, or leave the row out"
+                "finite features. Call .float() on a model of half precision, or leave the row out"
             )
-        # A copy: a model may use the memory of its output again, and rows may be a view of all tokens.
+        # A copy, because a model may reuse the memory of its output, and rows may be a view of all tokens.
         return kept.clone()
 
-    # Inside the session also when batches are drawn: a loader that shuffles leaves the random state as it was.
+    # Batches are drawn inside the session too, which restores the random state that a shuffling loader changes.
     with model.session(), LayerReader(model, layers) as reader:
         bar = tqdm(batches, total=total, desc=f"Features of {len(layers)} layers", disable=not show_progress)
         for arguments, given in bar:
@@ -142,11 +142,11 @@ def read_features(
             own = as_labels(given, output)
             if labels and own.dim() != labels[0].dim():
                 raise ValueError(
-                    f"labels are {kind_of(own)} after {kind_of(labels[0])} in the batches before: give one kind"
+                    f"labels must be of one kind in all batches; got {kind_of(own)} after {kind_of(labels[0])}"
                 )
             labels.append(own)
             columns = output.shape[1] if output.dim() > 1 else 1
             store.append(features)
     if not labels:
-        raise ValueError("dataloader has no batch: a probe needs labelled data (a generator is empty once it was used)")
+        raise ValueError("dataloader has no batch. Give labelled data; a generator is empty after its first use")
     return torch.cat(labels), columns

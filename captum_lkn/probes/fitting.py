@@ -1,4 +1,4 @@
-"""Fitting probes: one pass over the data, then a logistic regression a layer."""
+"""Fitting of probes: one pass over the data, then a logistic regression for each layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from captum_lkn.probes.logistic import accuracy, check_penalties, fit_exactly, f
 
 __all__ = ["fit_probes"]
 
-_BYTES_A_NUMBER = 24  # of a layer's features while they are fitted: float64, and rotated
+_BYTES_A_NUMBER = 24  # of a layer's features while they are fitted: two copies in float64, and what the solver needs
 
 
 def fit_probes(
@@ -35,25 +35,10 @@ def fit_probes(
     memory_limit: int,
     show_progress: bool,
 ) -> list[LinearProbe]:
-    """Fit a probe to each layer: all that :meth:`captum_lkn.probes.LinearProbes.fit` says.
-
-    Args:
-        model: As there, like all that follows.
-        layers: Which layers.
-        dataloader: Labelled data.
-        held_out: The share of rows that are held out.
-        penalties: What to choose from.
-        seed: Of all that is drawn.
-        batch_size: Of tokenised data sets.
-        memory_limit: In bytes.
-        show_progress: Whether to show bars.
+    """Fit a probe to each layer; see :meth:`captum_lkn.probes.LinearProbes.fit` for the arguments and errors.
 
     Returns:
-        One probe a layer.
-
-    Raises:
-        TypeError: As there.
-        ValueError: As there.
+        One probe for each layer.
     """
     _check_options(held_out, seed, batch_size, memory_limit)
     check_penalties(penalties)
@@ -72,7 +57,7 @@ def fit_probes(
         held = held_out_rows(labels, held_out, seed)
         check_classes(labels[~held], columns, f"in the rows that are fitted (held_out={held_out}, seed={seed})")
         if not bool(held.any()):
-            raise ValueError(f"no row can be held out of {count_of(len(labels), 'row')}: give several of a class")
+            raise ValueError(f"no row can be held out of {count_of(len(labels), 'row')}. Give several rows of a class")
         bar = tqdm(store.tensors(), desc="Probes", disable=not show_progress)
         probes = [
             _fit(layer, features, labels, held, columns, penalties, seed, memory_limit)

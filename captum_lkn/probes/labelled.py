@@ -1,15 +1,15 @@
-"""Labelled data in the forms that users have them, as a model's arguments and labels.
+"""Labelled data in its usual forms, as a model's arguments and labels.
 
 ======================================  ==========================================================================
-a batch, one entry of a DataLoader      what the model gets
+a batch, one entry of a DataLoader      arguments of the model
 ======================================  ==========================================================================
 a mapping with ``labels`` or ``label``  its other entries, by keyword
 ``(x, labels)``                         x: a tensor, a tuple (by position), a mapping (by keyword)
 ``(x, ..., labels)``                    all but the last, by position
 ======================================  ==========================================================================
 
-A tokenised data set is taken as well: a sequence of single examples, mappings with ``input_ids`` and a label, such
-as a ``datasets.Dataset``. They are put into batches and padded here.
+A tokenised data set is accepted as well: a sequence of single examples, mappings with ``input_ids`` and a label, such
+as a ``datasets.Dataset``. Its examples are padded and put into batches here.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
+from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn.models.model import Arguments, Model
 
 __all__ = ["as_labels", "check_classes", "count_batches", "labelled_batches"]
 
 _LABELS = ("labels", "label")
 _FORMS = (
-    "give a mapping with labels, such as a BatchEncoding, or a pair (x, labels); DataLoader(dataset, batch_size=32) "
+    "Give a mapping with labels, such as a BatchEncoding, or a pair (x, labels); DataLoader(dataset, batch_size=32) "
     "makes batches of a data set of pairs"
 )
 
 
 def labelled_batches(model: Model, dataloader: Iterable[Any], batch_size: int) -> Iterator[tuple[Arguments, Tensor]]:
-    """Arguments and labels of each batch.
+    """Yield the arguments and labels of each batch.
 
     Args:
-        model: What will get the arguments.
-        dataloader: Batches, or a tokenised data set; see the top of this module. It is gone through once.
-        batch_size: How many examples of a tokenised data set form a batch.
+        model: The model that the arguments are for.
+        dataloader: Batches, or a tokenised data set; see the top of this module. It is iterated once.
+        batch_size: Number of examples in a batch of a tokenised data set.
 
     Returns:
-        An iterator over the arguments of a forward, and labels as they were given.
+        An iterator over pairs: the arguments of a forward, and the labels as they were given.
 
     Raises:
-        TypeError: A batch has none of these forms.
+        TypeError: A batch has another form.
         ValueError: A batch has no labels, or no inputs.
 
     Example:
@@ -55,19 +55,19 @@ def labelled_batches(model: Model, dataloader: Iterable[Any], batch_size: int) -
         (torch.Size([2, 3]), tensor([0, 1]))
     """
     if isinstance(dataloader, (Mapping, Tensor, str)) or not isinstance(dataloader, Iterable):
-        raise TypeError(f"dataloader must be batches, such as a DataLoader; got {kind_of(dataloader)}: {_FORMS}")
+        raise TypeError(f"dataloader must be batches, such as a DataLoader; got {kind_of(dataloader)}. {_FORMS}")
     return _arguments(_padded(model, dataloader, batch_size) if _is_tokenised(dataloader) else dataloader)
 
 
 def count_batches(dataloader: Any, batch_size: int) -> int | None:
-    """How many batches there will be, if that can be told.
+    """Return the number of batches, if the data has a length.
 
     Args:
         dataloader: As in :func:`labelled_batches`.
-        batch_size: The same.
+        batch_size: As in :func:`labelled_batches`.
 
     Returns:
-        Their number, or None.
+        The number of batches, or None.
     """
     try:
         length = len(dataloader)
@@ -77,17 +77,17 @@ def count_batches(dataloader: Any, batch_size: int) -> int | None:
 
 
 def as_labels(labels: Tensor, output: Tensor) -> Tensor:
-    """The labels of a batch as classes, or as 0 and 1 in each column.
+    """Convert the labels of a batch to classes, or to 0 and 1 in each column.
 
     Args:
         labels: Integers ``[B]``, the class of each row; or ``[B, C]`` of 0 and 1, also ``[B]`` for C = 1.
-        output: ``[B, C]`` or ``[B]``, the model's output: column c of a probe is column c of it.
+        output: ``[B, C]`` or ``[B]``, the model's output; column c of a probe stands for column c of it.
 
     Returns:
         int64 ``[B]``, classes of a softmax; or float64 ``[B, C]``, for a sigmoid in each column.
 
     Raises:
-        ValueError: They do not fit the output, are out of range, missing (-100), or no classes at all.
+        ValueError: The labels do not fit the output, are out of range, missing (-100), or not classes.
 
     Example:
         >>> as_labels(torch.tensor([2, 0]), torch.zeros(2, 3))
@@ -98,13 +98,13 @@ def as_labels(labels: Tensor, output: Tensor) -> Tensor:
     """
     if output.dim() not in (1, 2):
         raise ValueError(
-            f"the model's output is {kind_of(output)}: probes need one row of outputs a sample, [B, C]; wrap the "
-            "model in a module that returns such rows"
+            f"the model's output must be one row for each sample, [B, C]; got {kind_of(output)}. Wrap the model in a "
+            "module that returns such rows"
         )
     columns = output.shape[1] if output.dim() == 2 else 1
     if labels.dim() == 0 or len(labels) != len(output):
         raise ValueError(
-            f"labels are {kind_of(labels)}, and the model's output {shape_of(output)}: give one label a row"
+            f"labels must be one for each row of the model's output, which is {shape_of(output)}; got {kind_of(labels)}"
         )
     whole = not labels.is_floating_point()
     labels = labels.detach().cpu()
@@ -112,28 +112,29 @@ def as_labels(labels: Tensor, output: Tensor) -> Tensor:
         labels = labels[:, 0]
     if whole and bool((labels < 0).any()):
         raise ValueError(
-            f"labels has {int(labels.min())}, which marks a missing label: leave rows without a label out of the data"
+            f"labels must be 0 or larger; got {int(labels.min())}, which marks a missing label. Leave out the rows "
+            "without a label"
         )
     if not whole or labels.dim() > 1 or columns == 1:
         return _as_flags(labels, columns).double()
     if int(labels.max()) >= columns:
         raise ValueError(
-            f"labels has {int(labels.max())}, and the model's output has {columns} columns: give classes 0 to "
-            f"{columns - 1}, in the order of the columns"
+            f"labels must be classes from 0 to {columns - 1}, the columns of the model's output; "
+            f"got {int(labels.max())}"
         )
     return labels.long()
 
 
 def check_classes(labels: Tensor, columns: int, where: str) -> None:
-    """Check that each class has a row, and each column of 0s and 1s both of them.
+    """Check that each class has a row, and that each column has both 0 and 1.
 
     Args:
         labels: From :func:`as_labels`.
-        columns: How many the model's output has.
-        where: Where they are, for the message.
+        columns: Number of columns of the model's output.
+        where: The place of the labels, for the message.
 
     Raises:
-        ValueError: One has none.
+        ValueError: A class has no row, or a column has one value only.
     """
     if labels.dim() == 1:
         missing = sorted(set(range(columns)) - set(labels.tolist()))
@@ -143,7 +144,7 @@ def check_classes(labels: Tensor, columns: int, where: str) -> None:
         wanted = f"only one value in column {some_of(missing)}, of 0 and 1"
     if missing:
         raise ValueError(
-            f"there is {wanted}, {where}: give data that has all, or another model whose output has no more columns"
+            f"there is {wanted}, {where}. Give data that has all classes, or a model whose output has no other columns"
         )
 
 
@@ -153,7 +154,8 @@ def _arguments(batches: Iterable[Any]) -> Iterator[tuple[Arguments, Tensor]]:
         tensors = x if isinstance(x, Mapping) else dict(enumerate(x if isinstance(x, tuple) else (x,)))
         named = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
         if not named or (named.keys() != tensors.keys() and not isinstance(x, Mapping)):
-            raise TypeError(f"the inputs of a batch are {some_of([kind_of(v) for v in tensors.values()])}: {_FORMS}")
+            got = some_of([kind_of(value) for value in tensors.values()])
+            raise TypeError(f"the inputs of a batch must be tensors; got {got}. {_FORMS}")
         if isinstance(x, Mapping):
             others = {name: value for name, value in x.items() if name not in named}
             yield Arguments(tuple(named.values()), tuple(map(str, named)), keywords=others), labels
@@ -165,34 +167,34 @@ def _as_flags(labels: Tensor, columns: int) -> Tensor:
     flags = labels[:, None] if labels.dim() == 1 and columns == 1 else labels
     if flags.shape[1:] != (columns,):
         raise ValueError(
-            f"labels are {kind_of(labels)}, and the model's output has {count_of(columns, 'column')}: give each row "
-            f"its class, integers [B], or 0 and 1 for each column, [B, {columns}]"
+            f"labels must be classes, integers [B], or 0 and 1 for each column of the model's output, [B, {columns}]; "
+            f"got {kind_of(labels)}"
         )
     odd = flags[(flags != 0) & (flags != 1)]
     if len(odd):
         raise ValueError(
-            f"labels has {float(odd[0]):g}, which is neither 0 nor 1: a probe tells classes, and a regression has "
-            "none. Cut its values into classes, or read layers by a function of your own, readout(feature) -> [R, 1]"
+            f"labels must be classes, or 0 and 1; got {float(odd[0]):g}. For a regression, divide its values into "
+            "classes, or read layers by your own function, readout(feature) -> [R, 1]"
         )
     return flags
 
 
 def _parted(batch: Any) -> tuple[Any, Tensor]:
-    """Inputs and labels of one batch."""
+    """Separate the inputs and the labels of one batch."""
     if isinstance(batch, Mapping):
         names = [name for name in _LABELS if name in batch]
         if len(names) != 1:
             has = " and ".join(names) if names else f"only {some_of(list(batch))}"
-            raise ValueError(f"a batch has {has}: give its labels as labels or label, one of the two")
+            raise ValueError(f"a batch must have its labels as labels or label; it has {has}")
         x = {name: value for name, value in batch.items() if name != names[0]}
         if listed := [name for name, value in x.items() if isinstance(value, (list, str))]:
             raise TypeError(
-                f"entry {listed[0]!r} of a batch is {kind_of(x[listed[0]])}: give tensors, and leave out what the "
-                "model does not take, such as with dataset.set_format('torch', columns=[...])"
+                f"entry {listed[0]!r} of a batch must be a tensor; got {kind_of(x[listed[0]])}. Leave out entries that "
+                "the model does not take, such as with dataset.set_format('torch', columns=[...])"
             )
         return x, _as_tensor(batch[names[0]])
     if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-        raise TypeError(f"a batch is {kind_of(batch)}: {_FORMS}")
+        raise TypeError(f"a batch must be a mapping or a pair; got {kind_of(batch)}. {_FORMS}")
     *inputs, labels = batch
     first = inputs[0] if len(inputs) == 1 else inputs
     return tuple(first) if isinstance(first, list) else first, _as_tensor(labels)
@@ -202,14 +204,14 @@ def _as_tensor(labels: Any) -> Tensor:
     try:
         tensor = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"labels are {kind_of(labels)}, of which no tensor can be made ({error}): {_FORMS}") from error
+        raise TypeError(f"labels must be a tensor; got {kind_of(labels)} ({error}). {_FORMS}") from error
     if tensor.dim() == 0:
-        raise TypeError(f"a batch has the single label {tensor.item()}, as an example has: {_FORMS}")
+        raise TypeError(f"labels must be one for each row of a batch; got the single label {tensor.item()}. {_FORMS}")
     return tensor
 
 
 def _is_tokenised(dataloader: Any) -> bool:
-    """Whether these are single examples with token ids, not batches."""
+    """Return whether the data are single examples with token ids, not batches."""
     if not (hasattr(dataloader, "__getitem__") and hasattr(dataloader, "__len__")) or len(dataloader) == 0:
         return False
     first = dataloader[0]
@@ -218,7 +220,7 @@ def _is_tokenised(dataloader: Any) -> bool:
 
 
 def _padded(model: Model, examples: Any, batch_size: int) -> Iterator[dict[str, Any]]:
-    """Batches of tokenised examples; where one is shorter the attention mask is 0."""
+    """Yield batches of tokenised examples, padded, with an attention mask that is 0 at the padding."""
     function: Any = model.forward_func
     pad = getattr(getattr(function, "config", None), "pad_token_id", None)
     taken = set(inspect.signature(function.forward).parameters) if model.is_hugging_face else None
@@ -241,7 +243,7 @@ def _padded(model: Model, examples: Any, batch_size: int) -> Iterator[dict[str, 
             batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
         label = next((name for name in _LABELS if name in rows[0]), None)
         if label is None:
-            raise ValueError(f"an example has only {some_of(list(rows[0]))}: give its label as label or labels")
+            raise ValueError(f"an example must have its label as label or labels; it has {some_of(list(rows[0]))}")
         yield batch | {label: torch.as_tensor([row[label] for row in rows])}
 
 

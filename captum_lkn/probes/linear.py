@@ -1,28 +1,29 @@
-"""A linear probe: a layer's feature in, logits out."""
+"""Linear probe of one layer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from captum_lkn._common.messages import kind_of
+from captum_lkn._common.formats import shortened
+from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.models.layers import Layer, fingerprint
 
 __all__ = ["Accuracy", "LinearProbe", "check_weights"]
 
 
 class Accuracy(NamedTuple):
-    """The share of rows that a probe tells right; of labels, where each column has one of its own.
+    """Share of the rows that a probe classifies correctly; with a sigmoid, share of the labels.
 
     Attributes:
-        train: Of the rows that the weights were fitted to.
-        held_out: Of the rows that only the penalty was chosen on.
+        train: On the rows that the weights were fitted to.
+        held_out: On the rows that only the penalty was chosen on.
     """
 
     train: float
@@ -30,25 +31,28 @@ class Accuracy(NamedTuple):
 
 
 _UNKNOWN = Accuracy(math.nan, math.nan)
+_LABEL_WIDTH = 56  # of 80 columns
+_Kind: TypeAlias = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True, eq=False)
 class LinearProbe:
-    """A linear classifier of one layer's feature: a read-out.
+    """Linear classifier of one layer's features, a read-out.
 
     Attributes:
-        layer: Where the feature comes from, and how it is pooled.
+        layer: The layer, and the pooling of its output.
         weight: Float64 ``[C, D]``, on the CPU.
         bias: Float64 ``[C]``.
-        kind: ``"softmax"`` over the columns, or ``"sigmoid"`` in each.
-        penalty: What the weights were fitted with, see :mod:`captum_lkn.probes.logistic`.
-        accuracy: On the rows it was fitted to, and on rows held out.
-        fingerprint: SHA-256 of the model's weights; empty where it is not known, or shall not matter.
-        model: The class of the model.
-        classes: What the columns are called, where the model's configuration says it; else empty.
+        kind: ``"softmax"`` over the columns, or ``"sigmoid"`` in each column.
+        penalty: The penalty of the fit, see :mod:`captum_lkn.probes.logistic`.
+        accuracy: Accuracy on the rows of the fit, and on held-out rows.
+        fingerprint: SHA-256 of the model's weights; empty if it is not known or not to be checked.
+        model: Name of the model's class.
+        classes: Names of the columns, if the model's configuration has them; else empty.
 
     Raises:
-        ValueError: The shapes of weight and bias do not fit.
+        TypeError: Weight or bias is not a real floating tensor.
+        ValueError: The shapes of weight and bias do not fit, a number in them is not finite, or the kind is unknown.
 
     Example:
         >>> probe = LinearProbe(Layer("0"), torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0.5, 0.0]))
@@ -61,7 +65,7 @@ class LinearProbe:
     layer: Layer
     weight: Tensor
     bias: Tensor
-    kind: Literal["softmax", "sigmoid"] = "softmax"
+    kind: _Kind = "softmax"
     penalty: float = math.nan
     accuracy: Accuracy = _UNKNOWN
     fingerprint: str = ""
@@ -69,15 +73,22 @@ class LinearProbe:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("weight", "bias"):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                raise TypeError(f"{name} must be a floating tensor; got {kind_of(value)}")
+            if not bool(value.isfinite().all()):
+                raise ValueError(f"{name} must be finite; it has NaN or infinity")
+            object.__setattr__(self, name, value.detach().to("cpu", torch.float64))
         if self.weight.dim() != 2 or self.bias.shape != self.weight.shape[:1]:
             raise ValueError(
-                f"weight is {kind_of(self.weight)} and bias {kind_of(self.bias)}: give weight [C, D] and bias [C]"
+                f"weight must be [C, D] and bias [C]; got {shape_of(self.weight)} and {shape_of(self.bias)}"
             )
-        for name in ("weight", "bias"):
-            object.__setattr__(self, name, getattr(self, name).detach().to("cpu", torch.float64))
+        if self.kind not in get_args(_Kind):
+            raise ValueError(f"kind must be one of {some_of(get_args(_Kind))}; got {self.kind!r}")
 
     def __call__(self, feature: Tensor) -> Tensor:
-        """The logits of features.
+        """Return the logits of features.
 
         Args:
             feature: ``[R, D]`` of any floating dtype, on any device.
@@ -86,22 +97,22 @@ class LinearProbe:
             ``[R, C]``, float64 (float32 on MPS), on the feature's device.
 
         Raises:
-            TypeError: It is no floating tensor.
-            ValueError: It is not ``[R, D]``.
+            TypeError: `feature` is not a floating tensor.
+            ValueError: `feature` is not ``[R, D]``.
         """
         if not isinstance(feature, Tensor) or not feature.is_floating_point():
             raise TypeError(f"the probe of layer {self.layer.label!r} takes floating features; got {kind_of(feature)}")
         width = self.weight.shape[1]
         if feature.dim() != 2 or feature.shape[1] != width:
             raise ValueError(
-                f"the probe of layer {self.layer.label!r} takes features [R, {width}]; got {kind_of(feature)}: was it "
-                "fitted to another layer, another pooling or another input size?"
+                f"the probe of layer {self.layer.label!r} takes features [R, {width}]; got {kind_of(feature)}. It "
+                "was fitted to another layer, another pooling or another input size"
             )
         wide = torch.float32 if feature.device.type == "mps" else torch.float64
         return linear(feature.to(wide), self.weight.to(feature.device, wide), self.bias.to(feature.device, wide))
 
     def predict(self, features: Tensor) -> Tensor:
-        """The classes of features.
+        """Return the classes of features.
 
         Args:
             features: ``[R, D]``.
@@ -113,22 +124,21 @@ class LinearProbe:
         return z.argmax(1) if self.kind == "softmax" else (z > 0).long()
 
     def check(self, layer: Layer, module: nn.Module | None = None) -> None:
-        """Check that the probe is used where it was fitted.
+        """Check that a layer is the one that the probe was fitted to.
 
         Args:
-            layer: The layer that is read, from :func:`captum_lkn.models.layers.find_layers`. Functions are compared by
-                name.
+            layer: A layer from :func:`captum_lkn.models.layers.find_layers`. Functions are compared by name.
             module: The model; None: its weights are not compared.
 
         Raises:
-            ValueError: It was fitted to another layer, pooling, model or checkpoint.
+            ValueError: The probe was fitted to another layer, pooling, model or checkpoint.
         """
         own, other = self.layer.describe(), layer.describe()
         different = [f"{key} {own[key]!r}, not {other[key]!r}" for key in own if own[key] != other[key]]
         if different:
             raise ValueError(
-                f"the probe of layer {self.layer.label!r} was fitted to a layer with {', '.join(different)}: read the "
-                "layer as it was fitted, or fit a probe anew"
+                f"the probe of layer {self.layer.label!r} was fitted to a layer with {', '.join(different)}. Read the "
+                "layer as it was fitted, or fit a new probe"
             )
         if module is not None and self.fingerprint:
             check_weights(module, [self])
@@ -136,20 +146,22 @@ class LinearProbe:
     def __repr__(self) -> str:
         columns, width = self.weight.shape
         return (
-            f"LinearProbe of layer {self.layer.label!r}: {width} -> {columns} ({self.kind}), penalty "
-            f"{self.penalty:.3g}, accuracy {self.accuracy.train:.3f} train, {self.accuracy.held_out:.3f} held out"
+            f"LinearProbe of layer {shortened(repr(self.layer.label), _LABEL_WIDTH)}\n"
+            f"  {count_of(width, 'feature')} -> {count_of(columns, 'column')}, {self.kind}, "
+            f"penalty {self.penalty:.3g}\n"
+            f"  accuracy {self.accuracy.train:.3f} train, {self.accuracy.held_out:.3f} held out"
         )
 
 
 def check_weights(module: nn.Module, probes: Iterable[LinearProbe]) -> None:
-    """Check that a model is the one that probes were fitted to; those that know no fingerprint take any.
+    """Check that a model has the weights that probes were fitted to; probes without a fingerprint are not checked.
 
     Args:
         module: The model.
-        probes: Any number.
+        probes: The probes.
 
     Raises:
-        ValueError: It has other weights.
+        ValueError: The model has other weights.
     """
     known = [probe for probe in probes if probe.fingerprint]
     found = fingerprint(module) if known else ""
@@ -157,6 +169,6 @@ def check_weights(module: nn.Module, probes: Iterable[LinearProbe]) -> None:
         if probe.fingerprint != found:
             raise ValueError(
                 f"the probe of layer {probe.layer.label!r} was fitted to a {probe.model} with weights of SHA-256 "
-                f"{probe.fingerprint[:12]}..., and this {type(module).__name__} has {found[:12]}...: load the "
-                "checkpoint (and dtype) that it was fitted to, fit anew, or load the probes with strict=False"
+                f"{probe.fingerprint[:12]}..., and this {type(module).__name__} has {found[:12]}.... Load the "
+                "checkpoint (and dtype) that it was fitted to, fit new probes, or load the probes with strict=False"
             )

@@ -1,6 +1,6 @@
-"""Logistic regression: linear classifiers of feature tensors, and the split that their penalty is chosen on.
+"""Logistic regression: linear classifiers of features, and the held-out rows that choose their penalty.
 
-Minimised over a weight ``[C, D]`` and a bias ``[C]``, with logits ``z = W f + b``::
+This sum is minimised over a weight ``[C, D]`` and a bias ``[C]``, with logits ``z = W f + b``::
 
     mean over rows of the loss(z, label)  +  penalty / 2 * sum of squares of W
 
@@ -14,8 +14,8 @@ sigmoid, for each column               ``LogisticRegression(C=1 / (N * penalty))
 softmax over two columns               ``LogisticRegression(C=2 / (N * penalty))``
 =====================================  ==========================================
 
-The last line is no whim: two columns share the work, ``w_1 = -w_0 = w / 2``, so that their squares add up to half the
-square of scikit-learn's single column ``w``. Two columns take twice the penalty for equal log-odds.
+With two columns the optimum has ``w_1 = -w_0 = w / 2``, whose squares add up to half the square of scikit-learn's
+single column ``w``. So two columns need twice the penalty for equal log-odds.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ __all__ = [
 ]
 
 GRID = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-"""The penalties that are tried, in units of the mean variance of a feature: predictions do not depend on the units."""
+"""Default penalties, in units of the mean variance of a feature, so that the units of features do not matter."""
 
-_CHUNK = 1 << 22  # numbers that are brought to float64 at once
+_CHUNK = 1 << 22  # numbers that are converted to float64 at once
 _TOLERANCE, _TOO_STEEP = 1e-7, 1e-5  # of the gradient, where the curvature is about 1
 _STEPS = 1000
 _PATIENCE = 2  # penalties in a row that are worse than the best: the path ends
@@ -53,7 +53,7 @@ _EPOCHS, _LEAST_STEPS, _BATCH, _RATE = 30, 3000, 64, 0.03
 
 
 class Fit(NamedTuple):
-    """A linear classifier, and the penalty that it was fitted with."""
+    """Linear classifier and the penalty of its fit."""
 
     weight: Tensor
     bias: Tensor
@@ -61,38 +61,39 @@ class Fit(NamedTuple):
 
 
 def check_penalties(penalties: Any) -> None:
-    """Check the penalties that a user gives.
+    """Check the penalties that a user gave.
 
     Args:
         penalties: A list of numbers, or None.
 
     Raises:
-        TypeError: It is no list.
-        ValueError: One is not above 0.
+        TypeError: `penalties` is not a list.
+        ValueError: A penalty is not a number above 0.
     """
     if penalties is None:
         return
     if isinstance(penalties, str) or not isinstance(penalties, Sequence) or not penalties:
-        raise TypeError(f"penalties must be a list of numbers; got {penalties!r}: a single one goes as [0.01]")
+        raise TypeError(f"penalties must be a list of numbers, such as [0.01]; got {penalties!r}")
     for penalty in penalties:
         if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or not 0 < penalty < math.inf:
             raise ValueError(
-                f"penalties holds {penalty!r}: give numbers above 0, without which separable classes have no optimum"
+                f"penalties must be numbers above 0, since separable classes have no optimum without a penalty; got "
+                f"{penalty!r}"
             )
 
 
 def held_out_rows(labels: Tensor, share: float, seed: int) -> Tensor:
-    """Which rows are held out: by class, so that each class of two rows or more is on both sides.
+    """Draw the held-out rows from each class, so that a class of two rows or more has rows on both sides.
 
-    A row of several labels counts for the rarest of those that it has.
+    A row with several labels counts for its rarest label.
 
     Args:
         labels: int64 ``[N]``, or float64 ``[N, C]`` of 0 and 1.
-        share: How many of the rows, between 0 and 1.
-        seed: Of the generator that draws them.
+        share: The share of the rows that is held out, between 0 and 1.
+        seed: Seed of the generator that draws the rows.
 
     Returns:
-        Bool ``[N]``.
+        Bool ``[N]``, true at held-out rows.
 
     Example:
         >>> held_out_rows(torch.tensor([0, 0, 0, 0, 1, 1, 2]), 0.25, seed=0).sum()
@@ -109,13 +110,13 @@ def held_out_rows(labels: Tensor, share: float, seed: int) -> Tensor:
 
 
 def logits(features: Tensor, weight: Tensor, bias: Tensor, rows: Tensor | None = None) -> Tensor:
-    """``features @ weight.T + bias`` in float64, a chunk of rows at a time.
+    """Return ``features @ weight.T + bias`` in float64, computed in chunks of rows.
 
     Args:
         features: ``[N, D]``.
         weight: Float64 ``[C, D]``.
         bias: Float64 ``[C]``.
-        rows: int64 ``[R]``, which rows; None: all.
+        rows: int64 ``[R]``, the rows to take; None: all.
 
     Returns:
         Float64 ``[R, C]``.
@@ -125,7 +126,7 @@ def logits(features: Tensor, weight: Tensor, bias: Tensor, rows: Tensor | None =
 
 
 def loss(z: Tensor, labels: Tensor) -> Tensor:
-    """The mean loss of rows, see the top of this module.
+    """Return the mean loss of rows, see the top of this module.
 
     Args:
         z: Logits ``[..., N, C]``.
@@ -145,7 +146,7 @@ def loss(z: Tensor, labels: Tensor) -> Tensor:
 
 
 def accuracy(z: Tensor, labels: Tensor) -> float:
-    """The share of rows whose largest logit is that of the label; of 0s and 1s that the signs get right.
+    """Return the share of rows whose largest logit is that of the label; for 0 and 1 labels, of correct signs.
 
     Args:
         z: Logits ``[N, C]``.

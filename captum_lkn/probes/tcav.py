@@ -1,7 +1,7 @@
-"""This library's logistic regression inside Captum's TCAV.
+"""Classifier for Captum's TCAV by the logistic regression of this library.
 
-The other way round there is nothing to adapt: Captum's ``Classifier`` promises weights but no bias, and a read-out
-needs both. :class:`LogisticClassifier` has them, so that a concept classifier is a read-out as it is.
+Captum's ``Classifier`` has weights but no bias, and a read-out needs both. :class:`LogisticClassifier` has both, so
+that a trained concept classifier is a read-out as well.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ __all__ = ["LogisticClassifier"]
 
 
 class LogisticClassifier(Classifier):  # type: ignore[misc]  # captum ships no types
-    """A concept classifier for :class:`captum.concept.TCAV`: multinomial logistic regression, fitted to its optimum.
+    """Concept classifier for :class:`captum.concept.TCAV`: multinomial logistic regression, fitted to its optimum.
 
-    Captum's default is one pass of stochastic gradient descent, whose concept vectors change from run to run; these
-    do not: same activations, same vectors. And its penalty is a constant, where here it is chosen on held out rows.
+    Captum's default is one pass of stochastic gradient descent, with concept vectors that change from run to run. Here
+    the same activations give the same vectors, and the penalty is chosen on held-out rows instead of being constant.
 
     Args:
-        penalties: What to choose the penalty from; None: as in :meth:`captum_lkn.probes.LinearProbes.fit`.
-        seed: Of the rows that are held out.
+        penalties: The penalties to choose from; None: as in :meth:`captum_lkn.probes.LinearProbes.fit`.
+        seed: Seed of the choice of held-out rows.
 
     Raises:
-        TypeError: `penalties` is no list.
+        TypeError: `penalties` is not a list.
         ValueError: A penalty is not above 0.
 
     Example:
@@ -56,26 +56,26 @@ class LogisticClassifier(Classifier):  # type: ignore[misc]  # captum ships no t
 
         Args:
             dataloader: Pairs of activations ``[B, ...]`` and labels ``[B]``, integers.
-            test_split_ratio: The share of the rows, by class, that the penalty is chosen on and accuracy measured.
+            test_split_ratio: The share of the rows of each class on which the penalty is chosen and accuracy measured.
 
         Returns:
             ``accs``: the accuracy on these rows, a tensor; ``train_accs``: on the others; ``penalty``.
 
         Raises:
-            ValueError: There is no batch, there are fewer than two classes or one of a single row, or the share is not
-                between 0 and 1.
+            ValueError: There is no batch, there are fewer than two classes, a class has a single row, or the share is
+                not between 0 and 1.
         """
         if not 0 < test_split_ratio < 1:
             raise ValueError(f"test_split_ratio must be a share between 0 and 1; got {test_split_ratio!r}")
         batches = [(x.detach().flatten(1).cpu().float(), y.detach().cpu().long()) for x, y in dataloader]
         if not batches:
-            raise ValueError("dataloader has no batch: give the activations of two concepts or more")
+            raise ValueError("dataloader has no batch. Give the activations of two concepts or more")
         features, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
         known, own, counts = torch.unique(labels.flatten(), return_inverse=True, return_counts=True)
         if len(known) < 2 or int(counts.min()) < 2:
             raise ValueError(
-                f"dataloader has the labels {some_of(known.tolist())} in {some_of(counts.tolist())} rows: a classifier "
-                "needs two classes or more, of two rows or more each"
+                f"dataloader has the labels {some_of(known.tolist())} in {some_of(counts.tolist())} rows. Give two "
+                "classes or more, with two rows or more each"
             )
         held = held_out_rows(own, test_split_ratio, self.seed)
         self._fit = fit_exactly(features, own, held, len(known), self.penalties)
@@ -88,16 +88,16 @@ class LogisticClassifier(Classifier):  # type: ignore[misc]  # captum ships no t
         }
 
     def weights(self) -> Tensor:
-        """The concept activation vectors, float32 ``[C, F]``, a row a class in the order of :meth:`classes`."""
+        """Return the concept activation vectors, float32 ``[C, F]``, one row for each class of :meth:`classes`."""
         return self._trained().weight.float()
 
     def classes(self) -> list[int]:
-        """The labels of the classes, ascending."""
+        """Return the labels of the classes, ascending."""
         self._trained()
         return list(self._classes)
 
     def __call__(self, feature: Tensor) -> Tensor:
-        """The logits of activations: a read-out, whose columns are in the order of :meth:`classes`.
+        """Return the logits of activations, with columns in the order of :meth:`classes`.
 
         Args:
             feature: ``[R, F]`` of any floating dtype, on any device.
@@ -111,7 +111,7 @@ class LogisticClassifier(Classifier):  # type: ignore[misc]  # captum ships no t
 
     def _trained(self) -> Fit:
         if self._fit is None:
-            raise ValueError("the classifier is not trained: call train_and_eval first, or let TCAV do it")
+            raise ValueError("the classifier is not trained. Call train_and_eval first, or let TCAV do it")
         return self._fit
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
 from captum_lkn.decomposition.lattice import and_transform
 from captum_lkn.interactions import InputLayout, Interactions, InteractionsBatch
 
@@ -72,16 +72,16 @@ def same_layouts(a, b):
 @pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
 def test_tensors_come_back_bit_for_bit(path, dtype, shape):
     tensor = (torch.randn(shape) * 3).to(dtype)
-    storage.write(path, "Thing", {"x": tensor}, {})
-    tensors, metadata = storage.read(path, "Thing")
+    files.write(path, "Thing", {"x": tensor}, {})
+    tensors, metadata = files.read(path, "Thing")
     assert same(tensors["x"], tensor)
     assert metadata == {}
 
 
 def test_special_numbers_come_back_bit_for_bit(path):
     x = torch.tensor([math.nan, math.inf, -math.inf, -0.0, 5e-324], dtype=torch.float64)
-    storage.write(path, "Thing", {"x": x}, {})
-    assert same(storage.read(path, "Thing")[0]["x"], x)
+    files.write(path, "Thing", {"x": x}, {})
+    assert same(files.read(path, "Thing")[0]["x"], x)
 
 
 def test_views_are_written_as_what_they_show(path):
@@ -94,8 +94,8 @@ def test_views_are_written_as_what_they_show(path):
         "step": base[:, ::2],
     }
     views["grad"] = base.clone().requires_grad_()
-    storage.write(path, "Thing", views, {})
-    tensors, _ = storage.read(path, "Thing")
+    files.write(path, "Thing", views, {})
+    tensors, _ = files.read(path, "Thing")
     assert all(same(tensors[name], view.detach()) for name, view in views.items())
     tensors["row"] += 1  # memory of its own
     assert same(tensors["again"], base[1])
@@ -116,27 +116,27 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_metadata_come_back_exactly(tmp_path_factory, metadata):
     path = tmp_path_factory.mktemp("json") / "it.safetensors"
-    storage.write(path, "Thing", {}, metadata)
-    _, back = storage.read(path, "Thing")
+    files.write(path, "Thing", {}, metadata)
+    _, back = files.read(path, "Thing")
     assert back == metadata
     assert json.dumps(back) == json.dumps(metadata)  # the order of keys, 1 and 1.0 and True told apart
 
 
 def test_lone_surrogates_come_back(path):
-    storage.write(path, "Thing", {}, {"label": "\ud83d"})
-    assert storage.read(path, "Thing")[1] == {"label": "\ud83d"}
+    files.write(path, "Thing", {}, {"label": "\ud83d"})
+    assert files.read(path, "Thing")[1] == {"label": "\ud83d"}
 
 
 def test_tuples_become_lists(path):
-    storage.write(path, "Thing", {}, {"shape": (2, (3,))})
-    assert storage.read(path, "Thing")[1] == {"shape": [2, [3]]}
+    files.write(path, "Thing", {}, {"shape": (2, (3,))})
+    assert files.read(path, "Thing")[1] == {"shape": [2, [3]]}
 
 
 def test_subclasses_become_what_they_are_in_json():
     class Score(str, enum.Enum):  # as before Python 3.11
         LOGIT = "logit"
 
-    plain = storage.to_json({"score": Score.LOGIT, "noise": np.float64(0.5), "steps": enum.IntEnum("N", "A").A}, "")
+    plain = files.to_json({"score": Score.LOGIT, "noise": np.float64(0.5), "steps": enum.IntEnum("N", "A").A}, "")
     assert plain == {"score": "logit", "noise": 0.5, "steps": 1}
     assert [type(value) for value in plain.values()] == [str, float, int]
 
@@ -144,12 +144,12 @@ def test_subclasses_become_what_they_are_in_json():
 def test_equal_content_makes_equal_files(tmp_path):
     content = {"b": torch.ones(3), "a": torch.zeros(2, 2)}, {"z": 1, "a": [1.5, None]}
     for name in ("one", "two"):
-        storage.write(tmp_path / f"{name}.safetensors", "Thing", *content)
+        files.write(tmp_path / f"{name}.safetensors", "Thing", *content)
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
 
 
 def test_any_safetensors_reader_opens_the_files(path):
-    storage.write(path, "Thing", {"x": torch.ones(3)}, {"made": "by hand"})
+    files.write(path, "Thing", {"x": torch.ones(3)}, {"made": "by hand"})
     with safetensors.safe_open(str(path), framework="np") as file:
         assert file.get_tensor("x").tolist() == [1.0, 1.0, 1.0]
         assert json.loads(file.metadata()["captum_lkn"])["metadata"] == {"made": "by hand"}
@@ -157,7 +157,7 @@ def test_any_safetensors_reader_opens_the_files(path):
 
 def test_the_checksum_is_what_its_definition_says(path):
     x = torch.tensor([[1.0, 2.0]])
-    storage.write(path, "Thing", {"y": torch.tensor(True), "x": x}, {"b": 1, "a": "é"})
+    files.write(path, "Thing", {"y": torch.tensor(True), "x": x}, {"b": 1, "a": "é"})
     with safetensors.safe_open(str(path), framework="np") as file:
         document = json.loads(file.metadata()["captum_lkn"])
     head = (
@@ -174,47 +174,47 @@ def test_the_checksum_is_what_its_definition_says(path):
 
 @pytest.mark.parametrize("name", ["it.pt", "it", "it.safetensors.bak", ".safetensors"])
 def test_another_suffix_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=r"saved as a \.safetensors file; got .*give a name ending so"):
-        storage.write(tmp_path / name, "Thing", {}, {})
+    with pytest.raises(ValueError, match=r"must end in \.safetensors; got .*"):
+        files.write(tmp_path / name, "Thing", {}, {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*nowhere'; make it first"):
-        storage.write(tmp_path / "nowhere" / "it.safetensors", "Thing", {}, {})
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*nowhere'\. Create it first"):
+        files.write(tmp_path / "nowhere" / "it.safetensors", "Thing", {}, {})
 
 
 @pytest.mark.parametrize(
     ("metadata", "error", "message"),
     [
-        ({"x": [1.0, math.nan]}, ValueError, r"metadata\['x'\]\[1\] is nan.*give None"),
-        ({"x": -math.inf}, ValueError, r"metadata\['x'\] is -inf"),
-        ({"x": {"y": torch.ones(2)}}, TypeError, r"metadata\['x'\]\['y'\] is float32 \[2\]"),
-        ({"x": np.int64(3)}, TypeError, "is a int64"),
-        ({"x": {3: 4}}, TypeError, r"metadata\['x'\] has the key 3"),
-        ({"x": {1, 2}}, TypeError, "is a set"),
+        ({"x": [1.0, math.nan]}, ValueError, r"metadata\['x'\]\[1\] must be finite, .* no nan\. Give None"),
+        ({"x": -math.inf}, ValueError, r"metadata\['x'\] must be finite, .* no -inf"),
+        ({"x": {"y": torch.ones(2)}}, TypeError, r"metadata\['x'\]\['y'\] must be numbers.*; got float32 \[2\]"),
+        ({"x": np.int64(3)}, TypeError, "got a int64"),
+        ({"x": {3: 4}}, TypeError, r"metadata\['x'\] must have strings as keys.*the key 3"),
+        ({"x": {1, 2}}, TypeError, "got a set"),
     ],
 )
 def test_what_json_cannot_hold_is_refused(path, metadata, error, message):
     with pytest.raises(error, match=message):
-        storage.write(path, "Thing", {}, metadata)
+        files.write(path, "Thing", {}, metadata)
     assert not path.exists()
 
 
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (np.ones(2), "tensor 'x' is a ndarray"),
-        (torch.eye(2).to_sparse(), r"layout torch\.sparse_coo: give a dense"),
+        (np.ones(2), "tensor 'x' must be a torch.Tensor; got a ndarray"),
+        (torch.eye(2).to_sparse(), r"must be dense; got the layout torch\.sparse_coo"),
     ],
 )
 def test_what_is_no_dense_tensor_is_refused(path, tensor, message):
     with pytest.raises(TypeError, match=message):
-        storage.write(path, "Thing", {"x": tensor}, {})
+        files.write(path, "Thing", {"x": tensor}, {})
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
-    storage.write(path, "Thing", {"x": torch.ones(1)}, {})
+    files.write(path, "Thing", {"x": torch.ones(1)}, {})
 
     def interrupted(source, target):
         raise KeyboardInterrupt
@@ -222,11 +222,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            storage.write(path, "Thing", {"x": torch.zeros(1)}, {})
-    assert storage.read(path, "Thing")[0]["x"].item() == 1.0
+            files.write(path, "Thing", {"x": torch.zeros(1)}, {})
+    assert files.read(path, "Thing")[0]["x"].item() == 1.0
     assert list(path.parent.iterdir()) == [path]
-    storage.write(path, "Thing", {"x": torch.zeros(1)}, {})
-    assert storage.read(path, "Thing")[0]["x"].item() == 0.0
+    files.write(path, "Thing", {"x": torch.zeros(1)}, {})
+    assert files.read(path, "Thing")[0]["x"].item() == 0.0
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -234,15 +234,51 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
 def test_permissions_follow_the_umask(path):
     old = os.umask(0o027)
     try:
-        storage.write(path, "Thing", {}, {})
+        files.write(path, "Thing", {}, {})
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o400])
+def test_a_file_that_is_replaced_keeps_its_permissions(path, mode):
+    files.write(path, "Thing", {}, {"x": 1})
+    path.chmod(mode)
+    files.write(path, "Thing", {}, {"x": 2})
+    assert files.read(path, "Thing") == ({}, {"x": 2})
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_symbolic_link_stays_a_link(path, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "real.safetensors"
+    try:
+        path.symlink_to(target)
+    except OSError as error:
+        pytest.skip(f"no symbolic links here: {error}")
+    for x in (1, 2):  # the first write creates the target of a link that leads nowhere
+        files.write(path, "Thing", {}, {"x": x})
+        assert path.is_symlink()
+        assert not target.is_symlink()
+        assert files.read(target, "Thing") == files.read(path, "Thing") == ({}, {"x": x})
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_in_the_files_place_is_named(path):
+    path.mkdir()
+    with pytest.raises(IsADirectoryError, match="which is a folder"):
+        files.write(path, "Thing", {}, {})
+
+
+def test_the_kind_of_a_file_can_be_read(path):
+    files.write(path, "Thing", {}, {}, version=3)
+    assert files.kind_in(path) == "Thing"
+
+
 def test_writing_leaves_the_random_state_alone(path):
     before = torch.random.get_rng_state()
-    storage.write(path, "Thing", {"x": torch.ones(1)}, {})
+    files.write(path, "Thing", {"x": torch.ones(1)}, {})
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -251,57 +287,57 @@ def test_writing_leaves_the_random_state_alone(path):
 
 def test_a_missing_file_is_not_found(path):
     with pytest.raises(FileNotFoundError, match=r"it\.safetensors"):
-        storage.read(path, "Thing")
+        files.read(path, "Thing")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 64])
 def test_what_is_no_safetensors_file_is_refused(path, content):
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"\({len(content)} bytes\) is no safetensors file, or a damaged"):
-        storage.read(path, "Thing")
+    with pytest.raises(ValueError, match=rf"\({len(content)} bytes\) is not a safetensors file, or is damaged"):
+        files.read(path, "Thing")
 
 
 def test_a_foreign_safetensors_file_is_named(path):
     for metadata in (None, {"format": "pt"}, {"captum_lkn": "[]"}, {"captum_lkn": '{"schema": 1}'}):
         safetensors.torch.save_file({"weight": torch.ones(2)}, path, metadata=metadata)
         with pytest.raises(ValueError, match=r"not a result of captum-lkn \(its tensors: weight\).*load_file"):
-            storage.read(path, "Thing")
+            files.read(path, "Thing")
 
 
 def test_every_damaged_byte_is_noticed(path):
-    storage.write(path, "Thing", {"x": torch.arange(4.0), "y": torch.ones(1)}, {"kappa": 0.25, "label": "good"})
+    files.write(path, "Thing", {"x": torch.arange(4.0), "y": torch.ones(1)}, {"kappa": 0.25, "label": "good"})
     whole = path.read_bytes()
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"it\.safetensors"):
-            storage.read(path, "Thing")
+            files.read(path, "Thing")
 
 
 def test_every_truncation_is_noticed(path):
-    storage.write(path, "Thing", {"x": torch.arange(4.0)}, {"label": "good"})
+    files.write(path, "Thing", {"x": torch.arange(4.0)}, {"label": "good"})
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"it\.safetensors"):
-            storage.read(path, "Thing")
+            files.read(path, "Thing")
 
 
 def test_a_damaged_table_says_that_it_is_damaged(path):
-    storage.write(path, "Thing", {"x": torch.arange(4.0)}, {})
+    files.write(path, "Thing", {"x": torch.arange(4.0)}, {})
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is damaged: its content has SHA-256 .* its header says"):
-        storage.read(path, "Thing")
+    with pytest.raises(ValueError, match=r"is damaged: its content has SHA-256 .* its header states"):
+        files.read(path, "Thing")
 
 
 def test_a_newer_schema_asks_for_an_update(path):
-    storage.write(path, "Thing", {}, {}, version=3)
-    with pytest.raises(ValueError, match=r"with version 3 of the schema Thing.*reads up to 1: update"):
-        storage.read(path, "Thing")
-    assert storage.read(path, "Thing", version=4) == ({}, {})
+    files.write(path, "Thing", {}, {}, version=3)
+    with pytest.raises(ValueError, match=r"with version 3 of the schema Thing.*reads up to 1\. Update"):
+        files.read(path, "Thing")
+    assert files.read(path, "Thing", version=4) == ({}, {})
 
 
 # ---------------------------------------------------------------- results
@@ -373,10 +409,10 @@ def test_samples_of_a_loaded_batch_share_no_memory(path):
 
 def test_the_wrong_class_names_the_right_one(path):
     make().save(path)
-    with pytest.raises(ValueError, match=r"holds Interactions, not InteractionsBatch: load .* Interactions\.load"):
+    with pytest.raises(ValueError, match=r"holds Interactions, not InteractionsBatch\. Load .* Interactions\.load"):
         InteractionsBatch.load(path)
     InteractionsBatch([make()]).save(path)
-    with pytest.raises(ValueError, match=r"not Interactions: load it with InteractionsBatch\.load"):
+    with pytest.raises(ValueError, match=r"not Interactions\. Load it with InteractionsBatch\.load"):
         Interactions.load(path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from captum_lkn._common import files as storage
+from captum_lkn._common import files
 from captum_lkn.demo import text as demo
 from captum_lkn.demo.text import SentimentAdapter
 
@@ -173,11 +173,11 @@ def test_a_damaged_file_is_refused(tmp_path):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
-    storage.write(path, "Interactions", {"x": torch.zeros(2)}, {})
+    files.write(path, "Interactions", {"x": torch.zeros(2)}, {})
     with pytest.raises(ValueError, match="holds Interactions, not SentimentAdapter"):
         demo.load_sentiment_bert(path)
-    with pytest.raises(ValueError, match=r"load it with SentimentAdapter\.load$"):
-        storage.read(demo.ADAPTER_PATH, "Interactions")
+    with pytest.raises(ValueError, match=r"Load it with SentimentAdapter\.load$"):
+        files.read(demo.ADAPTER_PATH, "Interactions")
 
 
 def test_a_missing_file_is_an_oserror(tmp_path):

@@ -98,7 +98,7 @@ def test_every_picture_becomes_rgb(tmp_path, mode):
 def test_a_picture_of_more_than_8_bits_is_refused(tmp_path, dtype, ending):
     path = tmp_path / f"a.{ending}"
     Image.fromarray(np.arange(16, dtype=dtype).reshape(4, 4) * 4096).save(path)
-    with pytest.raises(ValueError, match=r"a\.\w+' has numbers of more than 8 bits \(mode [IF].*convert it to 8 bits"):
+    with pytest.raises(ValueError, match=r"a\.\w+' has numbers of more than 8 bits \(mode [IF].*Convert it to 8 bits"):
         load_picture(path, 4)
 
 
@@ -108,18 +108,18 @@ def test_files_that_are_no_pictures(tmp_path):
     with pytest.raises(OSError, match="cannot be read: Is a directory"):
         load_picture(tmp_path)
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(OSError, match=r"text.png' is no picture that can be read, or it is damaged"):
+    with pytest.raises(OSError, match=r"text.png' is not a picture that can be read, or is damaged"):
         load_picture(tmp_path / "text.png")
     stripes(60, 60).save(tmp_path / "whole.jpg")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:400])
-    with pytest.raises(OSError, match=r"half.jpg' is no picture that can be read, or it is damaged: .*(?i:truncated)"):
+    with pytest.raises(OSError, match=r"half.jpg' is not a picture that can be read, or is damaged: .*(?i:truncated)"):
         load_picture(tmp_path / "half.jpg")
 
 
 def test_pictures_too_large_are_refused(tmp_path, monkeypatch):
     stripes(60, 60).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(OSError, match=r"a.png' is no picture that can be read.*exceeds limit"):
+    with pytest.raises(OSError, match=r"a.png' is not a picture that can be read.*exceeds limit"):
         load_picture(tmp_path / "a.png")
 
 
@@ -242,7 +242,11 @@ def test_a_drawing_shows_what_belongs_to_each_interaction(tmp_path, image):
 def test_drawings_of_something_else_are_refused(tmp_path):
     found = explained_quarters(image_players(torch.ones(1, 4, 4), grid=2))
     for image, error, message in (
-        (torch.zeros(3, 5, 5), ValueError, r"the image has shape \[3, 5, 5\], what was explained \[4, 4\]"),
+        (
+            torch.zeros(3, 5, 5),
+            ValueError,
+            r"image must be the explained image, of \[4, 4\] pixels; got .*5, 5\]",
+        ),
         (torch.zeros(1, 3, 4, 4), ValueError, r"must be \[C, H, W\], one image; got shape \[1, 3, 4, 4\]"),
         ("a.png", TypeError, "image must be a tensor .* got a str"),
     ):

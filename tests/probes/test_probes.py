@@ -447,33 +447,53 @@ X, Y = games()
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        ([], ValueError, r"dataloader has no batch: .*a generator is empty once it was used"),
+        ([], ValueError, r"dataloader has no batch.*a generator is empty after its first use"),
         (5, TypeError, r"dataloader must be batches, such as a DataLoader; got a int"),
         ({"input_ids": X, "labels": Y}, TypeError, r"dataloader must be batches, .* got a dict"),
         (X, TypeError, r"dataloader must be batches, .* got float32 \[240, 6\]"),
-        ([X], TypeError, r"a batch is float32 \[240, 6\]: give a mapping with labels"),
-        ([(X,)], TypeError, r"a batch is a tuple: give"),
-        ([{"x": X}], ValueError, r"a batch has only x: give its labels as labels or label"),
-        ([{"x": X, "label": Y, "labels": Y}], ValueError, r"a batch has labels and label: .*one of the two"),
-        ([{"x": X, "text": ["a"], "label": Y}], TypeError, r"entry 'text' of a batch is a list: give tensors"),
-        ([{"n": 3, "label": Y}], TypeError, r"the inputs of a batch are a int: give"),
-        ([((X, None), Y)], TypeError, r"the inputs of a batch are float32 \[240, 6\], a NoneType"),
-        (TensorDataset(X, Y), TypeError, r"dataloader must be batches, .*; got a TensorDataset: .*DataLoader\(dataset"),
-        (list(zip(X, Y, strict=True)), TypeError, r"a batch has the single label \d, as an example has: .*DataLoader"),
-        ([(X, ["good", "bad"])], TypeError, r"labels are a list, of which no tensor can be made"),
-        ([(X, Y[:7])], ValueError, r"labels are int64 \[7\], and the model's output \[240, 3\]: give one label a row"),
-        ([(X, Y + 1)], ValueError, r"labels has 3, and the model's output has 3 columns: give classes 0 to 2"),
-        ([(X, Y.where(Y > 0, -100))], ValueError, r"labels has -100, which marks a missing label: leave"),
+        ([X], TypeError, r"a batch must be .*; got float32 \[240, 6\]\. Give a mapping with labels"),
+        ([(X,)], TypeError, r"a batch must be .*; got a tuple\. Give"),
+        ([{"x": X}], ValueError, r"a batch must have its labels as labels or label; it has only x"),
+        (
+            [{"x": X, "label": Y, "labels": Y}],
+            ValueError,
+            r"its labels as labels or label; it has labels and label",
+        ),
+        ([{"x": X, "text": ["a"], "label": Y}], TypeError, r"entry 'text' of a batch must be a tensor; got a list"),
+        ([{"n": 3, "label": Y}], TypeError, r"the inputs of a batch must be tensors; got a int\. Give"),
+        ([((X, None), Y)], TypeError, r"the inputs of a batch must be tensors; got float32 \[240, 6\], a NoneType"),
+        (
+            TensorDataset(X, Y),
+            TypeError,
+            r"must be batches, .*; got a TensorDataset\. .*DataLoader\(dataset",
+        ),
+        (list(zip(X, Y, strict=True)), TypeError, r"got the single label \d\. .*DataLoader"),
+        ([(X, ["good", "bad"])], TypeError, r"labels must be a tensor; got a list \("),
+        (
+            [(X, Y[:7])],
+            ValueError,
+            r"labels must be one for each row of .*is \[240, 3\]; got int64 \[7\]",
+        ),
+        ([(X, Y + 1)], ValueError, r"labels must be classes from 0 to 2, .*; got 3"),
+        ([(X, Y.where(Y > 0, -100))], ValueError, r"got -100, which marks a missing label\. Leave"),
         ([(X, Y.where(Y != 1, 2))], ValueError, r"there is no row of class 1, of the 3 that .* has, in the data"),
-        ([(X, Y.float())], ValueError, r"labels are float32 \[240\], .* has 3 columns: give each row its class"),
+        ([(X, Y.float())], ValueError, r"labels must be classes, .*\[B, 3\]; got float32 \[240\]"),
         (
             [(X, X[:, :3])],
             ValueError,
-            r"labels has [-\d.]+, which is neither 0 nor 1: .*a regression has none.*readout",
+            r"got [-\d.]+\. For a regression, .*readout",
         ),
         ([(X, torch.ones(240, 3))], ValueError, r"there is only one value in column 0, 1, 2, of 0 and 1, in the data"),
-        ([(X[:120], Y[:120]), (X[120:], nn.functional.one_hot(Y[120:]))], ValueError, r"labels are .* after int64 \["),
-        ([(X[[0, 1, 2]], torch.arange(3))], ValueError, r"no row can be held out of 3 rows: give several of a class"),
+        (
+            [(X[:120], Y[:120]), (X[120:], nn.functional.one_hot(Y[120:]))],
+            ValueError,
+            r"labels must be of one kind.* after int64 \[",
+        ),
+        (
+            [(X[[0, 1, 2]], torch.arange(3))],
+            ValueError,
+            r"no row can be held out of 3 rows\. Give several rows of a class",
+        ),
     ],
 )
 def test_data_that_do_not_fit(data, error, message):
@@ -486,10 +506,10 @@ def test_data_that_do_not_fit(data, error, message):
     [
         ({"held_out": 0}, ValueError, r"held_out must be a share between 0 and 1, .* got 0"),
         ({"held_out": 1.0}, ValueError, r"held_out must be a share between 0 and 1, .* got 1\.0"),
-        ({"penalties": 0.1}, TypeError, r"penalties must be a list of numbers; got 0\.1: .*\[0\.01\]"),
-        ({"penalties": []}, TypeError, r"penalties must be a list of numbers; got \[\]"),
-        ({"penalties": [1, 0.0]}, ValueError, r"penalties holds 0\.0: give numbers above 0"),
-        ({"penalties": [math.nan]}, ValueError, r"penalties holds nan"),
+        ({"penalties": 0.1}, TypeError, r"penalties must be a list of numbers, such as \[0\.01\]; got 0\.1"),
+        ({"penalties": []}, TypeError, r"penalties must be a list of numbers, .*; got \[\]"),
+        ({"penalties": [1, 0.0]}, ValueError, r"penalties must be numbers above 0, .*; got 0\.0"),
+        ({"penalties": [math.nan]}, ValueError, r"penalties must be numbers above 0, .*; got nan"),
         ({"seed": -1}, ValueError, r"seed must be a whole number from 0; got -1"),
         ({"batch_size": 0}, ValueError, r"batch_size must be a whole number from 1; got 0"),
         ({"memory_limit": 1e9}, ValueError, r"memory_limit must be a whole number from 0; got 1000000000\.0"),
@@ -506,14 +526,12 @@ def test_options_that_do_not_fit(options, error, message):
 
 
 def test_a_regression_head_is_refused_with_the_way_out():
-    with pytest.raises(
-        ValueError, match=r"labels has .* neither 0 nor 1: .*Cut its values into classes, or read layers"
-    ):
+    with pytest.raises(ValueError, match=r"divide its values into classes, or read layers"):
         fit([(X, X[:, 0])], net(columns=1))
 
 
 def test_an_output_of_tokens_is_refused():
-    with pytest.raises(ValueError, match=r"the model's output is float32 \[4, 60, 3\]: probes need one row of outputs"):
+    with pytest.raises(ValueError, match=r"the model's output must be one row for .*; got float32 \[4, 60, 3\]"):
         fit([(X.reshape(4, 60, 6), torch.arange(4))], layers=Layer("0", pool="mean"))
 
 
@@ -535,7 +553,7 @@ def test_a_column_that_only_rows_held_out_have_is_refused():
 
 def test_a_list_of_examples_needs_labels():
     examples = [{k: v for k, v in e.items() if k != "label"} for e in tokenised(4)]
-    with pytest.raises(ValueError, match=r"an example has only text, idx, input_ids, .*: give its label as label"):
+    with pytest.raises(ValueError, match=r"an example must have its label .*; it has text, idx, input_ids"):
         LinearProbes.fit(bert(), 0, examples)
 
 
@@ -576,7 +594,7 @@ def test_a_row_does_not_depend_on_its_batch():
         (
             normal(4, 2),
             ValueError,
-            r"probe of layer '0' takes features \[R, 3\]; got float32 \[4, 2\]: was it fitted to",
+            r"probe of layer '0' takes features \[R, 3\]; got float32 \[4, 2\]\. It was fitted to another",
         ),
         (normal(3), ValueError, r"probe of layer '0' takes features \[R, 3\]; got float32 \[3\]"),
         (torch.ones(4, 3, dtype=torch.int64), TypeError, r"takes floating features; got int64 \[4, 3\]"),
@@ -589,7 +607,7 @@ def test_a_feature_that_does_not_fit(feature, error, message):
 
 
 def test_weight_and_bias_must_fit():
-    with pytest.raises(ValueError, match=r"weight is float32 \[2, 3\] and bias float32 \[3\]: give weight \[C, D\]"):
+    with pytest.raises(ValueError, match=r"weight must be \[C, D\] and bias \[C\]; got \[2, 3\] and \[3\]"):
         hand_made(bias=normal(3))
 
 
@@ -601,16 +619,19 @@ def test_a_mapping_of_probes():
     with pytest.raises(KeyError, match=r"no probe of a layer '1\[0\]': did you mean '1\[2\]'\?"):
         probes["1[0]"]
     for wrong in ([], [hand_made(), hand_made()]):
-        with pytest.raises(ValueError, match=r"probes are of the layers (none|0, 0): give at least one, one a layer"):
+        with pytest.raises(
+            ValueError, match=r"probes must be one for each layer; got probes of the layers (none|0, 0)"
+        ):
             LinearProbes(wrong)
-    with pytest.raises(TypeError, match=r"probes holds a str: give LinearProbe objects, such as probes\.values\(\)"):
+    with pytest.raises(TypeError, match=r"probes must be LinearProbe objects, such as probes\.values\(\); got a str"):
         LinearProbes(probes)
 
 
 def test_what_a_person_reads():
     probe = hand_made(accuracy=Accuracy(0.9, 0.85), penalty=0.0123)
     assert repr(probe) == (
-        "LinearProbe of layer '0': 3 -> 2 (softmax), penalty 0.0123, accuracy 0.900 train, 0.850 held out"
+        "LinearProbe of layer '0'\n  3 features -> 2 columns, softmax, penalty 0.0123\n"
+        "  accuracy 0.900 train, 0.850 held out"
     )
     assert repr(LinearProbes([probe, hand_made(layer=Layer("body.1"))])).split("\n") == [
         "LinearProbes of 2 layers, 2 columns (softmax); accuracy:",
@@ -648,7 +669,7 @@ def test_a_file_gives_back_every_bit(tmp_path):
             assert getattr(probe, name) == getattr(other, name)
         other.check(probe.layer, network)
     assert found["0"].layer == Layer("0")
-    with pytest.raises(ValueError, match=r"read by the function 'my_pool', of which a file remembers the name alone"):
+    with pytest.raises(ValueError, match=r"read by the function 'my_pool', and the file holds its name only"):
         found["3"].layer.pool(X)
     found.save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "probes.safetensors").read_bytes()
@@ -699,7 +720,7 @@ def test_another_checkpoint_is_refused_unless_told(tmp_path):
     ],
 )
 def test_another_layer_is_refused(layer, message):
-    with pytest.raises(ValueError, match=rf"the probe of layer '0' was fitted to a layer with {message}: read the"):
+    with pytest.raises(ValueError, match=rf"the probe of layer '0' was fitted to a layer with {message}\. Read the"):
         hand_made().check(layer)
 
 

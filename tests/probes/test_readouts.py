@@ -300,9 +300,9 @@ def test_tcav_with_a_concept_classifier(tmp_path):
 @pytest.mark.parametrize(
     ("data", "share", "message"),
     [
-        ([], 0.3, r"dataloader has no batch: give the activations of two concepts or more"),
-        ([(normal(4, 2), torch.zeros(4))], 0.3, r"labels 0 in 4 rows: a classifier needs two classes or more"),
-        ([(normal(4, 2), torch.tensor([0, 0, 0, 1]))], 0.3, r"labels 0, 1 in 3, 1 rows: .* of two rows or more"),
+        ([], 0.3, r"dataloader has no batch\. Give the activations of two concepts or more"),
+        ([(normal(4, 2), torch.zeros(4))], 0.3, r"labels 0 in 4 rows\. Give two classes or more"),
+        ([(normal(4, 2), torch.tensor([0, 0, 0, 1]))], 0.3, r"labels 0, 1 in 3, 1 rows\. .* with two rows or more"),
         ([(normal(4, 2), torch.arange(4) % 2)], 0.0, r"test_split_ratio must be a share between 0 and 1; got 0\.0"),
     ],
 )
@@ -312,7 +312,7 @@ def test_concepts_that_cannot_be_told(data, share, message):
 
 
 def test_a_classifier_before_it_is_trained():
-    with pytest.raises(ValueError, match=r"the classifier is not trained: call train_and_eval first"):
+    with pytest.raises(ValueError, match=r"the classifier is not trained\. Call train_and_eval first"):
         LogisticClassifier().weights()
-    with pytest.raises(ValueError, match=r"penalties holds -1: give numbers above 0"):
+    with pytest.raises(ValueError, match=r"penalties must be numbers above 0.*got -1"):
         LogisticClassifier([-1])
