@@ -24,6 +24,15 @@ def naive_table(value, inputs, baselines, ids, sample):
     return torch.tensor(table, dtype=torch.float64)
 
 
+def data_parallel(module):
+    """``DataParallel`` around a module on the CPU, also on a machine with GPUs, to which it would move the module."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    wrapper = torch.nn.DataParallel(module)
+    wrapper.device_ids = []  # as on a machine without one: the module itself is called
+    module.to(device)
+    return wrapper
+
+
 def plain(forward, **settings):
     """Interactions that need no solver: for tests of what comes before it."""
     return AndOrInteraction(forward, **{"score": "logit", "kind": "and", "noise": 0} | settings)

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.hugging_face.facts import padding_token, position_ids_of
+from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players, compact
 from captum_lkn.players.prepare import prepare
 
@@ -129,13 +131,8 @@ def mean_embedding(model: nn.Module, data: Mapping[str, Any] | Iterable[Any]) ->
         return _weighted_mean(embed, tokens, counts)
 
 
-def _inner(caller: Model) -> Any:
-    """The model itself, without what is wrapped around it."""
-    return caller.eager.forward_func
-
-
 def _embedding(model: Any) -> nn.Module:
-    find = getattr(_inner(Model(model)), "get_input_embeddings", None)
+    find = getattr(Model(model).inner, "get_input_embeddings", None)
     embed = find() if callable(find) else None
     if not isinstance(embed, nn.Module):
         raise TypeError(
@@ -221,10 +218,9 @@ def _needed(caller: Model, arguments: Arguments, players: Players) -> dict[str, 
     embedded = replace(arguments, inputs=players.inputs, names=players.names)
     expected = caller(arguments)
     candidates: list[dict[str, Tensor]] = [{}]
-    pad = getattr(getattr(_inner(caller), "config", None), "pad_token_id", None)
+    pad = padding_token(caller.inner)
     if pad is not None and "position_ids" in caller.parameters and "position_ids" not in arguments.keywords:
-        real = (ids != pad).long()
-        candidates.append({"position_ids": real.cumsum(1) * real + pad})  # padding has none, and is not counted
+        candidates.append({"position_ids": position_ids_of(ids, pad)})
     differences = []
     for candidate in candidates:
         try:

@@ -20,7 +20,7 @@ from captum_lkn._common.rounding import agree
 from captum_lkn.causal.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
 from captum_lkn.causal.scores import ROWS, continuation_ids, continuation_log_odds, left_padded
 from captum_lkn.decomposition import lattice
-from captum_lkn.models.hugging_face import HuggingFace
+from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
@@ -283,7 +283,7 @@ class Continuation:
 
 def _causal(model: Any) -> Any:
     """Return the model inside its wrappers: each length of a prompt would be compiled anew."""
-    model = Model(model).eager.forward_func if callable(model) else model
+    model = Model(model).inner if callable(model) else model
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise TypeError(f"model must be a causal language model of transformers; got {kind_of(model)}")
     can_generate = getattr(model, "can_generate", lambda: True)
@@ -313,7 +313,7 @@ def _next_logits(model: Any, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
     """Return the last logits ``[R, keep, V]`` of left-padded prompts."""
     called = HuggingFace(model)
     options: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-    called.check(options)
+    called.limits.check(options)
     if "use_cache" in called.parameters:
         options["use_cache"] = False
     if "position_ids" in called.parameters:

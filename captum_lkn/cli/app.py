@@ -23,9 +23,9 @@ from captum_lkn.demo import image as vision_demo
 from captum_lkn.demo import text as shipped
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
+from captum_lkn.models.hugging_face.pretrained import load_classifier, load_image_classifier
 from captum_lkn.models.layers import LayerLike, find_layers
 from captum_lkn.models.model import Model
-from captum_lkn.models.pretrained import load_classifier, load_image_classifier
 from captum_lkn.players.images import image_players
 from captum_lkn.players.players import Players
 from captum_lkn.players.regions import model_patch

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn._common import files
-from captum_lkn.models.pretrained import quiet_transformers
+from captum_lkn.models.hugging_face.pretrained import quiet_transformers
 from captum_lkn.probes import LinearProbes
 
 if TYPE_CHECKING:

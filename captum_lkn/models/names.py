@@ -1,4 +1,4 @@
-"""The modules of a model by their names: without wrappers, blocks by number, close matches for what is unknown."""
+"""The modules of a model by their names: without wrappers, blocks by number, close matches for unknown names."""
 
 from __future__ import annotations
 
@@ -9,33 +9,27 @@ from typing import Any
 from torch import nn
 
 from captum_lkn._common.messages import some_of
+from captum_lkn.models.wrappers import is_wrapper, plain_name, unwrapped
 
-__all__ = ["find_module", "modules", "plain_name"]
-
-_WRAPPERS = ("module", "_orig_mod")  # what DataParallel and torch.compile call the module inside
-
-
-def plain_name(name: str) -> str:
-    """A dotted name without the parts that wrappers add."""
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+__all__ = ["find_module", "modules"]
 
 
 def modules(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """All modules below one, by their dotted names without the wrappers' parts; the outer ones first."""
+    """Yield all modules below one, with their dotted names without the wrappers' parts; the outer ones first."""
     for name, child in root.named_children():
-        path = prefix if _is_wrapper(root) else f"{prefix}.{name}".lstrip(".")
-        if not _is_wrapper(root):
+        path = prefix if is_wrapper(root) else f"{prefix}.{name}".lstrip(".")
+        if not is_wrapper(root):
             yield path, child
         yield from modules(child, path)
 
 
 def find_module(root: nn.Module, given: str | int) -> tuple[str, nn.Module]:
-    """The module that a name or the number of a block means, and its name in :func:`modules`.
+    """Return the module that a name or the number of a block stands for, and its name in :func:`modules`.
 
     Args:
-        root: Where to look.
-        given: A dotted name, with or without the parts of wrappers and whichever of several a shared module has; or
-            a number, from 0.
+        root: The module to look in.
+        given: A dotted name, with or without the parts of wrappers, any of several that a shared module has; or a
+            number, from 0.
 
     Returns:
         The name and the module.
@@ -48,21 +42,10 @@ def find_module(root: nn.Module, given: str | int) -> tuple[str, nn.Module]:
     return next(name for name, module in names.items() if module is found), found
 
 
-def _is_wrapper(module: nn.Module) -> bool:
-    """Whether a module is there for another one, which it holds."""
-    return isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or "_orig_mod" in module._modules
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    while _is_wrapper(module):
-        module = next(module.children())
-    return module
-
-
 def _named(name: str, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.Module:
     if name in names:
         return names[name]
-    # As torch has it: with the wrappers' parts, or by the second name of a module that has several.
+    # torch's own name: with the wrappers' parts, or the second name of a module that has several.
     module = dict(root.named_modules(remove_duplicate=False)).get(name)
     if module is None or not any(module is known for known in names.values()):
         module = names.get(plain_name(name))  # from a model with other wrappers
@@ -72,10 +55,10 @@ def _named(name: str, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.Mod
 
 
 def _block(number: int, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.Module:
-    inner = _unwrapped(root)
+    inner = unwrapped(root)
     if isinstance(inner, nn.Sequential) and len(inner) > 1:
         lists: dict[str, Any] = {"": inner}
-    else:  # beside a ModuleList, what is in sequence is a stem or a head
+    else:  # beside a ModuleList, a Sequential is a stem or a head
         lists = _outermost(names, nn.ModuleList) or _outermost(names, nn.Sequential)
     if len(lists) != 1:
         what = f"{len(lists)} lists of blocks ({some_of(list(lists))})" if lists else "no list of several blocks"
@@ -83,12 +66,12 @@ def _block(number: int, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.M
     ((name, blocks),) = lists.items()
     if not 0 <= number < len(blocks):
         first, last = (f"{name}.{i}".lstrip(".") for i in (0, len(blocks) - 1))
-        raise ValueError(f"layer {number} is no block: {_title(root)} has the blocks {first} to {last}")
+        raise ValueError(f"layer must be the number of a block of {_title(root)}, {first} to {last}; got {number}")
     return blocks[number]  # type: ignore[no-any-return]
 
 
 def _outermost(names: Mapping[str, nn.Module], kind: type[nn.ModuleList] | type[nn.Sequential]) -> dict[str, Any]:
-    """The lists of several modules that lie in no other such list."""
+    """Return the lists of several modules that lie in no other such list."""
     found: dict[str, Any] = {}
     for name, module in names.items():
         if isinstance(module, kind) and len(module) > 1 and not any(name.startswith(f"{outer}.") for outer in found):
@@ -97,7 +80,7 @@ def _outermost(names: Mapping[str, nn.Module], kind: type[nn.ModuleList] | type[
 
 
 def _title(root: nn.Module) -> str:
-    return type(_unwrapped(root)).__name__
+    return type(unwrapped(root)).__name__
 
 
 def _hint(name: str, names: Mapping[str, nn.Module]) -> str:

@@ -1,19 +1,19 @@
-"""Pooling: from what a layer puts out to one row of numbers a sample.
+"""Pooling: from a layer's output to one row of numbers a sample.
 
 ============  ==========================================================================================
 pool          ``[R, T, D]`` (tokens)                ``[R, C, H, W]`` and the like
 ============  ==========================================================================================
 ``"flatten"`` ``[R, T * D]``                        ``[R, C * H * W]``
 ``"mean"``    the mean over the real tokens         the mean over space, ``[R, C]``
-``"cls"``     the first token, whatever it is       refused
+``"cls"``     the first token                       refused
 ``"last"``    the last real token                   refused
-a function    what it makes of it, ``[R, D]``       the same
+a function    its result, ``[R, D]``                the same
 ``"auto"``    of a Hugging Face model the token     flattened; the mean over space where that would be
               that its head reads, else the mean    over 2^16 numbers
 ============  ==========================================================================================
 
 Where the output that is explained is one token's, ``"auto"`` reads that token. ``[R, D]`` stays as it is. Padding
-never counts: a token is real where the attention mask says so, the one mask that is known here.
+never counts: a token is real where the attention mask is not 0.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn.models.hugging_face import is_decoder, is_hugging_face
-from captum_lkn.models.model import Model
 
-__all__ = ["Pool", "check_pool", "name_of", "pooled", "token_read_by_head"]
+__all__ = ["Named", "Pool", "check_pool", "name_of", "pooled"]
 
 Named = Literal["auto", "flatten", "mean", "cls", "last"]
 Pool: TypeAlias = Named | Callable[[Tensor], Tensor]
-"""How a layer's output ``[R, ...]`` becomes a feature ``[R, D]``."""
+"""A pooling, from a layer's output ``[R, ...]`` to a feature ``[R, D]``."""
 
 _MOST_FLAT = 1 << 16
 
@@ -53,7 +51,7 @@ def check_pool(pool: Any) -> None:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The name by which a function is remembered."""
+    """Return the name under which a function is recorded."""
     while isinstance(function, functools.partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
@@ -62,16 +60,17 @@ def name_of(function: Callable[..., Any]) -> str:
 def pooled(
     output: Tensor, pool: Pool, tokens: Named, mask: Tensor | None, *, explained: Tensor | None = None, where: str
 ) -> Tensor:
-    """The feature of each row.
+    """Pool a layer's output to one feature a row.
 
     Args:
-        output: ``[R, ...]``, what a layer puts out.
-        pool: How to pool it.
-        tokens: What ``"auto"`` means for ``[R, T, D]``; see :func:`token_read_by_head`.
-        mask: ``[R, T]``, the attention mask; None: all tokens are real.
+        output: A layer's output, ``[R, ...]``.
+        pool: The pooling.
+        tokens: The meaning of ``"auto"`` for ``[R, T, D]``; see
+            :func:`captum_lkn.models.hugging_face.head.token_read_by_head`.
+        mask: The attention mask, ``[R, T]``; None means that all tokens are real.
         explained: Bool ``[R, T]``, for each row the token whose output is explained, which ``"auto"`` then takes; None
             where the model has one output for all tokens.
-        where: What to call the layer in an error.
+        where: The layer's name in an error.
 
     Returns:
         ``[R, D]``.
@@ -137,28 +136,3 @@ def _pooled_tokens(output: Tensor, pool: Named, mask: Tensor | None, where: str)
     kept = output.masked_fill(~real[..., None], 0)
     total = kept.sum(1, dtype=torch.promote_types(dtype, torch.float32))
     return (total / real.sum(1, keepdim=True).clamp_min(1)).to(dtype)
-
-
-def token_read_by_head(model: Model) -> Named:
-    """What ``"auto"`` means for tokens: in a Hugging Face model the token that a head reads, else the mean.
-
-    Causal models and those with a decoder read the last real token, encoders of texts the first; encoders of images
-    and of sound the first where they have a class token.
-
-    Args:
-        model: Any.
-
-    Returns:
-        ``"cls"``, ``"last"`` or ``"mean"``.
-    """
-    # Also the model inside a function of it, such as a continuation's.
-    function: Any = model.eager.forward_func if model.is_hugging_face else model.module
-    if not is_hugging_face(function):
-        return "mean"
-    config = function.config
-    if getattr(function, "main_input_name", "") != "input_ids":  # images and sound
-        names = (name for name, _ in model.module.named_parameters()) if model.module is not None else ()
-        return "cls" if any(name.endswith(("cls_token", "class_embedding")) for name in names) else "mean"
-    if (pooling := getattr(config, "classifier_pooling", None)) in ("cls", "mean"):  # ModernBERT
-        return "mean" if pooling == "mean" else "cls"
-    return "last" if is_decoder(config) else "cls"

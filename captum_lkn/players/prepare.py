@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn.interactions import InputLayout
-from captum_lkn.models.model import Arguments
+from captum_lkn.models.arguments import Arguments
 from captum_lkn.players.players import Players, players_from_mask
 
 __all__ = ["Baselines", "FeatureMask", "Inputs", "PlayerNames", "layout_of", "prepare"]

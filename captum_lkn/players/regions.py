@@ -18,6 +18,7 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn.interactions.layout import BACKGROUND
+from captum_lkn.models.hugging_face.facts import patch_size
 from captum_lkn.models.model import Model
 
 __all__ = ["Regions", "grid_regions", "model_patch", "patch_regions", "segment_regions", "slic_regions"]
@@ -240,15 +241,7 @@ def slic_regions(images: Tensor, n_segments: int) -> Regions:
 
 def model_patch(model: Any) -> tuple[int, int] | None:
     """Return the height and width of the patches of a Hugging Face vision model, or None if its config has none."""
-    inner = Model(model).eager.forward_func if callable(model) else model  # wrappers and pipelines have no config
-    config = getattr(inner, "config", None)
-    for part in (config, getattr(config, "vision_config", None)):
-        size: Any = getattr(part, "patch_size", None)
-        if _is_int(size):
-            return int(size), int(size)
-        if isinstance(size, (tuple, list)) and len(size) == 2:
-            return int(size[0]), int(size[1])
-    return None
+    return patch_size(Model(model).inner if callable(model) else model)
 
 
 def _cells(rows: list[int], columns: list[int], device: Any) -> Regions:

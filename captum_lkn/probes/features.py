@@ -16,8 +16,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_lkn._common.messages import kind_of
-from captum_lkn.models.layers import Layer, LayerReader
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.layers import Layer
+from captum_lkn.models.model import Model
+from captum_lkn.models.reading import LayerReader
 from captum_lkn.probes.labelled import as_labels
 
 __all__ = ["FeatureStore", "read_features"]

@@ -11,7 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_lkn._common.messages import count_of
-from captum_lkn.models.layers import Layer, LayerLike, find_layers, fingerprint
+from captum_lkn.models.fingerprint import fingerprint
+from captum_lkn.models.hugging_face.facts import class_names
+from captum_lkn.models.layers import Layer, LayerLike, find_layers
 from captum_lkn.models.model import Model
 from captum_lkn.probes.features import FeatureStore, read_features
 from captum_lkn.probes.labelled import check_classes, count_batches, labelled_batches
@@ -64,8 +66,9 @@ def fit_probes(
             for layer, features in zip(found, bar, strict=True)
         ]
     weights = "" if called.module is None else fingerprint(called.module)
-    names = _class_names(model, columns)
-    return [replace(probe, fingerprint=weights, model=called.name, classes=names) for probe in probes]
+    names = class_names(called.inner)
+    classes = tuple(names[column] for column in range(columns)) if set(names) == set(range(columns)) else ()
+    return [replace(probe, fingerprint=weights, model=called.name, classes=classes) for probe in probes]
 
 
 def _fit(
@@ -86,11 +89,6 @@ def _fit(
     train, unseen = (accuracy(z, labels[side]) for z, side in zip(sides, (~held, held), strict=True))
     kind: Literal["softmax", "sigmoid"] = "softmax" if labels.dim() == 1 else "sigmoid"
     return LinearProbe(layer, fit.weight, fit.bias, kind, fit.penalty, Accuracy(train, unseen))
-
-
-def _class_names(model: Any, columns: int) -> tuple[str, ...]:
-    names = getattr(getattr(model, "config", None), "id2label", None) or {}
-    return tuple(str(names[c]) for c in range(columns)) if set(names) == set(range(columns)) else ()
 
 
 def _check_options(held_out: Any, seed: Any, batch_size: Any, memory_limit: Any) -> None:

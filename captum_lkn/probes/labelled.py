@@ -14,7 +14,6 @@ as a ``datasets.Dataset``. Its examples are padded and put into batches here.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,9 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of, shape_of, some_of
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.hugging_face.facts import padding_token
+from captum_lkn.models.model import Model
 
 __all__ = ["as_labels", "check_classes", "count_batches", "labelled_batches"]
 
@@ -221,9 +222,8 @@ def _is_tokenised(dataloader: Any) -> bool:
 
 def _padded(model: Model, examples: Any, batch_size: int) -> Iterator[dict[str, Any]]:
     """Yield batches of tokenised examples, padded, with an attention mask that is 0 at the padding."""
-    function: Any = model.forward_func
-    pad = getattr(getattr(function, "config", None), "pad_token_id", None)
-    taken = set(inspect.signature(function.forward).parameters) if model.is_hugging_face else None
+    pad = padding_token(model.inner)
+    taken = set(model.parameters) if model.is_hugging_face else None
     for start in range(0, len(examples), batch_size):
         rows = [examples[i] for i in range(start, min(start + batch_size, len(examples)))]
         length = len(rows[0]["input_ids"])

@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
 from captum_lkn._common.messages import kind_of, shape_of, some_of
-from captum_lkn.models.layers import Layer, LayerReader, find_layers
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.hugging_face.facts import is_encoder_decoder, padding_token, takes_token_ids
+from captum_lkn.models.layers import Layer, find_layers
+from captum_lkn.models.model import Model
 from captum_lkn.models.pooling import name_of
+from captum_lkn.models.reading import LayerReader
 
 __all__ = ["LogitLens", "logit_lens"]
 
@@ -193,8 +196,7 @@ def _last_block(model: Model, root: nn.Module) -> str:
     for name, module in root.named_modules():
         if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
             lists[name] = module
-    config = getattr(model.forward_func, "config", None)
-    if getattr(config, "is_encoder_decoder", False) or not any(map(len, lists.values())):
+    if is_encoder_decoder(model.forward_func) or not any(map(len, lists.values())):
         raise ValueError(f"{model.name} has no single list of blocks, behind which its head could be found: {_WAY_OUT}")
     name = max(lists, key=lambda key: sum(p.numel() for p in lists[key].parameters()))
     return f"{name}.{len(lists[name]) - 1}"
@@ -205,9 +207,9 @@ def _smallest(model: Model) -> Arguments:
     function: Any = model.forward_func
     config = function.config
     weight = next(function.parameters())
-    if function.main_input_name == "input_ids":
+    if takes_token_ids(function):
         # Not the padding token, which a head may skip.
-        ids = torch.full((1, 1), int(getattr(config, "pad_token_id", None) == 0), device=weight.device)
+        ids = torch.full((1, 1), int(padding_token(function) == 0), device=weight.device)
         return Arguments((ids,), ("input_ids",), keywords={"attention_mask": torch.ones_like(ids)})
     if function.main_input_name == "pixel_values" and hasattr(config, "image_size"):
         size = config.image_size

@@ -13,7 +13,8 @@ from torch.nn.functional import linear
 
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
-from captum_lkn.models.layers import Layer, fingerprint
+from captum_lkn.models.fingerprint import fingerprint
+from captum_lkn.models.layers import Layer
 
 __all__ = ["Accuracy", "LinearProbe", "check_weights"]
 

@@ -20,8 +20,10 @@ from torch import Tensor
 from captum_lkn._common.messages import SHOWN, shape_of, some_of
 from captum_lkn._common.rounding import agree
 from captum_lkn._common.warn import warn
-from captum_lkn.models.layers import OUTPUT, Layer, LayerReader
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.layers import OUTPUT, Layer
+from captum_lkn.models.model import Model
+from captum_lkn.models.reading import LayerReader
 from captum_lkn.outputs.probabilities import refuse_probabilities
 from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target

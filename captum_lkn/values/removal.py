@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.hugging_face.facts import first_position
+from captum_lkn.models.model import Model
 
 __all__ = ["can_drop", "first_positions", "without_removed"]
 
@@ -24,15 +26,12 @@ def can_drop(model: Model, arguments: Arguments) -> bool:
     """Whether it is worth trying: a Hugging Face model whose attention mask is masked, and that takes positions."""
     if not model.is_hugging_face or arguments.names != (_MASK,) or arguments.positional:
         return False
-    function: Any = model.forward_func
-    return "input_ids" in arguments.keywords and "position_ids" in model.parameters and hasattr(function, "base_model")
+    return "input_ids" in arguments.keywords and "position_ids" in model.parameters
 
 
 def first_positions(model: Model) -> list[int]:
     """What the positions of a model's tokens may begin with: 0, or what comes behind its padding's (RoBERTa)."""
-    function: Any = model.forward_func
-    padding = getattr(getattr(function.base_model, "embeddings", None), "padding_idx", None)
-    return [0] if padding is None else [padding + 1, 0]
+    return list(dict.fromkeys([first_position(model.inner), 0]))
 
 
 def without_removed(arguments: Arguments, first_position: int) -> Iterator[tuple[Tensor, Arguments]]:

@@ -10,7 +10,7 @@ import forwards
 import pytest
 import torch
 from captum.attr import LayerActivation, LayerAttribution, LayerFeatureAblation, PerturbationAttribution, ShapleyValues
-from forwards import assert_tables, naive_table, normal, record
+from forwards import assert_tables, data_parallel, naive_table, normal, record
 from tiny_models import made
 from torch import nn
 from transformers import BatchEncoding, BertConfig, BertForSequenceClassification, BertForTokenClassification
@@ -24,7 +24,8 @@ from captum_lkn import (
     decompose,
     players_from_mask,
 )
-from captum_lkn.models.layers import Layer, fingerprint
+from captum_lkn.models.fingerprint import fingerprint
+from captum_lkn.models.layers import Layer
 from captum_lkn.outputs.scores import SCORES
 from captum_lkn.probes import LinearProbe, LinearProbes
 
@@ -531,7 +532,7 @@ def test_convergence_delta_of_a_batch_and_of_a_dict(net, probes):
         ({"layer": []}, ValueError, "layers is empty"),
         ({"layer": ["first", "first"]}, ValueError, "layers has first more than once"),
         ({"layer": ["output", "first", "output"]}, ValueError, "layer has 'output', .*, more than once: give it once"),
-        ({"layer": None}, TypeError, "a layer is a dotted name, a module or a number; got a NoneType"),
+        ({"layer": None}, TypeError, "a layer must be a dotted name, a module or a number; got a NoneType"),
         ({"device_ids": [0, 1]}, ValueError, "device_ids has 2 devices: layers are read on one"),
         ({"score": "logodds"}, ValueError, "score must be one of .*got 'logodds'"),
         ({"noise": -1}, ValueError, "noise must be a finite number >= 0; got -1"),
@@ -554,7 +555,7 @@ def test_probes_of_another_layer_or_checkpoint_are_refused(net):
     expected = tables_at(net, {"first": lambda h: own(h)}, "first", [1, 1, 1])
     for form in (own, {"first": own}, LinearProbes([own])):
         assert_tables(plain(net, "first", form).attribute(X, LINE, 1, feature_mask=IDS), expected)
-    assert_tables(plain(nn.DataParallel(net).eval(), "first", own).attribute(X, LINE, 1, feature_mask=IDS), expected)
+    assert_tables(plain(data_parallel(net).eval(), "first", own).attribute(X, LINE, 1, feature_mask=IDS), expected)
     for layer in ("inner.1", Layer("first", pool="mean"), Layer("first", call_index=0), Layer("first", input=True)):
         with pytest.raises(ValueError, match="the probe of layer 'first' was fitted to a layer with"):
             plain(net, layer, own)

@@ -4,6 +4,7 @@ from decimal import Decimal, getcontext
 import captum.attr
 import pytest
 import torch
+from forwards import data_parallel
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import tiny_causal
@@ -262,7 +263,7 @@ def test_what_the_model_itself_would_say(llama):
     assert Continuation.predicted(llama, players, tokens=3).tokens.tolist() == said[0, 6:].tolist()
 
 
-@pytest.mark.parametrize("wrap", [lambda model: torch.compile(model, backend="eager"), torch.nn.DataParallel])
+@pytest.mark.parametrize("wrap", [lambda model: torch.compile(model, backend="eager"), data_parallel])
 def test_a_wrapped_model_says_the_same(wrap):
     model, wrapped = tiny_causal("gpt2"), wrap(tiny_causal("gpt2"))
     padded, attention = torch.tensor([[1, 2, 3, 4], [0, 0, 5, 6]]), torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])

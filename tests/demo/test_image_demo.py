@@ -20,7 +20,7 @@ from captum_lkn.cli.terminal import explained
 from captum_lkn.cli.terminal_images import print_image_interactions
 from captum_lkn.demo import image as vision_demo
 from captum_lkn.interactions import Interactions
-from captum_lkn.models.pretrained import load_image_classifier
+from captum_lkn.models.hugging_face.pretrained import load_image_classifier
 from captum_lkn.players.images import image_players
 from captum_lkn.plot.images import draw_interactions
 from captum_lkn.plot.pictures import load_picture, picture_input, read_picture

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
-from forwards import assert_tables, naive_table, normal, plain
+from forwards import assert_tables, data_parallel, naive_table, normal, plain, record
 from tiny_models import made
 
 from captum_lkn import ExactShapleyValues, LayerAndOrInteraction, players_from_mask
@@ -244,6 +244,34 @@ def test_a_block_of_an_image_classifier(family, reads):
 DECODERS = pytest.mark.parametrize("family", ["gpt2", "llama"])
 
 
+def compiled_in_place(model):
+    model.compile(backend="eager")
+    return model
+
+
+def with_hooks_of_accelerate(model):
+    hooks = pytest.importorskip("accelerate.hooks", reason="accelerate is an extra of its own: pip install accelerate")
+    hooks.add_hook_to_module(model, hooks.ModelHook())
+    return model
+
+
+def adapted(model):
+    peft = pytest.importorskip("peft", reason="peft is an extra of its own: pip install peft")
+    target = "c_attn" if hasattr(model, "transformer") else "q_proj"
+    settings = {"task_type": "SEQ_CLS", "target_modules": [target], "fan_in_fan_out": target == "c_attn"}
+    return peft.get_peft_model(model, peft.LoraConfig(**settings)).eval()
+
+
+WRAPPERS = {
+    "DataParallel": lambda model: data_parallel(model).eval(),
+    "compile": lambda model: torch.compile(model, backend="eager"),
+    "compile in place": compiled_in_place,
+    "DataParallel of compiled": lambda model: data_parallel(torch.compile(model, backend="eager")).eval(),
+    "accelerate": with_hooks_of_accelerate,
+    "peft": adapted,
+}
+
+
 @DECODERS
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("mask", [True, False])
@@ -321,18 +349,25 @@ def test_padding_that_a_player_owns_does_not_move_the_reading():
     assert_tables(found, tables_by_hand(value, ids, words, absent=5))
 
 
-def test_the_padding_token_comes_back_after_an_exception():
+@DECODERS
+@pytest.mark.parametrize("wrap", [*WRAPPERS])
+def test_the_reading_is_fixed_without_a_change_to_the_model(family, wrap):
+    """The configuration is never written to, not even during a forward, and wrappers are looked through."""
+    model, seen = loaded(family), set()
+    expected = plain(model).attribute(IDS, 0, 1, feature_mask=WORDS)
+    model.base_model.register_forward_pre_hook(lambda *_: seen.add(model.config.pad_token_id))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about compiling
+        found = plain(WRAPPERS[wrap](model)).attribute(IDS, 0, 1, feature_mask=WORDS)
+    assert_tables(found, [one.values for one in expected])
+    assert seen <= {0}
+
+
+def test_a_forward_that_cannot_be_called_for_a_copy_is_refused():
     model = loaded("gpt2")
-
-    def stop(*_):
-        if model.config.pad_token_id != 0:
-            raise KeyboardInterrupt
-
-    hook = model.transformer.register_forward_pre_hook(stop)
-    with pytest.raises(KeyboardInterrupt):
+    record(model)
+    with pytest.raises(ValueError, match=r"forward of GPT2ForSequenceClassification was replaced by .*baseline="):
         plain(model).attribute(IDS, 0, 1, feature_mask=WORDS)
-    hook.remove()
-    assert model.config.pad_token_id == 0
 
 
 # ---------------------------------------------------------------- heads whose outputs are not classes

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from forwards import normal
+from forwards import data_parallel, normal
 from tiny_models import made
 from torch import nn
 from transformers import (
@@ -23,8 +23,11 @@ from transformers import (
     XLNetForSequenceClassification,
 )
 
-from captum_lkn.models.layers import Layer, LayerReader, find_layers, fingerprint
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.fingerprint import fingerprint
+from captum_lkn.models.layers import Layer, find_layers
+from captum_lkn.models.model import Model
+from captum_lkn.models.reading import LayerReader
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
 IDS = torch.tensor([[7, 12, 30, 41, 5], [9, 8, 44, 0, 0]])
@@ -135,16 +138,16 @@ def test_a_number_is_refused_where_it_could_mean_several(bert):
     ):
         labels(nn.Linear(4, 3), 0)
     for number in (3, -1):
-        message = f"layer {number} is no block: BertForSequenceClassification has the blocks bert.encoder.layer.0 to "
-        with pytest.raises(ValueError, match=message + "bert.encoder.layer.2"):
+        message = "layer must be the number of a block of BertForSequenceClassification, bert.encoder.layer.0 to "
+        with pytest.raises(ValueError, match=message + f"bert.encoder.layer.2; got {number}"):
             labels(bert, number)
 
 
 def test_wrappers_do_not_matter():
     net = Net().eval()
-    parallel = nn.DataParallel(net)
+    parallel = data_parallel(net)
     compiled = torch.compile(net, backend="eager")
-    both = nn.DataParallel(compiled)
+    both = data_parallel(compiled)
     for wrapped in (parallel, compiled, both):
         names = [name for name, module in wrapped.named_modules() if module is net.inner[1]]
         for layer in ("inner.1", *names, net.inner[1], "module.inner.1", "_orig_mod.inner.1"):
@@ -166,7 +169,7 @@ def test_compiled_first_and_called_before(grad):
         if how == "whole":
             called = torch.compile(net, backend="eager")
         elif how == "inside DataParallel":
-            called = nn.DataParallel(torch.compile(net, backend="eager"))
+            called = data_parallel(torch.compile(net, backend="eager"))
         else:
             called = net
             (net if how == "in place" else net.inner).compile(backend="eager")
@@ -193,7 +196,7 @@ def test_an_attribute_that_is_called_module():
 
     net = Genuine().eval()
     assert labels(net, ["module", "module.first", "first"]) == ["module", "module.first", "first"]
-    parallel = nn.DataParallel(net)
+    parallel = data_parallel(net)
     assert labels(parallel, ["module.module", "module.module.first", "first"]) == ["module", "module.first", "first"]
     close(read_one(parallel.eval(), "module.module.first", X), net.module.first(X))
 
@@ -232,7 +235,7 @@ def test_an_unknown_name_is_answered_with_close_ones(bert, name, hint):
     with pytest.raises(ValueError, match=f"BertForSequenceClassification has no layer '{name}': {hint}"):
         labels(bert, name)
     with pytest.raises(ValueError, match=f"BertForSequenceClassification has no layer '{name}': "):
-        labels(nn.DataParallel(bert), [0, name])
+        labels(data_parallel(bert), [0, name])
 
 
 @pytest.mark.parametrize(
@@ -241,10 +244,10 @@ def test_an_unknown_name_is_answered_with_close_ones(bert, name, hint):
         ([], ValueError, "layers is empty: give at least one name"),
         (["first", "last", "first"], ValueError, "layers has first more than once: give each once"),
         (["first", Layer("first", pool="mean")], ValueError, "layers has first more than once"),
-        ([None], TypeError, "a layer is a dotted name, a module or a number; got a NoneType"),
-        (1.5, TypeError, "a layer is a dotted name.*got a float"),
-        ([True], TypeError, "a layer is a dotted name.*got a bool"),
-        ({"first"}, TypeError, "a layer is a dotted name.*got a set"),
+        ([None], TypeError, "a layer must be a dotted name, a module or a number; got a NoneType"),
+        (1.5, TypeError, "a layer must be a dotted name.*got a float"),
+        ([True], TypeError, "a layer must be a dotted name.*got a bool"),
+        ({"first"}, TypeError, "a layer must be a dotted name.*got a set"),
     ],
 )
 def test_what_names_no_layer(layers, error, says):
@@ -258,7 +261,7 @@ def test_what_names_no_layer(layers, error, says):
         ({"pool": "max"}, ValueError, "pool must be one of auto, flatten, mean, cls, last, or a function; got 'max'"),
         ({"pool": None}, ValueError, "pool must be one of .*got None"),
         ({"select": 1}, TypeError, "select must be a function from a layer's output to a tensor; got 1"),
-        ({"call_index": -1}, ValueError, "call_index counts a layer's calls in a forward from 0; got -1"),
+        ({"call_index": -1}, ValueError, "call_index must be 0 or more, the number of a call in a forward; got -1"),
         ({"call_index": True}, TypeError, "call_index must be an int; got True"),
         ({"call_index": "0"}, TypeError, "call_index must be an int; got '0'"),
     ],
@@ -361,7 +364,7 @@ def test_a_model_output_is_read_by_its_last_hidden_state(bert):
 def test_select():
     net = Through(Out(lambda x: {"deep": [(x.T,)]})).eval()
     close(read_one(net, Layer("part", select=lambda raw: raw["deep"][0][0].T), X), X)
-    with pytest.raises(TypeError, match="select of layer 'part' returned a list: it must return a tensor"):
+    with pytest.raises(TypeError, match="select of layer 'part' must return a tensor; it returned a list"):
         read(net, Layer("part", select=lambda raw: raw["deep"]), X)
     taken = Through(Out(lambda x, *, y: x), lambda part, x: part(x, y=2 * x)).eval()
     close(read_one(taken, Layer("part", input=True, select=lambda raw: raw[1]), X), 2 * X)
@@ -370,9 +373,7 @@ def test_select():
 @pytest.mark.parametrize("raw", [None, "text", (), {"a": [X]}, [[X]]])
 def test_no_tensor(raw):
     net = Through(Out(lambda x: raw)).eval()
-    with pytest.raises(
-        TypeError, match=r"layer 'part' puts out .* without a tensor in it: say with Layer\(..., select"
-    ):
+    with pytest.raises(TypeError, match=r"layer 'part' puts out .* without a tensor in it: give Layer\(..., select"):
         read(net, "part", X)
 
 
@@ -606,7 +607,7 @@ class Tokens(nn.Module):
 
 @pytest.mark.parametrize(
     "wrap",
-    [lambda net: net, lambda net: nn.DataParallel(net).eval(), lambda net: functools.partial(net.forward)],
+    [lambda net: net, lambda net: data_parallel(net).eval(), lambda net: functools.partial(net.forward)],
 )
 def test_the_attention_mask_is_found_by_keyword_and_by_position(wrap):
     net = Tokens().eval()
@@ -699,7 +700,7 @@ def test_a_forward_of_somebody_else_is_not_read_even_after_an_error():
 
 
 def test_several_devices_are_refused_for_layers_alone():
-    parallel = nn.DataParallel(Net().eval())
+    parallel = data_parallel(Net().eval())
     parallel.device_ids = [0, 1]  # as on a machine with two of them
     model = Model(parallel)
     with pytest.raises(ValueError, match=r"Net runs on 2 devices at once.*give the model inside it, model\.module"):
@@ -732,7 +733,7 @@ def test_a_fingerprint_tells_checkpoints_apart():
     same = Net()
     same.load_state_dict(net.state_dict())
     assert fingerprint(same) == known
-    assert fingerprint(nn.DataParallel(net)) == known
+    assert fingerprint(data_parallel(net)) == known
     assert fingerprint(torch.compile(net, backend="eager")) == known
     assert fingerprint(net.eval().requires_grad_(False)) == known
     found = {known}

@@ -12,7 +12,8 @@ from model_state import assert_unchanged, state_of
 from torch import nn
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.model import Model
 
 X = normal(2, 3)
 

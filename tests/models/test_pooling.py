@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from forwards import normal
+from forwards import data_parallel, normal
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import made
@@ -32,9 +32,12 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
-from captum_lkn.models.layers import Layer, LayerReader, find_layers
-from captum_lkn.models.model import Arguments, Model
-from captum_lkn.models.pooling import name_of, pooled, token_read_by_head
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.hugging_face.head import token_read_by_head
+from captum_lkn.models.layers import Layer, find_layers
+from captum_lkn.models.model import Model
+from captum_lkn.models.pooling import name_of, pooled
+from captum_lkn.models.reading import LayerReader
 
 WHERE = "layer 'x'"
 TOKENS = normal(3, 4, 2)
@@ -225,9 +228,9 @@ def test_the_token_that_the_head_of_a_text_model_reads(name):
     model_class, config_class, sizes, token = TEXTS[name]
     sizes = {"vocab_size": 50, "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1, **SIZES, **sizes}
     model = made(model_class, config_class, **sizes)
-    assert token_read_by_head(Model(model)) == token
-    assert token_read_by_head(Model(nn.DataParallel(model))) == token
-    assert token_read_by_head(Model(lambda **inputs: model(**inputs))) == "mean"  # of a function nothing is known
+    assert token_read_by_head(model) == token
+    assert token_read_by_head(Model(data_parallel(model)).inner) == token
+    assert token_read_by_head(lambda **inputs: model(**inputs)) == "mean"  # of a function nothing is known
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_the_token_that_the_head_of_a_text_model_reads(name):
     ids=["vit", "swin", "resnet", "wav2vec2"],
 )
 def test_the_token_that_the_head_of_another_model_reads(model_class, config_class, sizes, token):
-    assert token_read_by_head(Model(made(model_class, config_class, **sizes))) == token
+    assert token_read_by_head(made(model_class, config_class, **sizes)) == token
 
 
 def features(model, layers, inputs, **keywords):

@@ -7,14 +7,15 @@ import warnings
 import pytest
 import torch
 import transformers
-from forwards import assert_tables, naive_table, normal, plain, record
+from forwards import assert_tables, data_parallel, naive_table, normal, plain, record
 from tiny_models import BERT, made
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 from captum_lkn import AndOrInteraction, LayerAndOrInteraction, text_players
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.model import Model
 from captum_lkn.outputs.heads import SelectOutput, answer_span, read_output
 
 VIT = {**BERT, "image_size": 8, "patch_size": 4, "num_channels": 3}
@@ -223,13 +224,16 @@ def adapted(model):
 
 
 WRAPPERS = {
-    "DataParallel": nn.DataParallel,
+    "DataParallel": data_parallel,
     "compile": compiled,
     "compile in place": compiled_in_place,
     "compile in part": compiled_in_part,
     "peft": adapted,
     "pipeline": lambda model: transformers.pipeline(
-        "text-classification", model=model, tokenizer=PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+        "text-classification",
+        model=model,
+        tokenizer=PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE())),
+        device="cpu",
     ),
 }
 
@@ -308,14 +312,15 @@ def test_token_ids_of_another_tokenizer(token, given):
     ids = IDS[:1].clone()
     ids[0, 1] = token
     said = (
-        rf"input_ids runs from {given}, and BertForSequenceClassification knows the 50 tokens 0 to 49.*one checkpoint"
+        rf"input_ids must be from 0 to 49, the tokens that BertForSequenceClassification knows; got {given}.*checkpoint"
     )
     assert not refused(bert("SequenceClassification"), ids, said, **ASKED, target=0)
 
 
 def test_an_absent_token_of_another_tokenizer():
     asked = {"baselines": 99, "feature_mask": WORDS, "target": 0}
-    calls = refused(bert("SequenceClassification"), IDS, r"input_ids runs from \d+ to 99.*or the baseline", **asked)
+    said = r"input_ids must be from 0 to 49.*got \d+ to 99.*or the baseline"
+    calls = refused(bert("SequenceClassification"), IDS, said, **asked)
     assert len(calls) == 1  # on the sentences as they are
 
 
@@ -405,7 +410,7 @@ def test_a_model_that_refuses_for_another_reason_is_heard():
 def test_a_model_without_weights():
     with torch.device("meta"):
         model = bert("SequenceClassification")
-    said = "BertForSequenceClassification lies on the meta device.*load its weights"
+    said = "BertForSequenceClassification has parameters on the meta device.*load its weights"
     with pytest.raises(ValueError, match=said):
         AndOrInteraction(model).attribute(IDS, **ASKED, target=0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from forwards import normal
+from forwards import data_parallel, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,7 +95,7 @@ def test_the_patches_of_a_model_are_the_default():
 def test_a_wrapped_model_has_its_own_patches():
     model = torch.nn.Identity()
     model.config = with_patch(4).config
-    for wrapped in (torch.nn.DataParallel(model), torch.compile(model, backend="eager"), SelectOutput(model)):
+    for wrapped in (data_parallel(model), torch.compile(model, backend="eager"), SelectOutput(model)):
         assert image_players(picture(1, 8, 8), model=wrapped).sizes == (4,)
 
 

@@ -12,8 +12,10 @@ from model_state import assert_unchanged, state_of
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from captum_lkn.models.layers import Layer, LayerReader, find_layers
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.layers import Layer, find_layers
+from captum_lkn.models.model import Model
+from captum_lkn.models.reading import LayerReader
 from captum_lkn.probes.lens import logit_lens
 from captum_lkn.probes.readouts import check_readout_output
 from captum_lkn.probes.tcav import LogisticClassifier

@@ -7,7 +7,8 @@ from transformers import BertTokenizerFast
 
 from captum_lkn import ExactShapleyValues, LayerAndOrInteraction, text_players
 from captum_lkn.attribution import AndOrInteraction
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.model import Model
 from captum_lkn.values.removal import can_drop, without_removed
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 60}

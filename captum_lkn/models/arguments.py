@@ -1,0 +1,80 @@
+"""The arguments of one forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from captum_lkn._common.messages import kind_of
+
+__all__ = ["Arguments"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Arguments of a forward function, for any number of rows.
+
+    Attributes:
+        inputs: The masked inputs, each ``[R, ...]``.
+        names: Their keywords; None passes them by position.
+        positional: Further arguments by position, behind the inputs.
+        keywords: Further arguments by keyword.
+        unmasked: The inputs without a mask, for models whose reading position depends on them; after :meth:`rows` one
+            row for each row of the inputs. None means unknown.
+    """
+
+    inputs: tuple[Tensor, ...]
+    names: tuple[str, ...] | None = None
+    positional: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    unmasked: tuple[Tensor, ...] | None = None
+
+    def rows(self, samples: Tensor, batch: int) -> Arguments:
+        """Return the same arguments, with each further tensor indexed by sample.
+
+        As in Captum, the first dimension of a further tensor is the batch. A tensor of another length is passed on.
+
+        Args:
+            samples: int64 ``[R]``, the sample of each row.
+            batch: The number of samples.
+
+        Returns:
+            Arguments whose further tensors have R rows.
+        """
+
+        def expand(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.dim() and len(value) == batch:
+                return value[samples.to(value.device)]
+            return value
+
+        return Arguments(
+            self.inputs,
+            self.names,
+            tuple(expand(value) for value in self.positional),
+            {name: expand(value) for name, value in self.keywords.items()},
+            None if self.unmasked is None else tuple(x[samples.to(x.device)] for x in self.unmasked),
+        )
+
+    def named_inputs(self) -> dict[str, Tensor]:
+        """Return the inputs by keyword; empty where they go by position.
+
+        Raises:
+            TypeError: Further arguments go by position, or one has the name of an input.
+        """
+        if self.names is None:
+            return {}
+        if self.positional:
+            raise TypeError(
+                f"the inputs go by keyword ({', '.join(self.names)}), so additional_forward_args must be a "
+                f'mapping such as {{"attention_mask": mask}}; got {kind_of(self.positional[0])} by position'
+            )
+        masked = dict(zip(self.names, self.inputs, strict=True))
+        twice = sorted(masked.keys() & self.keywords.keys())
+        if twice:
+            raise TypeError(
+                f"additional_forward_args must not have {', '.join(twice)}, which the inputs have too: leave it out"
+            )
+        return masked

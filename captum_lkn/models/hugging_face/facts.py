@@ -1,0 +1,182 @@
+"""Facts about a Hugging Face model that its class and its configuration state.
+
+Everything else in this library that needs such a fact asks here. Each function takes the model without
+``DataParallel`` or ``torch.compile`` around it; an adapter of `peft` may be left on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from captum_lkn.models.wrappers import without_adapter
+from captum_lkn.outputs.scores import OutputKind
+
+__all__ = [
+    "class_names",
+    "first_position",
+    "is_decoder",
+    "is_encoder_decoder",
+    "is_hugging_face",
+    "model_of_pipeline",
+    "number_of_positions",
+    "output_kind",
+    "padding_token",
+    "parameters_of",
+    "patch_size",
+    "position_ids_of",
+    "takes_token_ids",
+    "token_embedding",
+    "vocabulary_size",
+]
+
+_POSITION_TABLES: Final = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
+_OUTPUT_KINDS: Final[Mapping[Any, OutputKind]] = {"multi_label_classification": "labels", "regression": "values"}
+
+
+def is_hugging_face(model: Any) -> bool:
+    """Return whether a model has a ``config`` and a ``main_input_name``, as those of `transformers` and `peft` have.
+
+    Example:
+        >>> is_hugging_face(nn.Linear(3, 2))
+        False
+    """
+    return hasattr(model, "config") and isinstance(getattr(model, "main_input_name", None), str)
+
+
+def model_of_pipeline(function: Any) -> Any:
+    """Return the model of a pipeline of `transformers`; anything else as it is.
+
+    Example:
+        >>> model_of_pipeline(len) is len
+        True
+    """
+    pipelines = sys.modules.get("transformers.pipelines.base")  # without it no pipeline can exist
+    return function.model if pipelines is not None and isinstance(function, pipelines.Pipeline) else function
+
+
+def parameters_of(model: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a model's forward; an adapter passes its own on, so those of the model inside count."""
+    return inspect.signature(without_adapter(model).forward).parameters
+
+
+def takes_token_ids(model: Any) -> bool:
+    """Return whether a model's main input is token ids."""
+    return getattr(model, "main_input_name", "") == "input_ids"
+
+
+def is_encoder_decoder(model: Any) -> bool:
+    """Return whether a model has an encoder and a decoder, as T5 and BART have."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def is_decoder(model: Any) -> bool:
+    """Return whether each token of a model sees only the tokens before it, so that the last token has seen all.
+
+    True for GPT-2, Llama and the like, and for every model with a decoder.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> is_decoder(BertModel(BertConfig(hidden_size=4, num_attention_heads=1, num_hidden_layers=1)))
+        False
+    """
+    config = model.config
+    if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
+        return True
+    from transformers.models.auto import modeling_auto as known
+
+    kind = getattr(config, "model_type", "")
+    return kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def output_kind(model: Any) -> OutputKind:
+    """Return the kind of the output's columns, by ``config.problem_type``: classes, labels or plain values."""
+    return _OUTPUT_KINDS.get(getattr(model.config, "problem_type", None), "classes")
+
+
+def class_names(model: Any) -> dict[int, str]:
+    """Return the names of the output's columns, by their numbers; empty where the model has none."""
+    names = getattr(getattr(model, "config", None), "id2label", None) or {}
+    return {int(column): str(name) for column, name in names.items()}
+
+
+def padding_token(model: Any) -> int | None:
+    """Return the id of the padding token; None where the model has none."""
+    token = getattr(getattr(model, "config", None), "pad_token_id", None)
+    return None if token is None else int(token)
+
+
+def patch_size(model: Any) -> tuple[int, int] | None:
+    """Return the height and width of the patches that a vision model cuts images into; None where it has none."""
+    config = getattr(model, "config", None)
+    for part in (config, getattr(config, "vision_config", None)):
+        size: Any = getattr(part, "patch_size", None)
+        if isinstance(size, numbers.Integral) and not isinstance(size, bool):
+            return int(size), int(size)
+        if isinstance(size, (tuple, list)) and len(size) == 2:
+            return int(size[0]), int(size[1])
+    return None
+
+
+def vocabulary_size(model: Any) -> int:
+    """Return the number of tokens of a language model."""
+    return int(model.config.get_text_config().vocab_size)
+
+
+def token_embedding(model: Any) -> Any:
+    """Return the table of token embeddings; None where there is none."""
+    find = getattr(model, "get_input_embeddings", None)
+    try:
+        return find() if callable(find) else None
+    except (AttributeError, NotImplementedError):  # a model of several towers, or none of transformers' own
+        return None
+
+
+def number_of_positions(model: Any) -> int | None:
+    """Return how many tokens there are positions for; None where positions need no table.
+
+    The table of positions is looked for beside the table of token embeddings.
+    """
+    weight = getattr(token_embedding(model), "weight", None)
+    if weight is None or not isinstance(model, nn.Module):
+        return None
+    for parent in model.modules():
+        if not any(getattr(child, "weight", None) is weight for child in parent.children()):
+            continue
+        for table in (getattr(parent, name, None) for name in _POSITION_TABLES):
+            if isinstance(table, nn.Embedding):
+                # RoBERTa's positions begin behind the padding's index, Bart's at 2.
+                first = getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1)
+                return int(table.num_embeddings - first)
+    return None
+
+
+def first_position(model: Any) -> int:
+    """Return the position of a text's first token: 0, or one behind the padding's index (RoBERTa)."""
+    base = getattr(without_adapter(model), "base_model", None)
+    padding = getattr(getattr(base, "embeddings", None), "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def position_ids_of(ids: Tensor, padding: int) -> Tensor:
+    """Return the positions that RoBERTa and its kind derive from token ids: padding has none and is not counted.
+
+    Args:
+        ids: Token ids ``[R, T]``.
+        padding: The id of the padding token.
+
+    Returns:
+        int64 ``[R, T]``.
+
+    Example:
+        >>> import torch
+        >>> position_ids_of(torch.tensor([[5, 6, 1]]), 1)
+        tensor([[2, 3, 1]])
+    """
+    real = (ids != padding).long()
+    return real.cumsum(1) * real + padding

@@ -1,0 +1,244 @@
+"""Reading layers while a model runs.
+
+A layer's output becomes a row of numbers a sample, its *feature*, by pooling. :class:`LayerReader` hands the features
+of a forward to a function while they exist, and keeps what that returns instead of the features.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_lkn._common.messages import kind_of
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.hugging_face.head import has_time_first, token_read_by_head
+from captum_lkn.models.layers import Layer, module_of
+from captum_lkn.models.model import Model
+from captum_lkn.models.pooling import pooled
+from captum_lkn.models.wrappers import unwrapped
+
+__all__ = ["LayerReader"]
+
+
+class LayerReader:
+    """Reads layers while a model runs; its hooks are there inside ``with`` and gone behind it.
+
+    Args:
+        model: The model that runs, inside its ``session()``.
+        layers: From :func:`captum_lkn.models.layers.find_layers`; without any it is a plain call of the model.
+
+    Raises:
+        ValueError: There are layers, and the model runs on several devices at once.
+
+    Example:
+        >>> from captum_lkn.models.layers import find_layers
+        >>> network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).eval()
+        >>> model = Model(network)
+        >>> with model.session(), LayerReader(model, find_layers(model, "0")) as reader:
+        ...     output, (feature,) = reader(Arguments((torch.ones(5, 4),)))
+        >>> output.shape, feature.shape
+        (torch.Size([5, 2]), torch.Size([5, 3]))
+    """
+
+    def __init__(self, model: Model, layers: Sequence[Layer]) -> None:
+        self.layers = tuple(layers)
+        if self.layers and isinstance(model.module, nn.DataParallel) and len(model.module.device_ids) > 1:
+            raise ValueError(
+                f"{model.name} runs on {len(model.module.device_ids)} devices at once, where a layer has no one "
+                "output: give the model inside it, model.module"
+            )
+        self.model = model.eager if self.layers else model
+        self._modules = [module_of(self.model, layer) for layer in self.layers]
+        # The module also of a function that is bound to a model, such as a continuation's.
+        self._tokens = token_read_by_head(unwrapped(self.model.module)) if self.layers else "mean"
+        self._hooks = ExitStack()
+        self._forward: _Forward | None = None  # the one that runs
+
+    def __enter__(self) -> LayerReader:
+        with ExitStack() as hooks:  # taken back if one cannot be set
+            if self.layers and self.model.module is not None:
+                hooks.callback(self.model.module.register_forward_pre_hook(self._see_mask, with_kwargs=True).remove)
+            for place, (layer, module) in enumerate(zip(self.layers, self._modules, strict=True)):
+                hooks.callback(self._hook(place, layer, module).remove)
+            self._hooks = hooks.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hooks.close()
+
+    def __call__(
+        self,
+        arguments: Arguments,
+        use: Callable[[int, Tensor], Tensor] | None = None,
+        explained: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run one forward.
+
+        Args:
+            arguments: The model's arguments, R rows.
+            use: A function from a layer's place and its feature ``[R, D]`` to what is kept of it. None keeps the
+                feature.
+            explained: Bool ``[R, T]``, the token whose output is explained; see
+                :func:`captum_lkn.models.pooling.pooled`.
+
+        Returns:
+            The model's output, and one kept thing a layer, which shares no memory with the model's tensors.
+
+        Raises:
+            TypeError: A layer puts out no tensor.
+            ValueError: A layer does not run in this forward, or runs several times and has no ``call_index``; its
+                output has not R rows, or cannot be pooled as asked.
+        """
+        rows = len(arguments.inputs[0])
+        mask = _attention_mask(self.model.forward_func, *self.model.arranged(arguments), rows) if self.layers else None
+        forward = _Forward(len(self.layers), rows, mask, explained, use or (lambda _, feature: feature))
+        self._forward = forward
+        try:
+            output = self.model(arguments)
+        finally:
+            self._forward = None
+        for layer, calls in zip(self.layers, forward.calls, strict=True):
+            _check_calls(layer, calls)
+        return output, tuple(kept for kept in forward.kept if kept is not None)
+
+    def _see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take the mask that a function around the model hands to it, which is the one that its layers see."""
+        if self._forward is not None:
+            mask = _attention_mask(module, args, kwargs, self._forward.rows)
+            self._forward.mask = self._forward.mask if mask is None else mask
+
+    def _hook(self, place: int, layer: Layer, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._read(place, layer, module, (*args, *kwargs.values()))
+
+        def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._read(place, layer, module, output)
+
+        if layer.input:
+            return module.register_forward_pre_hook(before, with_kwargs=True)
+        return module.register_forward_hook(after)
+
+    def _read(self, place: int, layer: Layer, module: nn.Module, raw: Any) -> None:
+        forward = self._forward
+        if forward is None:
+            return  # a forward that is not ours
+        call, forward.calls[place] = forward.calls[place], forward.calls[place] + 1
+        if call != (layer.call_index or 0):
+            return
+        output, mask = _tensor_of(layer, raw), forward.mask
+        if layer.select is None and output.dim() == 3 and _time_first(module, self.model):
+            output = output.transpose(0, 1)
+        if output.is_nested:
+            output, mask = _padded(output)
+        if output.dim() == 0 or len(output) != forward.rows:
+            raise ValueError(
+                f"layer {layer.label!r} {_verb(layer)} {kind_of(output)} in a forward of {forward.rows} rows: its "
+                "first dimension must be the rows; give Layer(..., select=) that brings it there"
+            )
+        where = f"layer {layer.label!r}"
+        feature = pooled(output, layer.pool, self._tokens, mask, explained=forward.explained, where=where)
+        # A clone, since a feature may be a view: neither may its user write into the network, nor the layers behind,
+        # which may work in place, into what is kept.
+        forward.kept[place] = forward.use(place, feature.clone())
+
+
+class _Forward:
+    """The state of one forward."""
+
+    def __init__(
+        self,
+        layers: int,
+        rows: int,
+        mask: Tensor | None,
+        explained: Tensor | None,
+        use: Callable[[int, Tensor], Tensor],
+    ) -> None:
+        self.calls = [0] * layers
+        self.kept: list[Tensor | None] = [None] * layers
+        self.rows = rows
+        self.mask = mask
+        self.explained = explained
+        self.use = use
+
+
+def _check_calls(layer: Layer, calls: int) -> None:
+    if calls == 0:
+        raise ValueError(
+            f"layer {layer.label!r} did not run in the forward: name one that does. A list of modules does not run "
+            "itself, and what runs inside a compiled function is not seen"
+        )
+    if layer.call_index is None and calls > 1:
+        raise ValueError(
+            f"layer {layer.label!r} runs {calls} times in a forward: choose one run, "
+            f"Layer(..., call_index=0 to {calls - 1})"
+        )
+    if layer.call_index is not None and layer.call_index >= calls:
+        raise ValueError(
+            f"layer {layer.label!r} has call_index={layer.call_index}, and runs {calls} times in a forward: give "
+            f"0 to {calls - 1}"
+        )
+
+
+def _tensor_of(layer: Layer, raw: Any) -> Tensor:
+    if layer.select is not None:
+        tensor = layer.select(raw)
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"select of layer {layer.label!r} must return a tensor; it returned {kind_of(tensor)}")
+        return tensor
+    if isinstance(raw, Tensor):
+        return raw
+    if isinstance(raw, Mapping):
+        raw = [raw[key] for key in ("last_hidden_state", *raw) if key in raw]
+    if isinstance(raw, (tuple, list)):
+        tensors = [part for part in raw if isinstance(part, Tensor)]
+        if tensors:
+            return tensors[0]
+    raise TypeError(
+        f"layer {layer.label!r} {_verb(layer)} {kind_of(raw)} without a tensor in it: give Layer(..., select=) that "
+        "takes one out of it"
+    )
+
+
+def _verb(layer: Layer) -> str:
+    return "takes" if layer.input else "puts out"
+
+
+def _time_first(module: nn.Module, model: Model) -> bool:
+    """Return whether a module puts out ``[T, R, D]``: recurrent modules and attention may."""
+    if has_time_first(model.forward_func, module):
+        return True
+    if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
+        module = module.layers[0]
+    return getattr(getattr(module, "self_attn", module), "batch_first", True) is False
+
+
+def _padded(output: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a nested tensor, in which ``nn.TransformerEncoder`` drops padding, with padding, and its mask."""
+    lengths = torch.tensor([len(row) for row in output.unbind()], device=output.device)
+    padded = output.to_padded_tensor(0.0)
+    return padded, torch.arange(padded.shape[1], device=output.device) < lengths[:, None]
+
+
+def _attention_mask(
+    function: Any, positional: tuple[Any, ...], keywords: Mapping[str, Any], rows: int
+) -> Tensor | None:
+    """Return the mask ``[R, T]`` of a forward that takes an ``attention_mask``, by keyword or by position."""
+    mask = (dict(zip(_argument_names(function), positional, strict=False)) | dict(keywords)).get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        return None
+    return mask.expand(rows, -1) if len(mask) == 1 else mask
+
+
+def _argument_names(function: Any) -> list[str]:
+    try:
+        return list(inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters)
+    except ValueError:  # a builtin has none that are known
+        return []
