@@ -1,5 +1,6 @@
 """What all tests have in common, those in docstrings and pages included."""
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
@@ -17,3 +18,9 @@ def _same_random_numbers() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist may be missing
+def pytest_xdist_auto_num_workers() -> int:
+    """Count the processors that this process may use; xdist would count physical cores where psutil is installed."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
