@@ -43,7 +43,8 @@ def average_baselines(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
         >>> print(mean[0].top(1)[0])
         0 & 1  +2.50
     """
-    if isinstance(found, InteractionsBatch) or not isinstance(found, Sequence):
+    given: Any = found
+    if isinstance(given, InteractionsBatch) or not isinstance(given, Sequence):
         raise TypeError(f"found must be a list of InteractionsBatch, one a baseline; got {kind_of(found)}")
     for i, batch in enumerate(found):
         if not isinstance(batch, InteractionsBatch):

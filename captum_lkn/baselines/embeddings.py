@@ -6,7 +6,6 @@ that of a data set, one that was learnt (:mod:`captum_lkn.baselines.learning`).
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.facts import padding_token, position_ids_of
@@ -172,7 +172,7 @@ def _absent(baseline: Any, embed: nn.Module, vectors: Tensor) -> tuple[Tensor, s
             raise ValueError(f'baseline must be "mean", a token id or a tensor [D] or [T, D]; got {baseline!r}')
         tokens = torch.arange(_vocabulary(embed))
         return _weighted_mean(embed, tokens, torch.ones_like(tokens)), "mean embedding of the vocabulary"
-    if isinstance(baseline, numbers.Integral) and not isinstance(baseline, bool):
+    if is_whole(baseline):
         token = int(baseline)
         if not 0 <= token < _vocabulary(embed):
             raise ValueError(f"baseline {token} is no token id: give one from 0 to {_vocabulary(embed) - 1}")

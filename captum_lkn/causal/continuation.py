@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn._common.rounding import agree
 from captum_lkn.causal.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
@@ -122,7 +123,7 @@ class Continuation:
             TypeError: As above.
             ValueError: As above; several prompts; fewer tokens than one.
         """
-        if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
+        if not is_whole(tokens) or tokens < 1:
             raise ValueError(f"tokens must be the number of tokens to predict, an int of at least 1; got {tokens!r}")
         if len(players) != 1:
             raise ValueError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of, kind_of, some_of
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def batches(
         raise ValueError(
             f"there are {count_of(len(texts), 'text')} and {count_of(len(labels), 'label')}: give each text a label"
         )
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if not is_whole(batch_size) or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number from 1; got {batch_size!r}")
     if "pad_token" not in tokenizer.special_tokens_map:
         raise ValueError(

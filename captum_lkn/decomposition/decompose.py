@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field, fields, replace
-from numbers import Real
-from typing import Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_floating, is_number
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
@@ -140,7 +140,7 @@ def decompose(
     """
     n = lattice.n_players(values)
     # One for each table is more than options can hold.
-    per_table = None if kappa is None or isinstance(kappa, Real) else kappa
+    per_table: Any = None if kappa is None or is_number(kappa) or isinstance(kappa, bool) else kappa
     keywords = {
         "noise": noise,
         "kappa": None if per_table is not None else kappa,
@@ -229,7 +229,7 @@ def _weights(n: int, options: DecompositionOptions) -> Tensor:
 
 def _factors(cost: Tensor, batch: torch.Size, tables: Tensor) -> Tensor:
     """The checked factors of the weights: one set of them ``[2, 2^n]`` for all tables, or ``[K, 2, 2^n]``."""
-    if not isinstance(cost, Tensor) or not cost.is_floating_point():
+    if not is_floating(cost):
         raise TypeError(f"cost must be a floating tensor, factors of the weights; got {kind_of(cost)}")
     if not bool(((cost > 0) & cost.isfinite()).all()):
         raise ValueError("cost must be positive and finite everywhere: a factor of 1 leaves a weight as it is")

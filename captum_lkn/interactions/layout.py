@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_tensor_of
 from captum_lkn._common.messages import kind_of, shape_of
 
 __all__ = ["BACKGROUND", "InputLayout"]
@@ -47,7 +48,7 @@ class InputLayout:
         if len(self.owners) > 1 and not self.is_tuple:
             raise ValueError(f"{len(self.owners)} inputs can only go back as a tuple: give is_tuple=True")
         for owner, dtype in zip(self.owners, self.dtypes, strict=True):
-            if not isinstance(owner, Tensor) or owner.dtype != torch.int64:
+            if not is_tensor_of(owner, torch.int64):
                 raise TypeError(f"owners must be int64 tensors; got {kind_of(owner)}")
             if not dtype.is_floating_point:
                 raise TypeError(f"attributions have a floating dtype; got {dtype}")

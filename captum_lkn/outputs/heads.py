@@ -14,7 +14,6 @@ answers in a text            ``[B, 2, T]``       ``(0, first position)`` or ``(1
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of
 
 __all__ = ["SelectOutput", "answer_span", "read_output"]
@@ -143,7 +143,7 @@ def answer_span(model: Callable[..., Any], start: int, end: int) -> SelectOutput
         tensor([[-1.0986]])
     """
     for name, position in (("start", start), ("end", end)):
-        if isinstance(position, bool) or not isinstance(position, numbers.Integral):
+        if not is_whole(position):
             raise TypeError(f"{name} must be an int, the position of a token; got {position!r}")
     if not 0 <= start <= end:
         raise ValueError(f"start and end must be positions with 0 <= start <= end; got {start} and {end}")

@@ -114,9 +114,11 @@ def fill_baseline(baseline: Any, x: Tensor, index: int) -> Tensor:
                 f"tensor of the input's shape, or one of {[1, *x.shape[1:]]} for all samples"
             )
         given = baseline.detach()
-    elif isinstance(baseline, numbers.Integral):  # NumPy's integers too, and bool
+    elif isinstance(baseline, bool):
+        given = torch.tensor(baseline)
+    elif isinstance(baseline, numbers.Integral):  # NumPy's integers too
         try:
-            given = torch.tensor(baseline if isinstance(baseline, bool) else int(baseline))
+            given = torch.tensor(int(baseline))
         except (RuntimeError, ValueError, OverflowError):  # which one depends on the version of torch
             raise ValueError(f"baseline {index} is {baseline}, which no integer dtype holds. Give a float") from None
     elif isinstance(baseline, numbers.Real):

@@ -7,7 +7,6 @@ on: a colour, a blurred copy, or another image.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from captum_lkn._common.checks import is_number
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.players.arguments import fill_baseline, ids_by_sample, label_players, number_players
@@ -157,7 +157,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
         >>> gaussian_blur(torch.tensor([[[[0.0, 0.0, 1.0, 0.0, 0.0]]]]), sigma=0.5).round(decimals=2)
         tensor([[[[0.0000, 0.1100, 0.7900, 0.1100, 0.0000]]]])
     """
-    if isinstance(sigma, bool) or not isinstance(sigma, numbers.Real):
+    if not is_number(sigma):
         raise TypeError(f"sigma must be a number of pixels; got {sigma!r}")
     if not (sigma > 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma must be above 0 and finite, a number of pixels; got {sigma}")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_floating, is_tensor_of
 from captum_lkn._common.messages import SHOWN, count_of, dtype_of, kind_of, shape_of, some_of
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.players.arguments import (
@@ -113,7 +114,7 @@ class Players:
             ValueError: If `masks` is not ``[M, n]`` or there is no such sample.
         """
         n = self._size(sample)
-        if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
+        if not is_tensor_of(masks, torch.bool):
             raise TypeError(f"masks must be a bool tensor, True where a player is present; got {kind_of(masks)}")
         if masks.dim() != 2 or masks.shape[1] != n:
             raise ValueError(f"masks must be [M, {n}], sample {sample} has {n} players; got {shape_of(masks)}")
@@ -167,7 +168,7 @@ class Players:
             ValueError: If `values` is not ``[n]`` or there is no such sample.
         """
         n = self._size(sample)
-        if not isinstance(values, Tensor) or not values.is_floating_point():
+        if not is_floating(values):
             raise TypeError(f"values must be a floating tensor, one value a player; got {kind_of(values)}")
         if values.shape != (n,):
             raise ValueError(f"values must be [{n}], sample {sample} has {n} players; got {shape_of(values)}")

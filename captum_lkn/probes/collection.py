@@ -51,10 +51,11 @@ class LinearProbes(Mapping[str, LinearProbe]):
 
     def __init__(self, probes: Iterable[LinearProbe]) -> None:
         given = list(probes)
-        if strangers := [probe for probe in given if not isinstance(probe, LinearProbe)]:
-            raise TypeError(
-                f"probes must be LinearProbe objects, such as probes.values(); got {kind_of(strangers[0])} among them"
-            )
+        for probe in given:
+            if not isinstance(probe, LinearProbe):
+                raise TypeError(
+                    f"probes must be LinearProbe objects, such as probes.values(); got {kind_of(probe)} among them"
+                )
         labels = [probe.layer.label for probe in given]
         if not given or len(set(labels)) < len(labels):
             raise ValueError(f"probes must be one for each layer; got probes of the layers {some_of(labels) or 'none'}")

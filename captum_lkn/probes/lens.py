@@ -123,7 +123,7 @@ def logit_lens(
     return _found(called, called.module)
 
 
-def _given(model: Model, modules: Sequence[Any]) -> tuple[_Step, ...]:
+def _given(model: Model, modules: Any) -> tuple[_Step, ...]:
     if isinstance(modules, str) or not isinstance(modules, Sequence) or not modules:
         raise TypeError(f"modules must be a list of names, modules or functions; got {modules!r}")
     return tuple(_given_step(model, part, i) for i, part in enumerate(modules))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from captum_lkn._common.checks import is_floating
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.models.fingerprint import fingerprint
@@ -101,7 +102,7 @@ class LinearProbe:
             TypeError: `feature` is not a floating tensor.
             ValueError: `feature` is not ``[R, D]``.
         """
-        if not isinstance(feature, Tensor) or not feature.is_floating_point():
+        if not is_floating(feature):
             raise TypeError(f"the probe of layer {self.layer.label!r} takes floating features; got {kind_of(feature)}")
         width = self.weight.shape[1]
         if feature.dim() != 2 or feature.shape[1] != width:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 
 import torch
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import some_of
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
@@ -39,7 +39,7 @@ def rows_per_forward(model: Model, players: Players, perturbations_per_eval: int
         room = _SCALARS_CPU if device.type == "cpu" else _SCALARS
         rows = min(_TOKENS // max(tokens, 1), room // max(scalars, 1))
         return min(max(rows, _ROWS[0]), _ROWS[1])
-    if isinstance(perturbations_per_eval, bool) or not isinstance(perturbations_per_eval, numbers.Integral):
+    if not is_whole(perturbations_per_eval):
         raise TypeError(f"perturbations_per_eval must be an int or None; got {perturbations_per_eval!r}")
     if perturbations_per_eval < 1:
         raise ValueError(f"perturbations_per_eval must be at least 1; got {perturbations_per_eval}")

@@ -7,13 +7,13 @@ Everything else in this library that needs such a fact asks here. Each function 
 from __future__ import annotations
 
 import inspect
-import numbers
 import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
 from torch import Tensor, nn
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn.models.wrappers import without_adapter
 from captum_lkn.outputs.scores import OutputKind
 
@@ -116,7 +116,7 @@ def patch_size(model: Any) -> tuple[int, int] | None:
     config = getattr(model, "config", None)
     for part in (config, getattr(config, "vision_config", None)):
         size: Any = getattr(part, "patch_size", None)
-        if isinstance(size, numbers.Integral) and not isinstance(size, bool):
+        if is_whole(size):
             return int(size), int(size)
         if isinstance(size, (tuple, list)) and len(size) == 2:
             return int(size[0]), int(size[1])
