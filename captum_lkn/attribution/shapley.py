@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -75,9 +75,18 @@ class ExactShapleyValues(Method):
         players, arguments = prepare(inputs, baselines, additional_forward_args, feature_mask, None)
         requests = [Request(players, arguments, target)]
         (found,) = self._tables(requests, perturbations_per_eval, show_progress, self.get_name())
-        spread = [
-            layout_of(players, i).spread(indices.shapley_values(table[0])) for i, table in enumerate(found.tables)
-        ]
+        values = _shapley_values([table[0] for table in found.tables])
+        spread = [layout_of(players, i).spread(own) for i, own in enumerate(values)]
         if players.is_tuple:
             return tuple(torch.stack(parts) for parts in zip(*spread, strict=True))
         return torch.stack([part for part in spread if isinstance(part, Tensor)])
+
+
+def _shapley_values(tables: Sequence[Tensor]) -> list[Tensor]:
+    """Return the Shapley values ``[n]`` of each table ``[2^n]``; tables of one size are taken together."""
+    found: dict[int, Tensor] = {}
+    for size in sorted({len(table) for table in tables}):
+        places = [i for i, table in enumerate(tables) if len(table) == size]
+        together = indices.shapley_values(torch.stack([tables[i] for i in places]))
+        found |= dict(zip(places, together, strict=True))
+    return [found[i] for i in range(len(tables))]

@@ -170,8 +170,7 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
     if left:
         flat, counts = _stream(evaluator, left, advance), [1 << sizes[sample] for sample in left]
         tables |= {i: table.T.contiguous() for i, table in zip(left, torch.split(flat, counts), strict=True)}
-    for sample in range(len(sizes)):
-        evaluator.check_full(sample, tables[sample])
+    evaluator.check_full([tables[sample] for sample in range(len(sizes))])
     plain = _DROPPED if evaluator.drops_removed else _PLAIN
     return ValueTables(
         tuple(tables[sample] for sample in range(len(sizes))),

@@ -432,7 +432,7 @@ class Untrained(torch.nn.Module):
         (
             {"forward_func": lambda x: x.sum(1).log()},
             ValueError,
-            "the value of sample 0 is -inf with no player present",
+            "the value of sample 0 is -inf with the players .. present",
         ),
         ({"forward_func": lambda x: x.sum()}, ValueError, "one value for the whole batch of 2 samples"),
         ({"forward_func": lambda x: x.softmax(1), "target": 0, "score": "log_odds"}, ValueError, "probabilit"),

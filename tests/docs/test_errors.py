@@ -303,7 +303,7 @@ def embeddings_that_give_another_answer():
     )  # fmt: skip
     ids = torch.tensor([[3, 4, 5, 0, 0], [3, 4, 5, 6, 7]])
     players = lkn.players_from_mask({"input_ids": ids, "attention_mask": (ids > 0).long()}, baselines=1)
-    lkn.embedding_players(model, players)
+    lkn.players_as_embeddings(model, players)
 
 
 @case
@@ -314,7 +314,7 @@ def a_model_without_gradients():
 @case
 def averages_of_different_questions():
     method = lkn.AndOrInteraction(linear(), kappa=0.01)
-    lkn.average_over([method.attribute(X, target=0), method.attribute(X, target=1)])
+    lkn.average_baselines([method.attribute(X, target=0), method.attribute(X, target=1)])
 
 
 # ---------------------------------------------------------------- causal language models
