@@ -389,7 +389,7 @@ def test_what_is_no_image_has_no_pixels():
     two = AndOrInteraction(lambda x: x.sum((1, 2, 3)), score="logit").attribute(
         torch.ones(1, 2, 1, 1), feature_mask=torch.tensor([[[[0]], [[1]]]])
     )
-    with pytest.raises(ValueError, match="differ from channel to channel"):
+    with pytest.raises(ValueError, match="differ between channels"):
         player_map(two[0])
 
 
