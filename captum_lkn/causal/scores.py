@@ -13,6 +13,7 @@ from captum_lkn._common.messages import kind_of
 
 __all__ = ["ROWS", "continuation_ids", "continuation_log_odds", "left_padded"]
 
+_ANCHORS = ("\n", ".", ":", "?", ")", "1", "a")
 ROWS = 64  # rows whose logits are in float64 at a time
 
 
@@ -66,12 +67,22 @@ def continuation_ids(model: Any, continuation: Any, tokenizer: Any) -> Tensor:
 
 
 def _tokenise_inside(tokenizer: Any, text: str) -> list[int]:
-    """Return the tokens of a text behind others: some tokenizers begin every text with a space of their own."""
-    before: list[int] = tokenizer("\n", add_special_tokens=False)["input_ids"]
-    both: list[int] = tokenizer("\n" + text, add_special_tokens=False)["input_ids"]
-    if both[: len(before)] == before:
-        return both[len(before) :]
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # it begins with a line break itself
+    """Return the tokens of a text behind others: some tokenizers begin every text with a space of their own.
+
+    The text is tokenised behind an anchor of its own tokens. A line break is best, since no word continues it; a
+    tokenizer that does not know it would join it with unknown characters behind it.
+    """
+    for anchor in _ANCHORS:
+        before = _plain_ids(tokenizer, anchor)
+        both = _plain_ids(tokenizer, anchor + text)
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        if both[: len(before)] == before and unknown not in before:
+            return both[len(before) :]
+    return _plain_ids(tokenizer, text)
+
+
+def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def left_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,18 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from captum_lkn._common.messages import count_of, some_of
-from captum_lkn.players.words import Word
+from captum_lkn.players.units import Unit
 
 __all__ = ["STOP_WORDS", "choose_words"]
 
+_CLITICS = {
+    "'s": "he she it that what who here there where how let",
+    "'re": "you we they who what",
+    "'m": "i",
+    "'ll": "i you he she it we they that who there",
+    "'d": "i you he she it we they who there",
+    "'ve": "i you we they who could would should might",
+}
 STOP_WORDS = frozenset(
     """
     a an the and or of to in on at by for from with as into about is are was were be been being am has have
@@ -21,16 +29,16 @@ STOP_WORDS = frozenset(
     your his its our their this that these those there here which who whom whose what
     s ll re ve d m 's 'll 're 've 'd 'm
     """.split()  # noqa: SIM905 - as a list it would be a word a line
-)
-"""English words that rarely carry a decision, and what tokenizers make of "it's", "we'll" and their like.
+) | {word + clitic for clitic, words in _CLITICS.items() for word in words.split()}
+"""English words that rarely decide an output, with "it's", "we'll" and the parts into which tokenizers cut these.
 
-Not among them: not, no, never, but, too, and the t of "don't".
+Not among them: not, no, never, but, too, the t of "don't", and words with n't.
 """
 
 
 def choose_words(
-    found: list[list[Word]], texts: list[tuple[str, ...]], words: Any, stop_words: Any, punctuation: bool
-) -> list[list[Word]]:
+    found: list[list[Unit]], texts: list[tuple[str, ...]], words: Any, stop_words: Any, punctuation: bool
+) -> list[list[Unit]]:
     """Return the words of each text that are players.
 
     Args:
@@ -77,11 +85,11 @@ def _casefolded(stop_words: Any) -> frozenset[str]:
     for word in listed:
         if not isinstance(word, str):
             raise TypeError(f"stop_words must hold words as str; got {word!r}")
-    return frozenset(word.casefold() for word in listed)
+    return frozenset(map(_folded, listed))
 
 
 def _is_background(label: str, stops: frozenset[str], punctuation: bool) -> bool:
-    return label.casefold() in stops or (not punctuation and _is_punctuation(label))
+    return bool(_names(label) & stops) or (not punctuation and _is_punctuation(label))
 
 
 def _is_punctuation(label: str) -> bool:
@@ -89,7 +97,7 @@ def _is_punctuation(label: str) -> bool:
     return all(c in string.punctuation or unicodedata.category(c).startswith("P") for c in label)
 
 
-def _chosen(found: list[list[Word]], words: Any) -> list[list[Word]]:
+def _chosen(found: list[list[Unit]], words: Any) -> list[list[Unit]]:
     """Return the words of each text that `words` names, by label or by number."""
     if not _is_list(words):
         raise TypeError(f"words must be a list of words or of their numbers; got {words!r}")
@@ -99,24 +107,35 @@ def _chosen(found: list[list[Word]], words: Any) -> list[list[Word]]:
         return [_chosen([text], own)[0] for text, own in zip(found, words, strict=True)]
     names = {_known(word, found) for word in words if isinstance(word, str)}
     places = {_place(word, found) for word in words if not isinstance(word, str)}
-    return [[word for i, word in enumerate(text) if i in places or word.label.casefold() in names] for text in found]
+    return [[word for i, word in enumerate(text) if i in places or _names(word.label) & names] for text in found]
 
 
 def _is_list(words: Any) -> bool:
     return isinstance(words, Collection) and not isinstance(words, (str, Mapping))
 
 
-def _known(name: str, found: list[list[Word]]) -> str:
+def _known(name: str, found: list[list[Unit]]) -> str:
     labels = list(dict.fromkeys(word.label for text in found for word in text))
-    folded = {label.casefold(): label for label in labels}
-    if name.casefold() not in folded:
-        close = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3)]
+    names = {folded: label for label in labels for folded in _names(label)}
+    if _folded(name) not in names:
+        close = [names[match] for match in difflib.get_close_matches(_folded(name), names, n=3)]
         hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
         raise ValueError(f"words has {name!r}, which is not a word of the text. {hint}Its words are {some_of(labels)}")
-    return name.casefold()
+    return _folded(name)
 
 
-def _place(number: Any, found: list[list[Word]]) -> int:
+def _names(label: str) -> set[str]:
+    """Return the names by which a word is known: it, and it without the punctuation that shares a token with it."""
+    inner = [i for i, c in enumerate(label) if not _is_punctuation(c)]
+    return {_folded(label)} | ({_folded(label[inner[0] : inner[-1] + 1])} if inner else set())
+
+
+def _folded(name: str) -> str:
+    """Bring typed and written forms of a name together: case, accents composed or not, the typographic apostrophe."""
+    return unicodedata.normalize("NFC", name.casefold()).replace("\u2019", "'")
+
+
+def _place(number: Any, found: list[list[Unit]]) -> int:
     if isinstance(number, bool) or not isinstance(number, numbers.Integral):
         raise TypeError(f"words must hold words as str, or their numbers as int; got {number!r}")
     place = int(number)

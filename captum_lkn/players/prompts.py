@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from captum_lkn.players.chats import chat_players
+from captum_lkn.players.chats import rendered_chat
+from captum_lkn.players.choice import choose_words
 from captum_lkn.players.interpretable import template_players, token_players
-from captum_lkn.players.players import Players
-from captum_lkn.players.text import text_players
-from captum_lkn.players.tokens import check_tokenizer
+from captum_lkn.players.players import Players, players_from_mask
+from captum_lkn.players.text import owners_of, warn_of_slow
+from captum_lkn.players.tokens import absent_token, name_of, prompt_slice, tokenizer_of
+from captum_lkn.players.units import Region, Units, checked_units, units_of
 
 if TYPE_CHECKING:
     from captum.attr import InterpretableInput
@@ -31,6 +33,7 @@ def prompt_players(
     tokenizer: PreTrainedTokenizerBase,
     prompt: str | Messages | InterpretableInput,
     *,
+    units: Units = "words",
     words: Collection[str | int] | None = None,
     stop_words: Iterable[str] | bool | None = None,
     punctuation: bool = True,
@@ -42,15 +45,19 @@ def prompt_players(
 ) -> Players:
     """Make players of a prompt for a causal language model.
 
-    Tokenizers of causal models have no mask token: name with `baseline` what should stand in for an absent word.
+    Tokenizers of causal models have no mask token: name with `baseline` the token that replaces absent words. An end
+    token that the tokenizer adds behind a text is left out, since the text is to be continued. An opening token is
+    there once, also if the text begins with it.
 
     Args:
-        tokenizer: The model's tokenizer.
+        tokenizer: The model's tokenizer, or a pipeline that has one.
         prompt: The text that the model continues. A str: its words are players, as in
             :func:`~captum_lkn.players.text.text_players`. A list of messages ``{"role": ..., "content": ...}``: the
             words of the messages of the given `roles`; the template ends where the assistant answers. Captum's
             ``TextTokenInput``: its tokens, but for its `skip_tokens`. Captum's ``TextTemplateInput``: its values,
             which its baselines replace, word for word; where a baseline is shorter, the text closes up.
+        units: The parts that are players, as in `text_players`; of a chat, spans are given in the messages of the given
+            `roles`, for several messages one list each.
         words: Only these words are players; by name, or by number among the words of the given `roles`.
         stop_words: Words that are not players; True for :data:`~captum_lkn.players.choice.STOP_WORDS`.
         punctuation: Whether punctuation is a player.
@@ -84,29 +91,61 @@ def prompt_players(
     """
     from captum.attr import InterpretableInput, TextTemplateInput, TextTokenInput
 
-    check_tokenizer(tokenizer)
-    choice = {"words": words, "stop_words": stop_words, "punctuation": punctuation}
+    tokenizer = tokenizer_of(tokenizer)
+    choice: dict[str, Any] = {"words": words, "stop_words": stop_words, "punctuation": punctuation}
     if isinstance(prompt, InterpretableInput):
-        defaults = {"words": None, "stop_words": None, "punctuation": True, "baseline": None}
-        given = [name for name, value in (choice | {"baseline": baseline}).items() if value is not defaults[name]]
-        if given:
-            raise ValueError(f"a {type(prompt).__name__} defines its own features. Leave out {', '.join(given)}")
+        defaults = {"units": "words", "words": None, "stop_words": None, "punctuation": True, "baseline": None}
+        given = choice | {"units": units, "baseline": baseline}
+        extra = [name for name, value in defaults.items() if given[name] is not value and given[name] != value]
+        if extra:
+            raise ValueError(f"a {type(prompt).__name__} defines its own features. Leave out {', '.join(extra)}")
         if isinstance(prompt, TextTokenInput):
             return token_players(prompt, device)
         if isinstance(prompt, TextTemplateInput):
             return template_players(tokenizer, prompt, device)
         raise TypeError(f"of Captum's inputs, prompt can be a TextTokenInput or a TextTemplateInput; got {prompt!r}")
     if isinstance(prompt, str):
-        text = text_players(tokenizer, prompt, **choice, baseline=baseline, max_length=max_length, device=device)  # type: ignore[arg-type]
-        kept = {name: value for name, value in text.constants.items() if name == "attention_mask"}
-        return replace(text, constants=kept)  # GPT-2 would add an embedding of token_type_ids
-    return chat_players(
-        tokenizer,
-        prompt,
-        choice=choice,
-        baseline=baseline,
-        roles=roles,
-        chat_template=chat_template,
-        max_length=max_length,
-        device=device,
+        if not prompt.strip():
+            raise ValueError(f"prompt must have a word in it; got {prompt!r}")
+        text, regions = prompt, [Region(0, 0, len(prompt))]
+    else:
+        text, regions = rendered_chat(tokenizer, prompt, roles, chat_template)
+        if not tokenizer.is_fast:
+            raise ValueError(f"{type(tokenizer).__name__} returns no offsets, which chats need. Give a fast tokenizer")
+    warn_of_slow(tokenizer, units)
+    texts = [tuple(text[start:end] for _, start, end in regions)]
+    checked = checked_units(units, texts)
+    encoding = tokenizer(
+        [text],
+        add_special_tokens=isinstance(prompt, str),  # a chat's template writes its own
+        return_special_tokens_mask=True,
+        **({"return_offsets_mapping": True} if tokenizer.is_fast else {}),
     )
+    prompted = prompt_slice(tokenizer, encoding)
+    ids = torch.tensor(encoding["input_ids"], device=device)[:, prompted]
+    _check_length(ids.shape[1], tokenizer.model_max_length if max_length is None else max_length)
+    kind = checked if isinstance(checked, str) else checked[0]
+    kept = choose_words([units_of(tokenizer, encoding, 0, (text,), kind, regions)], texts, **choice)
+    token = absent_token(tokenizer, baseline)
+    players = players_from_mask(
+        {"input_ids": ids, "attention_mask": torch.ones_like(ids)},  # no token_type_ids: GPT-2 would add an embedding
+        token.id,
+        owners_of(kept, len(encoding["input_ids"][0]))[:, prompted],
+        [[unit.label for unit in kept[0]]],
+    )
+    return replace(
+        players,
+        description={
+            "players": checked if isinstance(checked, str) else "spans",
+            "texts": [text],
+            "baseline": token.name,
+            "tokenizer": name_of(tokenizer),
+        },
+    )
+
+
+def _check_length(length: int, limit: Any) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"max_length must be a number of tokens, an int; got {limit!r}")
+    if length > limit:
+        raise ValueError(f"the prompt has {length} tokens, the limit is {limit}. Shorten it, or raise max_length=")

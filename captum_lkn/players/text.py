@@ -1,7 +1,7 @@
-"""Players of a text: its words.
+"""Players of a text: its words, or other units of it.
 
-A word is what the tokenizer calls one, with all its sub-tokens, and never reaches over white space. Special tokens and
-padding are background: they are there in every masked copy, and so is the attention mask.
+Special tokens, padding and white space are background: they are there in every masked copy, and so is the attention
+mask.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.players.choice import choose_words
 from captum_lkn.players.players import Players, players_from_mask
-from captum_lkn.players.tokens import Token, absent_token, check_tokenizer, name_of
-from captum_lkn.players.words import words_of
+from captum_lkn.players.tokens import Token, absent_token, name_of, tokenizer_of
+from captum_lkn.players.units import Unit, Units, checked_units, units_of
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-__all__ = ["text_players"]
+__all__ = ["owners_of", "text_players", "warn_of_slow"]
 
 _NOT_FOR_THE_MODEL = ("special_tokens_mask", "offset_mapping")
 
@@ -32,6 +32,7 @@ def text_players(
     tokenizer: PreTrainedTokenizerBase,
     text: str | tuple[str, str] | Sequence[str | tuple[str, str]],
     *,
+    units: Units = "words",
     words: Collection[str | int] | Sequence[Collection[str | int]] | None = None,
     stop_words: Iterable[str] | bool | None = None,
     punctuation: bool = True,
@@ -42,15 +43,21 @@ def text_players(
 ) -> Players:
     """Make a player of each word of a text, for a model of Hugging Face or any other that takes token ids.
 
-    The words are the tokenizer's (BERT's takes "don't" for the three words don, ' and t); their labels are
-    cut out of the text as it was written. Nothing is truncated.
+    The words are those of the text as it was written, not the tokenizer's: "isn't" is one, punctuation is apart from
+    the words beside it, and labels are cut out of the text. A token that covers several words makes them one player.
+    Scripts that do not divide words by spaces, such as Chinese or Thai, have a player for each of their tokens.
+    Nothing is truncated.
 
     Args:
-        tokenizer: A tokenizer of `transformers`, or a pipeline that has one. With one that has no word ids (that is
+        tokenizer: A tokenizer of `transformers`, or a pipeline that has one. With one that returns no offsets (that is
             not "fast"), each token is a player, and a warning says so.
         text: A sentence, a pair of sentences as a tuple, or a list of either, which becomes a padded batch.
-        words: Only these words are players; the others stay visible. Words as the text has them, in upper or
-            lower case (all their occurrences), or their numbers from 0 among all words of the text; for a
+        units: The parts that are players: ``"words"``; ``"pre-tokens"``, the words of the tokenizer (of BERT's, "isn't"
+            is three: isn, ' and t); ``"tokens"``; ``"characters"``, as far as tokens divide them; ``"sentences"``,
+            which end at a mark of punctuation before white space or at a line break; or spans of characters, pairs
+            ``(start, end)`` in a list, for a batch or pair one list a text. What is in no span is background.
+        words: Only these words (or other units) are players; the others stay visible. Words as the text has them, in
+            upper or lower case (all their occurrences), or their numbers from 0 among all words of the text; for a
             batch also one list of these a text. Overrides `punctuation`. None: all words.
         stop_words: Words, in upper or lower case, that are not players but stay visible; True for
             :data:`~captum_lkn.players.choice.STOP_WORDS`.
@@ -68,8 +75,9 @@ def text_players(
 
     Raises:
         TypeError: If something is of the wrong type.
-        ValueError: If a text is empty, too long or without a player, a word is unknown or out of range,
-            `baseline` is not one token or given beside `removal`, or the tokenizer lacks a token that is needed.
+        ValueError: If a text is empty, too long or without a player, a word is unknown or out of range, spans do not
+            fit the text or share a token, `baseline` is not one token or given beside `removal`, or the tokenizer lacks
+            a token that is needed.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -84,21 +92,18 @@ def text_players(
         >>> players.masked(0, torch.tensor([[True, False, True]]))
         (tensor([[2, 3, 0, 5]]),)
     """
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a pipeline, or of a processor
-    check_tokenizer(tokenizer)
+    tokenizer = tokenizer_of(tokenizer)
     texts = _as_batch(text)
-    if not tokenizer.is_fast:
-        warn(
-            f"{type(tokenizer).__name__} is not a fast tokenizer and cannot tell words: each token is a player",
-        )
+    checked = checked_units(units, texts)
+    warn_of_slow(tokenizer, units)
     token = _removed(tokenizer, baseline) if removal else absent_token(tokenizer, baseline)
     encoding = _encode(tokenizer, texts, max_length)
-    found = [words_of(tokenizer, encoding, i, parts) for i, parts in enumerate(texts)]
+    found = [
+        units_of(tokenizer, encoding, i, parts, checked if isinstance(checked, str) else checked[i])
+        for i, parts in enumerate(texts)
+    ]
     kept = choose_words(found, texts, words, stop_words, punctuation)
-    owners = torch.full((len(texts), len(encoding["input_ids"][0])), BACKGROUND)
-    for i, chosen in enumerate(kept):
-        for number, word in enumerate(chosen):
-            owners[i, word.positions] = number
+    owners = owners_of(kept, len(encoding["input_ids"][0]))
     tensors = {
         name: torch.tensor(rows, device=device) for name, rows in encoding.items() if name not in _NOT_FOR_THE_MODEL
     }
@@ -107,12 +112,27 @@ def text_players(
     return replace(
         players,
         description={
-            "players": "words",
+            "players": checked if isinstance(checked, str) else "spans",
             "texts": [parts[0] if len(parts) == 1 else list(parts) for parts in texts],
             "baseline": token.name,
             "tokenizer": name_of(tokenizer),
         },
     )
+
+
+def owners_of(kept: Sequence[Sequence[Unit]], length: int) -> torch.Tensor:
+    """Return the player of each token, int64 ``[B, length]``, of the units that are players."""
+    owners = torch.full((len(kept), length), BACKGROUND)
+    for i, chosen in enumerate(kept):
+        for number, unit in enumerate(chosen):
+            owners[i, unit.positions] = number
+    return owners
+
+
+def warn_of_slow(tokenizer: Any, units: Any) -> None:
+    """Warn that a tokenizer cannot tell words."""
+    if units == "words" and not tokenizer.is_fast:
+        warn(f"{type(tokenizer).__name__} is not a fast tokenizer and cannot tell words: each token is a player")
 
 
 def _as_batch(text: Any) -> list[tuple[str, ...]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 
-__all__ = ["Token", "absent_token", "check_tokenizer", "name_of"]
+__all__ = ["Token", "absent_token", "name_of", "prompt_slice", "tokenizer_of"]
 
+_CLOSING = ("eos_token", "sep_token", "cls_token")
 _FALLBACKS = ("mask_token", "pad_token", "unk_token", "eos_token")
 
 
@@ -20,13 +22,41 @@ class Token(NamedTuple):
     id: int
 
 
-def check_tokenizer(tokenizer: Any) -> None:
-    """Check that an object is a tokenizer of `transformers`."""
+def tokenizer_of(tokenizer: Any) -> Any:
+    """Return the tokenizer itself, or that of a pipeline or processor.
+
+    Raises:
+        TypeError: If it is not a tokenizer of `transformers`.
+    """
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     if not all(hasattr(tokenizer, name) for name in ("__call__", "is_fast", "special_tokens_map")):
         raise TypeError(
             "tokenizer must be a tokenizer of transformers, as AutoTokenizer.from_pretrained gives; got "
             f"{kind_of(tokenizer)}"
         )
+    return tokenizer
+
+
+def prompt_slice(tokenizer: Any, encoding: Mapping[str, Any]) -> slice:
+    """Find the tokens of a text that is to be continued: its opening tokens once, and no end token behind it.
+
+    Args:
+        tokenizer: A tokenizer of `transformers`.
+        encoding: One text with its special tokens, and their mask.
+
+    Returns:
+        Their positions. Tokens that are written into the text, such as the end of a message, are kept; where the text
+        begins with the opening tokens that the tokenizer adds, those are there once.
+    """
+    ids, added = encoding["input_ids"][0], encoding["special_tokens_mask"][0]
+    opening = next((i for i, special in enumerate(added) if not special), 0)
+    first = opening if ids[opening : 2 * opening] == ids[:opening] else 0
+    present = tokenizer.special_tokens_map
+    closing = {tokenizer.convert_tokens_to_ids(str(present[role])) for role in _CLOSING if present.get(role)}
+    last = len(ids)
+    while last > first and added[last - 1] and ids[last - 1] in closing:
+        last -= 1
+    return slice(first, last)
 
 
 def name_of(tokenizer: Any) -> str:

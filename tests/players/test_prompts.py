@@ -140,7 +140,7 @@ def test_from_a_template_of_captum_to_interactions(tokenizer):
         ([{"role": "user"}], {}, TypeError, r"message 0 must be \{\"role\""),
         ([{"role": "user", "content": [{"type": "text"}]}], {}, TypeError, "message 0 must be"),
         (CHAT, {"roles": ["tool"]}, ValueError, r"roles must name a role of the messages; got \['tool'\]"),
-        (CHAT, {"max_length": 5}, ValueError, "the chat has .* tokens, the limit is 5"),
+        (CHAT, {"max_length": 5}, ValueError, "the prompt has .* tokens, the limit is 5"),
         (CHAT, {"chat_template": "{{ messages[1]['content'] | upper }}"}, ValueError, "got part 0|got part 1"),
         (
             CHAT[1:2],

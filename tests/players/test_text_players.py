@@ -131,8 +131,9 @@ def test_bert_pieces_accents_and_case(minilm):
     assert players.baselines[0].unique().tolist() == [minilm.mask_token_id]
 
 
-def test_bert_contractions_are_the_words_of_the_tokenizer(bert_tiny):
-    assert text_players(bert_tiny, "I don't").labels == (("I", "don", "'", "t"),)
+def test_a_contraction_is_one_player_unless_asked(bert_tiny):
+    assert text_players(bert_tiny, "I don't").labels == (("I", "don't"),)
+    assert text_players(bert_tiny, "I don't", units="pre-tokens").labels == (("I", "don", "'", "t"),)
 
 
 def test_byte_level_pair_with_roberta_marks(roberta_like):
