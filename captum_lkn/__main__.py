@@ -1,6 +1,8 @@
-"""``python -m captum_lkn`` is the command line."""
+"""``python -m captum_lkn`` runs the command line."""
 
-from captum_lkn.cli import app
+from captum_lkn.cli import main
+
+__all__: list[str] = []
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -1,5 +1,20 @@
-"""The command line: ``captum-lkn text``, ``image``, ``probe`` and ``demo``."""
+"""Command line: ``captum-lkn text``, ``image``, ``probe``, ``show`` and ``demo``.
 
-from captum_lkn.cli.app import app
+``app`` declares the commands and imports typer only, so that ``--help`` and ``--version`` are quick; ``commands`` does
+the work.
+"""
 
-__all__ = ["app"]
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it with one line, also while typer is imported."""
+    try:
+        from captum_lkn.cli.app import app
+
+        app()
+    except KeyboardInterrupt:
+        print("Aborted.", file=sys.stderr)
+        sys.exit(130)  # 128 + SIGINT, as shells expect

@@ -1,6 +1,6 @@
-"""Texts with labels: from a CSV or JSON Lines file, or a data set's name, to batches for a model.
+"""Texts with labels, read from a CSV or JSON Lines file or a named data set, in batches for a model.
 
-Nothing but the standard library is needed for files.
+Files are read with the standard library only.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _NO_LIMIT = 1 << 30
 
 
 class LabelledTexts(NamedTuple):
-    """Texts and their labels, equally many.
+    """Texts and their labels, of equal number.
 
     Attributes:
-        texts: The texts, as they were written.
+        texts: The texts, unchanged.
         labels: Whole numbers as int, names as str.
     """
 
@@ -48,19 +48,20 @@ def read_texts(
     r"""Read texts and their labels.
 
     Args:
-        source: A file: ``.csv`` or ``.tsv`` with a line of column names, or ``.jsonl`` or ``.ndjson`` with an object a
-            line, in UTF-8. Else the name of a data set on the Hugging Face hub, or a folder that
-            ``datasets.load_dataset`` takes.
-        text: The column of the text; None: ``text``, ``sentence`` or ``review``, whichever there is.
-        label: The column of the label; None: ``label``, ``labels`` or ``target``.
-        split: Of a data set by name, which part.
+        source: A file: ``.csv`` or ``.tsv`` with a line of column names, or ``.jsonl`` or ``.ndjson`` with one object
+            in each line, in UTF-8. Otherwise the name of a data set on the Hugging Face hub, or a folder that
+            ``datasets.load_dataset`` reads.
+        text: The column of the text; None: the one that is named ``text``, ``sentence`` or ``review``.
+        label: The column of the label; None: the one that is named ``label``, ``labels`` or ``target``.
+        split: The part of a named data set.
 
     Returns:
         The texts and labels, in order.
 
     Raises:
-        OSError: There is no such file, or no such data set.
-        ValueError: A column is not there, a line cannot be read, or a text or label is missing; with its line.
+        OSError: The file or the data set does not exist.
+        ValueError: A column is missing or not unique, a line cannot be read, or a text or label is missing; the message
+            names the line.
         ImportError: A data set's name is given, and `datasets` is not installed.
 
     Example:
@@ -77,7 +78,7 @@ def read_texts(
     elif path.suffix.lower() in (".jsonl", ".ndjson"):
         rows = _read_json_lines(path)
     elif path.is_file():
-        raise ValueError(f"{os.fspath(source)!r} is no kind of file that is read here: give a .csv or .jsonl file")
+        raise ValueError(f"the data must be a .csv, .tsv, .jsonl or .ndjson file; got {os.fspath(source)!r}")
     else:
         rows = _read_data_set(os.fspath(source), split)
     texts: list[str] = []
@@ -89,12 +90,12 @@ def read_texts(
         texts.append(_text(row, columns[0], where))
         labels.append(_label(row, columns[1], where))
     if not texts:
-        raise ValueError(f"{os.fspath(source)!r} has no rows: give a text and a label a line")
+        raise ValueError(f"{os.fspath(source)!r} has no rows. Give a text and a label in each line")
     return LabelledTexts(texts, labels)
 
 
 def as_classes(labels: Sequence[Label], label2id: Mapping[str, int] | None = None) -> list[int]:
-    """Labels as numbers of classes.
+    """Convert labels to numbers of classes.
 
     Args:
         labels: Numbers, or names in upper or lower case.
@@ -104,7 +105,7 @@ def as_classes(labels: Sequence[Label], label2id: Mapping[str, int] | None = Non
         A number for each label.
 
     Raises:
-        ValueError: A name is none of the model's.
+        ValueError: A name is not one of the model's classes.
 
     Example:
         >>> as_classes(["Positive", "negative", 1], {"negative": 0, "positive": 1})
@@ -113,13 +114,18 @@ def as_classes(labels: Sequence[Label], label2id: Mapping[str, int] | None = Non
     known = {name.lower(): number for name, number in (label2id or {}).items()}
     unknown = sorted({name for name in labels if isinstance(name, str) and name.lower() not in known})
     if unknown:
-        has = f"the model has {some_of(list(label2id))}" if label2id else "the model has no names for its classes"
-        raise ValueError(f"label {some_of(list(map(repr, unknown)))}: {has}; give these, or the numbers of the classes")
+        names = some_of(list(map(repr, unknown)))
+        if not label2id:
+            raise ValueError(f"the labels {names} are names, and the model has no names for its classes. Use numbers")
+        raise ValueError(
+            f"the labels {names} are not classes of the model, which has {some_of(list(label2id))}. Use these names, "
+            "or the numbers of the classes"
+        )
     return [known[one.lower()] if isinstance(one, str) else one for one in labels]
 
 
 class TextBatches(Iterable["BatchEncoding"]):
-    """Batches of tokenised texts with labels, made anew each time that they are gone through; see :func:`batches`."""
+    """Batches of tokenised texts with labels, which can be iterated several times; see :func:`batches`."""
 
     def __init__(
         self,
@@ -144,7 +150,7 @@ class TextBatches(Iterable["BatchEncoding"]):
             encoding = self.tokenizer(
                 list(self.texts[part]),
                 padding=True,
-                # A tokenizer that knows no limit has an absurd one, and complains when asked to cut there.
+                # A tokenizer without a limit has a huge one, and warns when it truncates there.
                 truncation=self.max_length < _NO_LIMIT,
                 max_length=self.max_length if self.max_length < _NO_LIMIT else None,
                 return_tensors="pt",
@@ -160,30 +166,31 @@ def batches(
     batch_size: int = 32,
     max_length: int | None = None,
 ) -> TextBatches:
-    """Tokenised texts in batches, as :meth:`captum_lkn.probes.LinearProbes.fit` takes them.
+    """Return tokenised texts in batches, as :meth:`captum_lkn.probes.LinearProbes.fit` takes them.
 
     Args:
         tokenizer: A tokenizer of `transformers`, with a padding token.
         texts: The texts.
         labels: The class of each, a number; see :func:`as_classes`.
-        batch_size: How many texts a batch; they are padded to the longest of it.
-        max_length: How many tokens of a text are read; None: what the tokenizer knows to be the model's limit.
+        batch_size: Number of texts in a batch; they are padded to the longest of them.
+        max_length: Number of tokens of a text that are read; None: the tokenizer's limit of the model.
 
     Returns:
-        BatchEncodings with ``labels``; they can be gone through again.
+        BatchEncodings with ``labels``, which can be iterated several times.
 
     Raises:
-        ValueError: There are no texts, or not as many labels; `batch_size` is below 1; there is no padding token.
+        ValueError: There are no texts, or not as many labels; `batch_size` is below 1; the tokenizer has no padding
+            token.
     """
     if len(texts) != len(labels) or not texts:
         raise ValueError(
-            f"there are {count_of(len(texts), 'text')} and {count_of(len(labels), 'label')}: give each text a label"
+            f"each text must have a label; got {count_of(len(texts), 'text')} and {count_of(len(labels), 'label')}"
         )
     if not is_whole(batch_size) or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number from 1; got {batch_size!r}")
     if "pad_token" not in tokenizer.special_tokens_map:
         raise ValueError(
-            f"{type(tokenizer).__name__} has no padding token, which batches need: set one, such as "
+            f"{type(tokenizer).__name__} has no padding token, which batches need. Set one, such as "
             "tokenizer.pad_token = tokenizer.eos_token with the model's config.pad_token_id"
         )
     limit = tokenizer.model_max_length if max_length is None else max_length
@@ -197,12 +204,16 @@ def _read_csv(path: Path) -> Iterator[_Row]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
         try:
+            # A dictionary of the row would hold the last of two columns with one name.
+            names = list(reader.fieldnames or ())
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{path.name!r} has several columns {some_of(list(map(repr, twice)))}. Rename them")
             for row in reader:
                 where = f"line {reader.line_num} of {path.name!r}"
                 if None in row or None in row.values():
                     raise ValueError(
-                        f"{where} has not the {len(reader.fieldnames or ())} columns of the first line: put texts "
-                        "with a comma, a quote or a line end into double quotes"
+                        f"{where} must have {len(reader.fieldnames or ())} columns, as the first line. Put texts with "
+                        "a comma, a quote or a line end into double quotes"
                     )
                 yield where, row
         except (csv.Error, UnicodeDecodeError) as error:
@@ -215,12 +226,20 @@ def _read_json_lines(path: Path) -> Iterator[_Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8-sig"))
+            row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_with_unique_keys)
         except ValueError as error:
-            raise ValueError(f"{where} is no JSON ({error}): give an object a line") from error
+            raise ValueError(f"{where} is not JSON ({error}). Give one object in each line") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{where} is {kind_of(row)}, not an object: give lines with a text and a label")
+            raise ValueError(f"{where} must be an object with a text and a label; got {kind_of(row)}")
         yield where, row
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, in which a repeated key would hide the value before it."""
+    names = [name for name, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"several keys {some_of(list(map(repr, twice)))}")
+    return dict(pairs)
 
 
 def _read_data_set(name: str, split: str) -> Iterator[_Row]:
@@ -228,11 +247,11 @@ def _read_data_set(name: str, split: str) -> Iterator[_Row]:
         import datasets  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError as error:
         raise ImportError(
-            f"{name!r} is no file here; to load it as a data set from the hub: pip install datasets"
+            f"there is no file {name!r}. To load a data set of this name from the hub: pip install datasets"
         ) from error
     try:
         found = datasets.load_dataset(name, split=split)
-    except Exception as error:  # whatever the hub's client raises, of many kinds
+    except Exception as error:  # the hub's client raises errors of many kinds
         raise OSError(f"there is no file {name!r}, and no data set of that name can be loaded ({error})") from error
     names = {key: feature.names for key, feature in found.features.items() if hasattr(feature, "names")}
     for number, row in enumerate(found):
@@ -244,19 +263,20 @@ def _read_data_set(name: str, split: str) -> Iterator[_Row]:
 
 def _column(what: str, given: str | None, usual: Sequence[str], row: Mapping[str, Any], where: str) -> str:
     wanted = usual if given is None else (given,)
-    name = next((name for name in row if name.strip().lower() in wanted or name == given), None)
-    if name is None:
+    names = [name for name in row if name == given] or [name for name in row if name.strip().lower() in wanted]
+    if len(names) != 1:
+        found = "no column" if not names else "several columns"
         raise ValueError(
-            f"no column {' or '.join(map(repr, wanted))} in {where.partition(' of ')[2]}, which has "
-            f"{some_of(list(row))}: name the column of the {what} with {what}="
+            f"{where.partition(' of ')[2]} has {found} {' or '.join(map(repr, names or wanted))} for the {what}; its "
+            f"columns are {some_of(list(row))}. Name the column with {what}="
         )
-    return name
+    return names[0]
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where} has no text in {column!r}: {value!r}")
+        raise ValueError(f"{where} must have a text in {column!r}; got {value!r}")
     return value
 
 
@@ -266,4 +286,4 @@ def _label(row: Mapping[str, Any], column: str, where: str) -> Label:
         return int(value) if value.strip().lstrip("-").isdecimal() else value.strip()
     if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
         return int(value)
-    raise ValueError(f"{where} has no class in {column!r}: {value!r}; give a whole number or a name")
+    raise ValueError(f"{where} must have a class in {column!r}, a whole number or a name; got {value!r}")

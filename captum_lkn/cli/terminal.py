@@ -1,44 +1,65 @@
-"""Interactions of a text, printed for a person at a terminal."""
+"""Interactions of a text, printed on a terminal."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from captum_lkn._common.colours import colour_of
 from captum_lkn.decomposition import lattice
-from captum_lkn.interactions import Interaction, Interactions
-from captum_lkn.interactions.ranking import count_above, largest_effect
-from captum_lkn.interactions.rendering import joined
+from captum_lkn.interactions import Interactions
+from captum_lkn.interactions.ranking import count_above
+from captum_lkn.interactions.rendering import bars
 from captum_lkn.knowledge import KnowledgeChange
 
-__all__ = ["ends", "explained", "print_certificate", "print_change", "print_text_interactions", "unit_of"]
-
-_BAR = 16
+__all__ = [
+    "ends",
+    "explained",
+    "print_certificate",
+    "print_change",
+    "print_interactions",
+    "print_text_interactions",
+    "unit_of",
+]
 
 
 def print_text_interactions(console: Console, found: Interactions, *, title: str, label: str, top: int = 5) -> None:
-    """Print what drives a decision: the score, the strongest interactions, and how well they tell the whole story.
+    """Print the score of a decision, its strongest interactions, and the quality of the explanation.
 
     Args:
-        console: Where to.
+        console: The terminal.
         found: The interactions of one text; its provenance names the unit of the score.
         title: The text.
         label: The name of the class, or of the value, that is explained.
-        top: How many AND and how many OR interactions.
+        top: Number of AND and of OR interactions.
     """
     console.print(f'\n[bold]"{escape(title)}"[/bold]')
     console.print(f"[bold]{escape(label)}[/bold] with {ends(found, 'words')}", highlight=False)
-    strongest = largest_effect(found.and_effects, found.or_effects)
-    kinds = (("and", "all of these words together (or one word alone)"), ("or", "any one of these words"))
-    for kind, meaning in kinds:
-        _print_kind(console, found.top(top, kind=kind), f"{kind.upper()}: {meaning}", strongest)  # type: ignore[arg-type]
+    print_interactions(console, found, "word", top)
     print_certificate(console, found, "masked sentences")
+
+
+def print_interactions(console: Console, found: Interactions, part: str, top: int) -> None:
+    """Print the strongest AND and OR interactions, with bars to the left of zero or to the right.
+
+    Args:
+        console: The terminal.
+        found: The interactions of one sample.
+        part: The name of one player, such as ``"word"``.
+        top: Number of AND and of OR interactions.
+    """
+    both = [found.top(top, kind=kind) for kind in ("and", "or")]
+    lines = iter(bars([*both[0], *both[1]]))  # together, so that both kinds have one scale
+    headings = (f"AND: all of these {part}s together (or one {part} alone)", f"OR: any one of these {part}s")
+    for heading, shown in zip(headings, both, strict=True):
+        console.print(heading)
+        for one in shown:
+            console.print(Text(f"  {next(lines)}", style=colour_of(one.effect)), soft_wrap=True)
+        if not shown:
+            console.print("  none")
 
 
 def unit_of(found: Interactions) -> str:
@@ -51,7 +72,7 @@ def ends(found: Interactions, parts: str) -> str:
 
     Args:
         found: The interactions of one sample.
-        parts: What the players are called.
+        parts: The name of the players, such as ``"words"``.
     """
     unit, full, empty = unit_of(found), "", ""
     if unit == "log-odds":
@@ -64,12 +85,12 @@ def ends(found: Interactions, parts: str) -> str:
 
 
 def print_certificate(console: Console, found: Interactions, copies: str) -> None:
-    """Print how well interactions tell the whole story.
+    """Print how well the interactions reproduce all outputs, and how close they are to the smallest sum.
 
     Args:
-        console: Where to.
+        console: The terminal.
         found: The interactions of one sample.
-        copies: What the masked copies are called.
+        copies: The name of the masked copies, such as ``"masked sentences"``.
     """
     salient = found.salient()
     threshold = min((abs(one.effect) for one in salient), default=0.0)
@@ -85,7 +106,7 @@ def print_certificate(console: Console, found: Interactions, copies: str) -> Non
 
 
 def explained(found: Interactions, threshold: float = 0.0) -> float:
-    """The share of the variance of all 2^n outputs that the effects of at least a size reproduce.
+    """Return the share of the variance of all 2^n outputs that the larger effects reproduce.
 
     Args:
         found: The interactions of one sample.
@@ -113,30 +134,16 @@ def _large(effects: Tensor, threshold: float) -> Tensor:
     return torch.where(keep, effects, torch.zeros_like(effects))
 
 
-def _print_kind(console: Console, found: Sequence[Interaction], heading: str, strongest: float) -> None:
-    table = Table(title=heading, title_justify="left", title_style="", box=None, show_header=False, pad_edge=False)
-    table.add_column(min_width=34)
-    table.add_column(justify="right")
-    table.add_column()
-    for one in found:
-        bar = "#" * round(_BAR * abs(one.effect) / strongest)
-        colour = colour_of(one.effect)
-        table.add_row("  " + escape(joined(one.kind, one.players)), f"{one.effect:+.2f}", f"[{colour}]{bar}[/{colour}]")
-    if not found:
-        table.add_row("  none", "", "")
-    console.print(table)
-
-
 def _probability(log_odds: float) -> float:
-    """The probability of a class with these log-odds."""
+    """Return the probability of a class with these log-odds."""
     return float(torch.sigmoid(torch.tensor(log_odds)))
 
 
 def print_change(console: Console, change: KnowledgeChange) -> None:
-    """Print what layers know of a decision: completeness and redundancy by layer, kind and order.
+    """Print the comparison of layers with the output: completeness and redundancy by layer, kind and order.
 
     Args:
-        console: Where to; its width does not matter.
+        console: The terminal; its width does not matter.
         change: The layers compared with the output.
     """
     console.print("\n[bold]From layer to layer[/bold]")

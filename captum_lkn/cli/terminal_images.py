@@ -1,4 +1,4 @@
-"""Interactions of an image, printed for a person at a terminal."""
+"""Interactions of an image, printed on a terminal."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from captum_lkn._common.colours import colour_of
 from captum_lkn._common.formats import effect_format, printable
-from captum_lkn.cli.terminal import ends, print_certificate
+from captum_lkn.cli.terminal import ends, print_certificate, print_interactions
 from captum_lkn.interactions import Interactions
-from captum_lkn.interactions.rendering import bars
 from captum_lkn.players.images import player_map
 
 __all__ = ["print_image_interactions"]
@@ -24,34 +23,26 @@ _MAP = (14, 28)  # rows and columns of a map of segments: a character is about t
 
 
 def print_image_interactions(console: Console, found: Interactions, *, title: str, label: str, top: int = 5) -> None:
-    """Print what drives a decision about a picture: the score, a map of the parts, the strongest interactions.
+    """Print the score of a decision about a picture, a map of its parts, and the strongest interactions.
 
     Args:
-        console: Where to.
+        console: The terminal.
         found: The interactions of one image; its provenance names the unit of the score.
         title: The name of the picture.
         label: The name of the class that is explained.
-        top: How many AND and how many OR interactions.
+        top: Number of AND and of OR interactions.
     """
     console.print(f"\n[bold]{escape(printable(title))}[/bold]")
     console.print(f"[bold]{escape(printable(label))}[/bold] with {ends(found, 'parts')}", highlight=False)
-    console.print("What each part adds, on average over all orders in which parts appear (Shapley values):")
+    console.print("Contribution of each part, averaged over all orders in which parts appear (Shapley values):")
     for line in _map_lines(found):
         console.print(line, soft_wrap=True)
-    both = [found.top(top, kind=kind) for kind in ("and", "or")]
-    lines = iter(bars([*both[0], *both[1]]))  # together, so that the bars have one scale
-    meanings = ("AND: all of these parts together (or one part alone)", "OR: any one of these parts")
-    for meaning, shown in zip(meanings, both, strict=True):
-        console.print(meaning)
-        for one in shown:
-            console.print(Text(f"  {next(lines)}", style=colour_of(one.effect)), soft_wrap=True)
-        if not shown:
-            console.print("  none")
+    print_interactions(console, found, "part", top)
     print_certificate(console, found, "masked pictures")
 
 
 def _map_lines(found: Interactions) -> list[Text]:
-    """A grid with its Shapley values; of segments, a map of letters, and the values of what they stand for."""
+    """Return the lines of a grid of Shapley values; for segments, a map of letters and the value of each letter."""
     values = found.shapley_values().tolist()
     number = effect_format(max(map(abs, values)))
     texts = [Text(number.format(value), style=colour_of(value)) for value in values]
@@ -71,5 +62,5 @@ def _map_lines(found: Interactions) -> list[Text]:
 
 
 def _centres(size: int, count: int) -> Tensor:
-    """The middles of `count` equal parts of `size` pixels."""
+    """Return the middles of `count` equal parts of `size` pixels."""
     return (torch.arange(count) * 2 + 1) * size // (2 * count)

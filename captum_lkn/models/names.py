@@ -11,7 +11,7 @@ from torch import nn
 from captum_lkn._common.messages import some_of
 from captum_lkn.models.wrappers import is_wrapper, plain_name, unwrapped
 
-__all__ = ["find_module", "modules"]
+__all__ = ["block_names", "find_module", "modules"]
 
 
 def modules(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -42,6 +42,19 @@ def find_module(root: nn.Module, given: str | int) -> tuple[str, nn.Module]:
     return next(name for name, module in names.items() if module is found), found
 
 
+def block_names(root: nn.Module) -> list[str]:
+    """Return the names of a model's blocks, in order.
+
+    Args:
+        root: The model, with one list of several blocks.
+
+    Raises:
+        ValueError: There is no such list, or more than one.
+    """
+    name, blocks = _block_list(root, dict(modules(root)), "the blocks are wanted")
+    return [f"{name}.{number}".lstrip(".") for number in range(len(blocks))]
+
+
 def _named(name: str, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.Module:
     if name in names:
         return names[name]
@@ -55,6 +68,15 @@ def _named(name: str, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.Mod
 
 
 def _block(number: int, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.Module:
+    name, blocks = _block_list(root, names, f"layer {number} is the number of a block")
+    if not 0 <= number < len(blocks):
+        first, last = (f"{name}.{i}".lstrip(".") for i in (0, len(blocks) - 1))
+        raise ValueError(f"layer must be the number of a block of {_title(root)}, {first} to {last}; got {number}")
+    return blocks[number]  # type: ignore[no-any-return]
+
+
+def _block_list(root: nn.Module, names: Mapping[str, nn.Module], reason: str) -> tuple[str, Any]:
+    """Return the one list of several blocks, with its name."""
     inner = unwrapped(root)
     if isinstance(inner, nn.Sequential) and len(inner) > 1:
         lists: dict[str, Any] = {"": inner}
@@ -62,12 +84,8 @@ def _block(number: int, root: nn.Module, names: Mapping[str, nn.Module]) -> nn.M
         lists = _outermost(names, nn.ModuleList) or _outermost(names, nn.Sequential)
     if len(lists) != 1:
         what = f"{len(lists)} lists of blocks ({some_of(list(lists))})" if lists else "no list of several blocks"
-        raise ValueError(f"layer {number} is meant as a block's number, but {_title(root)} has {what}: give a name")
-    ((name, blocks),) = lists.items()
-    if not 0 <= number < len(blocks):
-        first, last = (f"{name}.{i}".lstrip(".") for i in (0, len(blocks) - 1))
-        raise ValueError(f"layer must be the number of a block of {_title(root)}, {first} to {last}; got {number}")
-    return blocks[number]  # type: ignore[no-any-return]
+        raise ValueError(f"{reason}, but {_title(root)} has {what}. Give names of layers")
+    return next(iter(lists.items()))
 
 
 def _outermost(names: Mapping[str, nn.Module], kind: type[nn.ModuleList] | type[nn.Sequential]) -> dict[str, Any]:

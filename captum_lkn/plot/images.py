@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,29 @@ from captum_lkn.interactions import Interactions
 from captum_lkn.interactions.rendering import joined
 from captum_lkn.players.images import interaction_mask, player_map
 
-__all__ = ["draw_interactions"]
+__all__ = ["check_drawing", "draw_interactions"]
 
 _DIMMED = 0.15
 _TITLE_WIDTH = 30  # characters over a panel
+
+
+def check_drawing(path: str | os.PathLike[str]) -> None:
+    """Check that a figure can be written to a path; callers check before long work.
+
+    Args:
+        path: The file to write.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: The suffix is not that of a format that Matplotlib writes.
+    """
+    from matplotlib.figure import Figure
+
+    file, formats = Path(path), sorted(Figure().canvas.get_supported_filetypes())
+    if file.suffix.lower().lstrip(".") not in formats:
+        raise ValueError(f"the file of a figure must end in one of .{', .'.join(formats)}; got {os.fspath(path)!r}")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"cannot draw {file.name!r}: there is no folder {str(file.parent)!r}. Create it first")
 
 
 def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLike[str], *, top: int = 4) -> None:
@@ -42,6 +62,7 @@ def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLik
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
+    check_drawing(path)
     pixels, owners = _displayable(image), player_map(found).cpu()
     if pixels.shape[:2] != owners.shape:
         raise ValueError(

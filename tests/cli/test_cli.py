@@ -3,17 +3,25 @@
 import importlib.util
 import io
 import re
+import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+import captum_lkn
+import captum_lkn.cli.commands
 from captum_lkn import Interactions, KnowledgeChange, LinearProbes
-from captum_lkn.cli.app import app
+from captum_lkn._common import files
+from captum_lkn.cli.app import MOST, app
 from captum_lkn.cli.data import as_classes, batches, read_texts
+from captum_lkn.cli.errors import in_options
 from captum_lkn.cli.terminal import explained, print_text_interactions
 from captum_lkn.models.layers import Layer
+from captum_lkn.values.limits import MAX_PLAYERS
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "not", "good", "bad", "film", "[red]"]
 
@@ -60,7 +68,7 @@ def test_only_the_chosen_words_are_players(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["not good", "--target", "NEUTRAL"], "none of the classes: give one of NEG, POS"),
+        (["not good", "--target", "NEUTRAL"], "is not a class of the model. Give one of: 0 NEG, 1 POS"),
         (["not good", "--target", "7"], "7"),
         (["not good", "--words", "excellent"], "excellent"),
         (["   "], "must have a word in it"),
@@ -78,7 +86,45 @@ def test_what_a_user_can_mend_is_said_in_a_line(folder, arguments, message):
 def test_a_folder_that_is_none_is_said(tmp_path):
     done = run("text", tmp_path / "nowhere", "not good")
     assert done.exit_code == 1
-    assert "error:" in done.output
+    (line,) = done.output.strip().splitlines()
+    assert line == f"error: there is no folder '{tmp_path / 'nowhere'}' of a model"
+
+
+@pytest.fixture(scope="module")
+def vision_folder(tmp_path_factory):
+    """An image classifier of 4 x 4 patches."""
+    transformers = pytest.importorskip("transformers")
+    path = tmp_path_factory.mktemp("vision")
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
+        id2label={0: "cat", 1: "dog"}, label2id={"cat": 0, "dog": 1}, initializer_range=0.5,
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "a.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_a_vision_model_is_refused_by_text_in_one_line(vision_folder):
+    done = run("text", vision_folder, "not good")
+    assert done.exit_code == 1
+    (line,) = done.output.strip().splitlines()
+    assert line.endswith("has a ViTForImageClassification, which cannot be loaded to classify sequences")
+
+
+def test_a_text_model_is_refused_by_image_in_one_line(folder, picture):
+    done = run("image", folder, picture)
+    assert done.exit_code == 1
+    (line,) = done.output.strip().splitlines()
+    assert line.endswith("has a BertForSequenceClassification, which cannot be loaded to classify images")
 
 
 def test_a_checkpoint_without_a_trained_head_is_refused(tmp_path):
@@ -183,11 +229,17 @@ def test_a_value_of_a_regression_is_not_called_a_probability(folder, tmp_path):
     ("arguments", "message"),
     [
         (["text", "{folder}", "good", "--layers", "1"], "--layers needs --probes"),
-        (["text", "{folder}", "good", "--layers", "7", "--probes", "{probes}"], "layer 7 is no block"),
+        (
+            ["text", "{folder}", "good", "--layers", "7", "--probes", "{probes}"],
+            "bert.encoder.layer.1; got 7",
+        ),
         (["probe", "{folder}", "nowhere.csv", "--layers", "0", "--out", "x.safetensors"], "nowhere.csv"),
         (["probe", "{folder}", "{films}", "--layers", "encoder", "--out", "x.safetensors"], "has no layer 'encoder'"),
         (["probe", "{folder}", "{films}", "--layers", "0", "--out", "x.pickle"], "safetensors"),
-        (["image", "{folder}", "x.png", "--grid", "seven"], "--grid 'seven' is not rows x columns"),
+        (
+            ["image", "{folder}", "x.png", "--grid", "seven"],
+            "--grid must be a number, or rows x columns",
+        ),
     ],
 )
 def test_what_is_wrong_with_layers_and_images_is_said_in_a_line(folder, films, probes, arguments, message):
@@ -195,6 +247,89 @@ def test_what_is_wrong_with_layers_and_images_is_said_in_a_line(folder, films, p
     assert done.exit_code == 1
     assert "error:" in done.output
     assert message in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"), [("all", [0, 1]), ("0-1", [0, 1]), ("1-1,0", [1, 0]), ("bert.encoder.layer.1", [1])]
+)
+def test_layers_in_ranges_and_all_of_them(folder, films, tmp_path, layers, expected):
+    out = tmp_path / "probes.safetensors"
+    assert run("probe", folder, films, "--layers", layers, "--out", out, "--limit", 40).exit_code == 0
+    assert list(LinearProbes.load(out)) == [f"bert.encoder.layer.{number}" for number in expected]
+
+
+def test_all_layers_of_a_text_are_those_with_probes(folder, probes):
+    one, every = (run("text", folder, "not good", "--probes", probes, *more) for more in ([], ["--layers", "all"]))
+    assert one.exit_code == every.exit_code == 0
+    assert every.output == one.output
+
+
+# ---------------------------------------------------------------- results from files, the version
+
+
+def test_a_saved_result_is_shown(folder, probes, tmp_path):
+    out = tmp_path / "found.safetensors"
+    assert run("text", folder, "not good film", "--out", out).exit_code == 0
+    for file, kind in ((out, Interactions), (probes, LinearProbes)):
+        shown = run("show", file)
+        assert shown.exit_code == 0, shown.output
+        assert shown.output.strip() == str(kind.load(file)).strip()
+
+
+def test_files_that_cannot_be_shown(tmp_path):
+    files.write(tmp_path / "a.safetensors", "Thing", {}, {})
+    (tmp_path / "b.safetensors").write_bytes(b"no")
+    for name, message in (
+        ("a.safetensors", "holds Thing, which cannot be shown"),
+        ("b.safetensors", "is not a safetensors file, or is damaged"),
+        ("c.safetensors", "does not exist"),
+    ):
+        done = run("show", tmp_path / name)
+        assert done.exit_code == 1
+        assert message in " ".join(done.output.split())
+
+
+def test_the_version():
+    done = run("--version")
+    assert done.exit_code == 0
+    assert done.output == f"captum-lkn {captum_lkn.__version__}\n"
+
+
+def test_ctrl_c_while_packages_are_imported_is_one_line(capsys, monkeypatch):
+    class Interrupts:
+        def find_spec(self, name, *_):
+            if name == "captum_lkn.cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "captum_lkn.cli.commands")
+    monkeypatch.delattr(captum_lkn.cli, "commands")
+    monkeypatch.setattr(sys, "meta_path", [Interrupts(), *sys.meta_path])
+    monkeypatch.setattr(sys, "argv", ["captum-lkn", "text", "model", "not good"])
+    with pytest.raises(SystemExit) as ended:
+        captum_lkn.cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip() == "Aborted."
+
+
+def test_the_largest_number_of_players_is_the_librarys():
+    assert MOST == MAX_PLAYERS
+    assert run("text", "model", "good", "--most", MOST + 1).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "words has 'x', which is not in the text: leave words= out",
+            "--words has 'x', which is not in the text: leave --words out",
+        ),
+        ("n_segments must be at least 1; got 0", "--slic must be at least 1; got 0"),
+        ("grid has 9 x 9 cells.  Give\na coarser grid", "--grid has 9 x 9 cells. Give a coarser grid"),
+        ("two words are not told apart", "two words are not told apart"),
+    ],
+)
+def test_messages_name_the_options(message, shown):
+    assert in_options(message) == shown
 
 
 # ---------------------------------------------------------------- too many players, images
@@ -208,35 +343,41 @@ def test_a_long_text_is_explained_by_the_words_that_matter_most(folder, tmp_path
     assert "3 of 8 players kept" in " ".join(done.output.split())
 
 
-def test_an_image_is_explained_and_drawn(tmp_path):
-    import numpy as np
-    import transformers
-    from PIL import Image
-
-    torch.manual_seed(0)
-    config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
-        id2label={0: "cat", 1: "dog"}, label2id={"cat": 0, "dog": 1}, initializer_range=0.5,
-    )  # fmt: skip
-    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
-    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
+def test_an_image_is_explained_and_drawn(vision_folder, picture, tmp_path):
     out, drawn = tmp_path / "found.safetensors", tmp_path / "found.png"
     done = run(
-        "image", tmp_path, tmp_path / "a.png", "--grid", "2x4", "--most", 4, "--target", "dog",
-        "--out", out, "--draw", drawn,
-    )  # fmt: skip
+        "image", vision_folder, picture, "--grid", "2x4", "--most", 4, "--target", "dog", "--out", out, "--draw", drawn
+    )
     assert done.exit_code == 0, done.output
     found = Interactions.load(out)
     assert len(found.players) == 4
     assert found.provenance["target"] == 1
     assert f"{found.v_full:+.2f}" in done.output
-    with Image.open(drawn) as picture:
-        assert picture.size[0] > 100
-    by_itself = run("image", tmp_path, tmp_path / "a.png", "--most", 3, "--out", out)
+    with Image.open(drawn) as figure:
+        assert figure.size[0] > 100
+    by_itself = run("image", vision_folder, picture, "--most", 3, "--out", out)
     assert by_itself.exit_code == 0, by_itself.output
     assert "3 of 16 players kept" in " ".join(by_itself.output.split())  # as many as the model has patches
+
+
+def test_a_grid_of_one_number_is_square(vision_folder, picture, tmp_path):
+    out = tmp_path / "found.safetensors"
+    done = run("image", vision_folder, picture, "--grid", "2", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert len(Interactions.load(out).players) == 4
+
+
+def test_options_of_images_are_checked_before_the_model_is_loaded(picture, tmp_path):
+    for options, message in (
+        (["--grid", "3", "--slic", "9"], "give only one of --grid and --slic"),
+        (["--draw", tmp_path / "found.doc"], "the file of a figure must end in one of ."),
+        (["--draw", tmp_path / "found"], "the file of a figure must end in one of ."),
+        (["--draw", tmp_path / "nowhere" / "a.png"], "there is no folder"),
+        (["--out", tmp_path / "found.png"], "must end in .safetensors"),
+    ):
+        done = run("image", "/nowhere", picture, *options)
+        assert done.exit_code == 1
+        assert message in " ".join(done.output.split())
 
 
 # ---------------------------------------------------------------- the demo

@@ -54,28 +54,57 @@ def test_columns_by_name(tmp_path):
             "a.csv",
             "t,label\nx,1\n",
             {},
-            r"no column 'text' or 'sentence' or 'review' in 'a\.csv', which has t, label: .*text=",
+            r"'a\.csv' has no column 'text' or 'sentence' or 'review' .* columns are t, label\. .*text=",
         ),
         (
             "a.csv",
             "text,y\nx,1\n",
             {},
-            r"no column 'label' or 'labels' or 'target' in 'a\.csv', which has text, y: .*label=",
+            r"'a\.csv' has no column 'label' or 'labels' or 'target' .* columns are text, y\. .*label=",
         ),
-        ("a.csv", "text,label\nx,1\n", {"label": "stars"}, r"no column 'stars' in 'a\.csv', which has text, label"),
-        ("a.csv", "text,label\nx,1\ny\n", {}, r"line 3 of 'a\.csv' has not the 2 columns of the first line: put"),
-        ("a.csv", "text,label\nx,1\ny,z,1\n", {}, r"line 3 of 'a\.csv' has not the 2 columns"),
+        (
+            "a.csv",
+            "text,label\nx,1\n",
+            {"label": "stars"},
+            r"no column 'stars' for the label; its columns are text, label",
+        ),
+        ("a.csv", "text,text,label\nx,y,1\n", {}, r"'a\.csv' has several columns 'text'\. Rename them"),
+        ("a.csv", "text,sentence,label\nx,y,1\n", {}, r"several columns 'text' or 'sentence' for the text; .* text="),
+        ("a.csv", "text,label,Labels\nx,y,1\n", {}, r"several columns 'label' or 'Labels' for the label; .* label="),
+        ("a.jsonl", '{"text": "x", "text": "y", "label": 1}\n', {}, r"not JSON \(several keys 'text'\)"),
+        ("a.csv", "text,label\nx,1\ny\n", {}, r"line 3 of 'a\.csv' must have 2 columns, as the first line\. Put"),
+        ("a.csv", "text,label\nx,1\ny,z,1\n", {}, r"line 3 of 'a\.csv' must have 2 columns"),
         ("a.csv", 'text,label\n"x"y,1\n', {}, r"line 2 of 'a\.csv' cannot be read"),
         ("a.csv", b"text,label\n\xff\xfe,1\n", {}, r"line \d of 'a\.csv' cannot be read \('utf-8' codec"),
-        ("a.csv", "text,label\nx,1\n ,1\n", {}, r"line 3 of 'a\.csv' has no text in 'text': ' '"),
-        ("a.csv", "text,label\nx,\n", {}, r"line 2 of 'a\.csv' has no class in 'label': ''; give a whole number or"),
-        ("a.jsonl", '{"text": "x", "label": 1}\n{"text": \n', {}, r"line 2 of 'a\.jsonl' is no JSON"),
-        ("a.jsonl", "[1]\n", {}, r"line 1 of 'a\.jsonl' is a list, not an object: give lines with a text and a label"),
-        ("a.jsonl", '{"text": "x", "label": 1}\n{"text": "y"}\n', {}, r"line 2 of 'a\.jsonl' has no class .*None"),
-        ("a.jsonl", '{"text": 5, "label": 1}\n', {}, r"line 1 of 'a\.jsonl' has no text in 'text': 5"),
-        ("a.jsonl", '{"text": "x", "label": 1.5}\n', {}, r"line 1 of 'a\.jsonl' has no class in 'label': 1\.5"),
-        ("a.jsonl", '{"text": "x", "label": true}\n', {}, r"line 1 of 'a\.jsonl' has no class in 'label': True"),
-        ("a.txt", "x\n", {}, r"'.*a\.txt' is no kind of file that is read here: give a \.csv or \.jsonl file"),
+        ("a.csv", "text,label\nx,1\n ,1\n", {}, r"line 3 of 'a\.csv' must have a text in 'text'; got ' '"),
+        (
+            "a.csv",
+            "text,label\nx,\n",
+            {},
+            r"line 2 of 'a\.csv' must have a class in 'label', .*; got ''",
+        ),
+        ("a.jsonl", '{"text": "x", "label": 1}\n{"text": \n', {}, r"line 2 of 'a\.jsonl' is not JSON"),
+        ("a.jsonl", "[1]\n", {}, r"line 1 of 'a\.jsonl' must be an object with a text and a label; got a list"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": 1}\n{"text": "y"}\n',
+            {},
+            r"line 2 .* must have a class .*; got None",
+        ),
+        ("a.jsonl", '{"text": 5, "label": 1}\n', {}, r"line 1 of 'a\.jsonl' must have a text in 'text'; got 5"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": 1.5}\n',
+            {},
+            r"line 1 .* a class in 'label', .*; got 1\.5",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": true}\n',
+            {},
+            r"line 1 .* a class in 'label', .*; got True",
+        ),
+        ("a.txt", "x\n", {}, r"must be a \.csv, .* file; got '.*a\.txt'"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, options, message):
@@ -97,7 +126,7 @@ def test_a_data_set_without_its_library(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"'imdb' is no file here; .*: pip install datasets"):
+    with pytest.raises(ImportError, match=r"there is no file 'imdb'\. .*: pip install datasets"):
         read_texts("imdb")
 
 
@@ -128,9 +157,9 @@ def test_a_data_set_by_name(monkeypatch):
 def test_classes_by_name():
     assert as_classes(["POS", 0, "neg"], {"neg": 0, "pos": 1}) == [1, 0, 0]
     assert as_classes([2, 0]) == [2, 0]
-    with pytest.raises(ValueError, match=r"label 'bad', 'good': the model has neg, pos; give these, or the numbers"):
+    with pytest.raises(ValueError, match=r"'bad', 'good' are not .*, which has neg, pos\. Use these names, or"):
         as_classes(["good", "bad", "neg"], {"neg": 0, "pos": 1})
-    with pytest.raises(ValueError, match=r"label 'good': the model has no names for its classes; give"):
+    with pytest.raises(ValueError, match=r"labels 'good' are names, and the model has no names for its classes\. Use"):
         as_classes(["good"])
 
 
@@ -161,8 +190,8 @@ def test_long_texts_are_cut_where_the_model_ends():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((["a", "b"], [1]), r"there are 2 texts and 1 label: give each text a label"),
-        (([], []), r"there are 0 texts and 0 labels: give each text a label"),
+        ((["a", "b"], [1]), r"each text must have a label; got 2 texts and 1 label"),
+        (([], []), r"each text must have a label; got 0 texts and 0 labels"),
         ((["a"], [1], 0), r"batch_size must be a whole number from 1; got 0"),
     ],
 )
@@ -172,7 +201,7 @@ def test_batches_that_cannot_be_made(arguments, message):
 
 
 def test_a_tokenizer_without_padding():
-    with pytest.raises(ValueError, match=r"has no padding token, which batches need: set one, such as tokenizer\.pad"):
+    with pytest.raises(ValueError, match=r"has no padding token, which batches need\. Set one, such as tokenizer\.pad"):
         batches(word_level(pad_token=None), ["a"], [0])
 
 

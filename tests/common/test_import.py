@@ -44,6 +44,12 @@ def test_the_import_is_lean():
     assert not modules & (HEAVY | OUTSIDE)
 
 
+def test_the_command_line_can_help_before_torch_is_loaded():
+    (loaded,) = _run("import sys, captum_lkn.cli.app; print(*{name.partition('.')[0] for name in sys.modules})")
+    assert "typer" in loaded
+    assert not loaded & (HEAVY | {"torch", "captum", "numpy"})
+
+
 def test_the_names_of_the_root_are_where_type_checkers_see_them():
     tree = ast.parse(Path(captum_lkn.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))

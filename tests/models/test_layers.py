@@ -134,7 +134,7 @@ def test_a_number_is_refused_where_it_could_mean_several(bert):
     with pytest.raises(ValueError, match=r"2 lists of blocks \(model.encoder.layers, model.decoder.layers\)"):
         labels(bart, 0)
     with pytest.raises(
-        ValueError, match="layer 0 is meant as a block's number, but Linear has no list of several blocks: give"
+        ValueError, match=r"layer 0 is the number of a block, but Linear has no list of several blocks\. Give"
     ):
         labels(nn.Linear(4, 3), 0)
     for number in (3, -1):

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,7 @@ __all__ = ["load_classifier", "load_image_classifier", "quiet_transformers"]
 
 
 def load_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A sequence classifier and its tokenizer, from a folder or from the hub.
+    """Load a sequence classifier and its tokenizer, from a folder or from the hub.
 
     Args:
         source: The folder, or the model's name on the hub.
@@ -36,7 +37,7 @@ def load_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedModel, Pr
 
 
 def load_image_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedModel, Any]:
-    """A Hugging Face image classifier and its image processor, from a folder or from the hub.
+    """Load a Hugging Face image classifier and its image processor, from a folder or from the hub.
 
     Args:
         source: The folder, or the model's name on the hub.
@@ -54,16 +55,45 @@ def load_image_classifier(source: str | os.PathLike[str]) -> tuple[PreTrainedMod
 
 
 def _load(model_class: Any, processor_class: Any, source: str | os.PathLike[str], what: str) -> tuple[Any, Any]:
+    name = os.fspath(source)
+    _check_folder(name)
     with quiet_transformers(), torch.random.fork_rng(devices=[]):  # a head that is lacking is drawn at random
-        model, report = model_class.from_pretrained(source, output_loading_info=True)
-        processor = processor_class.from_pretrained(source)
+        try:
+            model, report = model_class.from_pretrained(source, output_loading_info=True)
+            processor = processor_class.from_pretrained(source)
+        except OSError as error:
+            raise OSError(f"{name!r} cannot be loaded: {_first_line(error)}") from error
+        except ValueError as error:  # the message of transformers lists all models that fit, over forty lines
+            raise ValueError(f"{name!r} {_content(source)}, which cannot be loaded to classify {what}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
-            f"{os.fspath(source)!r} has no trained classification head: its checkpoint lacks {', '.join(missing[:3])}. "
+            f"{name!r} has no trained classification head: its checkpoint lacks {', '.join(missing[:3])}. "
             f"Give a model that was fine-tuned to classify {what}"
         )
     return model.eval(), processor
+
+
+def _check_folder(name: str) -> None:
+    """Check that a folder exists, if the name must be one: a name on the hub has one slash, between two words."""
+    if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1):
+        raise FileNotFoundError(f"there is no folder {name!r} of a model")
+
+
+def _content(source: str | os.PathLike[str]) -> str:
+    """Return the content of a checkpoint as a part of a sentence."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        return f"has no configuration that transformers knows ({_first_line(error)})"
+    return f"has a {' or '.join(config.architectures or [config.model_type])}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -1,0 +1,202 @@
+"""Work of the commands, which :mod:`captum_lkn.cli.app` declares."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from rich.console import Console
+from torch import Tensor
+
+from captum_lkn._common import files
+from captum_lkn.attribution import AndOrInteraction
+from captum_lkn.baselines import LearnedBaseline
+from captum_lkn.cli.data import as_classes, batches, read_texts
+from captum_lkn.cli.options import class_of, grid_of, layers_of, layers_with_probes, listed
+from captum_lkn.cli.terminal import print_change, print_text_interactions
+from captum_lkn.cli.terminal_images import print_image_interactions
+from captum_lkn.demo import image as vision_demo
+from captum_lkn.demo import text as text_demo
+from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
+from captum_lkn.models.hugging_face.pretrained import load_classifier, load_image_classifier
+from captum_lkn.models.model import Model
+from captum_lkn.players.images import image_players
+from captum_lkn.players.players import Players
+from captum_lkn.players.regions import model_patch
+from captum_lkn.players.text import text_players
+from captum_lkn.plot.images import check_drawing, draw_interactions
+from captum_lkn.plot.pictures import picture_input
+from captum_lkn.probes import LinearProbes
+from captum_lkn.values.selection import select_players
+
+__all__ = ["explain_demo", "explain_image", "explain_text", "fit_probes", "show_file"]
+
+_CELLS = 7  # rows and columns of the default grid
+_RESULTS = (Interactions, InteractionsBatch, KnowledgeChange, LinearProbes, LearnedBaseline)
+
+
+def explain_text(
+    model: str,
+    sentence: str,
+    target: str,
+    words: str | None,
+    most: int,
+    layers: str | None,
+    probes: Path | None,
+    top: int,
+    out: Path | None,
+) -> None:
+    """Explain a text classifier's decision about one text: ``captum-lkn text``."""
+    _check_out(out)
+    if layers is not None and probes is None:
+        raise ValueError("--layers needs --probes, the read-outs of the layers. Make them with 'captum-lkn probe'")
+    fitted = None if probes is None else LinearProbes.load(probes)
+    console = Console()
+    classifier, tokenizer = load_classifier(model)
+    chosen = class_of(target, classifier.config.id2label)
+    players = text_players(tokenizer, sentence, words=None if words is None else listed(words))
+    players = _few_enough(console, classifier, players, most, chosen)
+    if fitted is None:
+        found = _explain(classifier, players, chosen)
+        _print_text(console, classifier, found, sentence, top)
+        _save(console, found[0], out)
+        return
+    study = LayerwiseKnowledge(classifier, layers_with_probes(layers, Model(classifier), fitted), probes=fitted)
+    change = study.analyze(players, target=chosen, show_progress=sys.stderr.isatty())
+    _print_text(console, classifier, change.interactions[change.against], sentence, top)
+    print_change(console, change)
+    _save(console, change, out)
+
+
+def explain_image(
+    model: str,
+    file: Path,
+    target: str,
+    grid: str | None,
+    slic: int | None,
+    most: int,
+    baseline: str,
+    top: int,
+    draw: Path | None,
+    out: Path | None,
+) -> None:
+    """Explain an image classifier's decision about one picture: ``captum-lkn image``."""
+    _check_out(out)
+    if draw is not None:
+        check_drawing(draw)
+    if grid is not None and slic is not None:
+        raise ValueError("give only one of --grid and --slic")
+    given = None if grid is None else grid_of(grid)
+    console = Console()
+    classifier, processor = load_image_classifier(model)
+    labels = classifier.config.id2label
+    chosen = class_of(target, labels)
+    pixels = picture_input(processor, file)
+    parts: dict[str, Any] = {"segments": "slic", "n_segments": slic}
+    if slic is None:
+        parts = {"grid": given or _default_cells(pixels, model_patch(classifier))}
+    players = image_players({"pixel_values": pixels}, model=classifier, baseline=cast(Any, baseline), **parts)
+    players = _few_enough(console, classifier, players, most, chosen)
+    found = _explain(classifier, players, chosen)[0]
+    print_image_interactions(console, found, title=file.name, label=labels[found.provenance["target"]], top=top)
+    _save(console, found, out)
+    if draw is not None:
+        draw_interactions(pixels[0], found, draw)
+        console.print(f"Drawn to {draw}", highlight=False)
+
+
+def fit_probes(
+    model: str,
+    data: str,
+    out: Path,
+    layers: str,
+    text_column: str | None,
+    label_column: str | None,
+    limit: int | None,
+    batch_size: int,
+    max_length: int | None,
+    seed: int,
+) -> None:
+    """Fit linear probes to layers of a text classifier: ``captum-lkn probe``."""
+    _check_out(out)
+    texts, labels = read_texts(data, text=text_column, label=label_column)
+    console = Console()
+    classifier, tokenizer = load_classifier(model)
+    classes = as_classes(labels[:limit], classifier.config.label2id)
+    loader = batches(tokenizer, texts[:limit], classes, batch_size, max_length)
+    chosen = layers_of(layers, Model(classifier))
+    fitted = LinearProbes.fit(classifier, chosen, loader, seed=seed, show_progress=sys.stderr.isatty())
+    console.print(str(fitted), markup=False, highlight=False)
+    _save(console, fitted, out)
+
+
+def show_file(file: Path) -> None:
+    """Print a saved result: ``captum-lkn show``."""
+    kinds = {kind.__name__: kind for kind in _RESULTS}
+    kind = files.kind_in(file)
+    if kind not in kinds:
+        raise ValueError(f"the file {str(file)!r} holds {kind}, which cannot be shown; it must be {', '.join(kinds)}")
+    Console().print(str(kinds[kind].load(file)), markup=False, highlight=False, soft_wrap=True)
+
+
+def explain_demo(vision: bool, top: int) -> None:
+    """Explain the demo's sentences, or with `vision` its photo: ``captum-lkn demo``."""
+    console = Console()
+    (_show_vision if vision else _show_text)(console, top)
+
+
+def _show_text(console: Console, top: int) -> None:
+    console.print("Loading MiniLM, a BERT of 6 blocks, with the sentiment head that comes with this library.")
+    classifier, tokenizer = text_demo.load_sentiment_bert()
+    study = LayerwiseKnowledge(classifier, text_demo.LAYERS, probes=text_demo.load_sentiment_probes())
+    players = [text_players(tokenizer, sentence) for sentence in text_demo.SENTENCES]
+    change = study.analyze(players, show_progress=sys.stderr.isatty())
+    for i, sentence in enumerate(text_demo.SENTENCES):
+        _print_text(console, classifier, change.interactions[change.against][i : i + 1], sentence, top)
+    print_change(console, change)
+
+
+def _show_vision(console: Console, top: int) -> None:
+    console.print("Loading EfficientNet-Lite0, trained on ImageNet.")
+    network, classes = vision_demo.load_efficientnet_lite()
+    found = _explain(network, vision_demo.espresso_players(), "predicted")[0]
+    label = classes[int(str(found.provenance["target"]))]
+    print_image_interactions(console, found, title=vision_demo.PICTURE_PATH.name, label=label, top=top)
+
+
+def _few_enough(console: Console, classifier: Any, players: Players, most: int, target: int | str) -> Players:
+    if max(players.sizes) <= most:
+        return players
+    selected = select_players(classifier, players, most, target=target, show_progress=sys.stderr.isatty())
+    console.print(str(selected).splitlines()[-1].strip(), markup=False, highlight=False)
+    return selected
+
+
+def _explain(classifier: Any, players: Players, target: int | str) -> InteractionsBatch:
+    found: InteractionsBatch = AndOrInteraction(classifier).attribute(
+        players, target=target, show_progress=sys.stderr.isatty()
+    )
+    return found
+
+
+def _print_text(console: Console, classifier: Any, found: InteractionsBatch, sentence: str, top: int) -> None:
+    label = classifier.config.id2label[found[0].provenance["target"]]
+    print_text_interactions(console, found[0], title=sentence, label=label, top=top)
+
+
+def _save(console: Console, result: Any, out: Path | None) -> None:
+    if out is not None:
+        result.save(out)
+        console.print(f"Saved to {out}", highlight=False)
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None:
+        files.check_target(out)
+
+
+def _default_cells(pixels: Tensor, patch: tuple[int, int] | None) -> tuple[int, int]:
+    rows, columns = (side // own for side, own in zip(pixels.shape[-2:], patch or (1, 1), strict=True))
+    return min(_CELLS, rows), min(_CELLS, columns)

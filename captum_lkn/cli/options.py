@@ -1,0 +1,131 @@
+"""Values of the command line's options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from captum_lkn._common.messages import some_of
+from captum_lkn.models.layers import LayerLike, find_layers
+from captum_lkn.models.model import Model
+from captum_lkn.models.names import block_names
+from captum_lkn.probes import LinearProbes
+
+__all__ = ["class_of", "grid_of", "layers_of", "layers_with_probes", "listed"]
+
+
+def listed(given: str) -> list[str]:
+    """Return the parts of a list with commas.
+
+    Example:
+        >>> listed("not, good,")
+        ['not', 'good']
+    """
+    return [part.strip() for part in given.split(",") if part.strip()]
+
+
+def layers_of(given: str, model: Model) -> list[LayerLike]:
+    """Return the layers of ``--layers``: names, numbers of blocks, ranges such as ``0-5``, or ``all`` blocks.
+
+    Args:
+        given: The option's value.
+        model: The model, whose blocks ``all`` lists.
+
+    Returns:
+        Names and numbers, as :func:`captum_lkn.models.layers.find_layers` takes them.
+
+    Raises:
+        ValueError: A range is empty, or the model has no list of blocks.
+
+    Example:
+        >>> from torch import nn
+        >>> layers_of("0-2, head", Model(nn.Linear(1, 1)))
+        [0, 1, 2, 'head']
+    """
+    found: list[LayerLike] = []
+    for part in listed(given):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        if part == "all":
+            if model.module is None:
+                raise ValueError(f"--layers all needs a module with blocks; {model.name} is a function")
+            found += block_names(model.module)
+        elif part.isdecimal():
+            found.append(int(part))
+        elif dash and first.isdecimal() and last.isdecimal():
+            if int(last) < int(first):
+                raise ValueError(f"--layers has the empty range {part!r}. Give the smaller number first")
+            found += range(int(first), int(last) + 1)
+        else:
+            found.append(part)
+    return found
+
+
+def layers_with_probes(given: str | None, model: Model, probes: LinearProbes) -> list[LayerLike]:
+    """Return the layers to explain, each with the pooling that its probe was fitted to.
+
+    Args:
+        given: The value of ``--layers``; None or ``all``: all layers that have a probe.
+        model: The model.
+        probes: The probes, whose labels are names of layers as well.
+
+    Returns:
+        Layers.
+
+    Raises:
+        ValueError: A layer is unknown, or has no probe.
+    """
+    if given is None or listed(given) == ["all"]:
+        return [probe.layer for probe in probes.values()]
+    named = [probes[str(name)].layer if name in probes else name for name in layers_of(given, model)]
+    layers = find_layers(model, named)
+    if missing := [layer.label for layer in layers if layer.label not in probes]:
+        raise ValueError(
+            f"--probes has no probe of {some_of(missing)}; it has {some_of(list(probes))}. Leave --layers out for all"
+        )
+    return [probes[layer.label].layer for layer in layers]
+
+
+def grid_of(given: str) -> tuple[int, int]:
+    """Return rows and columns of ``--grid``.
+
+    Raises:
+        ValueError: The value is neither a number nor two with an x between.
+
+    Example:
+        >>> grid_of("3"), grid_of("4x6")
+        ((3, 3), (4, 6))
+    """
+    rows, cross, columns = given.lower().partition("x")
+    if not cross:
+        columns = rows
+    if not (rows.strip().isdecimal() and columns.strip().isdecimal()):
+        raise ValueError(f"--grid must be a number, or rows x columns such as 4x6; got {given!r}")
+    return int(rows), int(columns)
+
+
+def class_of(given: str, labels: Mapping[int, str]) -> int | str:
+    """Return the class of ``--target``: a number, or ``"predicted"``.
+
+    Args:
+        given: The option's value: a number, a name in upper or lower case, or ``predicted``.
+        labels: The names of the model's classes, ``config.id2label``.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: The model has no such class, or two of that name.
+
+    Example:
+        >>> class_of("POSITIVE", {0: "negative", 1: "positive"})
+        1
+    """
+    if given == "predicted":
+        return given
+    numbers = [number for number, label in labels.items() if given.lower() == label.lower()]
+    if not numbers and given.lstrip("-").isdecimal() and int(given) in labels:
+        numbers = [int(given)]
+    if len(numbers) != 1:
+        wanted = "is the name of several classes" if numbers else "is not a class of the model"
+        known = some_of([f"{number} {label}" for number, label in labels.items()])
+        raise ValueError(f"--target {given!r} {wanted}. Give one of: {known}")
+    return numbers[0]
