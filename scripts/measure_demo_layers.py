@@ -1,7 +1,7 @@
 """Measure how the demo's sentiment BERT comes to know what it uses: `python scripts/measure_demo_layers.py`.
 
 The table of docs/layers.md: twelve sentences of ten words that neither the model nor its probes have seen, with the
-ceilings that luck sets. Some minutes on two cores.
+noise ceilings. Some minutes on two cores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(
     data: Annotated[Path | None, typer.Option(help=f"The sdist of {SENTENCES}, else downloaded.")] = None,
     words: Annotated[int, typer.Option(help="How many words each sentence has.")] = 10,
     count: Annotated[int, typer.Option(help="How many sentences.")] = 12,
-    draws: Annotated[int, typer.Option(help="How often luck is drawn; 0 leaves it out.")] = 5,
+    draws: Annotated[int, typer.Option(help="Draws of the noise ceiling; 0 leaves it out.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
 ) -> None:
     """Print completeness and redundancy of the six blocks."""
@@ -37,7 +37,7 @@ def main(
     study = LayerwiseKnowledge(model, demo.LAYERS, probes=demo.load_sentiment_probes())
     change = study.analyze(sentences_of(words, count, data))
     if draws:
-        change = change.with_luck(draws=draws)
+        change = change.with_noise_ceiling(draws=draws)
     if out is not None:
         change.save(out)
     typer.echo(str(change))

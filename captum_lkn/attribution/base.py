@@ -122,7 +122,7 @@ class InteractionMethod(Method):
             raise TypeError(
                 f"attributions must be the InteractionsBatch that attribute returned; got {type(attributions).__name__}"
             )
-        sums = torch.stack([x.and_effects.sum() + x.or_effects.sum() - x.v_full for x in attributions])
+        sums = torch.stack([x.effects.values.sum() + x.effects.constant - x.v_full for x in attributions])
         return ConvergenceDelta(sums, torch.tensor([x.residual for x in attributions], dtype=torch.float64))
 
     def _batches(
@@ -154,18 +154,12 @@ class InteractionMethod(Method):
             for sample, table in enumerate(one.tables):
                 for place, part in enumerate(next(decompositions)):
                     columns[place].append(
-                        Interactions(
-                            players=request.players.labels[sample],
-                            and_effects=part.and_effects,
-                            or_effects=part.or_effects,
-                            values=table[place],
-                            kappa=float(part.kappa),
-                            gap=float(part.gap),
-                            options=self.options,
-                            provenance=provenance(sample)
-                            | origins[place]
-                            | {"steps": int(part.steps), "stopped": part.stopped[0]},
-                            layout=layout_of(request.players, sample),
+                        Interactions.from_decomposition(
+                            request.players.labels[sample],
+                            table[place],
+                            part,
+                            provenance(sample) | origins[place],
+                            layout_of(request.players, sample),
                         )
                     )
         return list(map(InteractionsBatch, columns))

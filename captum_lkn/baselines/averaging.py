@@ -80,20 +80,9 @@ def _mean(place: int, versions: Sequence[Interactions]) -> Interactions:
     values = torch.stack([one.values for one in versions]).mean(0)
     part = decompose(values, options=first.options)
     used: list[Any] = [one.provenance.get("forwards", 0) for one in versions]
-    return Interactions(
-        players=first.players,
-        and_effects=part.and_effects,
-        or_effects=part.or_effects,
-        values=values,
-        kappa=float(part.kappa),
-        gap=float(part.gap),
-        options=first.options,
-        provenance={
-            **first.provenance,
-            "baseline": [one.provenance.get("baseline") for one in versions],
-            "forwards": sum(used),
-            "steps": int(part.steps),
-            "stopped": part.stopped[0],
-        },
-        layout=first.layout,
-    )
+    provenance = {
+        **first.provenance,
+        "baseline": [one.provenance.get("baseline") for one in versions],
+        "forwards": sum(used),
+    }
+    return Interactions.from_decomposition(first.players, values, part, provenance, first.layout)

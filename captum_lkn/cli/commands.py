@@ -65,7 +65,7 @@ def explain_text(
         return
     study = LayerwiseKnowledge(classifier, layers_with_probes(layers, Model(classifier), fitted), probes=fitted)
     change = study.analyze(players, target=chosen, show_progress=sys.stderr.isatty())
-    _print_text(console, classifier, change.interactions[change.against], sentence, top)
+    _print_text(console, classifier, change.interactions[change.reference], sentence, top)
     print_change(console, change)
     _save(console, change, out)
 
@@ -154,7 +154,7 @@ def _show_text(console: Console, top: int) -> None:
     players = [text_players(tokenizer, sentence) for sentence in text_demo.SENTENCES]
     change = study.analyze(players, show_progress=sys.stderr.isatty())
     for i, sentence in enumerate(text_demo.SENTENCES):
-        _print_text(console, classifier, change.interactions[change.against][i : i + 1], sentence, top)
+        _print_text(console, classifier, change.interactions[change.reference][i : i + 1], sentence, top)
     print_change(console, change)
 
 

@@ -6,12 +6,9 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
-from torch import Tensor
 
 from captum_lkn._common.colours import colour_of
-from captum_lkn.decomposition import lattice
 from captum_lkn.interactions import Interactions
-from captum_lkn.interactions.ranking import count_above
 from captum_lkn.interactions.rendering import bars
 from captum_lkn.knowledge import KnowledgeChange
 
@@ -52,7 +49,8 @@ def print_interactions(console: Console, found: Interactions, part: str, top: in
         top: Number of AND and of OR interactions.
     """
     both = [found.top(top, kind=kind) for kind in ("and", "or")]
-    lines = iter(bars([*both[0], *both[1]]))  # together, so that both kinds have one scale
+    # Together, so that both kinds have one scale.
+    lines = iter(bars([(one.name, one.effect) for one in [*both[0], *both[1]]]))
     headings = (f"AND: all of these {part}s together (or one {part} alone)", f"OR: any one of these {part}s")
     for heading, shown in zip(headings, both, strict=True):
         console.print(heading)
@@ -94,7 +92,7 @@ def print_certificate(console: Console, found: Interactions, copies: str) -> Non
     """
     salient = found.salient()
     threshold = min((abs(one.effect) for one in salient), default=0.0)
-    nonzero = count_above(found.and_effects, found.or_effects, 0.0)
+    nonzero = len(found.effects)
     unit = f" {unit_of(found)}".rstrip()
     console.print(
         f"All {nonzero} nonzero effects give back the outputs for all 2^{found.n_players} = {len(found.values)} "
@@ -116,22 +114,15 @@ def explained(found: Interactions, threshold: float = 0.0) -> float:
         R², at most 1; 1 where the outputs do not vary.
 
     Example:
+        >>> from captum_lkn.decomposition import Effects
         >>> table = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)
-        >>> zero = torch.zeros_like(table)
-        >>> either = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
-        >>> explained(Interactions(("a", "b"), zero, either, table, kappa=0.0, gap=0.0))
+        >>> either = Effects.of(2, [("or", (0, 1), 1.0)])
+        >>> explained(Interactions(("a", "b"), either, table, kappa=0.0, gap=0.0))
         1.0
     """
-    kept = lattice.and_inverse(_large(found.and_effects, threshold))
-    kept = kept + lattice.or_inverse(_large(found.or_effects, threshold))
+    kept = found.effects.select(found.effects.values.abs() >= threshold).reconstruction
     total = (found.values - found.values.mean()).square().sum()
     return float(1 - (found.values - kept).square().sum() / total) if total > 0 else 1.0
-
-
-def _large(effects: Tensor, threshold: float) -> Tensor:
-    keep = effects.abs() >= threshold
-    keep[0] = True  # the empty effect is where all masked sentences start from
-    return torch.where(keep, effects, torch.zeros_like(effects))
 
 
 def _probability(log_odds: float) -> float:

@@ -21,6 +21,7 @@ from captum_lkn._common.checks import is_floating, is_number
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import NOISE, DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.decomposition.solvers import dispatch, highs
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
@@ -76,8 +77,22 @@ class Decomposition:
         return Decomposition(**tensors, stopped=self.stopped[first : first + per_entry], options=self.options)
 
     def reconstruct(self) -> Tensor:
-        """The values that the effects add up to, ``[..., 2^n]``; the tables less ``residual``."""
-        return lattice.and_inverse(self.and_effects) + lattice.or_inverse(self.or_effects)
+        """Return the values that the effects add up to, ``[..., 2^n]``; the tables less ``residual``."""
+        return lattice.reconstruct(self.and_effects, self.or_effects)
+
+    @property
+    def effects(self) -> Effects:
+        """The effects of one table in their sparse form.
+
+        Raises:
+            ValueError: There are several tables.
+        """
+        if self.gap.dim():
+            raise ValueError(
+                f"effects are those of one table; this decomposition has {shape_of(self.gap)} of them. Take "
+                "found[i].effects"
+            )
+        return Effects.from_tables(self.and_effects.cpu(), self.or_effects.cpu())
 
 
 def decompose(
@@ -170,7 +185,7 @@ def decompose(
     effects = found.effects * unit.unsqueeze(-1)
     ands, ors = effects[:, 0].clone(), effects[:, 1].clone()
     ands[:, 0] = (start + found.constant * unit).squeeze(-1)
-    residual = tables - lattice.and_inverse(ands) - lattice.or_inverse(ors)
+    residual = tables - lattice.reconstruct(ands, ors)
     gap = relative_gap(problem.penalty(found.effects), found.bound)
     converged = gap <= settings.tolerance
     _warn_of_gap(gap, converged, settings.tolerance)

@@ -13,6 +13,7 @@ differentiable, and leaves its argument as it was.
 ``and_inverse``     AND effects -> table: the sum over the subsets of each T (zeta transform)
 ``or_transform``    table v -> OR effects; Eq. 2
 ``or_inverse``      OR effects -> table: the sum over the sets that meet each T
+``reconstruct``     AND and OR effects -> table; Eq. 3
 ``superset_sums``   the adjoint of ``and_inverse``: the sum over the supersets of each S
 ==================  ==============================================================================
 
@@ -39,6 +40,7 @@ __all__ = [
     "or_inverse",
     "or_transform",
     "orders",
+    "reconstruct",
     "subset_index",
     "superset_sums",
 ]
@@ -242,6 +244,27 @@ def or_inverse(effects: Tensor) -> Tensor:
     # The sets that miss T are the subsets of its complement, and the complement reverses the index.
     missed = kronecker(effects, _ZETA).flip(-1)
     return effects.sum(-1, keepdim=True) - missed + effects[..., :1]
+
+
+def reconstruct(and_effects: Tensor, or_effects: Tensor) -> Tensor:
+    """Return the table that AND and OR effects add up to; Eq. 3.
+
+    Args:
+        and_effects: ``[..., 2^n]``, floating; entry 0 is the constant.
+        or_effects: The same; entry 0 is 0.
+
+    Returns:
+        ``[..., 2^n]`` of the same dtype and device.
+
+    Raises:
+        TypeError: An argument is not a floating tensor.
+        ValueError: The last dimension is not a power of two.
+
+    Example:
+        >>> reconstruct(torch.tensor([0.5, 2.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 0.0, 1.0])).tolist()
+        [0.5, 3.5, 1.5, 3.5]
+    """
+    return and_inverse(and_effects) + or_inverse(or_effects)
 
 
 def superset_sums(table: Tensor) -> Tensor:

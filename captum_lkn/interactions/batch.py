@@ -15,7 +15,7 @@ from captum_lkn._common.formats import effect_format
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.packing import pack, unpack
-from captum_lkn.interactions.rendering import html_table, joined
+from captum_lkn.interactions.rendering import html_table
 from captum_lkn.interactions.sample import Interactions
 
 if TYPE_CHECKING:
@@ -40,11 +40,10 @@ class InteractionsBatch(Sequence[Interactions]):
         ValueError: If there are none.
 
     Example:
-        >>> from captum_lkn.decomposition.lattice import and_transform
-        >>> none = torch.zeros(4, dtype=torch.float64)
+        >>> from captum_lkn.decomposition import decompose
         >>> tables = torch.tensor([[0.5, 0.5, 2.0, -1.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
         >>> batch = InteractionsBatch(
-        ...     Interactions(("not", "good"), and_transform(v), none, v, kappa=0.0, gap=0.0) for v in tables
+        ...     Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and")) for v in tables
         ... )
         >>> batch
         InteractionsBatch of 2 samples
@@ -134,7 +133,7 @@ class InteractionsBatch(Sequence[Interactions]):
         Args:
             path: The file, ending in ``.safetensors``.
         """
-        files.write(path, _SCHEMA, *pack(self))
+        files.write(path, _SCHEMA, *pack([one.parts() for one in self]))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InteractionsBatch:
@@ -161,14 +160,14 @@ class InteractionsBatch(Sequence[Interactions]):
         for b, sample in enumerate(self._samples[:_SHOWN]):
             name, effect = "no effects", 0.0
             for strongest in sample.top(1):
-                name, effect = joined(strongest.kind, strongest.players), strongest.effect
+                name, effect = strongest.name, strongest.effect
             ends = effect_format(max(abs(sample.v_empty), abs(sample.v_full)))
             rows.append(
                 (
                     str(b),
                     ends.format(sample.v_empty),
                     ends.format(sample.v_full),
-                    f"{sample._salient_count()} of 2^{sample.n_players}",
+                    f"{sample.n_salient} of 2^{sample.n_players}",
                     name,
                     effect_format(effect).format(effect),
                 )

@@ -1,42 +1,21 @@
-"""What the parts of a result must be; every error quotes what was given."""
+"""Checks of numbers, masks and counts that users give to results; every error quotes what was given."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+import operator
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of, shape_of
 
-__all__ = ["check_bound", "check_players", "check_table"]
-
-
-def check_players(players: Any) -> None:
-    """Labels are a tuple of at least one string."""
-    if not isinstance(players, tuple) or not all(isinstance(name, str) for name in players):
-        raise TypeError(f"players must be a tuple of strings, one label a player; got {players!r}")
-    if not players:
-        raise ValueError("players is empty: interactions are those of at least one player")
-
-
-def check_table(name: str, table: Any, n: int) -> None:
-    """A table is finite, float64, on the CPU, and as long as the players say."""
-    if not isinstance(table, Tensor) or table.dtype != torch.float64 or table.device.type != "cpu":
-        where = f" on {table.device}" if isinstance(table, Tensor) else ""
-        raise TypeError(
-            f"{name} must be a float64 tensor on the CPU; got {kind_of(table)}{where}: convert with .double().cpu()"
-        )
-    if table.shape != (1 << n,):
-        raise ValueError(f"{name} must be [2^n] = [{1 << n}] for {n} players; got {shape_of(table)}")
-    if not bool(table.isfinite().all()):
-        subset = int((~table.isfinite()).nonzero()[0])
-        raise ValueError(f"{name} is {float(table[subset])} at index {subset}: all entries must be finite")
+__all__ = ["check_bound", "check_count", "check_masks"]
 
 
 def check_bound(name: str, value: Any, or_infinite: bool = False) -> float:
-    """A number from 0 to infinity, the latter only where that is allowed, as a float."""
+    """Return a number from 0 to infinity, the latter only where that is allowed, as a float."""
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
@@ -44,3 +23,28 @@ def check_bound(name: str, value: Any, or_infinite: bool = False) -> float:
     if not (0 <= number < math.inf or (or_infinite and number == math.inf)):
         raise ValueError(f"{name} must be at least 0{'' if or_infinite else ' and finite'}; got {number}")
     return number
+
+
+def check_count(k: Any) -> int | None:
+    """Return a number of interactions, a whole number of at least 0 or None, as an int."""
+    if k is None:
+        return None
+    if isinstance(k, bool) or not isinstance(k, SupportsIndex):
+        raise TypeError(f"k must be a whole number or None; got {k!r}")
+    number = operator.index(k)  # NumPy's integers too
+    if number < 0:
+        raise ValueError(f"k must be at least 0; got {number}")
+    return number
+
+
+def check_masks(masks: Any, n: int) -> None:
+    """Check that masks are bool ``[m, n]`` or ``[n]``."""
+    if not isinstance(masks, Tensor):
+        raise TypeError(f"masks must be a bool tensor; got {kind_of(masks)}: give torch.tensor(masks)")
+    if masks.dtype != torch.bool:
+        raise TypeError(
+            f"masks must be bool, True where a player is present; got {kind_of(masks)}: convert 0 and 1 "
+            "with masks.bool(), indices of players with one True at each"
+        )
+    if masks.dim() not in (1, 2) or masks.shape[-1] != n:
+        raise ValueError(f"masks must be [m, {n}] or [{n}], one entry a player; got {shape_of(masks)}")

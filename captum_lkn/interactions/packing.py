@@ -1,75 +1,108 @@
 """Samples as tensors and JSON, the way :mod:`captum_lkn._common.files` takes them.
 
-The tables of all samples lie end to end, each 2^n long; layouts and options that samples share are stored
-once, owners in one byte each.
+The effects of all samples are stored end to end, sparsely, as are the value tables; layouts and options that samples
+share are stored once. Sets are packed to one bit a player, owners to one byte each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import count, repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from captum_lkn._common.warn import warn
+from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions.layout import InputLayout
 
-if TYPE_CHECKING:
-    from captum_lkn.interactions.sample import Interactions
+__all__ = ["pack", "pack_effects", "unpack", "unpack_effects"]
 
-__all__ = ["pack", "unpack"]
-
-_TABLES = ("and_effects", "or_effects", "values")
 _NUMBERS = ("kappa", "gap")
 
 
-def pack(samples: Sequence[Interactions]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Samples as tensors by name, and metadata."""
-    tensors = {name: torch.cat([getattr(one, name) for one in samples]) for name in _TABLES}
+def pack(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Turn samples, each the arguments of ``Interactions`` by name, into tensors by name and metadata."""
+    tensors = pack_effects([one["effects"] for one in samples], "effects")
+    tensors["values"] = torch.cat([one["values"] for one in samples])
     for name in _NUMBERS:  # as tensors, since JSON has no infinity, and a gap may be infinite
-        tensors[name] = torch.tensor([getattr(one, name) for one in samples], dtype=torch.float64)
+        tensors[name] = torch.tensor([one[name] for one in samples], dtype=torch.float64)
     layouts: dict[Any, int] = {}
     descriptions: list[dict[str, Any]] = []
     options: dict[DecompositionOptions, int] = {}
     entries = []
     for one in samples:
-        place = None
-        if one.layout is not None:
+        place, layout = None, one["layout"]
+        if layout is not None:
             # A byte each: no table has the 2^128 entries of as many players as a byte cannot number.
-            owners = [owner.cpu().to(torch.int8).contiguous() for owner in one.layout.owners]
-            key = _description(one.layout), tuple((owner.shape, owner.numpy().tobytes()) for owner in owners)
+            owners = [owner.cpu().to(torch.int8).contiguous() for owner in layout.owners]
+            key = _description(layout), tuple((owner.shape, owner.numpy().tobytes()) for owner in owners)
             place = layouts.setdefault(key, len(layouts))
             if place == len(descriptions):
                 descriptions.append(dict(key[0]))
                 tensors |= {f"layout.{place}.owners.{i}": owner for i, owner in enumerate(owners)}
-        number = options.setdefault(one.options, len(options))
-        entries.append({"players": one.players, "provenance": one.provenance, "layout": place, "options": number})
+        number = options.setdefault(one["options"], len(options))
+        entries.append({"players": one["players"], "provenance": one["provenance"], "layout": place, "options": number})
     stored = [each.to_dict() for each in options]
     return tensors, {"samples": entries, "layouts": descriptions, "options": stored}
 
 
 def unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The arguments that make each sample anew."""
+    """Return the arguments that make each sample anew: what :func:`pack` was given."""
     layouts = list(map(_layout, repeat(tensors), metadata["layouts"], count()))
     options = [DecompositionOptions(**each) for each in metadata["options"]]
     samples = metadata["samples"]
-    sizes = [1 << len(sample["players"]) for sample in samples]
-    tables = {name: torch.split(tensors[name], sizes) for name in _TABLES}
+    counts = [len(sample["players"]) for sample in samples]
+    effects = unpack_effects(tensors, "effects", counts)
+    values = torch.split(tensors["values"], [1 << n for n in counts])
     return [
         {
             "players": tuple(sample["players"]),
+            "effects": effects[b],
+            "values": values[b].clone(),  # a view would keep the tables of all samples alive as long as one of them
             "provenance": sample["provenance"],
             "layout": None if sample["layout"] is None else layouts[sample["layout"]],
             "options": options[sample["options"]],
-            # Clones: a view would keep the tables of all samples alive as long as one of them.
-            **{name: tables[name][b].clone() for name in _TABLES},
             **{name: float(tensors[name][b]) for name in _NUMBERS},
         }
         for b, sample in enumerate(samples)
     ]
+
+
+def pack_effects(several: Sequence[Effects], name: str) -> dict[str, Tensor]:
+    """Turn effects into tensors whose names begin with ``name``, end to end."""
+    sets = [np.packbits(one.members.numpy(), axis=1, bitorder="little").reshape(-1) for one in several]
+    return {
+        f"{name}.count": torch.tensor([len(one) for one in several]),
+        f"{name}.constant": torch.tensor([one.constant for one in several], dtype=torch.float64),
+        f"{name}.sets": torch.from_numpy(np.concatenate([*sets, np.zeros(0, np.uint8)])),
+        f"{name}.is_or": torch.cat([one.is_or for one in several]),
+        f"{name}.values": torch.cat([one.values for one in several]),
+    }
+
+
+def unpack_effects(tensors: Mapping[str, Tensor], name: str, players: Sequence[int]) -> list[Effects]:
+    """Return the effects that :func:`pack_effects` was given; ``players`` is the number of players of each."""
+    counts = tensors[f"{name}.count"].tolist()
+    widths = [-(-n // 8) for n in players]
+    sets = torch.split(tensors[f"{name}.sets"], [k * width for k, width in zip(counts, widths, strict=True)])
+    found = []
+    for n, k, width, packed, constant, is_or, values in zip(
+        players,
+        counts,
+        widths,
+        sets,
+        tensors[f"{name}.constant"].tolist(),
+        torch.split(tensors[f"{name}.is_or"], counts),
+        torch.split(tensors[f"{name}.values"], counts),
+        strict=True,
+    ):
+        bits = np.unpackbits(packed.reshape(k, width).numpy(), axis=1, count=n, bitorder="little")
+        found.append(Effects(n, constant, torch.from_numpy(bits).bool(), is_or.clone(), values.clone()))
+    return found
 
 
 def _description(layout: InputLayout) -> tuple[tuple[str, Any], ...]:
@@ -87,13 +120,11 @@ def _layout(tensors: Mapping[str, Tensor], description: Mapping[str, Any], place
 
 
 def _present_device(name: str) -> torch.device:
-    """The device of that name, or the CPU where this machine lacks it."""
+    """Return the device of that name, or the CPU where this machine lacks it."""
     device = torch.device(name)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):  # which one depends on how torch was built
-        warn(
-            f"the attributions lay on {name}, which this machine does not have: they will be on the CPU",
-        )
+        warn(f"this machine does not have the device {name} of the attributions: they will be on the CPU")
         return torch.device("cpu")
     return device

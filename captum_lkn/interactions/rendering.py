@@ -1,49 +1,130 @@
-"""Interactions as text for a terminal, and as HTML for a notebook.
+"""Interactions as text for a terminal, and as HTML for a notebook: from rows of names and numbers.
 
-The text is ASCII but for the labels, so that it can be printed whatever the terminal's encoding.
+The text is ASCII but for the labels, so that any terminal can print it.
 """
 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from captum_lkn._common.formats import columns, effect_format, printable, shortened
+from captum_lkn._common.formats import columns, effect_format, percent, printable, shortened
+from captum_lkn._common.messages import count_of, some_of
+from captum_lkn.decomposition.effects import TAU
 
-if TYPE_CHECKING:
-    from captum_lkn.interactions.ranking import Interaction
-
-__all__ = ["bars", "html_table", "joined"]
+__all__ = ["SampleReport", "bars", "html_table", "joined", "sample_html", "sample_line", "sample_text"]
 
 _SIGNS = {"and": " & ", "or": " | "}
 _NAME_WIDTH = 36
 _BAR = 10
 
 
+@dataclass(frozen=True)
+class SampleReport:
+    """Contents of the printed interactions of one sample.
+
+    Attributes:
+        origin: Model, layer, score and target; may be empty.
+        labels: The players.
+        v_empty: The score without players.
+        v_full: The score with all players.
+        rows: Kind, name, order and effect of the strongest interactions.
+        n_salient: The number of salient interactions.
+        within: The largest deviation of the effects from a value; 0 where that is rounding.
+        kappa: The deviation that was allowed.
+        gap: The certified gap.
+    """
+
+    origin: str
+    labels: Sequence[str]
+    v_empty: float
+    v_full: float
+    rows: Sequence[tuple[str, str, int, float]]
+    n_salient: int
+    within: float
+    kappa: float
+    gap: float
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The scores without and with all players, in one format."""
+        number = effect_format(max(abs(self.v_empty), abs(self.v_full)))
+        return number.format(self.v_empty), number.format(self.v_full)
+
+
+def sample_line(report: SampleReport) -> str:
+    """Return the line of a sample in a batch."""
+    strongest = "no effects"
+    for _, name, _, effect in report.rows[:1]:
+        strongest = f"{shortened(name, 32)} {effect_format(effect).format(effect)}"
+    n = len(report.labels)
+    return f"v {report.ends[0]} -> {report.ends[1]}; {strongest}; {report.n_salient} salient of 2^{n}"
+
+
+def sample_text(report: SampleReport) -> str:
+    """Return the number of players and the lines below it."""
+    n = len(report.labels)
+    top = bars([(name, effect) for _, name, _, effect in report.rows])
+    within = f"{report.within:.2g}" if report.within else "rounding"
+    bound = "nothing certified" if math.isinf(report.gap) else f"at most {percent(report.gap)} above the optimum"
+    salient = count_of(report.n_salient, "effect")
+    lines = [
+        f"{count_of(n, 'player')}: {some_of([printable(name) for name in report.labels])}",
+        *([printable(report.origin)] if report.origin else []),
+        f"v(empty) = {report.ends[0]}  ->  v(N) = {report.ends[1]}",
+        *(top or ["no effects: the score does not depend on the players"]),
+        f"salient (above {percent(TAU)} of the largest): {salient}, against 2^{n} = {1 << n} outputs",
+        f"outputs reproduced within {within} (kappa {report.kappa:.3g}); {bound}",
+    ]
+    return "\n  ".join(lines)
+
+
+def sample_html(report: SampleReport) -> str:
+    """Return the strongest interactions as a table."""
+    number = effect_format(max((abs(effect) for *_, effect in report.rows), default=0.0))
+    ends, salient = report.ends, f"{report.n_salient} salient of 2^{len(report.labels)}"
+    caption = f"v(empty) = {ends[0]}, v(N) = {ends[1]}; {salient}"
+    rows = [(kind.upper(), name, str(order), number.format(effect)) for kind, name, order, effect in report.rows]
+    return html_table(caption, ("kind", "players", "order", "effect"), rows)
+
+
 def joined(kind: str, players: Iterable[str]) -> str:
-    """Players as one name: ``not & good``, ``bad | dull``."""
+    """Join players to one name: ``not & good``, ``bad | dull``."""
     return _SIGNS[kind].join(map(printable, players))
 
 
-def bars(found: Sequence[Interaction]) -> list[str]:
-    """A line for each interaction: name, effect, and a bar to the left or to the right of zero."""
-    names = [shortened(joined(one.kind, one.players), _NAME_WIDTH) for one in found]
-    largest = max((abs(one.effect) for one in found), default=0.0)
-    numbers = [effect_format(largest).format(one.effect) for one in found]
+def bars(rows: Sequence[tuple[str, float]]) -> list[str]:
+    r"""Return a line for each name and effect: both, and a bar to the left or to the right of zero.
+
+    Args:
+        rows: Names and effects.
+
+    Returns:
+        Lines of one width, of at most 80 columns.
+
+    Example:
+        >>> print(*bars([("not & good", -2.0), ("good", 1.0)]), sep="\n")
+        not & good  -2.00  ##########|
+        good        +1.00            |#####
+    """
+    names = [shortened(name, _NAME_WIDTH) for name, _ in rows]
+    largest = max((abs(effect) for _, effect in rows), default=0.0)
+    numbers = [effect_format(largest).format(effect) for _, effect in rows]
     name_width = max(map(columns, names), default=0)
     number_width = max(map(len, numbers), default=0)
     lines = []
-    for one, name, number in zip(found, names, numbers, strict=True):
-        bar = "#" * round(_BAR * abs(one.effect) / largest)
-        sides = (bar, "") if one.effect < 0 else ("", bar)
+    for (_, effect), name, number in zip(rows, names, numbers, strict=True):
+        bar = "#" * round(_BAR * abs(effect) / (largest or 1.0))
+        sides = (bar, "") if effect < 0 else ("", bar)
         padded = name + " " * (name_width - columns(name))
         lines.append(f"{padded}  {number:>{number_width}}  {sides[0]:>{_BAR}}|{sides[1]}")
     return lines
 
 
 def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A small table; what the caption and the cells hold is escaped, the last column is right-aligned."""
+    """Return a small table; text of the caption and of the cells is escaped, the last column is right-aligned."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = []
     for row in rows:

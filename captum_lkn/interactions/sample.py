@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
-import torch
 from torch import Tensor
 
 from captum_lkn._common import files
-from captum_lkn._common.formats import effect_format, percent, printable, shortened
-from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
-from captum_lkn.decomposition import indices
-from captum_lkn.decomposition.lattice import and_inverse, or_inverse, orders, subset_index
+from captum_lkn._common.messages import kind_of
+from captum_lkn.decomposition import indices, lattice
+from captum_lkn.decomposition.decompose import Decomposition
+from captum_lkn.decomposition.effects import KINDS, TAU, Effects, Kind, OrderStrength, check_table
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
-from captum_lkn.interactions.checks import check_bound, check_players, check_table
+from captum_lkn.interactions.checks import check_bound, check_count, check_masks
 from captum_lkn.interactions.frame import to_frame
+from captum_lkn.interactions.labels import check_players, distinct_labels, player_numbers
 from captum_lkn.interactions.layout import InputLayout
 from captum_lkn.interactions.packing import pack, unpack
-from captum_lkn.interactions.ranking import (
-    KINDS,
-    Interaction,
-    Kind,
-    OrderStrength,
-    by_order,
-    count_above,
-    largest_effect,
-    ranked,
-)
-from captum_lkn.interactions.rendering import bars, html_table, joined
+from captum_lkn.interactions.ranking import Interaction, ranked
+from captum_lkn.interactions.rendering import SampleReport, sample_html, sample_line, sample_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,43 +30,38 @@ if TYPE_CHECKING:
 __all__ = ["Interactions"]
 
 _SCHEMA = "Interactions"
-_TAU = 0.05  # the paper's threshold
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
-    """What one sample's 2^n scores decompose into: effects of sets of players, AND and OR.
+    """Sparse AND-OR interactions of one sample: effects of sets of players.
 
-    Index S of a table is the set of the players whose bits are set: bit i = player i. Up to `kappa`, the
-    score with the players T present is the sum of the AND effects of all subsets of T and of the OR effects
-    of all sets that meet T (Eq. 3 of Cheng et al., "Layerwise Change of Knowledge in Neural Networks", ICML
+    Up to `kappa`, the score with the players T present is v(empty) plus the AND effects of all sets inside T and the OR
+    effects of all sets that meet T (Eq. 3 of Cheng et al., "Layerwise Change of Knowledge in Neural Networks", ICML
     2024).
 
     Attributes:
         players: n labels.
-        and_effects: float64 ``[2^n]`` on the CPU, in the units of the score. Entry 0 is v(empty), or what the
-            noise term left of it where the ends are free.
-        or_effects: The same; 0 for the empty set and for single players, whose effects are in `and_effects`.
-        values: The value table v, from which the effects were extracted.
-        kappa: How far the effects may miss a value, in the units of the score; 0: not at all.
+        effects: The effects in their sparse form.
+        values: The value table v from which the effects were extracted, float64 ``[2^n]`` on the CPU; bit i of the
+            index = player i is present.
+        kappa: The largest deviation of the effects from a value, in the units of the score; 0: none.
         gap: A certified bound on how far the minimised sum is above its optimum, as a share of it; infinite
             where nothing is certified.
-        provenance: Where this came from, such as model, layer, score, target; what JSON can hold.
-        layout: How players map back to the inputs; None where that is not known.
-        options: The options of the decomposition, used by everything that decomposes again. Give those of
-            :func:`captum_lkn.decompose`; where none are given, they are its defaults with this `kappa`, for AND effects
-            alone if there is no OR effect.
+        provenance: A record for people of model, layer, score, target and the like; what JSON can hold.
+        layout: The map from players back to the inputs; None where that is not known.
+        options: The options of the decomposition, used by everything that decomposes again. Where none are given, they
+            are the defaults with this `kappa`, for AND effects alone if there is no OR effect.
 
     Raises:
         TypeError: If a part has the wrong type or dtype.
         ValueError: If lengths do not fit, or a number is out of range.
 
     Example:
-        >>> from captum_lkn.decomposition.lattice import and_transform
+        >>> import torch
+        >>> from captum_lkn.decomposition import decompose
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
-        >>> found = Interactions(
-        ...     ("not", "good"), and_transform(v), torch.zeros(4, dtype=torch.float64), v, kappa=0.0, gap=0.0
-        ... )
+        >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and"))
         >>> found
         Interactions of 2 players: not, good
           v(empty) = +0.50  ->  v(N) = -1.00
@@ -87,13 +71,14 @@ class Interactions:
           outputs reproduced within rounding (kappa 0); at most 0 % above the optimum
         >>> print(found.top(1)[0])
         not & good  -3.00
+        >>> found.effect("not", "good")
+        -3.0
         >>> found.shapley_values()
         tensor([-1.5000,  0.0000], dtype=torch.float64)
     """
 
     players: tuple[str, ...]
-    and_effects: Tensor
-    or_effects: Tensor
+    effects: Effects
     values: Tensor
     kappa: float
     gap: float
@@ -103,13 +88,12 @@ class Interactions:
 
     def __post_init__(self) -> None:
         check_players(self.players)
-        for name in ("and_effects", "or_effects", "values"):
-            check_table(name, getattr(self, name), len(self.players))
-        if bool(self.or_effects[self.orders <= 1].any()):
-            raise ValueError(
-                "or_effects must be 0 for the empty set and for single players, whose AND and OR effects are "
-                "one: call lattice.merge_first_order first"
-            )
+        given: object = self.effects
+        if not isinstance(given, Effects):
+            raise TypeError(f"effects must be Effects; got {kind_of(given)}. Effects.from_tables makes them of tables")
+        if given.n != len(self.players):
+            raise ValueError(f"effects must be of the players; got n = {given.n} and {len(self.players)} labels")
+        check_table("values", self.values, len(self.players))
         # Frozen for the user; here the parts take their final form, which is also that of a loaded file.
         object.__setattr__(self, "kappa", check_bound("kappa", self.kappa))
         object.__setattr__(self, "gap", check_bound("gap", self.gap, or_infinite=True))
@@ -126,7 +110,7 @@ class Interactions:
             return given
         if given is not None:
             raise TypeError(f"options must be a DecompositionOptions; got {kind_of(given)}")
-        kind: DecompositionKind = "and-or" if bool(self.or_effects.any()) else "and"
+        kind: DecompositionKind = "and-or" if bool(self.effects.is_or.any()) else "and"
         return DecompositionOptions(kappa=self.kappa, kind=kind)
 
     @property
@@ -134,10 +118,25 @@ class Interactions:
         """The number n of players."""
         return len(self.players)
 
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, repeated ones told apart: ``is[1]``, ``is[2]``."""
+        return distinct_labels(self.players)
+
+    @property
+    def and_effects(self) -> Tensor:
+        """The AND effects as a table, float64 ``[2^n]``: bit i of the index = player i; entry 0 is v(empty)."""
+        return self.effects.tables()[0]
+
+    @property
+    def or_effects(self) -> Tensor:
+        """The OR effects as a table; 0 for the empty set and for single players, whose effects are AND effects."""
+        return self.effects.tables()[1]
+
     @property
     def orders(self) -> Tensor:
         """The number of players in every set, int64 ``[2^n]``."""
-        return orders(self.n_players)
+        return lattice.orders(self.n_players)
 
     @property
     def v_empty(self) -> float:
@@ -152,12 +151,30 @@ class Interactions:
     @property
     def residual(self) -> float:
         """The largest ``|v(T) - predict(T)|`` over all T."""
-        return float((self.values - self._predicted).abs().max())
+        return float((self.values - self.effects.reconstruction).abs().max())
 
-    @cached_property
-    def _predicted(self) -> Tensor:
-        """The table that the effects add up to."""
-        return and_inverse(self.and_effects) + or_inverse(self.or_effects)
+    def effect(self, *players: str | SupportsIndex, kind: Kind = "and") -> float:
+        """Return the effect of one set of players.
+
+        Args:
+            *players: Their labels or numbers, in any order. A label that several players have needs its number:
+                ``"is[2]"``, see `labels`.
+            kind: ``"and"`` or ``"or"``; of a single player both are the same.
+
+        Returns:
+            The effect in the units of the score; 0 where the set has none.
+
+        Raises:
+            TypeError: If a player is neither a label nor a number.
+            ValueError: If there is no such player or kind, or no player was given.
+        """
+        if kind not in KINDS:
+            raise ValueError(f'kind must be "and" or "or"; got {kind!r}')
+        members = player_numbers(players, self.players, self.labels)
+        if not members:
+            raise ValueError("players must be one or more: give labels or numbers")
+        asked = Effects.of(self.n_players, [(kind if len(members) > 1 else "and", members, 1.0)])
+        return float(self.effects.at(asked))
 
     def top(self, k: SupportsIndex | None = 10, kind: Kind | None = None) -> list[Interaction]:
         """The k strongest interactions.
@@ -174,16 +191,14 @@ class Interactions:
             TypeError: If `k` is no whole number.
             ValueError: If `k` is negative, or there is no such kind.
         """
-        if k is not None and (isinstance(k, bool) or not isinstance(k, SupportsIndex)):
-            raise TypeError(f"k must be a whole number or None; got {k!r}")
-        k = None if k is None else operator.index(k)  # NumPy's integers too
-        if k is not None and k < 0:
-            raise ValueError(f"k must be at least 0; got {k}")
-        if kind is not None and kind not in KINDS:
+        limit = check_count(k)
+        if kind is None:
+            return ranked(self.labels, self.effects, limit)
+        if kind not in KINDS:
             raise ValueError(f'kind must be "and", "or" or None; got {kind!r}')
-        return ranked(self.players, self.and_effects, self.or_effects, kind=kind, limit=k)
+        return ranked(self.labels, self.effects.select(self.effects.is_or == (kind == "or")), limit)
 
-    def salient(self, tau: float = _TAU, relative: bool = True) -> list[Interaction]:
+    def salient(self, tau: float = TAU, relative: bool = True) -> list[Interaction]:
         """The interactions that are stronger than a threshold; the paper's section 3.2.
 
         Args:
@@ -198,8 +213,8 @@ class Interactions:
             ValueError: If `tau` is negative or not a number.
         """
         tau = check_bound("tau", tau, or_infinite=True)
-        above = tau * largest_effect(self.and_effects, self.or_effects) if relative else tau
-        return ranked(self.players, self.and_effects, self.or_effects, above=above)
+        chosen = self.effects.salient(tau) if relative else self.effects.above(tau)
+        return ranked(self.labels, self.effects.select(chosen))
 
     def by_order(self) -> list[OrderStrength]:
         """Number and strength of the effects by kind and order.
@@ -208,7 +223,7 @@ class Interactions:
             2n rows: AND from order 1 to n, then OR (whose order 1 is empty, being merged into AND).
             ``pandas.DataFrame(found.by_order())`` makes a table of it.
         """
-        return by_order(self.and_effects, self.or_effects)
+        return self.effects.by_order()
 
     def predict(self, masks: Tensor) -> Tensor:
         """The scores that the effects add up to; the right-hand side of Eq. 3.
@@ -223,18 +238,8 @@ class Interactions:
             TypeError: If `masks` is not a bool tensor.
             ValueError: If its last dimension is not n.
         """
-        if not isinstance(masks, Tensor):
-            raise TypeError(f"masks must be a bool tensor; got {kind_of(masks)}: give torch.tensor(masks)")
-        if masks.dtype != torch.bool:
-            raise TypeError(
-                f"masks must be bool, True where a player is present; got {kind_of(masks)}: convert 0 and 1 "
-                "with masks.bool(), indices of players with one True at each"
-            )
-        if masks.dim() not in (1, 2) or masks.shape[-1] != self.n_players:
-            raise ValueError(
-                f"masks must be [m, {self.n_players}] or [{self.n_players}], one entry a player; got {shape_of(masks)}"
-            )
-        return self._predicted.take(subset_index(masks.cpu()))  # a copy, for a single mask too
+        check_masks(masks, self.n_players)
+        return self.effects.predict(masks.cpu())
 
     def shapley_values(self) -> Tensor:
         """The players' Shapley values, exactly, of the value table itself.
@@ -308,7 +313,7 @@ class Interactions:
         Args:
             path: The file, ending in ``.safetensors``.
         """
-        files.write(path, _SCHEMA, *pack([self]))
+        files.write(path, _SCHEMA, *pack([self.parts()]))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interactions:
@@ -322,56 +327,71 @@ class Interactions:
         """
         return cls(**unpack(*files.read(path, _SCHEMA))[0])
 
-    def _salient_count(self) -> int:
-        """``len(self.salient())``, without making the list."""
-        above = _TAU * largest_effect(self.and_effects, self.or_effects)
-        return count_above(self.and_effects, self.or_effects, above)
+    @classmethod
+    def from_decomposition(
+        cls,
+        players: tuple[str, ...],
+        values: Tensor,
+        found: Decomposition,
+        provenance: Mapping[str, files.JSON] | None = None,
+        layout: InputLayout | None = None,
+    ) -> Interactions:
+        """Make interactions of a value table and its decomposition.
+
+        Args:
+            players: n labels.
+            values: The value table, float64 ``[2^n]``.
+            found: The decomposition of this table alone.
+            provenance: As for the class; the solver's steps are added.
+            layout: As for the class.
+
+        Returns:
+            The interactions.
+
+        Raises:
+            TypeError: As for the class.
+            ValueError: As for the class, or if `found` has several tables.
+        """
+        return cls(
+            players,
+            found.effects,
+            values.detach().cpu(),
+            kappa=float(found.kappa),
+            gap=float(found.gap),
+            provenance={**(provenance or {}), "steps": int(found.steps), "stopped": found.stopped[0]},
+            layout=layout,
+            options=found.options,
+        )
+
+    def parts(self) -> dict[str, Any]:
+        """Return the arguments that make this object anew, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @property
+    def n_salient(self) -> int:
+        """The number of salient interactions, at the paper's threshold."""
+        return int(self.effects.salient().sum())
 
     def summary(self) -> str:
-        """One line: from which score to which, the strongest interaction, how many are salient."""
-        first = self.top(1)
-        strongest = "no effects"
-        if first:
-            name = shortened(joined(first[0].kind, first[0].players), 32)
-            strongest = f"{name} {effect_format(first[0].effect).format(first[0].effect)}"
-        v_empty, v_full = self._ends()
-        return f"v {v_empty} -> {v_full}; {strongest}; {self._salient_count()} salient of 2^{self.n_players}"
+        """Return one line: the score without and with all players, the strongest interaction, the salient ones."""
+        return sample_line(self._report(1))
 
-    def _ends(self) -> tuple[str, str]:
-        number = effect_format(max(abs(self.v_empty), abs(self.v_full)))
-        return number.format(self.v_empty), number.format(self.v_full)
-
-    def _origin(self) -> str:
-        """The parts of the provenance that a reader looks for first."""
+    def _report(self, rows: int) -> SampleReport:
         known = {key: self.provenance.get(key) for key in ("model", "layer", "score", "target")}
-        return ", ".join(f"{key} {value}" for key, value in known.items() if value is not None)
+        return SampleReport(
+            origin=", ".join(f"{key} {value}" for key, value in known.items() if value is not None),
+            labels=self.labels,
+            v_empty=self.v_empty,
+            v_full=self.v_full,
+            rows=[(one.kind, one.name, one.order, one.effect) for one in self.top(rows)],
+            n_salient=self.n_salient,
+            within=0.0 if self.residual <= 1e-12 * float(self.values.abs().max()) else self.residual,
+            kappa=self.kappa,
+            gap=self.gap,
+        )
 
     def __repr__(self) -> str:
-        v_empty, v_full = self._ends()
-        n = self.n_players
-        salient = count_of(self._salient_count(), "effect")
-        top = bars(self.top(5)) or ["no effects: the score does not depend on the players"]
-        rounding = 1e-12 * float(self.values.abs().max())
-        within = "rounding" if self.residual <= rounding else f"{self.residual:.2g}"
-        bound = "nothing certified" if math.isinf(self.gap) else f"at most {percent(self.gap)} above the optimum"
-        lines = [
-            f"v(empty) = {v_empty}  ->  v(N) = {v_full}",
-            *top,
-            f"salient (above {percent(_TAU)} of the largest): {salient}, against 2^{n} = {1 << n} outputs",
-            f"outputs reproduced within {within} (kappa {self.kappa:.3g}); {bound}",
-        ]
-        if origin := self._origin():
-            lines.insert(0, printable(origin))
-        names = some_of([printable(name) for name in self.players])
-        return "\n  ".join([f"{type(self).__name__} of {count_of(n, 'player')}: {names}", *lines])
+        return f"{type(self).__name__} of {sample_text(self._report(5))}"
 
     def _repr_html_(self) -> str:
-        found = self.top(10)
-        number = effect_format(max((abs(one.effect) for one in found), default=0.0))
-        v_empty, v_full = self._ends()
-        caption = f"v(empty) = {v_empty}, v(N) = {v_full}; {self._salient_count()} salient of 2^{self.n_players}"
-        rows = [
-            (one.kind.upper(), joined(one.kind, one.players), str(one.order), number.format(one.effect))
-            for one in found
-        ]
-        return html_table(caption, ("kind", "players", "order", "effect"), rows)
+        return sample_html(self._report(10))

@@ -11,8 +11,6 @@ from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.attribution.layer import LayerAndOrInteraction
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.knowledge.change import KnowledgeChange
-from captum_lkn.knowledge.comparison import TAU, Ratio, Scope, check_comparison
-from captum_lkn.knowledge.luck import DRAWS, JITTER, check_luck
 from captum_lkn.models.layers import OUTPUT, LayerLike, find_layers
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.scores import ScoreLike, resolve_score
@@ -124,15 +122,6 @@ class LayerwiseKnowledge:
         show_progress: bool = False,
         *,
         player_names: PlayerNames = None,
-        tau: float = TAU,
-        scope: Scope = "dataset",
-        printed: bool = False,
-        ratio: Ratio = "sum",
-        ceiling: bool = False,
-        draws: int = DRAWS,
-        seed: int = 0,
-        value_noise: float | None = None,
-        jitter: float = JITTER,
     ) -> KnowledgeChange:
         """Extract the interactions of all layers and compare each layer with the output.
 
@@ -148,20 +137,10 @@ class LayerwiseKnowledge:
             perturbations_per_eval: Masks a forward.
             show_progress: Whether to show a bar.
             player_names: A label for each player.
-            tau: See :class:`KnowledgeChange`, like the next three. All four can be changed afterwards, at no cost:
-                :meth:`KnowledgeChange.compare`.
-            scope: Over what the largest effect is taken, ``"dataset"`` or ``"sample"``.
-            printed: Whether sharing is as the paper prints it.
-            ratio: How ratios of several samples are taken together, ``"sum"`` or ``"mean"``.
-            ceiling: Whether to measure how much of the comparison is luck. Off by default, since it multiplies the cost
-                of the extraction by ``draws``; :meth:`KnowledgeChange.with_luck` does it afterwards, without a forward.
-            draws: See :meth:`KnowledgeChange.with_luck`, like all that follows.
-            seed: Of the noise.
-            value_noise: Standard deviation of the noise on the values.
-            jitter: How far the weights are changed.
 
         Returns:
-            The comparison.
+            The comparison. Its :meth:`KnowledgeChange.compare` changes threshold, scope and ratios, at no cost, and
+            :meth:`KnowledgeChange.with_noise_ceiling` measures its noise ceiling, without a forward.
 
         Raises:
             TypeError: An argument of the wrong type.
@@ -171,24 +150,15 @@ class LayerwiseKnowledge:
         Warns:
             UserWarning: As that method; a layer whose scores masking does not change.
         """
-        check_comparison(tau=tau, scope=scope, printed=printed, ratio=ratio)
-        check_luck(draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
         method = self._method()
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
         asked = "predicted" if target is None else target
         found: Any = method.attribute(inputs, baselines, asked, *rest, player_names=player_names)
-        change = KnowledgeChange(
+        return KnowledgeChange(
             found,
-            tau=tau,
-            scope=scope,
-            printed=printed,
-            ratio=ratio,
             accuracies=self._accuracies(),
             target_source="predicted" if isinstance(asked, str) else "given",
         )
-        if not ceiling:
-            return change
-        return change.with_luck(draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
 
     def _method(self) -> LayerAndOrInteraction:
         if self.probes is None:

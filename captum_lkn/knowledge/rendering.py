@@ -4,25 +4,57 @@ from __future__ import annotations
 
 import html as escaping
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from captum_lkn._common.formats import printable
 from captum_lkn._common.messages import count_of, some_of
-from captum_lkn.interactions.ranking import KINDS
+from captum_lkn.decomposition.effects import KINDS
 from captum_lkn.interactions.rendering import html_table
 from captum_lkn.knowledge.comparison import Comparison
 
-if TYPE_CHECKING:
-    from captum_lkn.knowledge.change import KnowledgeChange
-
-__all__ = ["html", "summary", "text"]
+__all__ = ["Report", "html", "summary", "text"]
 
 _ORDERS: Final = 4  # columns of each kind: more do not fit a line
 _LABEL_WIDTH: Final = 32
+
+
+@dataclass(frozen=True)
+class Report:
+    """Contents of a printed comparison.
+
+    Attributes:
+        comparisons: Each layer compared with the reference.
+        own: Each layer, the reference too, compared with its noisy draws; empty where there are none.
+        reference: The label of the reference.
+        n_samples: The number of samples.
+        draws: The number of noisy draws; 0 where there are none.
+        accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
+        provenance: The provenance of the samples.
+        target_source: Whether the classes were ``"given"`` or are those that the model predicts, ``"predicted"``.
+        tau: The threshold of salience, like all that follows as in ``KnowledgeChange``.
+        scope: Over what the largest effect is taken.
+        literal_eq6: Whether Eq. 6 is taken literally.
+        ratio: How ratios of several samples are taken together.
+    """
+
+    comparisons: Mapping[str, Comparison]
+    own: Mapping[str, Comparison]
+    reference: str
+    n_samples: int
+    draws: int
+    accuracies: Mapping[str, tuple[float, float]]
+    provenance: Mapping[str, Any]
+    target_source: str
+    tau: float
+    scope: str
+    literal_eq6: bool
+    ratio: str
 
 
 class _Table(NamedTuple):
@@ -31,17 +63,18 @@ class _Table(NamedTuple):
     rows: list[list[str]]
 
 
-def summary(change: KnowledgeChange) -> str:
-    """One line."""
-    samples, layers = count_of(change.n_samples, "sample"), some_of([printable(layer) for layer in change])
-    luck = f"; luck from {count_of(change.luck.draws, 'draw')}" if change.luck else ""
-    return f"KnowledgeChange of {samples}: {layers} against {printable(change.against)}{luck}"
+def summary(report: Report) -> str:
+    """Return one line."""
+    samples = count_of(report.n_samples, "sample")
+    layers = some_of([printable(layer) for layer in report.comparisons])
+    ceiling = f"; noise ceiling from {count_of(report.draws, 'draw')}" if report.draws else ""
+    return f"KnowledgeChange of {samples}: {layers} against {printable(report.reference)}{ceiling}"
 
 
-def text(change: KnowledgeChange) -> str:
-    """Everything that a person wants to see first."""
-    blocks = ["\n".join([summary(change), *(f"  {line}" for line in _origin(change))])]
-    for table in _tables(change):
+def text(report: Report) -> str:
+    """Return the tables that a reader needs first."""
+    blocks = ["\n".join([summary(report), *(f"  {line}" for line in _origin(report))])]
+    for table in _tables(report):
         lines = [table.header, *table.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         cells = [
@@ -52,35 +85,36 @@ def text(change: KnowledgeChange) -> str:
     return "\n\n".join(blocks)
 
 
-def html(change: KnowledgeChange) -> str:
-    """The same as HTML; all that came from elsewhere is escaped."""
-    head = "".join(f"<p>{escaping.escape(line)}</p>" for line in [summary(change), *_origin(change)])
-    return head + "".join(html_table(table.title, table.header, table.rows) for table in _tables(change))
+def html(report: Report) -> str:
+    """Return the same as HTML; all that came from elsewhere is escaped."""
+    head = "".join(f"<p>{escaping.escape(line)}</p>" for line in [summary(report), *_origin(report)])
+    return head + "".join(html_table(table.title, table.header, table.rows) for table in _tables(report))
 
 
-def _origin(change: KnowledgeChange) -> list[str]:
-    known = {name: change.provenance.get(name) for name in ("model", "score")}
+def _origin(report: Report) -> list[str]:
+    """Return lines on model, score and options."""
+    known = {name: report.provenance.get(name) for name in ("model", "score")}
     parts = [f"{name} {printable(str(value))}" for name, value in known.items() if value is not None]
-    predicted = "the classes that the model predicts" if change.target_source == "predicted" else "the classes given"
-    ratios = "ratios of sums" if change.ratio == "sum" else "means of the samples' ratios"
-    sharing = "; shared as printed in Eq. 6" if change.printed else ""
-    largest = "of the data set" if change.scope == "dataset" else "of each sample"
-    probes = ["probe: its accuracy on rows held out"] if change.accuracies else []
+    predicted = "the classes that the model predicts" if report.target_source == "predicted" else "the classes given"
+    ratios = "ratios of sums" if report.ratio == "sum" else "means of the samples' ratios"
+    sharing = "; Eq. 6 taken literally" if report.literal_eq6 else ""
+    largest = "of the data set" if report.scope == "dataset" else "of each sample"
+    probes = ["probe: its accuracy on rows held out"] if report.accuracies else []
     return [
         ", ".join([*parts, f"explained: {predicted}"]),
-        f"salient: above {change.tau:g} of the largest effect {largest}; {ratios}{sharing}",
+        f"salient: above {report.tau:g} of the largest effect {largest}; {ratios}{sharing}",
         *probes,
     ]
 
 
-def _tables(change: KnowledgeChange) -> list[_Table]:
-    columns, hidden = _columns(change)
-    prefix = _prefix(list(change))
-    header = [prefix or "layer", *(["probe"] if change.accuracies else []), *(name for name, _, _ in columns)]
+def _tables(report: Report) -> list[_Table]:
+    columns, hidden = _columns(report)
+    prefix = _prefix(list(report.comparisons))
+    header = [prefix or "layer", *(["probe"] if report.accuracies else []), *(name for name, _, _ in columns)]
 
     def row(label: str, found: Tensor, together: Tensor, form: str) -> list[str]:
-        """Cells of one line; order None stands for all orders of the kind."""
-        probe = [_accuracy(change, label)] if change.accuracies else []
+        """Return the cells of one line; order None stands for all orders of the kind."""
+        probe = [_accuracy(report, label)] if report.accuracies else []
         values = [together[k, 0] if order is None else found[k, order - 1] for _, k, order in columns]
         return [_shown(label.removeprefix(prefix)), *probe, *(_number(float(value), form) for value in values)]
 
@@ -88,25 +122,25 @@ def _tables(change: KnowledgeChange) -> list[_Table]:
         return row(label, getattr(comparison, name), getattr(comparison.over_orders(), name), ".2f")
 
     def count(label: str, name: str, comparison: Comparison) -> list[str]:
-        found = getattr(comparison, name).double() / change.n_samples
+        found = getattr(comparison, name).double() / report.n_samples
         return row(label, found, found.sum(-1, keepdim=True), ".1f")
 
-    against, beyond = _shown(change.against), "; higher orders: to_frame()" if hidden else ""
-    complete = [share(layer, found, "completeness") for layer, found in change.items()]
-    redundant = [share(layer, found, "redundancy") for layer, found in change.items()]
-    salient = [count(layer, "salient", found) for layer, found in change.items()]
-    salient.append(count(change.against, "target_salient", next(iter(change.values()))))
+    reference, beyond = _shown(report.reference), "; higher orders: to_frame()" if hidden else ""
+    complete = [share(layer, found, "completeness") for layer, found in report.comparisons.items()]
+    redundant = [share(layer, found, "redundancy") for layer, found in report.comparisons.items()]
+    salient = [count(layer, "salient", found) for layer, found in report.comparisons.items()]
+    salient.append(count(report.reference, "reference_salient", next(iter(report.comparisons.values()))))
     tables = [
-        _Table(f"completeness: the share of what {against} knows that a layer has{beyond}", header, complete),
-        _Table(f"redundancy: the share of what a layer knows that {against} has not", header, redundant),
+        _Table(f"completeness: the share of what {reference} knows that a layer has{beyond}", header, complete),
+        _Table(f"redundancy: the share of what a layer knows that {reference} has not", header, redundant),
     ]
-    if change.luck:
-        ceiling = share(change.against, change.own[change.against], "completeness")
+    if report.draws:
+        ceiling = share(report.reference, report.own[report.reference], "completeness")
         complete.append(["ceiling", *ceiling[1:]])
         floors = [
             row(layer, 1 - own.completeness, 1 - own.over_orders().completeness, ".2f")
-            for layer, own in change.own.items()
-            if layer in change
+            for layer, own in report.own.items()
+            if layer in report.comparisons
         ]
         title = "redundancy floor: the share of what a layer knows that it does not find again itself, under noise"
         tables.append(_Table(title, header, floors))
@@ -114,9 +148,9 @@ def _tables(change: KnowledgeChange) -> list[_Table]:
     return tables
 
 
-def _columns(change: KnowledgeChange) -> tuple[list[tuple[str, int, int | None]], bool]:
-    """Columns as (title, kind, order), those alone in which something is salient; and whether orders are left out."""
-    present = torch.stack([found.salient + found.target_salient for found in change.values()]).sum(0) > 0
+def _columns(report: Report) -> tuple[list[tuple[str, int, int | None]], bool]:
+    """Return columns (title, kind, order) with a salient effect in them; and whether orders are left out."""
+    present = torch.stack([found.salient + found.reference_salient for found in report.comparisons.values()]).sum(0) > 0
     columns: list[tuple[str, int, int | None]] = []
     hidden = False
     for k, kind in enumerate(KINDS):
@@ -128,15 +162,15 @@ def _columns(change: KnowledgeChange) -> tuple[list[tuple[str, int, int | None]]
 
 
 def _prefix(labels: list[str]) -> str:
-    """The dotted beginning that all labels share: it is shown once, above them."""
+    """Return the dotted beginning that all labels share: it is shown once, above them."""
     parts = [label.split(".")[:-1] for label in labels]
     shared = takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))
     return "".join(f"{names[0]}." for names in shared) if len(labels) > 1 else ""
 
 
-def _accuracy(change: KnowledgeChange, label: str) -> str:
-    """A probe's accuracy on what it was not fitted to, or where that is not known on what it was fitted to."""
-    train, held_out = change.accuracies.get(label, (math.nan, math.nan))
+def _accuracy(report: Report, label: str) -> str:
+    """Return a probe's accuracy on held-out rows, or where that is not known on training rows."""
+    train, held_out = report.accuracies.get(label, (math.nan, math.nan))
     known = train if math.isnan(held_out) else held_out
     return "" if math.isnan(known) else f"{known:.2f}"
 
@@ -146,6 +180,6 @@ def _number(value: float, form: str) -> str:
 
 
 def _shown(label: str) -> str:
-    """A label, cut in front: the end of a dotted name tells layers apart."""
+    """Return a label, cut in front: the end of a dotted name tells layers apart."""
     label = printable(label)
     return label if len(label) <= _LABEL_WIDTH else f"...{label[3 - _LABEL_WIDTH :]}"

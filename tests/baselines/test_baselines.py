@@ -50,6 +50,7 @@ from captum_lkn.baselines import (
     mean_embedding,
     players_as_embeddings,
 )
+from captum_lkn.decomposition import Effects
 
 DISTIL = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 16, "max_position_embeddings": 32}
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
@@ -281,7 +282,7 @@ def by_hand(*effects):
     """Interactions with these AND effects, of {0}, {1}, {0, 1}, {2} and so on."""
     and_effects, or_effects = torch.zeros(2, 8, dtype=torch.float64)
     and_effects[1 : 1 + len(effects)] = torch.tensor(effects, dtype=torch.float64)
-    return Interactions(("a", "b", "c"), and_effects, or_effects, and_effects, 0.0, 0.0)
+    return Interactions(("a", "b", "c"), Effects.from_tables(and_effects, or_effects), and_effects, 0.0, 0.0)
 
 
 def test_averages_of_things_that_do_not_belong_together():

@@ -20,6 +20,7 @@ from captum_lkn.cli.app import MOST, app
 from captum_lkn.cli.data import as_classes, batches, read_texts
 from captum_lkn.cli.errors import in_options
 from captum_lkn.cli.terminal import explained, print_text_interactions
+from captum_lkn.decomposition import Effects
 from captum_lkn.models.layers import Layer
 from captum_lkn.values.limits import MAX_PLAYERS
 
@@ -408,7 +409,8 @@ def planted():
     ands, ors = torch.zeros(8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
     ands[0b011], ors[0b110] = 2.0, 1.0
     values = torch.tensor([0, 0, 1, 3, 1, 1, 1, 3], dtype=torch.float64)
-    return Interactions(("a", "[b]", "c"), ands, ors, values, kappa=0.0, gap=0.0, provenance={"unit": "log-odds"})
+    effects = Effects.from_tables(ands, ors)
+    return Interactions(("a", "[b]", "c"), effects, values, kappa=0.0, gap=0.0, provenance={"unit": "log-odds"})
 
 
 def test_explained_is_the_share_of_the_variance_by_hand():

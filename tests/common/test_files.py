@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_lkn._common import files
+from captum_lkn.decomposition import Effects
 from captum_lkn.decomposition.lattice import and_transform
 from captum_lkn.interactions import InputLayout, Interactions, InteractionsBatch
 
@@ -48,7 +49,7 @@ def make(n=3, seed=0, **further):
     v = torch.randn(2**n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     players = tuple(f"word {i}" for i in range(n))
     arguments = {"kappa": 0.1, "gap": 1e-4} | further
-    return Interactions(players, and_transform(v), torch.zeros_like(v), v, **arguments)
+    return Interactions(players, Effects.from_tables(and_transform(v), torch.zeros_like(v)), v, **arguments)
 
 
 def same_interactions(a, b):
@@ -371,7 +372,7 @@ def test_interactions_come_back_bit_for_bit(path, found):
 def test_any_label_comes_back(path):
     labels = ("", "two\nlines", "é 好 \N{GRINNING FACE}")
     plain = make()
-    found = Interactions(labels, plain.and_effects, plain.or_effects, plain.values, kappa=0.0, gap=0.0)
+    found = Interactions(labels, plain.effects, plain.values, kappa=0.0, gap=0.0)
     found.save(path)
     assert Interactions.load(path).players == labels
 
@@ -420,7 +421,7 @@ def test_the_wrong_class_names_the_right_one(path):
 def test_a_device_that_is_missing_becomes_the_cpu_with_a_warning(path):
     away = InputLayout((torch.arange(3),), False, (torch.float32,), torch.device("cuda", 0))
     make(layout=away).save(path)
-    with pytest.warns(UserWarning, match="lay on cuda:0, which this machine does not have") as caught:
+    with pytest.warns(UserWarning, match="this machine does not have the device cuda:0") as caught:
         back = Interactions.load(path)
     assert caught[0].filename == __file__
     with warnings.catch_warnings():

@@ -337,7 +337,8 @@ def a_prompt_without_a_token():
 @case
 def no_way_back_to_the_inputs():
     zero = torch.zeros(2, dtype=torch.float64)
-    lkn.Interactions(("a",), zero, zero, zero, kappa=0.0, gap=0.0).attributions()
+    effects = lkn.decomposition.Effects.from_tables(zero, zero)
+    lkn.Interactions(("a",), effects, zero, kappa=0.0, gap=0.0).attributions()
 
 
 @case

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_lkn.decomposition import indices
+from captum_lkn.decomposition import Effects, indices
 from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
 
 WORDS = ("not", "a", "single", "good", "scene", "here", "ever")
@@ -25,14 +25,16 @@ def from_values(v, gamma=None, players=None, **further):
     """Interactions of a value table, through the brute-force transforms."""
     ands, ors = oracles.and_or_effects(v, gamma or [0.0] * len(v))
     players = players or WORDS[: oracles.n_of(v)]
-    return Interactions(players, table(ands), table(ors), table(v), **{"kappa": 0.0, "gap": 0.0} | further)
+    effects = Effects.from_tables(table(ands), table(ors))
+    return Interactions(players, effects, table(v), **{"kappa": 0.0, "gap": 0.0} | further)
 
 
 def from_effects(ands, ors, players=None, **further):
     """Interactions of given effects, with the value table that they add up to."""
     v = [oracles.reconstruct(ands, ors, t) for t in range(len(ands))]
     players = players or WORDS[: oracles.n_of(v)]
-    return Interactions(players, table(ands), table(ors), table(v), **{"kappa": 0.0, "gap": 0.0} | further)
+    effects = Effects.from_tables(table(ands), table(ors))
+    return Interactions(players, effects, table(v), **{"kappa": 0.0, "gap": 0.0} | further)
 
 
 def random_table(n, seed):
@@ -45,11 +47,9 @@ def random_interactions(n, seed=0, **further):
 
 def parts(**changes):
     """The arguments of a valid object of two players, with changes."""
-    zero = torch.zeros(4, dtype=torch.float64)
     valid = {
         "players": ("not", "good"),
-        "and_effects": table([0.5, 0.0, 1.5, -3.0]),
-        "or_effects": zero,
+        "effects": Effects.from_tables(table([0.5, 0.0, 1.5, -3.0]), table([0.0] * 4)),
         "values": table([0.5, 0.5, 2.0, -1.0]),
         "kappa": 0.0,
         "gap": 0.0,
@@ -132,7 +132,7 @@ def test_predict_answers_from_the_effects_and_residual_says_how_far_off_they_are
     exact = random_interactions(4)
     off = exact.values.clone()
     off[5] += 0.25
-    found = Interactions(exact.players, exact.and_effects, exact.or_effects, off, kappa=0.25, gap=0.0)
+    found = Interactions(exact.players, exact.effects, off, kappa=0.25, gap=0.0)
     mask = torch.tensor([True, False, True, False])
     assert found.predict(mask).item() == close(exact.values[5].item())
     assert found.residual == close(0.25)
@@ -158,7 +158,7 @@ def test_indices_equal_their_definitions(v):
 def test_indices_are_of_the_table_not_of_what_the_noise_term_left():
     exact = random_interactions(4)
     v = random_table(4, 77)
-    found = Interactions(exact.players, exact.and_effects, exact.or_effects, table(v), kappa=9.0, gap=0.0)
+    found = Interactions(exact.players, exact.effects, table(v), kappa=9.0, gap=0.0)
     assert found.shapley_values().tolist() == close(oracles.shapley_values(v))
     assert found.banzhaf_values().tolist() == close(oracles.banzhaf_values(v))
     assert found.interaction_index()[0, 3] == close(oracles.shapley_interaction_index(v, 0b1001))
@@ -394,26 +394,24 @@ def test_a_layout_refuses_values_that_are_too_few():
         ({"players": ["not", "good"]}, TypeError, r"tuple of strings.*got \['not', 'good'\]"),
         ({"players": "ab"}, TypeError, "tuple of strings.*got 'ab'"),
         ({"players": ("not", 3)}, TypeError, r"got \('not', 3\)"),
-        ({"players": ()}, ValueError, "players is empty"),
+        ({"players": ()}, ValueError, "players must have at least one label"),
         (
             {"players": ("a", "b", "c")},
             ValueError,
-            r"and_effects must be .* = \[8\] for 3 players; got \[4\]",
+            "effects must be of the players; got n = 2 and 3 labels",
         ),
         ({"values": table([0.0] * 8)}, ValueError, r"values must be .* = \[4\] for 2 players; got \[8\]"),
         ({"values": torch.zeros(1, 4).double()}, ValueError, r"got \[1, 4\]"),
-        ({"or_effects": torch.zeros(4)}, TypeError, r"or_effects must be a float64 .*got float32 \[4\]"),
-        ({"and_effects": [0.0] * 4}, TypeError, "got a list"),
+        ({"effects": torch.zeros(4)}, TypeError, r"effects must be Effects; got float32 \[4\].*from_tables"),
+        ({"options": {"noise": 0.1}}, TypeError, "options must be a DecompositionOptions; got a dict"),
         ({"values": torch.zeros(4, dtype=torch.float64, device="meta")}, TypeError, "on meta"),
-        ({"values": table([0.0, 0.0, math.nan, 0.0])}, ValueError, "values is nan at index 2"),
-        ({"or_effects": table([0.0, 1.0, 0.0, 0.0])}, ValueError, "lattice.merge_first_order"),
-        ({"or_effects": table([1.0, 0.0, 0.0, 0.0])}, ValueError, "0 for the empty set"),
+        ({"values": table([0.0, 0.0, math.nan, 0.0])}, ValueError, "values must be finite; got nan at index 2"),
         ({"kappa": -0.1}, ValueError, r"kappa must be at least 0 and finite; got -0\.1"),
         ({"kappa": math.inf}, ValueError, "kappa must be at least 0 and finite; got inf"),
         ({"kappa": None}, TypeError, "kappa must be a number; got None"),
         ({"gap": math.nan}, ValueError, "gap must be at least 0; got nan"),
-        ({"provenance": {"noise": math.nan}}, ValueError, r"provenance\['noise'\] is nan"),
-        ({"provenance": {"model": torch.nn}}, TypeError, r"provenance\['model'\] is a module"),
+        ({"provenance": {"noise": math.nan}}, ValueError, r"provenance\['noise'\] must be finite"),
+        ({"provenance": {"model": torch.nn}}, TypeError, r"provenance\['model'\] must be .*got a module"),
     ],
 )
 def test_interactions_refuse(changes, error, message):

@@ -9,20 +9,26 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from captum_lkn import Interactions, InteractionsBatch, decompose
-from captum_lkn.knowledge.comparison import compare, normaliser, salient_sets, shared, thresholds
-from captum_lkn.knowledge.luck import draw_luck, own_comparison, support
+from captum_lkn.decomposition import Effects
+from captum_lkn.knowledge.comparison import compare, normaliser, shared, thresholds
+from captum_lkn.knowledge.noise_ceiling import measure_noise_ceiling, own_comparison, selection_frequencies
 
-NAMES = ("all", "target_all", "overlap", "forgotten", "new", "salient", "target_salient")
+NAMES = ("all", "reference_all", "overlap", "forgotten", "new", "salient", "reference_salient")
 
 
 def effects(ands, ors=None):
-    return torch.tensor([ands, ors or [0.0] * len(ands)], dtype=torch.float64)
+    both = torch.tensor([ands, ors or [0.0] * len(ands)], dtype=torch.float64)
+    return Effects.from_tables(*both)
+
+
+def scaled(one, factor):
+    return Effects(one.n, one.constant, one.members, one.is_or, factor * one.values)
 
 
 # ---------------------------------------------------------------- brute force: plain Python over sets
 
 
-def brute_force(layer, target, tau=0.05, scope="dataset", printed=False):
+def brute_force(layer, reference, tau=0.05, scope="dataset", literal_eq6=False):
     """Section 5 of docs/method.md, one set after the other; lists of samples of (ands, ors)."""
 
     def limits(samples):
@@ -31,23 +37,23 @@ def brute_force(layer, target, tau=0.05, scope="dataset", printed=False):
 
     highest = max(len(ands) - 1 for ands, _ in layer).bit_length()
     sums = [{name: [[0.0] * highest for _ in range(2)] for name in NAMES} for _ in layer]
-    for found, a, b, limit_a, limit_b in zip(sums, layer, target, limits(layer), limits(target), strict=True):
+    for found, a, b, limit_a, limit_b in zip(sums, layer, reference, limits(layer), limits(reference), strict=True):
         for kind in range(2):
             for s in range(1, len(a[kind])):
                 order = bin(s).count("1") - 1
                 x, y = a[kind][s], b[kind][s]
                 in_a, in_b = abs(x) > limit_a, abs(y) > limit_b
                 common = math.copysign(min(abs(x), abs(y)), x) if x * y > 0 else 0.0
-                if not printed and not (in_a and in_b):
+                if not literal_eq6 and not (in_a and in_b):
                     common = 0.0
                 if in_a:
                     found["all"][kind][order] += abs(x)
                     found["forgotten"][kind][order] += abs(x - common)
                     found["salient"][kind][order] += 1
                 if in_b:
-                    found["target_all"][kind][order] += abs(y)
+                    found["reference_all"][kind][order] += abs(y)
                     found["new"][kind][order] += abs(y - common)
-                    found["target_salient"][kind][order] += 1
+                    found["reference_salient"][kind][order] += 1
                 if in_a and in_b:
                     found["overlap"][kind][order] += abs(common)
     return sums
@@ -67,8 +73,10 @@ number = st.integers(-32, 32).map(lambda k: k / 16)
 
 
 def one_sample(n):
-    kind = st.lists(st.one_of(st.just(0.0), number), min_size=2**n, max_size=2**n)
-    return st.tuples(kind, kind)
+    def kind(sets):
+        return st.tuples(*(st.one_of(st.just(0.0), number) if s in sets else st.just(0.0) for s in range(2**n)))
+
+    return st.tuples(kind(range(2**n)), kind([s for s in range(2**n) if oracles.size(s) > 1]))
 
 
 @st.composite
@@ -78,7 +86,7 @@ def two_layers(draw):
 
 
 def tensors(samples):
-    return [torch.tensor(sample, dtype=torch.float64) for sample in samples]
+    return [effects(*sample) for sample in samples]
 
 
 @settings(max_examples=80, deadline=None)
@@ -89,14 +97,14 @@ def tensors(samples):
     st.booleans(),
     st.sampled_from(["sum", "mean"]),
 )
-def test_every_quantity_is_that_of_brute_force(layers, tau, scope, printed, ratio):
-    expected = brute_force(*layers, tau=tau, scope=scope, printed=printed)
-    found = compare(*map(tensors, layers), tau=tau, scope=scope, printed=printed, ratio=ratio)
+def test_every_quantity_is_that_of_brute_force(layers, tau, scope, literal_eq6, ratio):
+    expected = brute_force(*layers, tau=tau, scope=scope, literal_eq6=literal_eq6)
+    found = compare(*map(tensors, layers), tau=tau, scope=scope, literal_eq6=literal_eq6, ratio=ratio)
     for name in NAMES:
         one_each = torch.tensor([one[name] for one in expected], dtype=torch.float64)
         torch.testing.assert_close(getattr(found.samples, name).double(), one_each, atol=1e-12, rtol=1e-12)
         torch.testing.assert_close(getattr(found, name).double(), one_each.sum(0), atol=1e-12, rtol=1e-12)
-    for name, part, whole in (("completeness", "overlap", "target_all"), ("redundancy", "forgotten", "all")):
+    for name, part, whole in (("completeness", "overlap", "reference_all"), ("redundancy", "forgotten", "all")):
         for kind in range(2):
             for order in range(found.all.shape[1]):
                 share = over_samples(expected, part, whole, kind, order, ratio)
@@ -108,7 +116,7 @@ def test_every_quantity_is_that_of_brute_force(layers, tau, scope, printed, rati
 def test_eq_8_holds_and_ratios_are_shares(layers, scope):
     found = compare(*map(tensors, layers), scope=scope)
     torch.testing.assert_close(found.all, found.overlap + found.forgotten, atol=1e-12, rtol=1e-12)
-    torch.testing.assert_close(found.target_all, found.overlap + found.new, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(found.reference_all, found.overlap + found.new, atol=1e-12, rtol=1e-12)
     for share in (found.completeness, found.redundancy):
         known = share[~share.isnan()]
         assert ((known >= 0) & (known <= 1 + 1e-12)).all()
@@ -117,34 +125,34 @@ def test_eq_8_holds_and_ratios_are_shares(layers, scope):
 @settings(max_examples=40, deadline=None)
 @given(two_layers(), st.sampled_from([0.25, 3.0, 1e6]))
 def test_the_unit_takes_a_scale_out(layers, factor):
-    layer, target = map(tensors, layers)
-    plain = compare(layer, target)
-    scaled = compare([factor * one for one in layer], target, units=(factor, 1.0))
+    layer, reference = map(tensors, layers)
+    plain = compare(layer, reference)
+    other = compare([scaled(one, factor) for one in layer], reference, units=(factor, 1.0))
     for name in NAMES:
-        torch.testing.assert_close(getattr(scaled, name), getattr(plain, name), atol=1e-12, rtol=1e-12)
+        torch.testing.assert_close(getattr(other, name), getattr(plain, name), atol=1e-12, rtol=1e-12)
 
 
 @settings(max_examples=40, deadline=None)
 @given(two_layers())
-def test_swapping_layer_and_target_swaps_new_and_forgotten(layers):
+def test_swapping_layer_and_reference_swaps_new_and_forgotten(layers):
     there, back = compare(*map(tensors, layers)), compare(*map(tensors, reversed(layers)))
-    for one, other in (("overlap", "overlap"), ("forgotten", "new"), ("all", "target_all")):
+    for one, other in (("overlap", "overlap"), ("forgotten", "new"), ("all", "reference_all")):
         torch.testing.assert_close(getattr(there, one), getattr(back, other), atol=1e-12, rtol=1e-12)
 
 
 # ---------------------------------------------------------------- cases by hand
 
 
-def test_the_printed_form_breaks_eq_8_where_a_set_is_salient_on_one_side_only():
+def test_the_literal_form_breaks_eq_8_where_a_set_is_salient_on_one_side_only():
     layer, final = effects([0.0, 1 / 2, 1 / 2, 0.0]), effects([0.0, 1 / 101, 100 / 101, 0.0])
-    exact, printed = compare([layer], [final]), compare([layer], [final], printed=True)
-    assert float(exact.overlap[0, 0]) == float(printed.overlap[0, 0]) == 1 / 2
+    exact, literal = compare([layer], [final]), compare([layer], [final], literal_eq6=True)
+    assert float(exact.overlap[0, 0]) == float(literal.overlap[0, 0]) == 1 / 2
     assert float(exact.forgotten[0, 0]) == 1 / 2
-    assert float(printed.forgotten[0, 0]) == pytest.approx(
+    assert float(literal.forgotten[0, 0]) == pytest.approx(
         1 / 2 - 1 / 101
     )  # the first set is salient in the layer alone
-    assert float(printed.all[0, 0]) != pytest.approx(float(printed.overlap[0, 0] + printed.forgotten[0, 0]))
-    assert float(exact.target_all[0, 0]) == pytest.approx(100 / 101)
+    assert float(literal.all[0, 0]) != pytest.approx(float(literal.overlap[0, 0] + literal.forgotten[0, 0]))
+    assert float(exact.reference_all[0, 0]) == pytest.approx(100 / 101)
 
 
 def test_a_layer_against_itself_is_complete_and_not_redundant():
@@ -156,7 +164,7 @@ def test_a_layer_against_itself_is_complete_and_not_redundant():
 
 def test_opposite_signs_share_nothing():
     layer = effects([0.0, 1.0, 2.0, -2.0], [0.0, 0.0, 0.0, 0.5])
-    found = compare([layer], [-layer])
+    found = compare([layer], [scaled(layer, -1.0)])
     assert not found.overlap.any()
     torch.testing.assert_close(found.forgotten, found.all)
     assert found.completeness[0].tolist() == [0.0, 0.0]
@@ -170,20 +178,20 @@ def test_and_effects_and_or_effects_of_the_same_set_are_not_shared():
 def test_the_empty_set_never_counts():
     huge = effects([1e9, 1.0, 0.0, 0.0])
     assert thresholds([huge], 0.05, "dataset") == [0.05]
-    assert not salient_sets([huge], 0.0, "dataset")[0][:, 0].any()
+    assert huge.above(0.0).tolist() == [True]  # the constant is not among the sets
 
 
 def test_the_threshold_is_one_for_and_and_or_together():
-    assert salient_sets([effects([0.0, 0.04, 0.06, 0.0], [0.0, 0.0, 0.0, 1.0])], 0.05, "sample")[0].tolist() == [
-        [False, False, True, False],
-        [False, False, False, True],
-    ]
+    one = effects([0.0, 0.04, 0.06, 0.0], [0.0, 0.0, 0.0, 1.0])
+    assert thresholds([one], 0.05, "sample") == [0.05]
+    assert one.salient().tolist() == [False, True, True]
 
 
 def test_scopes_differ_where_one_sample_is_weaker():
     weak, strong = effects([0.0, 0.01, 0.0, 0.0]), effects([0.0, 1.0, 0.0, 0.0])
-    assert [int(one.sum()) for one in salient_sets([weak, strong], 0.05, "dataset")] == [0, 1]
-    assert [int(one.sum()) for one in salient_sets([weak, strong], 0.05, "sample")] == [1, 1]
+    for scope, expected in (("dataset", [0, 1]), ("sample", [1, 1])):
+        found = compare([weak, strong], [weak, strong], scope=scope)
+        assert found.samples.salient.sum((1, 2)).tolist() == expected
 
 
 def test_samples_of_different_sizes_have_nothing_in_orders_beyond_their_own():
@@ -195,8 +203,8 @@ def test_samples_of_different_sizes_have_nothing_in_orders_beyond_their_own():
 
 
 def test_all_orders_together_are_sums_before_the_ratio():
-    layer, target = effects([0.0, 1.0, 0.0, 1.0]), effects([0.0, 1.0, 0.0, 3.0])
-    assert compare([layer], [target]).over_orders().completeness[0].tolist() == [0.5]
+    layer, reference = effects([0.0, 1.0, 0.0, 1.0]), effects([0.0, 1.0, 0.0, 3.0])
+    assert compare([layer], [reference]).over_orders().completeness[0].tolist() == [0.5]
 
 
 def test_a_unit_of_zero_gives_nan():
@@ -221,12 +229,12 @@ def test_the_normaliser_is_the_mean_change_and_zero_where_that_is_rounding():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"tau": -0.1}, ValueError, "tau is a share"),
-        ({"tau": 2}, ValueError, "tau is a share"),
+        ({"tau": -0.1}, ValueError, "tau must be a share"),
+        ({"tau": 2}, ValueError, "tau must be a share"),
         ({"tau": "much"}, TypeError, "tau must be a number"),
         ({"scope": "all"}, ValueError, "scope must be 'dataset' or 'sample'; got 'all'"),
         ({"ratio": "median"}, ValueError, "ratio must be 'sum' or 'mean'; got 'median'"),
-        ({"printed": 1}, TypeError, "printed must be True or False"),
+        ({"literal_eq6": 1}, TypeError, "literal_eq6 must be True or False"),
     ],
 )
 def test_options_are_checked(options, error, message):
@@ -241,7 +249,7 @@ def test_other_samples_or_players_are_refused():
         compare([effects([0.0, 1.0])], [])
 
 
-# ---------------------------------------------------------------- luck
+# ---------------------------------------------------------------- noise ceiling
 
 
 def extracted(*tables, **options):
@@ -250,15 +258,7 @@ def extracted(*tables, **options):
     def one(table):
         found = decompose(table, **options)
         n = len(table).bit_length() - 1
-        return Interactions(
-            tuple(f"p{i}" for i in range(n)),
-            found.and_effects,
-            found.or_effects,
-            table,
-            kappa=float(found.kappa),
-            gap=float(found.gap),
-            options=found.options,
-        )
+        return Interactions.from_decomposition(tuple(f"p{i}" for i in range(n)), table, found)
 
     return InteractionsBatch([one(table) for table in tables])
 
@@ -274,30 +274,36 @@ def batch():
     return extracted(table(4, 0), table(3, 1), table(4, 2))
 
 
-def stacked(batch):
-    return [torch.stack([one.and_effects, one.or_effects]) for one in batch]
+def sparse(batch):
+    return [one.effects for one in batch]
 
 
-def own(batch, luck, **options):
+def drawn(batch, **options):
+    """The draws of the first sample."""
+    return measure_noise_ceiling({"a": batch}, **options).effects["a"][0]
+
+
+def own(batch, ceiling, **options):
     return own_comparison(
-        stacked(batch), luck.effects["a"], **{"tau": 0.05, "scope": "dataset", "ratio": "sum"} | options
+        sparse(batch), ceiling.effects["a"], **{"tau": 0.05, "scope": "dataset", "ratio": "sum"} | options
     )
 
 
 def test_without_noise_and_jitter_a_layer_finds_all_of_itself(batch):
-    luck = draw_luck({"a": batch}, draws=2, value_noise=0.0, jitter=0.0)
-    complete = own(batch, luck).completeness
+    ceiling = measure_noise_ceiling({"a": batch}, draws=2, value_noise=0.0, jitter=0.0)
+    complete = own(batch, ceiling).completeness
     torch.testing.assert_close(complete[~complete.isnan()], torch.ones(7, dtype=torch.float64))
-    shares = support(stacked(batch), luck.effects["a"], tau=0.05, scope="dataset")
-    for share, chosen in zip(shares, salient_sets(stacked(batch), 0.05, "dataset"), strict=True):
-        assert torch.equal(share, chosen.double())
+    shares = selection_frequencies(sparse(batch), ceiling.effects["a"], tau=0.05, scope="dataset")
+    limits = thresholds(sparse(batch), 0.05, "dataset")
+    for share, one, limit in zip(shares, sparse(batch), limits, strict=True):
+        assert torch.equal(share, one.above(limit).double())
 
 
 def test_noise_lowers_what_is_found_again(batch):
-    small, large = (draw_luck({"a": batch}, draws=4, value_noise=noise) for noise in (0.003, 0.3))
-    one, other = (own(batch, luck).over_orders().completeness.sum() for luck in (small, large))
+    small, large = (measure_noise_ceiling({"a": batch}, draws=4, value_noise=noise) for noise in (0.003, 0.3))
+    one, other = (own(batch, ceiling).over_orders().completeness.sum() for ceiling in (small, large))
     assert 0 < float(other) < float(one) < 2
-    shares = torch.cat([s.flatten() for s in support(stacked(batch), large.effects["a"], tau=0.05, scope="dataset")])
+    shares = torch.cat(selection_frequencies(sparse(batch), large.effects["a"], tau=0.05, scope="dataset"))
     assert set((4 * shares).tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
     assert 0 < float(shares[(shares > 0)].mean()) < 1
 
@@ -306,26 +312,31 @@ def test_noise_lowers_what_is_found_again(batch):
 @pytest.mark.parametrize("scope", ["dataset", "sample"])
 @pytest.mark.parametrize("ratio", ["sum", "mean"])
 def test_what_is_found_again_is_a_share(batch, scope, ratio):
-    complete = own(batch, draw_luck({"a": batch}, draws=3), scope=scope, ratio=ratio).completeness
+    complete = own(batch, measure_noise_ceiling({"a": batch}, draws=3), scope=scope, ratio=ratio).completeness
     known = complete[~complete.isnan()]
     assert len(known) > 3
     assert ((known >= 0) & (known <= 1)).all()
 
 
+def same(one, other):
+    return one.constant == other.constant and torch.equal(one.values, other.values)
+
+
 def test_draws_are_those_of_the_seed_and_depend_on_no_other_layer(batch):
-    alone = draw_luck({"a": batch}, draws=2, seed=3)
-    beside = draw_luck({"b": batch[:1], "a": batch}, draws=2, seed=3)
-    other = draw_luck({"a": batch}, draws=2, seed=4)
+    alone = measure_noise_ceiling({"a": batch}, draws=2, seed=3)
+    beside = measure_noise_ceiling({"b": batch[:1], "a": batch}, draws=2, seed=3)
+    other = measure_noise_ceiling({"a": batch}, draws=2, seed=4)
     for x, y, z in zip(alone.effects["a"], beside.effects["a"], other.effects["a"], strict=True):
-        assert torch.equal(x, y)
-        assert not torch.equal(x, z)
+        assert all(map(same, x, y))
+        assert not any(map(same, x, z))
 
 
 def test_draws_differ_and_follow_the_noise_that_was_asked_for(batch):
-    luck = draw_luck({"a": batch}, draws=6, value_noise=0.02)
-    for one, drawn in zip(batch, luck.effects["a"], strict=True):
-        assert not torch.equal(drawn[0], drawn[1])
-        noise = drawn[:, 0, 0] - one.v_empty  # with pinned ends the empty effect is the noisy v(empty) itself
+    ceiling = measure_noise_ceiling({"a": batch}, draws=6, value_noise=0.02)
+    for one, draws in zip(batch, ceiling.effects["a"], strict=True):
+        assert not same(draws[0], draws[1])
+        noise = torch.tensor([draw.constant - one.v_empty for draw in draws])
+        # with pinned ends the empty effect is the noisy v(empty) itself
         deviation = 0.02 * abs(one.v_full - one.v_empty)
         assert float(noise.abs().max()) < 5 * deviation
         assert float(noise.abs().max()) > deviation / 10
@@ -333,13 +344,12 @@ def test_draws_differ_and_follow_the_noise_that_was_asked_for(batch):
 
 def test_the_default_noise_is_a_quarter_of_kappa_and_none_where_kappa_is_0():
     exact = extracted(table(3, 1), noise=0.0)
-    drawn = draw_luck({"a": exact}, draws=3).effects["a"][0]
-    assert (drawn[:, 0, 0] == exact[0].v_empty).all()
+    assert all(draw.constant == exact[0].v_empty for draw in drawn(exact, draws=3))
 
 
 def test_draws_keep_the_options_of_the_extraction():
     ands_only = extracted(table(3, 1), kind="and", noise=0.1)
-    assert not draw_luck({"a": ands_only}, draws=2).effects["a"][0][:, 1].any()
+    assert not any(draw.is_or.any() for draw in drawn(ands_only, draws=2))
 
 
 @pytest.mark.parametrize("kappa", [0.0, 0.3])
@@ -347,12 +357,10 @@ def test_without_noise_and_jitter_a_layer_finds_all_of_itself_again(kappa):
     # AND effects alone, with no word about how they were made: dividends, and a sparse decomposition
     v = table(3, 1)
     found = decompose(v, kappa=kappa, kind="and")
-    by_hand = Interactions(("a", "b", "c"), found.and_effects, found.or_effects, v, kappa=kappa, gap=float(found.gap))
-    batch = InteractionsBatch([by_hand])
-    (drawn,) = draw_luck({"a": batch}, draws=2, value_noise=0.0, jitter=0.0).effects["a"]
-    effects_ = torch.stack([found.and_effects, found.or_effects])
-    own = own_comparison([effects_], [drawn], tau=0.05, scope="dataset", ratio="sum")
-    known = own.completeness[0][~own.completeness[0].isnan()]
+    by_hand = Interactions(("a", "b", "c"), found.effects, v, kappa=kappa, gap=float(found.gap))
+    draws = drawn(InteractionsBatch([by_hand]), draws=2, value_noise=0.0, jitter=0.0)
+    again = own_comparison([found.effects], [draws], tau=0.05, scope="dataset", ratio="sum")
+    known = again.completeness[0][~again.completeness[0].isnan()]
     torch.testing.assert_close(known, torch.ones_like(known), atol=1e-6, rtol=0)
     assert len(known) == 3 or kappa
 
@@ -361,15 +369,15 @@ def test_jitter_alone_moves_an_answer_that_is_not_unique():
     # 1[i] + 1[j] = 1[i and j] + 1[i or j]: under the paper's program both cost the same
     additive = torch.tensor([0.0, 1.0, 1.0, 2.0], dtype=torch.float64)
     program = extracted(additive, order_weight=0.0, ridge=0.0, noise=0.0)
-    drawn = draw_luck({"a": program}, draws=20, jitter=0.1).effects["a"][0]
-    singles, pairs = drawn[:, 0, 1] > 0.5, drawn[:, 0, 3] > 0.5
+    ands = torch.stack([draw.tables()[0] for draw in drawn(program, draws=20, jitter=0.1)])
+    singles, pairs = ands[:, 1] > 0.5, ands[:, 3] > 0.5
     assert (singles != pairs).all()
     assert 0 < int(singles.sum()) < 20
 
 
 def test_the_random_state_is_not_touched(batch):
     before = torch.random.get_rng_state()
-    draw_luck({"a": batch[:1]}, draws=1)
+    measure_noise_ceiling({"a": batch[:1]}, draws=1)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -382,13 +390,13 @@ def test_the_random_state_is_not_touched(batch):
         ({"seed": None}, TypeError, "seed must be a whole number"),
         ({"value_noise": -1.0}, ValueError, "value_noise must be at least 0"),
         ({"value_noise": "big"}, TypeError, "value_noise must be a number"),
-        ({"jitter": 1.0}, ValueError, "jitter is a share of each weight"),
+        ({"jitter": 1.0}, ValueError, "jitter must be a share of each weight"),
         ({"jitter": math.inf}, ValueError, "jitter must be at least 0 and finite"),
     ],
 )
-def test_options_of_luck_are_checked(batch, options, error, message):
+def test_options_of_ceiling_are_checked(batch, options, error, message):
     with pytest.raises(error, match=message):
-        draw_luck({"a": batch}, **options)
+        measure_noise_ceiling({"a": batch}, **options)
 
 
 # ---------------------------------------------------------------- weights of each table's own

@@ -7,7 +7,7 @@ from forwards import normal
 from torch import nn
 
 from captum_lkn import AndOrInteraction, Interactions, InteractionsBatch, Layer, players_from_mask
-from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition import Effects, lattice
 from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge, compare
 from captum_lkn.probes import LinearProbe, LinearProbes
 
@@ -17,7 +17,7 @@ from captum_lkn.probes import LinearProbe, LinearProbes
 def sample(ands, ors=None, players=("not", "good"), **further):
     both = torch.tensor([ands, ors or [0.0] * len(ands)], dtype=torch.float64)
     values = lattice.and_inverse(both[0]) + lattice.or_inverse(both[1])
-    return Interactions(players, *both, values, **{"kappa": 0.05, "gap": 0.0} | further)
+    return Interactions(players, Effects.from_tables(*both), values, **{"kappa": 0.05, "gap": 0.0} | further)
 
 
 def random_sample(n, seed, scale=1.0, **further):
@@ -53,7 +53,7 @@ def same_numbers(a, b):
 def test_a_layer_is_compared_in_units_of_its_own_change():
     found = two_layers()["early"]  # v(N) - v(empty) is 4 early and -1 at the output
     assert found.all[0].tolist() == [1.0, 0.0]
-    assert found.target_all[0].tolist() == [2.0, 3.0]
+    assert found.reference_all[0].tolist() == [2.0, 3.0]
     assert found.overlap[0].tolist() == [0.25 + 0.75, 0.0]
     assert found.completeness[0].tolist() == [0.5, 0.0]
     assert found.redundancy[0, 0] == 0
@@ -76,7 +76,9 @@ def test_it_is_a_mapping_of_the_layers_that_are_compared():
 def test_the_scale_of_a_layer_does_not_matter():
     batches = {"a": random_batch(0), "output": random_batch(20)}
     scaled = InteractionsBatch(
-        Interactions(x.players, 7 * x.and_effects, 7 * x.or_effects, 7 * x.values, kappa=x.kappa, gap=x.gap)
+        Interactions(
+            x.players, Effects.from_tables(7 * x.and_effects, 7 * x.or_effects), 7 * x.values, kappa=x.kappa, gap=x.gap
+        )
         for x in batches["a"]
     )
     assert same_numbers(KnowledgeChange(batches), KnowledgeChange(batches | {"a": scaled}))
@@ -86,11 +88,8 @@ def test_every_pair_of_layers_can_be_compared():
     change = random_change()
     pair = change.between("first", "second")
     assert list(pair) == ["first"]
-    assert pair.against == "second"
-    effects = {
-        label: [torch.stack([x.and_effects, x.or_effects]) for x in batch]
-        for label, batch in change.interactions.items()
-    }
+    assert pair.reference == "second"
+    effects = {label: [x.effects for x in batch] for label, batch in change.interactions.items()}
     units = change.normalisers["first"], change.normalisers["second"]
     expected = compare(effects["first"], effects["second"], units=units)
     assert torch.equal(pair["first"].overlap, expected.overlap)
@@ -109,7 +108,7 @@ def test_a_layer_against_itself_is_complete_and_not_redundant(label):
 
 def test_options_change_the_comparison_and_not_the_interactions():
     change = random_change()
-    options = {"tau": 0.4, "scope": "sample", "printed": True, "ratio": "mean"}
+    options = {"tau": 0.4, "scope": "sample", "literal_eq6": True, "ratio": "mean"}
     other = change.compare(**options)
     assert all(other.interactions[label] is batch for label, batch in change.interactions.items())
     assert same_numbers(other, random_change(**options))
@@ -121,7 +120,7 @@ def test_options_change_the_comparison_and_not_the_interactions():
             for c in (change, one_changed)
         ]
         assert not torch.equal(*(x.nan_to_num(-1) for x in numbers))
-    assert same_numbers(other.compare(tau=0.05, scope="dataset", printed=False, ratio="sum"), change)
+    assert same_numbers(other.compare(tau=0.05, scope="dataset", literal_eq6=False, ratio="sum"), change)
 
 
 def test_rows_and_frame_hold_the_same():
@@ -135,8 +134,8 @@ def test_rows_and_frame_hold_the_same():
     row = frame[(frame.layer == "second") & (frame.kind == "or") & (frame.order == 3)].iloc[0]
     assert row.overlap == float(change["second"].overlap[1, 2])
     assert row.salient == int(change["second"].salient[1, 2])
-    with_luck = change.with_luck(draws=1).to_frame()
-    assert list(with_luck.columns) == [*frame.columns, "completeness_ceiling", "redundancy_floor"]
+    noisy = change.with_noise_ceiling(draws=1).to_frame()
+    assert list(noisy.columns) == [*frame.columns, "completeness_ceiling", "redundancy_floor"]
 
 
 def test_salient_interactions_are_those_that_were_counted():
@@ -147,8 +146,8 @@ def test_salient_interactions_are_those_that_were_counted():
         for sample_found, one in zip(found, change.interactions[label], strict=True):
             assert sample_found == [x for x in one.top(None) if abs(x.effect) > 0.3 * largest]
     assert sum(map(len, change.salient("second"))) == int(change["second"].salient.sum())
-    assert sum(map(len, change.salient("output"))) == int(change["second"].target_salient.sum())
-    assert change.salient("output")[0][0].support is None
+    assert sum(map(len, change.salient("output"))) == int(change["second"].reference_salient.sum())
+    assert change.salient("output")[0][0].selection_frequency is None
 
 
 def test_a_layer_that_does_not_change_is_nan_and_said_so():
@@ -161,11 +160,11 @@ def test_a_layer_that_does_not_change_is_nan_and_said_so():
     assert "-" in str(change)
 
 
-# ---------------------------------------------------------------- luck
+# ---------------------------------------------------------------- noise ceiling
 
 
-def test_luck_bounds_what_can_be_read():
-    change = random_change().with_luck(draws=3, seed=1)
+def test_the_ceiling_and_the_floor_are_those_of_the_own_comparisons():
+    change = random_change().with_noise_ceiling(draws=3, seed=1)
     ceiling = change.own["output"].completeness
     for row in change.rows():
         k, place = ("and", "or").index(row.kind), row.order - 1
@@ -175,31 +174,33 @@ def test_luck_bounds_what_can_be_read():
         assert math.isnan(own) or 0 <= own <= 1
 
 
-def test_without_noise_nothing_is_luck():
+def test_without_noise_the_ceiling_is_one_and_the_floor_zero():
     # Effects that are the extraction of their own tables, so that the draws find them again.
     found = AndOrInteraction(curved, score="logit").attribute(normal(2, 3, seed=3))
-    change = KnowledgeChange({"same": found, "output": found}).with_luck(draws=2, value_noise=0.0, jitter=0.0)
+    change = KnowledgeChange({"same": found, "output": found}).with_noise_ceiling(draws=2, value_noise=0.0, jitter=0.0)
     for row in change.rows():
         assert math.isnan(row.completeness_ceiling) or row.completeness_ceiling == pytest.approx(1)
         assert math.isnan(row.redundancy_floor) or row.redundancy_floor == pytest.approx(0, abs=1e-9)
     found = [one for sample_found in change.salient("same") for one in sample_found]
     assert found
-    assert {one.support for one in found} == {1.0}
+    assert {one.selection_frequency for one in found} == {1.0}
 
 
-def test_support_is_the_share_of_draws_and_is_printed():
-    change = random_change().with_luck(draws=4, value_noise=0.2)
-    shares = {one.support for label in change.interactions for found in change.salient(label) for one in found}
+def test_the_selection_frequency_is_the_share_of_draws_and_is_printed():
+    change = random_change().with_noise_ceiling(draws=4, value_noise=0.2)
+    shares = {
+        one.selection_frequency for label in change.interactions for found in change.salient(label) for one in found
+    }
     assert shares <= {0.0, 0.25, 0.5, 0.75, 1.0}
     assert len(shares) > 2
     first = change.salient("output")[0][0]
-    assert str(first).endswith(f"(in {100 * first.support:.0f} % of draws)")
+    assert str(first).endswith(f"(in {100 * first.selection_frequency:.0f} % of draws)")
 
 
-def test_luck_stays_when_options_change_and_goes_with_every_pair():
-    change = random_change().with_luck(draws=2)
+def test_draws_stay_when_options_change_and_serve_every_pair():
+    change = random_change().with_noise_ceiling(draws=2)
     other = change.compare(tau=0.3)
-    assert other.luck is change.luck
+    assert other.noise_ceiling is change.noise_ceiling
     assert other.own["output"].all.sum() < change.own["output"].all.sum()
     pair = change.between("first", "second")
     assert set(pair.own) == {"first", "second"}
@@ -210,7 +211,7 @@ def test_luck_stays_when_options_change_and_goes_with_every_pair():
 
 
 def test_the_table_says_what_a_reader_needs():
-    change = random_change(accuracies={"first": (0.9, 0.75)}, target_source="predicted").with_luck(draws=2)
+    change = random_change(accuracies={"first": (0.9, 0.75)}, target_source="predicted").with_noise_ceiling(draws=2)
     text = str(change)
     for part in (
         "first",
@@ -227,7 +228,7 @@ def test_the_table_says_what_a_reader_needs():
         assert part in text
     assert "OR 1" not in text  # nothing can be there
     assert max(map(len, text.splitlines())) <= 140
-    assert repr(change) == "KnowledgeChange of 2 samples: first, second against output; luck from 2 draws"
+    assert repr(change) == "KnowledgeChange of 2 samples: first, second against output; noise ceiling from 2 draws"
     assert f"{float(change['first'].completeness[0, 0]):.2f}" in text
     assert "the classes given" in str(two_layers())
     assert "ceiling" not in str(two_layers())
@@ -271,11 +272,11 @@ def test_html_is_escaped():
 @pytest.mark.parametrize("draws", [0, 2])
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path, draws):
     change = random_change(tau=0.1, scope="sample", ratio="mean", accuracies={"first": (0.5, 0.25)})
-    change = change.with_luck(draws=draws, seed=5) if draws else change
+    change = change.with_noise_ceiling(draws=draws, seed=5) if draws else change
     change = change.between("first", "second")
     change.save(tmp_path / "change.safetensors")
     back = KnowledgeChange.load(tmp_path / "change.safetensors")
-    for name in ("layers", "against", "tau", "scope", "printed", "ratio", "accuracies", "target_source"):
+    for name in ("layers", "reference", "tau", "scope", "literal_eq6", "ratio", "accuracies", "target_source"):
         assert getattr(back, name) == getattr(change, name)
     assert list(back.interactions) == list(change.interactions)
     for label, batch in change.interactions.items():
@@ -285,18 +286,23 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path, draws):
             for part in ("and_effects", "or_effects", "values"):
                 assert torch.equal(getattr(one, part), getattr(other, part))
     assert str(back) == str(change)
-    assert (back.luck is None) == (draws == 0)
+    assert (back.noise_ceiling is None) == (draws == 0)
     if draws:
-        assert back.luck.settings() == {"draws": 2, "seed": 5, "value_noise": None, "jitter": 1e-3}
-        for label, drawn in change.luck.effects.items():
-            assert all(map(torch.equal, drawn, back.luck.effects[label]))
+        assert back.noise_ceiling.settings() == {"draws": 2, "seed": 5, "value_noise": None, "jitter": 1e-3}
+        for label, drawn in change.noise_ceiling.effects.items():
+            for draws_, others in zip(drawn, back.noise_ceiling.effects[label], strict=True):
+                for x, y in zip(draws_, others, strict=True):
+                    assert x.constant == y.constant
+                    assert all(
+                        torch.equal(getattr(x, part), getattr(y, part)) for part in ("members", "is_or", "values")
+                    )
 
 
 def test_provenance_holds_what_the_samples_share():
     provenance = random_change().provenance
     assert provenance["targets"] == [1, 1]
     assert provenance["layers"] == ["first", "second"]
-    assert provenance["comparison"] == {"tau": 0.05, "scope": "dataset", "printed": False, "ratio": "sum"}
+    assert provenance["comparison"] == {"tau": 0.05, "scope": "dataset", "literal_eq6": False, "ratio": "sum"}
 
 
 # ---------------------------------------------------------------- what does not fit
@@ -308,7 +314,7 @@ def test_unknown_layers_are_answered_with_close_ones():
         with pytest.raises(ValueError, match="there is no layer 'frist' here; did you mean 'first'"):
             wrong()
     with pytest.raises(ValueError, match="there is no layer 'last' here"):
-        KnowledgeChange(change.interactions, against="last")
+        KnowledgeChange(change.interactions, reference="last")
     with pytest.raises(KeyError):
         change["frist"]
 
@@ -328,7 +334,7 @@ def test_other_samples_players_and_types_are_refused():
         KnowledgeChange([random_batch(0)])
     with pytest.raises(ValueError, match="there is no layer besides 'output'"):
         KnowledgeChange({"output": random_batch(0)})
-    with pytest.raises(ValueError, match="tau is a share"):
+    with pytest.raises(ValueError, match="tau must be a share"):
         random_change().compare(tau=3)
 
 
@@ -411,12 +417,13 @@ def test_samples_may_have_different_players(study):
     assert change["first"].all.shape == (2, 4)
 
 
-def test_options_reach_the_comparison_and_the_luck(study):
-    options = {"tau": 0.2, "scope": "sample", "printed": True, "ratio": "mean"}
-    change = study.analyze(X, target=0, ceiling=True, draws=2, seed=9, value_noise=0.01, jitter=0.0, **options)
+def test_options_reach_the_comparison_and_the_draws(study):
+    options = {"tau": 0.2, "scope": "sample", "literal_eq6": True, "ratio": "mean"}
+    draws = {"draws": 2, "seed": 9, "value_noise": 0.01, "jitter": 0.0}
+    change = study.analyze(X, target=0).with_noise_ceiling(**draws).compare(**options)
     assert {name: getattr(change, name) for name in options} == options
-    assert change.luck.settings() == {"draws": 2, "seed": 9, "value_noise": 0.01, "jitter": 0.0}
-    again = study.analyze(X, target=0, **options).with_luck(draws=2, seed=9, value_noise=0.01, jitter=0.0)
+    assert change.noise_ceiling.settings() == draws
+    again = study.analyze(X, target=0).compare(**options).with_noise_ceiling(**draws)
     assert str(again) == str(change)
 
 
@@ -462,8 +469,8 @@ def test_probes_made_by_hand_have_no_accuracy(net, tmp_path):
 def test_the_model_is_left_as_found(net):
     model = copy.deepcopy(net)
     before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
-    LayerwiseKnowledge(model, ["first", "second"], probes=PROBES, noise=0).analyze(
-        X[:1], target=0, ceiling=True, draws=1
+    LayerwiseKnowledge(model, ["first", "second"], probes=PROBES, noise=0).analyze(X[:1], target=0).with_noise_ceiling(
+        draws=1
     )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
@@ -481,7 +488,3 @@ def test_wrong_settings_are_said_before_any_forward(net):
         LayerwiseKnowledge(net, "first", noise=-1)
     with pytest.raises(ValueError, match="score"):
         LayerwiseKnowledge(net, "first", score="log_odd")
-    study = LayerwiseKnowledge(net, "first", probes=lambda f: pytest.fail("a forward was run"))
-    for option in ({"tau": 2}, {"scope": "all"}, {"ratio": "median"}, {"draws": 0}, {"jitter": 1.0}):
-        with pytest.raises(ValueError, match=next(iter(option))):
-            study.analyze(X, target=0, **option)
