@@ -80,9 +80,12 @@ class SelectOutput:
     Attributes:
         model: An ``nn.Module``, any callable, or a Hugging Face model.
         read: From what the model returns to the outputs, a tensor ``[B, ...]``.
+        class_dim: The dimension of the output that holds the classes: 1 for ``[B, C, H, W]``, -1 for ``[B, T, C]``.
+            None: found, see :func:`captum_lkn.outputs.dimensions.find_class_dim`.
 
     Raises:
-        TypeError: `model` or `read` cannot be called.
+        TypeError: `model` or `read` cannot be called, or `class_dim` is not an int.
+        ValueError: `class_dim` is 0, the batch.
 
     Example:
         >>> SelectOutput(torch.nn.Linear(2, 3), lambda output: output[:, :1])(torch.zeros(5, 2)).shape
@@ -91,12 +94,18 @@ class SelectOutput:
 
     model: Callable[..., Any]
     read: Callable[[Any], Tensor] = read_output
+    class_dim: int | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.model):
             raise TypeError(f"model must be an nn.Module or a function; got {kind_of(self.model)}")
         if not callable(self.read):
             raise TypeError(f"read must be a function from what the model returns to a tensor; got {self.read!r}")
+        given = self.class_dim
+        if given is not None and (isinstance(given, bool) or not isinstance(given, numbers.Integral)):
+            raise TypeError(f"class_dim must be an int or None, a dimension of the output; got {given!r}")
+        if given == 0:
+            raise ValueError("class_dim must be a dimension behind the batch, such as 1 or -1; got 0")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call the model, and return the outputs that are explained."""

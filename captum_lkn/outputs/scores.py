@@ -7,7 +7,7 @@ name                 C >= 2 columns                    one column z    reads    
 ``logit``            z_y, what Captum explains         +z              values      logit
 ``log_prob``         log softmax(z)_y                  log sigmoid(z)  classes     nats
 ``prob``             softmax(z)_y                      sigmoid(z)      classes     probability
-``margin``           z_y - the largest of the others   +z              values      logit
+``margin``           z_y - the largest of the others   +z              row         logit
 ``binary_log_odds``  refused                           +z for target   binary      log-odds
                                                        1, -z for 0
 ==================== ================================= =============== =========== =============
@@ -54,9 +54,9 @@ __all__ = [
 OutputKind: TypeAlias = Literal["classes", "labels", "values"]
 """The columns of an output: classes of which one is true, labels each true or not by itself, or plain values."""
 
-Reads: TypeAlias = Literal["classes", "labels", "binary", "values"]
-"""The columns that a score reads: logits of classes, logits of labels by themselves, one logit of two classes, or
-plain values."""
+Reads: TypeAlias = Literal["classes", "labels", "binary", "values", "row"]
+"""The columns that a score reads: logits of classes, the logit of a label by itself, the one logit of two classes, the
+target's value by itself, or the row in a way of its own."""
 
 # A model that returns plain values has none of these units.
 _UNITS_OF_LOGITS: Final = ("log-odds", "logit", "nats", "probability")
@@ -69,14 +69,14 @@ class Score:
     Attributes:
         name: For display and provenance.
         function: ``function(output [B, C], target int64 [B]) -> [B]``.
-        reads: ``"classes"``: logits of classes, of which one is true (probabilities are refused). ``"labels"``: logits
-            of labels, each by itself. ``"binary"``: one column, the logit of class 1 against class 0. ``"values"``:
-            plain values, whatever they are.
+        reads: ``"classes"``: logits of classes, of which one is true (probabilities are refused). ``"labels"``: the
+            logit of the target, a label by itself. ``"binary"``: one column, the logit of class 1 against class 0.
+            ``"values"``: the target's value by itself, whatever it is. ``"row"``: the row in a way of its own.
         unit: The unit of the score, such as ``"log-odds"``; empty: not known.
 
     Raises:
         TypeError: `name` or `unit` is not a str, or `function` cannot be called.
-        ValueError: `reads` is none of the four.
+        ValueError: `reads` is none of the five.
 
     Example:
         >>> bits = Score("bits", lambda output, target: log_prob(output, target) / 0.6931471805599453, "classes", "bit")
@@ -86,7 +86,7 @@ class Score:
 
     name: str
     function: Callable[[Tensor, Tensor], Tensor]
-    reads: Reads = "values"
+    reads: Reads = "row"
     unit: str = ""
 
     def __post_init__(self) -> None:
@@ -104,6 +104,11 @@ class Score:
     def binary(self) -> bool:
         """True where one column tells two classes apart, so that targets are 0 and 1."""
         return self.reads == "binary"
+
+    @property
+    def compares_classes(self) -> bool:
+        """True where other columns than the target's count, so that the dimension of the classes matters."""
+        return self.reads in ("classes", "row")
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """Score each row, and check what the function returns.
@@ -173,8 +178,8 @@ def resolve_score(score: ScoreLike) -> Score:
         score: A name out of ``SCORES``, a :class:`Score`, or a callable ``score(output [B, C], target [B]) -> [B]``.
 
     Returns:
-        The score. A ``functools.partial`` of a :class:`Score` keeps the name, what it reads and the unit; any other
-        callable is taken to read plain values, and its name is its ``__name__`` or its class's.
+        The score. A ``functools.partial`` of a :class:`Score` keeps the name, what it reads and the unit; the name of
+        any other callable is its ``__name__`` or its class's.
 
     Raises:
         TypeError: If `score` is neither a str nor callable.
@@ -361,7 +366,7 @@ log_odds: Final = Score("log_odds", _log_odds, "classes", "log-odds")
 logit: Final = Score("logit", _logit, "values", "logit")
 log_prob: Final = Score("log_prob", _log_prob, "classes", "nats")
 prob: Final = Score("prob", _prob, "classes", "probability")
-margin: Final = Score("margin", _margin, "values", "logit")
+margin: Final = Score("margin", _margin, "row", "logit")
 binary_log_odds: Final = Score("binary_log_odds", _binary_log_odds, "binary", "log-odds")
 
 SCORES: Final[Mapping[str, Score]] = MappingProxyType(

@@ -221,7 +221,7 @@ def test_scores(bert, score):
 def test_a_model_without_a_head_is_refused():
     model = made(BertModel, BertConfig, **BERT)
     calls = record(model)
-    said = r"returned a BaseModelOutputWithPooling\w* with last_hidden_state, pooler_output, neither.*it has no head"
+    said = r"got a BaseModelOutputWithPooling\w* with last_hidden_state, pooler_output\. The model has no head"
     with pytest.raises(TypeError, match=said):
         AndOrInteraction(model).attribute(IDS, **ASKED, target=0)
     assert len(calls) == 1

@@ -311,7 +311,7 @@ def test_every_score_says_what_it_reads_and_its_unit():
         "logit": ("values", "logit"),
         "log_prob": ("classes", "nats"),
         "prob": ("classes", "probability"),
-        "margin": ("values", "logit"),
+        "margin": ("row", "logit"),
         "binary_log_odds": ("binary", "log-odds"),
     }
 
@@ -332,7 +332,7 @@ class First:
     ids=["object", "module", "lambda", "partial"],
 )
 def test_a_callable_is_wrapped_and_has_a_name(score, name):
-    assert resolve_score(score) == Score(name, score, reads="values", unit="")
+    assert resolve_score(score) == Score(name, score, reads="row", unit="")
 
 
 @pytest.mark.parametrize("score", SCORES.values(), ids=name_of)
@@ -369,8 +369,8 @@ def test_scores_are_pickled_and_compared(score):
         ("prob", "labels", "labels", "probability", 1 / (1 + math.exp(-1))),
         ("logit", "labels", "values", "logit", 1.0),
         ("logit", "values", "values", "", 1.0),
-        ("margin", "labels", "values", "logit", -2.0),
-        ("margin", "values", "values", "", -2.0),
+        ("margin", "labels", "row", "logit", -2.0),
+        ("margin", "values", "row", "", -2.0),
     ],
 )
 def test_a_score_for_what_a_model_returns(name, kind, reads, unit, value):
@@ -380,7 +380,7 @@ def test_a_score_for_what_a_model_returns(name, kind, reads, unit, value):
 
 
 def test_a_score_of_ones_own_keeps_its_unit():
-    celsius = Score("temperature", lambda output, target: output[:, 0], unit="degrees")
+    celsius = Score("temperature", lambda output, target: output[:, 0], "values", "degrees")
     assert celsius.for_outputs("values") is celsius
 
 
@@ -393,7 +393,7 @@ def test_a_score_of_ones_own_keeps_its_unit():
         (
             ("mine", len, "logits"),
             ValueError,
-            "reads must be one of 'classes', 'labels', 'binary', 'values'; got",
+            "reads must be one of 'classes', 'labels', 'binary', 'values', 'row'; got",
         ),
     ],
 )

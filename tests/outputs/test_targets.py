@@ -193,35 +193,111 @@ def test_a_target_goes_where_the_output_is():
             assert torch.equal(found.cpu(), wanted)
 
 
+# ---------------------------------------------------------------- the dimension of the classes
+
+
+def dense_cases():
+    """Outputs with two positions, and where their classes are."""
+    return st.tuples(
+        st.lists(st.integers(1, 4), min_size=3, max_size=4), st.integers(1, 3), st.integers(0, 2**31), st.data()
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(dense_cases())
+def test_rows_are_taken_along_the_dimension_of_the_classes(case):
+    shape, class_dim, seed, data = case
+    class_dim = min(class_dim, len(shape) - 1)
+    output = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    entries = [tuple(data.draw(st.integers(0, size - 1)) for size in shape[1:]) for _ in range(shape[0])]
+    target = resolve_target(entries, output, class_dim=class_dim)
+    assert torch.equal(logit(*target.select(output, torch.arange(len(output)))), _select_targets(output, entries))
+    assert target.describe() == [list(entry) for entry in entries]
+    assert target.n_outputs == shape[class_dim]
+    rows, classes = target.select(output, torch.arange(len(output)))
+    for sample, entry in enumerate(entries):
+        every = [(*entry[: class_dim - 1], c, *entry[class_dim:]) for c in range(shape[class_dim])]
+        assert rows[sample].tolist() == [float(output[(sample, *one)]) for one in every]
+        assert classes[sample] == entry[class_dim - 1]
+
+
+def test_the_parts_of_a_dense_target():
+    target = resolve_target((2, 4, 5), torch.zeros(2, 3, 6, 7), class_dim=1)
+    assert (target.shape, target.class_dim, target.n_outputs, target.position_sizes) == ((3, 6, 7), 0, 3, (6, 7))
+    assert target.classes.tolist() == [2, 2]
+    assert target.positions.tolist() == [[4, 5], [4, 5]]
+
+
+def test_a_negative_dimension_counts_from_the_end():
+    output = torch.zeros(2, 4, 3)
+    assert resolve_target((3, 2), output, class_dim=-1).class_dim == 1
+    assert resolve_target((3, 2), output, class_dim=-2).class_dim == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "target"),
+    [((3, 5, 1), 2), ((3, 5, 1, 1), 2), ((3, 5, 1), torch.tensor(2)), ((3, 5, 4, 1), (2, 3)), ((3, 5, 1, 1), (2, 0))],
+)
+def test_last_dimensions_of_size_1_may_be_left_out_as_in_captum(shape, target):
+    output = torch.randn(shape, dtype=torch.float64)
+    assert torch.equal(chosen(target, output), _select_targets(output, target).flatten())
+
+
+def test_a_binary_column_may_have_positions():
+    output = torch.tensor([[[[2.0, -3.0]]]])
+    resolved = resolve_target((1, 0, 1), output, binary=True, class_dim=1)
+    assert binary_log_odds(*resolved.select(output, torch.arange(1))).tolist() == [-3.0]
+    assert resolve_target(None, torch.tensor([[[[2.0]]]]), binary=True, class_dim=1).describe() == [[1, 0, 0]]
+
+
+# ---------------------------------------------------------------- targets in words
+
+
+def test_a_target_in_words():
+    output = torch.zeros(2, 2)
+    target = resolve_target([1, 0], output)
+    assert target.texts() == ["class 1", "class 0"]
+    assert target.named(["negative", "positive"]).texts() == ["positive (1)", "negative (0)"]
+    assert target.named([], "label").texts() == ["label 1", "label 0"]
+    assert target.named(["of", "another", "head"]).texts() == ["class 1", "class 0"]
+    assert resolve_target(None, torch.zeros(2)).texts() == ["output", "output"]
+    assert resolve_target(None, torch.zeros(1)).named(["stars"]).texts() == ["stars"]
+    assert resolve_target([0, 1], output[:, :1], binary=True).texts() == ["output", "class 1"]
+
+
+def test_a_position_in_words():
+    names = ["sky", "road", "car"]
+    assert resolve_target((2, 4, 5), torch.zeros(1, 3, 6, 7), class_dim=1).named(names).texts() == ["car (2) at (4, 5)"]
+    assert resolve_target([(4, 1)], torch.zeros(1, 6, 3)).named(names).texts() == ["road (1) at position 4"]
+
+
 # ---------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (True, "target is True, with a bool for an index: write 1 for that output"),
-        (np.True_, "with a bool for an index: write 1"),
-        ([0, False], r"target\[1\] is False, with a bool for an index: write 0"),
-        ((True,), r"target is \(True,\), with a bool"),
-        (torch.tensor(True), r"target is a tensor of bool \[\]: give the indices of outputs, as integers"),
-        (torch.tensor([True, False]), r"target is a tensor of bool \[2\]"),
-        (np.array([True, False]), r"target is a NumPy array of bool \[2\]"),
-        ([torch.tensor(True), 0], r"target\[0\] is a tensor of bool"),
-        (1.0, "target is 1.0, a float: give an int, a tuple of ints"),
-        (np.float32(1), "a float32: give an int"),
-        ([0, 1.5], r"target\[1\] is 1.5, a float"),
-        (
-            torch.tensor([0.0, 1.0]),
-            r"a tensor of float32 \[2\]: give .* as integers, such as .long\(\) makes",
-        ),
-        (np.array([0.0, 1.0]), r"a NumPy array of float64 \[2\]: give .*such as .astype\(int\) makes"),
+        (True, "target must have integers for indices; got True. For a bool write 1"),
+        (np.True_, "For a bool write 1"),
+        ([0, False], r"target\[1\] must have integers for indices; got False. For a bool write 0"),
+        ((True,), r"target must have integers for indices; got \(True,\)"),
+        (torch.tensor(True), r"target must be the indices of outputs, integers; got a tensor of bool \[\]$"),
+        (torch.tensor([True, False]), r"a tensor of bool \[2\]$"),
+        (np.array([True, False]), r"a NumPy array of bool \[2\]$"),
+        ([torch.tensor(True), 0], r"target\[0\] must be .*; got a tensor of bool"),
+        (1.0, "target must be an int, a tuple of ints.*; got 1.0, a float"),
+        (np.float32(1), "a float32$"),
+        ([0, 1.5], r"target\[1\] must be .*; got 1.5, a float"),
+        (torch.tensor([0.0, 1.0]), r"got a tensor of float32 \[2\]. Convert it with .long\(\)"),
+        (np.array([0.0, 1.0]), r"got a NumPy array of float64 \[2\]. Convert it with .astype\(int\)"),
         (np.array(["0", "1"]), "a NumPy array of <U1"),
-        (slice(0, 1), "a slice: give an int"),
-        ((slice(0, 1),), "with a slice in it: give an int"),
-        ({}, "target is {}, a dict"),
-        ([[0], [1]], r"target\[0\] is \[0\], a list: give an int, a tuple of ints"),
-        ([0, None], r"target\[1\] is None, a NoneType"),
+        (slice(0, 1), "a slice$"),
+        ((slice(0, 1),), "with a slice in it$"),
+        ({}, "got {}, a dict"),
+        ([[0], [1]], r"target\[0\] must be an int.*; got \[0\], a list"),
+        ([0, None], r"target\[1\] must be .*; got None, a NoneType"),
     ],
+    ids=str,
 )
 def test_targets_of_another_type_are_refused(target, message):
     with pytest.raises(TypeError, match=message):
@@ -231,34 +307,36 @@ def test_targets_of_another_type_are_refused(target, message):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (3, r"target is 3, out of range: the output \[2, 3\] has 3 outputs to choose from: give 0 to 2$"),
-        (-1, "target is -1, out of range.*give 0 to 2; negative indices do not count from the end here"),
-        ([0, 7], r"target\[1\] is 7, out of range"),
-        (torch.tensor([0, -3]), r"target\[1\] is -3, out of range"),
-        (np.int64(3), "out of range"),
-        (2**70, "out of range"),
-        ([0], "target has length 1 for 2 samples: give one a sample, or an int for all of them"),
-        ([], "target has length 0 for 2 samples"),
-        (torch.tensor([0, 1, 2]), "target has length 3 for 2 samples"),
-        (np.array([0, 1, 2]), "target has length 3 for 2 samples"),
+        (3, r"target must be 0 to 2, for the output \[2, 3\]; got 3$"),
+        (-1, "target must be 0 to 2.*; got -1. Negative indices do not count from the end here"),
+        ([0, 7], r"target\[1\] must be 0 to 2.*; got 7"),
+        (torch.tensor([0, -3]), r"target\[1\] must be .*; got -3"),
+        (np.int64(3), "got .*3"),
+        (2**70, "must be 0 to 2, for"),
+        ([0], "target must have one entry a sample, 2, or be an int for all of them; got 1"),
+        ([], "target must have one entry a sample, 2.*; got 0"),
+        (torch.tensor([0, 1, 2]), "target must have one entry a sample, 2.*; got 3"),
+        (np.array([0, 1, 2]), "target must have one entry a sample, 2.*; got 3"),
         (
             torch.zeros(2, 1, dtype=torch.int64),
-            r"a tensor of int64 \[2, 1\]: give one dimension, an index a sample",
+            r"must have one dimension, an index a sample; got a tensor of int64 \[2, 1\]",
         ),
-        (np.zeros((2, 3), dtype=int), r"a NumPy array of int64 \[2, 3\]: give one dimension"),
+        (np.zeros((2, 3), dtype=int), r"must have one dimension.*; got a NumPy array of int64 \[2, 3\]"),
         (
             (0, 1),
-            r"target is \(0, 1\), 2 indices; the output \[2, 3\] takes 1,.*give an int, or a list of ints",
+            r"target must have 1 index.* of the output \[2, 3\] .*; got \(0, 1\). Give an int, or a list of ints",
         ),
-        ((), r"target is \(\), 0 indices"),
-        ([(0,), (1, 2)], r"target\[1\] is \(1, 2\), 2 indices"),
-        ("predict", "target 'predict' is not known; did you mean 'predicted'.; give an int"),
-        ("positive", "target 'positive' is not known; give an int.*\"predicted\" or None"),
+        ((), r"target must have 1 index.*; got \(\)"),
+        ([(0,), (1, 2)], r"target\[1\] must have 1 index.*; got \(1, 2\)"),
+        ("predict", "target must be an int.*; got 'predict'. Did you mean 'predicted'.$"),
+        ("positive", "target must be an int.*\"predicted\" or None; got 'positive'$"),
         (
             None,
-            r'target is None.*float32 \[2, 3\] has 3 values a sample: give target=0 to 2.*target="predicted"',
+            r"target must select one of the 3 values a sample of the output float32 \[2, 3\]; got None. Give target=0 "
+            r'to 2.*target="predicted"',
         ),
     ],
+    ids=str,
 )
 def test_targets_that_do_not_fit_two_dimensions_are_refused(target, message):
     with pytest.raises(ValueError, match=message):
@@ -270,38 +348,35 @@ def test_targets_that_do_not_fit_two_dimensions_are_refused(target, message):
     [
         (
             1,
-            r"target is 1, 1 index; the output \[2, 4, 3\] takes 2.*give a tuple such as \(0, 0\), or a list",
+            r"target must have 2 indices, one for each dimension of the output \[2, 4, 3\] behind the batch; got 1. "
+            r"Give a tuple such as \(0, 0\), or a list",
         ),
-        ([0, 1], r"target\[0\] is 0, 1 index"),
-        (torch.tensor([0, 1]), r"target\[0\] is 0, 1 index"),
-        ((0, 1, 2), "3 indices"),
-        ([(0, 1)], "target has length 1 for 2 samples: give one a sample, or a tuple for all of them"),
-        (
-            [(0, 1), (0, 3)],
-            r"target\[1\] is \(0, 3\), out of range.*has 3 outputs to choose from: give 0 to 2",
-        ),
-        ((4, 0), r"target is \(4, 0\), out of range: .* has 4 positions in dimension 1: give 0 to 3"),
-        ((-1, 0), r"target is \(-1, 0\), out of range.*negative indices"),
-        (
-            "predicted",
-            r'"predicted" needs one row of outputs a sample; the output is float32 \[2, 4, 3\]: give',
-        ),
+        ([0, 1], r"target\[0\] must have 2 indices.*; got 0"),
+        (torch.tensor([0, 1]), r"target\[0\] must have 2 indices.*; got 0"),
+        ((0, 1, 2), r"2 indices.*; got \(0, 1, 2\)"),
+        ([(0, 1)], "target must have one entry a sample, 2, or be a tuple for all of them; got 1"),
+        ([(0, 1), (0, 3)], r"target\[1\] must be 0 to 2 in place 1, for the output \[2, 4, 3\]; got \(0, 3\)"),
+        ((4, 0), r"target must be 0 to 3 in place 0, for the output \[2, 4, 3\]; got \(4, 0\)"),
+        ((-1, 0), r"got \(-1, 0\). Negative indices"),
+        ("predicted", r'must be indices for an output with positions, float32 \[2, 4, 3\]; got "predicted". Give'),
         (
             None,
-            r"float32 \[2, 4, 3\] has 12 values a sample: give target=\(0, 0\), an index for each dimension",
+            r"one of the 12 values a sample of the output float32 \[2, 4, 3\]; got None. Give target=\(0, 0\), an "
+            "index for each dimension",
         ),
     ],
+    ids=str,
 )
 def test_targets_that_do_not_fit_further_dimensions_are_refused(target, message):
     with pytest.raises(ValueError, match=message):
         resolve_target(target, torch.zeros(2, 4, 3))
 
 
-@pytest.mark.parametrize("output", [torch.zeros(2), torch.zeros(2, 1)])
+@pytest.mark.parametrize("output", [torch.zeros(2), torch.zeros(2, 1)], ids=["[B]", "[B, 1]"])
 def test_class_1_of_one_column_is_answered_with_the_binary_score(output):
-    with pytest.raises(ValueError, match=r'has 1 output to choose from: give 0; if .* score="binary_log_odds"'):
+    with pytest.raises(ValueError, match=r'must be 0, for .*; got 1. If .* score="binary_log_odds"'):
         resolve_target(1, output)
-    with pytest.raises(ValueError, match=r"has one column for 2 classes: give 0 to 1$"):
+    with pytest.raises(ValueError, match=r"must be 0 to 1, for .*; got 2$"):
         resolve_target(2, output, binary=True)
 
 
@@ -312,12 +387,12 @@ def test_an_output_without_values_is_refused(output):
 
 
 def test_an_output_that_is_no_tensor_is_refused():
-    with pytest.raises(TypeError, match=r"the output must be a tensor \[B, ...\]; got a dict"):
+    with pytest.raises(TypeError, match=r"output must be a tensor \[B, ...\]; got a dict"):
         resolve_target(0, {"logits": torch.zeros(2, 3)})
 
 
 @pytest.mark.parametrize("output", [torch.zeros(2, 3), torch.zeros(4, 5), torch.zeros(4), torch.tensor(1.0)])
 def test_masked_copies_must_come_back_in_the_samples_shape(output):
     target = resolve_target(0, torch.zeros(2, 3))
-    with pytest.raises(ValueError, match=r"forward of 4 masked copies returned float32 .*has the shape \[3\]"):
+    with pytest.raises(ValueError, match=r"forward of 4 masked copies must return .*\[3\] that.*; got float32"):
         target.select(output, torch.tensor([0, 0, 1, 1]))
