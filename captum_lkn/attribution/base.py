@@ -181,12 +181,12 @@ class InteractionMethod(Method):
                 "python": platform.python_version(),
             },
         }
-        targets = found.target.describe()
+        targets, texts = found.target.describe(), found.target.texts()
         own = {name: players.description[key] for key, name in _OF_SAMPLES.items() if key in players.description}
 
         def of_sample(i: int) -> dict[str, Any]:
             each = {name: values[i] for name, values in own.items()}
-            return shared | found.evaluations[i] | {"target": targets[i]} | each
+            return shared | found.evaluations[i] | {"target": targets[i], "explained": texts[i]} | each
 
         return of_sample
 

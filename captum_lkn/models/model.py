@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -22,7 +22,8 @@ from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
 from captum_lkn.models.wrappers import is_compiled, unwrapped
-from captum_lkn.outputs.heads import SelectOutput
+from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim
+from captum_lkn.outputs.heads import SelectOutput, read_output
 from captum_lkn.outputs.scores import OutputKind, Score
 
 __all__ = ["Model"]
@@ -54,7 +55,7 @@ class Model:
         if not callable(forward_func):
             raise TypeError(f"forward_func must be an nn.Module or a function; got {kind_of(forward_func)}")
         head = forward_func if isinstance(forward_func, SelectOutput) else SelectOutput(forward_func)
-        self._outputs = head.outputs
+        self._selected = head
         self.forward_func: Any = model_of_pipeline(head.model)
         self.module = _module_of(self.forward_func)
         inner = unwrapped(self.forward_func)
@@ -80,6 +81,39 @@ class Model:
     def score_for_model(self, score: Score) -> Score:
         """Return a score for this model's outputs; see :meth:`captum_lkn.outputs.scores.Score.for_outputs`."""
         return score.for_outputs(self.output_kind)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes of a Hugging Face model's head; empty where another output is read."""
+        return () if self._hugging_face is None or not self._reads_head else self._hugging_face.class_names
+
+    def class_dim(self, output: Tensor, inputs: Sequence[Tensor], score: Score) -> int:
+        """Return the dimension of an output that holds the classes, from 1.
+
+        Args:
+            output: ``[B, ...]``.
+            inputs: The inputs that the players own, ``[B, ...]``.
+            score: The score that reads the output.
+
+        Raises:
+            ValueError: The dimension that :class:`~captum_lkn.outputs.heads.SelectOutput` states is not there, or see
+                :func:`captum_lkn.outputs.dimensions.find_class_dim`.
+
+        Warns:
+            UserWarning: See :func:`captum_lkn.outputs.dimensions.find_class_dim`.
+        """
+        if self._selected.class_dim is not None:
+            return check_class_dim(self._selected.class_dim, output)
+        if self._hugging_face is None:
+            return find_class_dim(output, inputs, score)
+        if self._reads_head and output.dim() == 3:
+            return 2  # classes of tokens, or the positions of start and end
+        return find_class_dim(output, inputs, score, self._hugging_face.class_counts)
+
+    @property
+    def _reads_head(self) -> bool:
+        """True if the output is the logits that the model returns by name."""
+        return self._selected.read == read_output
 
     @property
     def name(self) -> str:
@@ -160,7 +194,7 @@ class Model:
                 self._hugging_face.limits.check(keywords)
                 unmasked = self._all_at_home(_unmasked(arguments))
                 returned = self._hugging_face.forward(self.forward_func, self._all_at_home(keywords), unmasked)
-        return self._outputs(returned)
+        return self._selected.outputs(returned)
 
     def arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments by position and by keyword; a Hugging Face model gets all of them by keyword.

@@ -106,6 +106,11 @@ class Score:
         return self.reads == "binary"
 
     @property
+    def noun(self) -> str:
+        """The word for a column of the output, as the score takes it."""
+        return {"classes": "class", "binary": "class", "labels": "label"}.get(self.reads, "output")
+
+    @property
     def compares_classes(self) -> bool:
         """True where other columns than the target's count, so that the dimension of the classes matters."""
         return self.reads in ("classes", "row")

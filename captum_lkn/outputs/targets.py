@@ -122,8 +122,8 @@ class Target:
         if len(self.shape) == 1:
             return output.reshape(-1, *self.shape), classes
         positions = self.positions.to(output.device)[samples]
-        rows = torch.arange(len(output), device=output.device)
-        return output.movedim(1 + self.class_dim, -1)[(rows, *positions.unbind(1))], classes
+        index = (torch.arange(len(output), device=output.device), *positions.unbind(1))
+        return output.movedim(1 + self.class_dim, -1)[index], classes
 
     def named(self, names: Sequence[str], noun: str = "class") -> Target:
         """Return the same target with the names of its classes.

@@ -207,7 +207,9 @@ class Evaluator:
 
     def resolve(self, target: TargetLike, outputs: Tensor) -> Target:
         """Resolve a target on given outputs ``[B, ...]``, in the way that the score reads them."""
-        return resolve_target(target, outputs, binary=self._score.binary)
+        class_dim = self.model.class_dim(outputs, self.players.inputs, self._score)
+        resolved = resolve_target(target, outputs, binary=self._score.binary, class_dim=class_dim)
+        return resolved.named(self.model.class_names, self._score.noun)
 
     def check_samples_apart(self) -> None:
         """Check that the forward gives each of several samples a value of its own.
@@ -468,10 +470,10 @@ class Evaluator:
         )
 
     def _explained(self, samples: Tensor) -> Tensor | None:
-        """Return the token that the target is at, bool ``[R, T]``, where the output ``[R, T, C]`` has one a token."""
+        """Return the token that the target is at, bool ``[R, T]``, where the output has one a token."""
         if len(self.target.shape) != 2:
             return None
-        return self.target.positions.cpu()[samples] == torch.arange(self.target.shape[0])
+        return self.target.positions.cpu()[samples] == torch.arange(self.target.position_sizes[0])
 
     def _scored(self, place: int, logits: Tensor, classes: Tensor) -> Tensor:
         """Score the logits of one source; those of the first forward are checked beside the unmasked ones."""

@@ -196,7 +196,7 @@ def test_targets_of_every_token():
     model = made(BertForTokenClassification, BertConfig, **BERT)
     found = plain(model).attribute(IDS, **ASKED, target=[(2, 1), (0, 2)])
     assert_tables(found, expected(model, lambda z, b: z[0, 2 - 2 * b, 1 + b]))
-    with pytest.raises(ValueError, match=r"needs one row of outputs a sample.*give target=\(0, 0\)"):
+    with pytest.raises(ValueError, match=r"must be indices for an output with positions.*Give target=\(0, 0\)"):
         plain(model).attribute(IDS, **ASKED, target="predicted")
 
 
@@ -231,7 +231,7 @@ def test_a_model_without_a_head_is_refused():
 
 def test_several_outputs_want_a_target(bert):
     calls = record(bert)
-    with pytest.raises(ValueError, match=r'target is None.*3 values a sample.*target=0 to 2.*target="predicted"'):
+    with pytest.raises(ValueError, match=r'the 3 values a sample.*; got None.*target=0 to 2.*target="predicted"'):
         AndOrInteraction(bert).attribute(IDS, **ASKED)
     assert len(calls) == 1
 

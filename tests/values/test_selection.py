@@ -263,7 +263,7 @@ def test_the_labels_of_a_multi_label_head_are_ranked_each_by_itself():
         ({"rest": "hide"}, ValueError, 'rest must be "keep".*or "mask".*got \'hide\''),
         ({"players": torch.ones(1, 3)}, TypeError, r"players must be Players; got float32 \[1, 3\]"),
         ({"score": "odds"}, ValueError, "score must be one of .*got 'odds'"),
-        ({"target": 5}, ValueError, "target is 5, out of range"),
+        ({"target": 5}, ValueError, "target must be .*; got 5"),
         ({"perturbations_per_eval": 0}, ValueError, "perturbations_per_eval must be at least 1; got 0"),
         ({"perturbations_per_eval": "4"}, TypeError, "perturbations_per_eval must be an int or None; got '4'"),
     ],

@@ -10,7 +10,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
-from captum_lkn.models.hugging_face.facts import output_kind, parameters_of, takes_token_ids
+from captum_lkn.models.hugging_face.facts import class_names, head_sizes, output_kind, parameters_of, takes_token_ids
 from captum_lkn.models.hugging_face.head import pools_at_last_token
 from captum_lkn.models.hugging_face.limits import Limits
 from captum_lkn.models.hugging_face.pooling_position import fixed_pooling_position, with_padding_token
@@ -46,6 +46,18 @@ class HuggingFace:
     def output_kind(self) -> OutputKind:
         """The columns of the output: classes, labels by themselves, or plain values."""
         return output_kind(self.model)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in their order; empty where the configuration has only numbers."""
+        names = class_names(self.model)
+        given = [names.get(column, "") for column in range(len(names))]
+        return () if given == [f"LABEL_{column}" for column in range(len(names))] else tuple(given)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """The numbers of columns that the model's heads may have: of its classes, and of its vocabulary."""
+        return head_sizes(self.model)
 
     def forward(self, function: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Any:
         """Call the model.

@@ -20,6 +20,7 @@ from captum_lkn.outputs.scores import OutputKind
 __all__ = [
     "class_names",
     "first_position",
+    "head_sizes",
     "is_decoder",
     "is_encoder_decoder",
     "is_hugging_face",
@@ -103,6 +104,13 @@ def class_names(model: Any) -> dict[int, str]:
     """Return the names of the output's columns, by their numbers; empty where the model has none."""
     names = getattr(getattr(model, "config", None), "id2label", None) or {}
     return {int(column): str(name) for column, name in names.items()}
+
+
+def head_sizes(model: Any) -> tuple[int, ...]:
+    """Return the numbers of columns that heads of a model have: of its classes, and of its vocabulary."""
+    config = getattr(model, "config", None)
+    sizes = (getattr(config, "num_labels", None), getattr(config, "vocab_size", None))
+    return tuple(int(size) for size in sizes if isinstance(size, numbers.Integral))
 
 
 def padding_token(model: Any) -> int | None:
