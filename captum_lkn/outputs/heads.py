@@ -102,7 +102,7 @@ class SelectOutput:
         if not callable(self.read):
             raise TypeError(f"read must be a function from what the model returns to a tensor; got {self.read!r}")
         given = self.class_dim
-        if given is not None and (isinstance(given, bool) or not isinstance(given, numbers.Integral)):
+        if given is not None and not is_whole(given):
             raise TypeError(f"class_dim must be an int or None, a dimension of the output; got {given!r}")
         if given == 0:
             raise ValueError("class_dim must be a dimension behind the batch, such as 1 or -1; got 0")

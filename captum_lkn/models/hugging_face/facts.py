@@ -110,7 +110,7 @@ def head_sizes(model: Any) -> tuple[int, ...]:
     """Return the numbers of columns that heads of a model have: of its classes, and of its vocabulary."""
     config = getattr(model, "config", None)
     sizes = (getattr(config, "num_labels", None), getattr(config, "vocab_size", None))
-    return tuple(int(size) for size in sizes if isinstance(size, numbers.Integral))
+    return tuple(int(size) for size in sizes if is_whole(size))
 
 
 def padding_token(model: Any) -> int | None:
