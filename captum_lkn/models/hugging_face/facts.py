@@ -109,7 +109,7 @@ def class_names(model: Any) -> dict[int, str]:
 def head_sizes(model: Any) -> tuple[int, ...]:
     """Return the numbers of columns that heads of a model have: of its classes, and of its vocabulary."""
     config = getattr(model, "config", None)
-    sizes = (getattr(config, "num_labels", None), getattr(config, "vocab_size", None))
+    sizes: list[Any] = [getattr(config, name, None) for name in ("num_labels", "vocab_size")]
     return tuple(int(size) for size in sizes if is_whole(size))
 
 
