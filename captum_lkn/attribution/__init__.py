@@ -1,7 +1,7 @@
 """Captum's attribution classes for interactions.
 
 Arguments, their order and their meaning are those of :class:`captum.attr.ShapleyValues`; what comes after them is
-keyword-only. The result is interactions, of which attributions are a projection (``found.attributions()``).
+keyword-only. The results are interactions; ``found.attributions()`` projects them onto the inputs.
 """
 
 from captum_lkn.attribution.and_or import AndOrInteraction

@@ -173,10 +173,10 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
     def compute_convergence_delta(  # type: ignore[override]
         self, attributions: InteractionsBatch | Mapping[str, InteractionsBatch], *args: Any
     ) -> ConvergenceDelta | dict[str, ConvergenceDelta]:
-        """How exactly the interactions reproduce the values that they explain.
+        """Compute how closely the interactions reproduce the values that they explain.
 
         Args:
-            attributions: What :meth:`attribute` returned.
+            attributions: The result of :meth:`attribute`.
             *args: Captum's start and end points; not needed.
 
         Returns:
@@ -243,7 +243,7 @@ def _is_output(layer: Any) -> bool:
 
 
 def _origin(source: Source) -> dict[str, Any]:
-    """What a result remembers of the layer it was read at."""
+    """Return the provenance of the layer that a result was read at."""
     if source.layer is None or source.readout is None:
         return {"layer": OUTPUT}
     return {"layer": source.label, "pool": source.layer.describe()["pool"], "readout": name_of(source.readout)}

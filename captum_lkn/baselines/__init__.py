@@ -1,8 +1,8 @@
-"""Baselines: what replaces absent players, and what depends on it.
+"""Baselines, the values that replace absent players: made, learned, averaged over, compared.
 
-:mod:`~captum_lkn.baselines.embeddings` puts vectors where a token id cannot say "nothing is here",
-:mod:`~captum_lkn.baselines.learning` finds such a vector, :mod:`~captum_lkn.baselines.averaging` averages over
-several baselines, and :mod:`~captum_lkn.baselines.comparison` says how far the answer changes with them.
+:mod:`~captum_lkn.baselines.embeddings` replaces token ids by embeddings, so that any vector can be a baseline;
+:mod:`~captum_lkn.baselines.learning` learns such a vector; :mod:`~captum_lkn.baselines.averaging` averages over several
+baselines; :mod:`~captum_lkn.baselines.comparison` measures how much the interactions depend on them.
 """
 
 from captum_lkn.baselines.averaging import average_baselines

@@ -17,10 +17,10 @@ _SHARED = ("model", "layer", "score", "target")
 
 
 def average_baselines(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
-    """The interactions of the mean value table, over the same samples under several baselines.
+    """Decompose the mean of the value tables of the same samples under several baselines.
 
-    What a single baseline brings in by chance is averaged out before anything is extracted. The mean tables are
-    decomposed anew: the mean of sparse effects would be less sparse than each.
+    The influence of a single baseline is averaged out before the decomposition. Averaging the effects instead would
+    give a less sparse result than each of them.
 
     Args:
         found: Interactions of the same samples, one batch a baseline, of one model, layer, score and target and
@@ -30,8 +30,9 @@ def average_baselines(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
         One batch, decomposed with the options of the given ones; its provenance lists the baselines.
 
     Raises:
-        TypeError: Something else than batches of interactions.
-        ValueError: No batch, or batches that are not of the same samples, players, questions or settings.
+        TypeError: An entry is not an :class:`InteractionsBatch`.
+        ValueError: There is no batch, or the batches differ in samples, players, model, layer, score, target or
+            options.
 
     Example:
         >>> from captum_lkn import AndOrInteraction
@@ -45,37 +46,37 @@ def average_baselines(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
     """
     given: Any = found
     if isinstance(given, InteractionsBatch) or not isinstance(given, Sequence):
-        raise TypeError(f"found must be a list of InteractionsBatch, one a baseline; got {kind_of(found)}")
+        raise TypeError(f"found must be a list of InteractionsBatch, one for each baseline; got {kind_of(found)}")
     for i, batch in enumerate(found):
         if not isinstance(batch, InteractionsBatch):
             raise TypeError(f"found[{i}] must be an InteractionsBatch; got {kind_of(batch)}")
     if not found:
-        raise ValueError("found is empty: give the interactions under at least one baseline")
+        raise ValueError("found must hold the interactions under at least one baseline; got an empty list")
     if len({len(batch) for batch in found}) > 1:
-        raise ValueError(f"the batches have {[len(batch) for batch in found]} samples: they must be the same ones")
+        raise ValueError(f"the batches must hold the same samples; got {[len(batch) for batch in found]} samples")
     return InteractionsBatch(_mean(i, versions) for i, versions in enumerate(zip(*found, strict=True)))
 
 
 def _mean(place: int, versions: Sequence[Interactions]) -> Interactions:
-    """One sample, under several baselines."""
+    """Average one sample over its versions under several baselines."""
     first = versions[0]
     for other in versions[1:]:
         if other.players != first.players:
             raise ValueError(
                 f"sample {place} has the players {some_of(first.players)} in the first batch and "
-                f"{some_of(other.players)} in another: averages are over baselines of the same players"
+                f"{some_of(other.players)} in another. Give the same players under several baselines"
             )
         for key in _SHARED:
             mine, others = first.provenance.get(key), other.provenance.get(key)
             if mine != others:
                 raise ValueError(
-                    f"sample {place} has the {key} {mine} in the first batch and {others} in another: averages are "
-                    "over baselines alone"
+                    f"sample {place} has the {key} {mine} in the first batch and {others} in another. Only the "
+                    "baselines may differ"
                 )
         if other.options != first.options:
             raise ValueError(
-                f"sample {place} has the options {first.options} in the first batch and {other.options} in another: "
-                "decompose all with the same"
+                f"sample {place} has the options {first.options} in the first batch and {other.options} in another. "
+                "Use the same options for all"
             )
     values = torch.stack([one.values for one in versions]).mean(0)
     part = decompose(values, options=first.options)

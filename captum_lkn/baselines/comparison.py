@@ -1,4 +1,4 @@
-"""How far the answer changes with the baseline."""
+"""Compare the interactions under several baselines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Key: TypeAlias = tuple[str, tuple[int, ...]]  # kind and members of an interact
 
 
 class BaselineAgreement(NamedTuple):
-    """How far the interactions under two baselines agree; means over the samples for which each is defined.
+    """Agreement of the interactions under two baselines: means over the samples for which each measure is defined.
 
     Attributes:
         first: The name of one baseline.
@@ -46,7 +46,7 @@ class BaselineAgreement(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BaselineComparison:
-    """Interactions under several baselines, and how far they agree; made by :func:`compare_baselines`.
+    """Interactions under several baselines, and their agreement; made by :func:`compare_baselines`.
 
     Attributes:
         interactions: The interactions found under each baseline, by its name.
@@ -101,7 +101,7 @@ def compare_baselines(
     tau: float = 0.05,
     **attribute_args: Any,
 ) -> BaselineComparison:
-    """Ask the same question under several baselines, and say how far the strongest interactions change.
+    """Compute the interactions under several baselines, and measure how far the strongest ones agree.
 
     Args:
         method: An :class:`captum_lkn.AndOrInteraction`, or anything whose ``attribute`` returns an
@@ -200,7 +200,7 @@ def _jaccard(a: Any, b: Any) -> float:
 
 
 def _rank_correlation(x: Tensor, y: Tensor) -> float:
-    """Spearman's correlation, equal values with their mean rank; NaN where one side has but one rank."""
+    """Return Spearman's correlation, equal values with their mean rank; NaN where one side has one rank only."""
     ranks = torch.stack([_ranks(x), _ranks(y)])
     centred = ranks - ranks.mean(1, keepdim=True)
     scale = centred.square().sum(1).prod().sqrt()
@@ -212,6 +212,6 @@ def _ranks(x: Tensor) -> Tensor:
 
 
 def _mean(numbers: Sequence[float]) -> float:
-    """The mean of those that are numbers."""
+    """Return the mean without NaN; NaN where all are."""
     known = [number for number in numbers if not math.isnan(number)]
     return sum(known) / len(known) if known else math.nan

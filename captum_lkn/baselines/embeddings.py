@@ -1,7 +1,7 @@
-"""Absent words as vectors: the model is called with ``inputs_embeds``, and what is absent gets an embedding.
+"""Players of embeddings: the model is called with ``inputs_embeds``, and absent tokens get an embedding.
 
-A token can only be replaced by a token. An embedding can be replaced by any vector: the mean of the vocabulary,
-that of a data set, one that was learnt (:mod:`captum_lkn.baselines.learning`).
+A token id can only be replaced by another id. An embedding can be replaced by any vector: the mean of the vocabulary
+or of a data set, or a learned one (:mod:`captum_lkn.baselines.learning`).
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ def players_as_embeddings(
     *,
     additional_forward_args: Any = None,
 ) -> Players:
-    """The same players, of a model that is called with embeddings instead of token ids.
+    """Return the same players for a model that is called with embeddings instead of token ids.
 
-    What the model makes of its own embeddings of the samples as they are is compared with what it makes of their ids:
-    they must agree. Where positions are counted from the ids (RoBERTa, MPNet: padding has none), they are handed over
-    as ``position_ids``. Classifiers that look for the last token by its id (GPT-2, Llama) cannot see padding in
-    embeddings: give them one text at a time, or pad on the left.
+    The outputs for the embeddings of the unmasked samples are compared with those for their ids: they must agree.
+    Where positions are counted from the ids (RoBERTa, MPNet: padding has none), they are passed as ``position_ids``.
+    Classifiers that find the last token by its id (GPT-2, Llama) cannot find padding in embeddings: give them one text
+    at a time, or pad on the left.
 
     Args:
         model: A Hugging Face model, or any module with ``get_input_embeddings()`` and an argument ``inputs_embeds``.
         players: Players of token ids ``[B, T]``, such as :func:`captum_lkn.text_players` makes.
-        baseline: What an absent token's embedding becomes: one vector ``[D]`` (such as :func:`mean_embedding` or
+        baseline: The embedding of an absent token: one vector ``[D]`` (such as :func:`mean_embedding` or
             :func:`~captum_lkn.baselines.learning.learn_baseline` find), or one a position, ``[T, D]``; ``"mean"``, the
-            mean of the vocabulary; or a token id, whose embedding it takes. Unlike the token itself, that changes
-            neither positions nor where a model looks for its last token.
-        additional_forward_args: What else the forward needs, as given to the methods; for the comparison alone.
+            mean of the vocabulary; or a token id, for the embedding of that token. Unlike the id itself, it changes
+            neither positions nor the place where a model finds its last token.
+        additional_forward_args: Further arguments of the forward, as given to the methods; used for the comparison.
 
     Returns:
         Players with the inputs ``[B, T, D]``, in the dtype of the embeddings, and all else as it was. Attributions
@@ -57,7 +57,7 @@ def players_as_embeddings(
     Raises:
         TypeError: The model cannot take embeddings, the players are not of token ids, or the baseline is of another
             kind.
-        ValueError: The baseline does not fit, or the model answers otherwise to embeddings than to ids.
+        ValueError: The baseline does not fit, or the outputs for embeddings differ from those for ids.
 
     Warns:
         UserWarning: A model in training mode.
@@ -94,7 +94,7 @@ def players_as_embeddings(
 
 
 def mean_embedding(model: nn.Module, data: Mapping[str, Any] | Iterable[Any]) -> Tensor:
-    """The mean embedding of the tokens of a data set.
+    """Compute the mean embedding of the tokens of a data set.
 
     Args:
         model: A Hugging Face model, or any module with ``get_input_embeddings()``.
@@ -158,14 +158,14 @@ def _token_ids(players: Any) -> Tensor:
 
 
 def _embedded(embed: nn.Module, ids: Tensor) -> Tensor:
-    """Embeddings of token ids, on the ids' device and without history."""
+    """Return embeddings of token ids, on the ids' device and without history."""
     home = next((p.device for p in embed.parameters()), ids.device)
     vectors: Tensor = embed(ids.to(home))
     return vectors.detach().to(ids.device)
 
 
 def _absent(baseline: Any, embed: nn.Module, vectors: Tensor) -> tuple[Tensor, str]:
-    """The embedding of an absent token, ``[D]`` or ``[T, D]``, and what it is called."""
+    """Return the embedding of an absent token, ``[D]`` or ``[T, D]``, and its name for provenance."""
     length, width = vectors.shape[1:]
     if isinstance(baseline, str):
         if baseline != "mean":
@@ -199,7 +199,7 @@ def _vocabulary(embed: Any) -> int:
 
 
 def _weighted_mean(embed: nn.Module, tokens: Tensor, counts: Tensor) -> Tensor:
-    """The mean of the tokens' embeddings, each counted so many times."""
+    """Return the weighted mean of the tokens' embeddings, with their counts as weights."""
     limit = _vocabulary(embed)
     if int(tokens.min()) < 0 or int(tokens.max()) >= limit:
         raise ValueError(
@@ -213,7 +213,7 @@ def _weighted_mean(embed: nn.Module, tokens: Tensor, counts: Tensor) -> Tensor:
 
 
 def _needed(caller: Model, arguments: Arguments, players: Players) -> dict[str, Tensor]:
-    """The further keyword arguments with which the model makes the same of embeddings as of ids."""
+    """Return the further keyword arguments with which the model has the same outputs for embeddings as for ids."""
     (ids,) = arguments.inputs
     embedded = replace(arguments, inputs=players.inputs, names=players.names)
     expected = caller(arguments)
@@ -233,8 +233,8 @@ def _needed(caller: Model, arguments: Arguments, players: Players) -> dict[str, 
         if differences[-1] <= min(100 * eps, 0.02) * float(expected.abs().max()):
             return candidate
     raise ValueError(
-        f"{caller.name} answers otherwise to the embeddings of the tokens than to their ids: its outputs differ by "
-        f"{min(differences):.3g}. It reads something out of the ids, such as where the padding begins: give one text "
+        f"the outputs of {caller.name} for the embeddings of the tokens differ from those for their ids by up to "
+        f"{min(differences):.3g}. It reads more from the ids, such as where the padding begins. Give one text "
         'at a time, pad on the left (tokenizer.padding_side = "left"), or leave the players as tokens'
     )
 
@@ -247,7 +247,7 @@ def _entries(data: Any) -> Iterator[Any]:
 
 
 def _real_tokens(entry: Any) -> Tensor:
-    """The ids of an encoding that are neither padding nor special, int64 ``[K]`` on the CPU."""
+    """Return the ids of an encoding that are neither padding nor special, int64 ``[K]`` on the CPU."""
     if not isinstance(entry, Mapping) or "input_ids" not in entry:
         raise TypeError(f"data holds {kind_of(entry)}: give mappings with input_ids, as tokenizers return")
     ids = torch.as_tensor(entry["input_ids"]).cpu()

@@ -1,8 +1,7 @@
-"""Baselines that are learnt: what stands for "absent" with the least interaction of its own.
+"""Learn a baseline: the vector under which a few samples have the least interaction.
 
-The papers behind this library learn the baseline so that a few samples have as little interaction as can be: what a
-baseline adds by itself is then no longer told as the samples' own (Ren et al., "Can We Faithfully Represent Absence
-States to Compute Shapley Values on a DNN?", ICLR 2023).
+Interactions that a baseline adds by itself are then not attributed to the samples (Ren et al., "Can We Faithfully
+Represent Absence States to Compute Shapley Values on a DNN?", ICLR 2023).
 """
 
 from __future__ import annotations
@@ -38,15 +37,14 @@ _SCHEMA = "LearnedBaseline"
 
 @dataclass(frozen=True, eq=False)
 class LearnedBaseline:
-    """A baseline vector, and how it was learnt; made by :func:`learn_baseline`.
+    """Baseline vector and the record of its training; made by :func:`learn_baseline`.
 
     Attributes:
-        vector: What replaces absent scalars; broadcasts to the inputs of one sample.
+        vector: The values that replace absent scalars; broadcasts to the inputs of one sample.
         history: The strength at the start and after each step: the mean over the samples of the sum of all
             ``|I(S)|``, S nonempty. `vector` is that of the smallest.
-        reach: At the same steps, the mean over the samples of ``|v(N) - v(empty)|``, below which the strength cannot
-            fall.
-        provenance: Of which model, how; what JSON can hold.
+        reach: At the same steps, the mean over the samples of ``|v(N) - v(empty)|``, a lower bound of the strength.
+        provenance: A record of model, score, target and settings, as JSON can hold it.
     """
 
     vector: Tensor
@@ -61,11 +59,11 @@ class LearnedBaseline:
 
     @property
     def fell(self) -> float:
-        """By which share the strength fell, from 0 to 1."""
+        """The share by which the strength fell, from 0 to 1."""
         return 1 - self.history[self.best] / self.history[0] if self.history[0] else 0.0
 
     def apply(self, players: Players) -> Players:
-        """The same players with this baseline.
+        """Return the same players with this baseline.
 
         Args:
             players: Of one floating input, whose samples the vector broadcasts to.
@@ -128,26 +126,26 @@ def learn_baseline(
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
 ) -> LearnedBaseline:
-    r"""Find the baseline under which a few samples have the least interaction.
+    r"""Learn the baseline under which a few samples have the least interaction.
 
-    Minimises by Adam, over the vector b that replaces all that is absent, the mean over the samples of::
+    Minimises by Adam, over the vector b that replaces absent scalars, the mean over the samples of::
 
         sum over S nonempty of |I(S)|,   I(S) = sum over T subset of S of (-1)^(|S| - |T|) v(x_T),   x_T absent at b
 
     These are the AND effects of the whole value (Harsanyi dividends), without noise. The start is the mean of the
-    players' present baselines; nothing is random. Two ways to a small sum are no good ones, and the result tells of
-    them. With samples of one class alone, the vector can imitate that class until nothing is left to explain: ``reach``
-    falls too. And a vector that silences the model wherever it stands leaves one interaction, that of all players:
-    look at ``by_order()`` under the new baseline before you keep it.
+    players' present baselines; nothing is random. The objective has two degenerate minima; check for both. With samples
+    of one class alone, the vector can imitate that class until there is nothing to explain: ``reach`` falls too. And a
+    vector under which the output is constant leaves one interaction, that of all players: look at ``by_order()`` under
+    the new baseline before you use it.
 
     Args:
         forward_func: An ``nn.Module``, any callable, or a Hugging Face model; differentiable.
         players: Of one floating input: embeddings
             (:func:`~captum_lkn.baselines.embeddings.players_as_embeddings`), images, columns. At most 10 players a
             sample.
-        target: Captum's kinds, or ``"predicted"``; found on the samples as they are.
+        target: Captum's kinds, or ``"predicted"``; resolved on the unmasked samples.
         score: As in :class:`captum_lkn.AndOrInteraction`.
-        steps: Of Adam. Each takes a forward and a backward pass of all masks of all samples.
+        steps: The number of steps of Adam. Each takes a forward and a backward pass of all masks of all samples.
         learning_rate: Length of a step, in standard deviations of the inputs.
         shape: The vector's, which broadcasts to one sample. None: ``[D]`` for embeddings ``[B, T, D]``, a colour
             ``[C, 1, 1]`` for images ``[B, C, H, W]``, one number a column for ``[B, F]``.
@@ -158,12 +156,12 @@ def learn_baseline(
         show_progress: Whether to show a bar.
 
     Returns:
-        The vector with the smallest strength on the way, and how it fell.
+        The vector with the smallest strength of all steps, and the history.
 
     Raises:
         TypeError: An argument of the wrong type; players of token ids.
-        ValueError: An argument that does not fit; too many players; probabilities where the score reads logits; values
-            that are not finite or have no gradient.
+        ValueError: An argument that does not fit; too many players; probabilities where the score reads logits; one
+            value for a batch of several samples; values that are not finite or have no gradient.
 
     Warns:
         UserWarning: A model in training mode.
@@ -260,20 +258,20 @@ def _table(evaluator: Evaluator, vector: Tensor, sample: int) -> Tensor:
 
 def _only_input(players: Any) -> Tensor:
     if not isinstance(players, Players):
-        raise TypeError(f"players must be Players; got {kind_of(players)}: make them with players_from_mask")
+        raise TypeError(f"players must be Players; got {kind_of(players)}. Make them with players_from_mask")
     x = players.inputs[0]
     if len(players.inputs) != 1 or not x.is_floating_point():
         kinds = ", ".join(map(kind_of, players.inputs))
         raise TypeError(
-            f"players must be of one floating input, that a vector can replace; theirs are of {kinds}: of token ids, "
-            "make players of embeddings first, players_as_embeddings(model, players)"
+            f"players must have one floating input, whose baseline can be a vector; got {kinds}. For token ids, make "
+            "players of embeddings first: players_as_embeddings(model, players)"
         )
     return x
 
 
 def _check(players: Players, steps: Any, learning_rate: Any) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a whole number, at least 1; got {steps!r}")
+        raise ValueError(f"steps must be an int, at least 1; got {steps!r}")
     number = not isinstance(learning_rate, bool) and isinstance(learning_rate, (int, float))
     if not number or not 0 < learning_rate < math.inf:
         raise ValueError(
@@ -289,7 +287,7 @@ def _check(players: Players, steps: Any, learning_rate: Any) -> None:
 
 
 def _start(baseline: Tensor, x: Tensor, shape: Sequence[int] | None) -> Tensor:
-    """The mean of the present baselines in the shape of the vector."""
+    """Return the mean of the present baselines in the shape of the vector."""
     if shape is None:
         shape = {3: x.shape[-1:], 4: (x.shape[1], 1, 1)}.get(x.dim(), x.shape[1:])
     wanted, own = tuple(shape), x.shape[1:]

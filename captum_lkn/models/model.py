@@ -185,7 +185,10 @@ class Model:
             ValueError: A Hugging Face model has no weights for such inputs, see
                 :class:`captum_lkn.models.hugging_face.limits.Limits`.
         """
-        positional, keywords = self.arranged(arguments)
+        return self.call_arranged(arguments, *self.arranged(arguments))
+
+    def call_arranged(self, arguments: Arguments, positional: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
+        """Call the forward function with what :meth:`arranged` returned for the same arguments."""
         with _uncompiled() if self._compiled_parts else nullcontext():
             if self._hugging_face is None:
                 positional = tuple(self._at_home(value) for value in positional)

@@ -98,11 +98,12 @@ class LayerReader:
                 output has not R rows, or cannot be pooled as asked.
         """
         rows = len(arguments.inputs[0])
-        mask = _attention_mask(self.model.forward_func, *self.model.arranged(arguments), rows) if self.layers else None
+        arranged = self.model.arranged(arguments)
+        mask = _attention_mask(self.model.forward_func, *arranged, rows) if self.layers else None
         forward = _Forward(len(self.layers), rows, mask, explained, use or (lambda _, feature: feature))
         self._forward = forward
         try:
-            output = self.model(arguments)
+            output = self.model.call_arranged(arguments, *arranged)
         finally:
             self._forward = None
         for layer, calls in zip(self.layers, forward.calls, strict=True):

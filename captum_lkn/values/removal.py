@@ -1,4 +1,4 @@
-"""Removed tokens need not be computed.
+"""Leave tokens out of the forwards that the attention mask removes.
 
 Where absent words are removed by the attention mask, half of the tokens of the 2^n masked copies on average have no
 influence on the others. Encoders that take ``position_ids`` give the same answer without them.
@@ -23,26 +23,26 @@ _MASK = "attention_mask"
 
 
 def can_drop(model: Model, arguments: Arguments) -> bool:
-    """Whether it is worth trying: a Hugging Face model whose attention mask is masked, and that takes positions."""
+    """Return whether to try it: for a Hugging Face model that takes positions, and whose attention mask is masked."""
     if not model.is_hugging_face or arguments.names != (_MASK,) or arguments.positional:
         return False
     return "input_ids" in arguments.keywords and "position_ids" in model.parameters
 
 
 def first_positions(model: Model) -> list[int]:
-    """What the positions of a model's tokens may begin with: 0, or what comes behind its padding's (RoBERTa)."""
+    """Return possible positions of a model's first token: 0, or the one after that of padding (RoBERTa)."""
     return list(dict.fromkeys([first_position(model.inner), 0]))
 
 
 def without_removed(arguments: Arguments, first_position: int) -> Iterator[tuple[Tensor, Arguments]]:
-    """The same rows without the tokens whose attention mask is 0, in groups of one length.
+    """Leave out the tokens whose attention mask is 0, and group the rows by their number of tokens.
 
     Args:
-        arguments: Masked copies: the attention mask ``[R, T]`` is what is masked.
+        arguments: Masked copies, whose masked input is the attention mask ``[R, T]``.
         first_position: The position of the first token.
 
     Yields:
-        Which rows they are, int64 ``[G]``, and their arguments.
+        The indices of a group's rows, int64 ``[G]``, and their arguments.
 
     Example:
         >>> masks = torch.tensor([[1, 0, 1], [1, 1, 1], [1, 1, 0]])

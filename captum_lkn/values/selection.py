@@ -1,7 +1,7 @@
-"""Choosing players: the few that matter most out of many.
+"""Select the players with the largest effects out of many.
 
-2^n masks are too many for the 40 words of a sentence or the 196 patches of an image. A cheap first pass ranks them,
-and the strongest few become the players of the second.
+2^n masks are too many for the 40 words of a sentence or the 196 patches of an image. A first pass of 2n + 3 masks ranks
+the players, and the first k are the players of the interactions.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _RESTS = ("keep", "mask")
 
 
 class Choice(NamedTuple):
-    """What was chosen out of one sample's n players.
+    """Selection out of the n players of one sample.
 
     Attributes:
-        kept: The numbers, among the n, of those that stayed players; ascending.
+        kept: The numbers, among the n, of the players that were kept; ascending.
         left_out: The labels of the others, in their order.
-        strengths: Float64 ``[n]`` on the CPU, in the units of the score: what all were ranked by.
-        explained: The share of v(N) - v(empty) that the kept players still make up; NaN where that is 0. It may be
+        strengths: Float64 ``[n]`` on the CPU, in the unit of the score: the numbers that the players were ranked by.
+        explained: The share of v(N) - v(empty) that the kept players explain; NaN where v(N) = v(empty). It may be
             negative or above 1.
     """
 
@@ -53,11 +53,11 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SelectedPlayers(Players):
-    """Players out of a larger number, and what was left out; made by :func:`select_players`.
+    """Players selected out of a larger number, and a record of the others; made by :func:`select_players`.
 
     Attributes:
-        choices: For each sample, what was chosen.
-        rest: What became of the others: ``"keep"``, they stay visible; ``"mask"``, they are absent for good.
+        choices: The selection of each sample.
+        rest: The state of the others in all masked copies: ``"keep"``, present; ``"mask"``, absent.
     """
 
     choices: tuple[Choice, ...] = ()
@@ -92,25 +92,26 @@ def select_players(
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
 ) -> SelectedPlayers:
-    r"""Keep the k players that matter most, and make background of the others.
+    r"""Keep the k players with the largest effects, and make the others background.
 
-    A player i is ranked by the mean of two absolute effects, from 2n + 3 masked copies a sample::
+    Player i is ranked by the mean of two absolute effects, from 2n + 3 masked copies a sample::
 
         ( |v(N) - v(N \ {i})|  +  |v({i}) - v(empty)| ) / 2
 
-    The first sees who is needed (``not`` and ``good``, where only both together count), the second who is enough
-    (``bad`` or ``dull``, where one does as well as both). Players that act only in pairs of which there are several
-    are seen by neither; a share that is far from 1 tells of it (unless v(N) is close to v(empty), and every share is
-    large). Each sample has a choice of its own; the players' order stays, and of equally strong ones the earlier are
-    kept.
+    The first is large for players that are needed (``not`` and ``good``, where only both together count), the second
+    for players that are enough (``bad`` or ``dull``, where one has the effect of both). Both are small for players that
+    act only in pairs of which there are several: then the explained share is far from 1 (as it also is where v(N) is
+    close to v(empty)). The selection is made for each sample by itself; the order of the players stays, and of equally
+    strong ones the earlier are kept.
 
     Args:
         forward_func: An ``nn.Module``, any callable, or a Hugging Face model.
         players: Any number of players.
-        k: How many to keep in each sample, at most; with fewer players all are kept.
-        target: Captum's kinds, or ``"predicted"``; found on the samples as they are.
+        k: The number of players to keep in each sample; with fewer players all are kept.
+        target: Captum's kinds, or ``"predicted"``; resolved on the unmasked samples.
         score: As in :class:`captum_lkn.AndOrInteraction`.
-        rest: What becomes of the others: ``"keep"``, they stay visible; ``"mask"``, their baselines become the input.
+        rest: The state of the others in all masked copies: ``"keep"``, they stay present; ``"mask"``, they are replaced
+            by their baselines.
         additional_forward_args: A tuple (or a single thing) passed on by position behind the inputs, or a mapping, by
             keyword.
         perturbations_per_eval: Masks a forward, times the number of samples; None: by a rule, from the size of the
@@ -118,8 +119,8 @@ def select_players(
         show_progress: Whether to show a bar.
 
     Returns:
-        Players, at most k a sample, that say what was left out, and the share ``(v(N') - v(empty')) / (v(N) -
-        v(empty))`` that the kept ones still make up (``choices``; in ``description["selection"]`` what JSON can hold).
+        Players, at most k a sample. ``choices`` holds the labels of the others and the explained share, ``(v(N') -
+        v(empty')) / (v(N) - v(empty))`` with the kept players N'; ``description["selection"]`` holds the same as JSON.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -127,7 +128,8 @@ def select_players(
             finite; a forward that does not return one row a masked copy.
 
     Warns:
-        UserWarning: A model in training mode; with ``rest="mask"``, a prediction that is another without the others.
+        UserWarning: A model in training mode; with ``rest="mask"``, a prediction that changes when the others are
+            masked.
 
     Example:
         >>> from captum_lkn import players_from_mask
@@ -161,7 +163,7 @@ def select_players(
         values = torch.split(each[:, 0], [2 * n + 1 for n in players.sizes])
         strengths = [_strengths(full, own) for full, own in zip(v_full, values, strict=True)]
         kept = [_strongest(own, k) for own in strengths]
-        # What stays of v(N) - v(empty): v(N) less what the others do by themselves, or what the kept ones do.
+        # The part of v(N) - v(empty) that the kept players explain: v(N) less v of the others, or v of the kept ones.
         parts = _padded([own if rest == "mask" else ~own for own in kept])
         output = evaluator.outputs(everyone, parts)
         bar.update(len(players))
@@ -178,14 +180,14 @@ def select_players(
 def _check(players: Any, k: Any, rest: Any) -> None:
     if not isinstance(players, Players):
         raise TypeError(
-            f"players must be Players; got {kind_of(players)}: make them with text_players or players_from_mask"
+            f"players must be Players; got {kind_of(players)}. Make them with text_players or players_from_mask"
         )
     if isinstance(k, bool) or not isinstance(k, numbers.Integral):
-        raise TypeError(f"k must be a whole number, how many players to keep; got {k!r}")
+        raise TypeError(f"k must be an int, the number of players to keep; got {k!r}")
     if k < 1:
-        raise ValueError(f"k must be at least 1, how many players to keep; got {k}")
+        raise ValueError(f"k must be at least 1, the number of players to keep; got {k}")
     if rest not in _RESTS:
-        raise ValueError(f'rest must be "keep" (the others stay visible) or "mask" (they are absent); got {rest!r}')
+        raise ValueError(f'rest must be "keep" (the others stay present) or "mask" (they are absent); got {rest!r}')
 
 
 def _first_pass(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -209,7 +211,7 @@ def _strengths(v_full: Tensor, values: Tensor) -> Tensor:
 
 
 def _strongest(strengths: Tensor, k: int) -> Tensor:
-    """Which are among the k strongest, bool ``[n]``."""
+    """Return a mask of the k strongest, bool ``[n]``."""
     chosen = torch.zeros(len(strengths), dtype=torch.bool)
     chosen[strengths.argsort(descending=True, stable=True)[:k]] = True
     return chosen
@@ -232,7 +234,7 @@ def _choice(labels: tuple[str, ...], kept: Tensor, strengths: Tensor, explained:
 
 
 def _selected(players: Players, choices: tuple[Choice, ...], rest: Rest) -> SelectedPlayers:
-    """The players that were chosen; what the others own becomes background."""
+    """Return the kept players; the scalars of the others become background."""
     parts = {field.name: getattr(players, field.name) for field in fields(Players)}
     parts["owners"] = tuple(_renumbered(owner, choices) for owner in players.owners)
     parts["labels"] = tuple(
@@ -258,14 +260,14 @@ def _selected(players: Players, choices: tuple[Choice, ...], rest: Rest) -> Sele
 
 
 def _row(choice: Choice) -> Tensor:
-    """The mask under which the kept players alone are present, ``[1, n]``."""
+    """Return the mask with the kept players alone, ``[1, n]``."""
     mask = torch.zeros(1, len(choice.strengths), dtype=torch.bool)
     mask[0, list(choice.kept)] = True
     return mask
 
 
 def _renumbered(owner: Tensor, choices: tuple[Choice, ...]) -> Tensor:
-    """Owners numbered among the kept players, -1 at all others."""
+    """Return owners numbered among the kept players, -1 for the others."""
     small = compact(owner)
     parts = []
     for choice, own in zip(choices, small.expand(len(choices), *small.shape[1:]), strict=True):

@@ -123,7 +123,10 @@ def test_the_embedding_of_a_token_does_what_the_token_does(name, side):
     model = made(name)
     players = words(model.config.pad_token_id or 0, side)
     if name in LAST_TOKEN and side == "right":
-        with pytest.raises(ValueError, match=r"answers otherwise to the embeddings.*one text at a time, pad on the"):
+        with pytest.raises(
+            ValueError,
+            match=r"for the embeddings of the tokens differ from those for their ids.*one text at a time, pad on the",
+        ):
             players_as_embeddings(model, players, 3)
         players = players_from_mask({"input_ids": IDS[:1]}, 3, MASK)
     embedded = players_as_embeddings(model, players, 3)
@@ -294,7 +297,7 @@ def test_averages_of_things_that_do_not_belong_together():
     for other, said in [
         (asked(target=0), "sample 0 has the target 1 in the first batch and 0 in another"),
         (asked(score="margin"), "sample 0 has the score logit in the first batch and margin"),
-        (asked(inputs=x[:1]), r"the batches have \[2, 1\] samples"),
+        (asked(inputs=x[:1]), r"the batches must hold the same samples; got \[2, 1\] samples"),
         (asked(player_names=["p", "q"]), "has the players 0, 1 in the first batch and p, q in another"),
     ]:
         with pytest.raises(ValueError, match=said):
@@ -424,9 +427,9 @@ class Untrained(torch.nn.Module):
     ("changed", "error", "said"),
     [
         ({"players": torch.ones(1, 2)}, TypeError, r"players must be Players; got float32 \[1, 2\]"),
-        ({"players": words()}, TypeError, r"theirs are of int64 \[2, 5\].*players_as_embeddings"),
+        ({"players": words()}, TypeError, r"got int64 \[2, 5\].*players_as_embeddings"),
         ({"players": players_from_mask(torch.ones(1, 11))}, ValueError, r"n = 11 players.*select_players"),
-        ({"steps": 0}, ValueError, "steps must be a whole number, at least 1; got 0"),
+        ({"steps": 0}, ValueError, "steps must be an int, at least 1; got 0"),
         ({"learning_rate": 0}, ValueError, "learning_rate must be a positive number.*got 0"),
         ({"learning_rate": math.inf}, ValueError, "learning_rate must be a positive number.*got inf"),
         ({"forward_func": Untrained().eval()}, ValueError, "no gradient.*differentiable forward"),

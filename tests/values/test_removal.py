@@ -127,13 +127,13 @@ def test_only_attention_masks_of_hugging_face_models_are_tried(tokenizer):
 
 
 def test_removal_leaves_no_room_for_a_token(tokenizer):
-    with pytest.raises(ValueError, match=r"removal=True leaves no token.*got baseline='\[MASK\]'"):
+    with pytest.raises(ValueError, match=r"removal=True replaces absent words by nothing; got baseline='\[MASK\]'"):
         text_players(tokenizer, "a quick test", removal=True, baseline="[MASK]")
 
 
 def test_removal_needs_an_attention_mask(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "model_input_names", ["input_ids"])
-    with pytest.raises(ValueError, match=r"makes no attention mask.*baseline="):
+    with pytest.raises(ValueError, match=r"returns no attention mask.*baseline="):
         text_players(tokenizer, "a quick test", removal=True)
 
 

@@ -258,8 +258,8 @@ def test_the_labels_of_a_multi_label_head_are_ranked_each_by_itself():
     [
         ({"k": 0}, ValueError, "k must be at least 1.*got 0"),
         ({"k": -3}, ValueError, "k must be at least 1.*got -3"),
-        ({"k": 2.5}, TypeError, "k must be a whole number.*got 2.5"),
-        ({"k": True}, TypeError, "k must be a whole number.*got True"),
+        ({"k": 2.5}, TypeError, "k must be an int.*got 2.5"),
+        ({"k": True}, TypeError, "k must be an int.*got True"),
         ({"rest": "hide"}, ValueError, 'rest must be "keep".*or "mask".*got \'hide\''),
         ({"players": torch.ones(1, 3)}, TypeError, r"players must be Players; got float32 \[1, 3\]"),
         ({"score": "odds"}, ValueError, "score must be one of .*got 'odds'"),
