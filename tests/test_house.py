@@ -1,0 +1,42 @@
+"""Rules of the house that no linter knows: the language of docstrings, the size of files, what a module exports."""
+
+import ast
+import pathlib
+
+import pytest
+
+import captum_lkn
+
+ROOT = pathlib.Path(captum_lkn.__file__).parent
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__main__.py")
+IDS = [str(path.relative_to(ROOT)) for path in FILES]
+RIDDLES = {"What", "How", "Which", "Where", "Whether", "Of", "Who", "When", "Why"}
+MOST_LINES = 450
+
+
+def docstrings(path):
+    """Return each docstring of a file with the name of what it documents."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield getattr(node, "name", "the module"), text
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_docstrings_begin_with_a_verb_or_a_noun(path):
+    """A first sentence that is a question in disguise says nothing to who does not know the answer yet."""
+    assert [(name, text.splitlines()[0]) for name, text in docstrings(path) if text.split()[0] in RIDDLES] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_files_stay_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_every_module_says_what_it_exports(path):
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    targets = [t for node in body if isinstance(node, ast.Assign) for t in node.targets]
+    targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
+    only_a_docstring = len(body) == 1
+    assert only_a_docstring or "__all__" in {t.id for t in targets if isinstance(t, ast.Name)}
