@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import captum
 import numpy as np
@@ -28,13 +28,21 @@ from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNam
 from captum_lkn.values.evaluator import Source
 from captum_lkn.values.tables import Request, ValueTables, value_tables
 
-__all__ = ["ConvergenceDelta", "InputsOrList", "InteractionMethod", "Method"]
+__all__ = ["ConvergenceDelta", "DescribesPrompts", "InputsOrList", "InteractionMethod", "Method"]
 
 InputsOrList: TypeAlias = Inputs | list[Players]
 """Inputs as Captum's methods take them, :class:`Players`, or a list of these."""
 
 _OF_SAMPLES = {"texts": "text", "selection": "selection"}
 """Keys of a description that hold an entry a sample, and the key of one entry in the provenance of its sample."""
+
+
+@runtime_checkable
+class DescribesPrompts(Protocol):
+    """Forward function that adds to the provenance of a result, such as a ``Continuation``."""
+
+    def describe_prompt(self, players: Players, sample: int) -> dict[str, Any]:
+        """Return entries for the provenance of one sample."""
 
 
 class ConvergenceDelta(NamedTuple):
@@ -182,11 +190,13 @@ class InteractionMethod(Method):
             },
         }
         targets, texts = found.target.describe(), found.target.texts()
+        function = self._model.forward_func
         own = {name: players.description[key] for key, name in _OF_SAMPLES.items() if key in players.description}
 
         def of_sample(i: int) -> dict[str, Any]:
             each = {name: values[i] for name, values in own.items()}
-            return shared | found.evaluations[i] | {"target": targets[i], "explained": texts[i]} | each
+            prompt = function.describe_prompt(players, i) if isinstance(function, DescribesPrompts) else {}
+            return shared | found.evaluations[i] | {"target": targets[i], "explained": texts[i]} | each | prompt
 
         return of_sample
 

@@ -13,7 +13,7 @@ from captum_lkn.interactions import Interactions, InteractionsBatch
 
 __all__ = ["average_baselines"]
 
-_SHARED = ("model", "layer", "score", "target")
+_SHARED = ("model", "layer", "score", "target", "continuation")
 
 
 def average_baselines(found: Sequence[InteractionsBatch]) -> InteractionsBatch:

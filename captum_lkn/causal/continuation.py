@@ -16,15 +16,20 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from captum_lkn._common.checks import is_whole
-from captum_lkn._common.messages import count_of, kind_of, shape_of
+from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._common.rounding import agree
-from captum_lkn.causal.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
-from captum_lkn.causal.scores import ROWS, continuation_ids, continuation_log_odds, left_padded
+from captum_lkn._common.warn import warn
+from captum_lkn.causal.prefix_tree import PrefixTree, leaf_logits, why_not, worth_it
+from captum_lkn.causal.prompts import checked_prompts, left_padded, next_logits, prompt_of, visible_ids
+from captum_lkn.causal.scores import ROWS, continuation_log_odds
+from captum_lkn.causal.tokens import continuation_ids, rewritten
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.hugging_face.call import HuggingFace
+from captum_lkn.models.hugging_face.facts import model_of_pipeline, vocabulary_size
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
+from captum_lkn.players.tokens import tokenizer_of
 from captum_lkn.probes.lens import logit_lens
 from captum_lkn.probes.readouts import Readout
 
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["AllMasks", "Continuation", "continuation_log_odds"]
+
+_PROBE = 4  # tokens of the text by which a model is checked
 
 
 class AllMasks(NamedTuple):
@@ -62,15 +69,22 @@ class Continuation:
     (see :mod:`captum_lkn.causal.prefix_tree`).
 
     Args:
-        model: A causal model of `transformers`, as ``AutoModelForCausalLM`` gives it. ``torch.compile`` or
-            ``DataParallel`` around it are left out.
+        model: A causal model of `transformers`, as ``AutoModelForCausalLM`` gives it, or a pipeline that has one.
+            ``torch.compile`` or ``DataParallel`` around it are left out.
         continuation: A text, or token ids.
-        tokenizer: The model's tokenizer; needed for a text, else only for ``repr``.
+        tokenizer: The model's tokenizer, or a pipeline that has one; needed for a text, else only for the text of ids
+            in ``repr`` and provenance. None: that of a pipeline given as `model`.
         share_prefixes: Whether to compute shared prefixes once where it pays.
+
+    Attributes:
+        module: The causal model.
+        tokens: Int64 ``[c]``, the ids of the continuation, on the CPU.
+        text: The continuation as a text; None for ids without a tokenizer.
 
     Raises:
         TypeError: An argument of the wrong type; a text without a tokenizer.
-        ValueError: The continuation is empty or not in the vocabulary, or the model is not causal.
+        ValueError: The continuation is empty or not in the vocabulary; or the model is not causal, since a later token
+            changes earlier logits.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -93,9 +107,11 @@ class Continuation:
         share_prefixes: bool = True,
     ) -> None:
         self.module: Any = _causal(model)
-        self.tokens = continuation_ids(self.module, continuation, tokenizer)
+        _check_causal(self.module)
+        self._tokenizer = _tokenizer(model, tokenizer)
+        self.tokens = continuation_ids(self.module, continuation, self._tokenizer)
+        self._given_text = continuation if isinstance(continuation, str) else None
         self.share_prefixes = share_prefixes
-        self._labels = self.tokens.tolist() if tokenizer is None else tokenizer.convert_ids_to_tokens(self.tokens)
 
     @classmethod
     def predicted(
@@ -129,15 +145,22 @@ class Continuation:
             raise ValueError(
                 f"players must be of one prompt; got {count_of(len(players), 'prompt')}, each with its own prediction"
             )
-        inner = _causal(model)
-        ids, mask = _prompt(players, 0)
+        inner, tokenizer = _causal(model), _tokenizer(model, tokenizer)
+        ids, mask = prompt_of(players, 0)
         ids = ids[mask][None].to(inner.device)
         found: list[int] = []
         with Model(inner).session():
             for _ in range(tokens):
-                found.append(int(_next_logits(inner, ids, torch.ones_like(ids), 1).argmax()))
+                found.append(int(next_logits(inner, ids, torch.ones_like(ids), 1).argmax()))
                 ids = pad(ids, (0, 1), value=found[-1])
         return cls(inner, found, tokenizer, share_prefixes=share_prefixes)
+
+    @property
+    def text(self) -> str | None:
+        """The continuation as a text; None for ids without a tokenizer."""
+        if self._given_text is None and self._tokenizer is not None:
+            return str(self._tokenizer.decode(self.tokens.tolist()))
+        return self._given_text
 
     @property
     def __self__(self) -> Any:
@@ -145,7 +168,8 @@ class Continuation:
         return self.module
 
     def __repr__(self) -> str:
-        tokens = " | ".join(map(str, self._labels))
+        ids = self.tokens.tolist()
+        tokens = " | ".join(map(str, ids if self._tokenizer is None else self._tokenizer.convert_ids_to_tokens(ids)))
         return f"Continuation of {type(self.module).__name__} with {count_of(len(self.tokens), 'token')}: {tokens}"
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -162,11 +186,39 @@ class Continuation:
             TypeError: `input_ids` is not a tensor of integers.
             ValueError: Shapes that do not fit, or a prompt without a token.
         """
-        ids, mask = left_padded(*_checked(input_ids, attention_mask))
+        ids, mask = left_padded(*checked_prompts(input_ids, attention_mask))
         written = self.tokens[:-1].to(ids.device).expand(len(ids), -1)
         ids = torch.cat([ids, written], 1)
         mask = torch.cat([mask, torch.ones_like(written)], 1)
-        return continuation_log_odds(_next_logits(self.module, ids, mask, len(self.tokens)), self.tokens)[:, None]
+        return continuation_log_odds(next_logits(self.module, ids, mask, len(self.tokens)), self.tokens)[:, None]
+
+    def describe_prompt(self, players: Players, sample: int) -> dict[str, Any]:
+        """Return a record of the continuation of one prompt, for provenance.
+
+        Args:
+            players: Players of prompts.
+            sample: The number of the prompt.
+
+        Returns:
+            ``"continuation"``, with its ``"text"`` and ``"ids"``.
+
+        Warns:
+            UserWarning: The tokenizer would write prompt and continuation as one text with other tokens.
+        """
+        record = {"continuation": {"text": self.text, "ids": self.tokens.tolist()}}
+        ids = visible_ids(players, sample)
+        whole = None
+        if ids is not None and self._tokenizer is not None:
+            whole = rewritten(self._tokenizer, ids, self.tokens.tolist(), self._given_text)
+        if whole is not None:
+            scored, written = (
+                " | ".join(self._tokenizer.convert_ids_to_tokens(each)) for each in (self.tokens.tolist(), whole)
+            )
+            warn(
+                f"the continuation {self.text!r} of prompt {sample} is scored as the tokens {scored}; in one text with "
+                f"its prompt, the tokenizer writes other ones, {written}"
+            )
+        return record
 
     def layer(self, name: str | int) -> Layer:
         """Return a layer, read at the positions from which the continuation's tokens are predicted.
@@ -248,7 +300,7 @@ class Continuation:
         if reason is not None:
             return _plainly(reason)
         n = players.sizes[sample]
-        ids, mask = _prompt(players, sample, attention_mask)
+        ids, mask = prompt_of(players, sample, attention_mask)
         written = self.tokens[:-1]
         present = torch.cat([ids[mask], written])
         absent = torch.cat([players.baselines[0][sample].cpu()[mask], written])
@@ -295,31 +347,27 @@ def _causal(model: Any) -> Any:
     return model
 
 
-def _checked(input_ids: Any, attention_mask: Any) -> tuple[Tensor, Tensor]:
-    """Check ids ``[R, T]`` and bring the mask beside them to integers."""
-    if not isinstance(input_ids, Tensor) or input_ids.is_floating_point() or input_ids.dtype == torch.bool:
-        raise TypeError(f"input_ids must be a tensor of token ids; got {kind_of(input_ids)}")
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(input_ids)
-    if input_ids.dim() != 2 or mask.shape != input_ids.shape:
+def _check_causal(model: Any) -> None:
+    """Check that another last token leaves the logits before it as they are; in training mode, dropout hides it."""
+    if model.training or any(parameter.is_meta for parameter in model.parameters()):
+        return
+    ids = torch.arange(_PROBE, device=model.device).expand(2, -1) % vocabulary_size(model)
+    ids = torch.cat([ids[:, :-1], (ids[:, -1:] + torch.tensor([[0], [1]]).to(ids)) % vocabulary_size(model)], 1)
+    with torch.no_grad():
+        before, after = next_logits(model, ids, torch.ones_like(ids), 2)[:, 0].double()
+    change = float((before - after).abs().max())
+    if change > 100 * torch.finfo(model.dtype).eps * float(before.abs().max()):
         raise ValueError(
-            f"input_ids must be [R, T], and attention_mask like it; got {shape_of(input_ids)} and {shape_of(mask)}"
+            f"{type(model).__name__} is not causal: another last token changes the logits before it by {change:.3g}. "
+            "Load a causal language model; one of BERT's kind needs is_decoder=True"
         )
-    if not bool(mask.any(1).all()):
-        row = int((~mask.any(1)).nonzero()[0])
-        raise ValueError(f"prompt {row} must have at least one token; got none. Keep one as background")
-    return input_ids, (mask != 0).long()
 
 
-def _next_logits(model: Any, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
-    """Return the last logits ``[R, keep, V]`` of left-padded prompts."""
-    called = HuggingFace(model)
-    options: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-    called.limits.check(options)
-    if "use_cache" in called.parameters:
-        options["use_cache"] = False
-    if "position_ids" in called.parameters:
-        options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-    return kept_logits(model, keep, **options)
+def _tokenizer(model: Any, tokenizer: Any) -> Any:
+    """Return the given tokenizer, or that of a pipeline in the model's place, or None."""
+    if tokenizer is not None:
+        return tokenizer_of(tokenizer)
+    return None if model_of_pipeline(model) is model else model.tokenizer
 
 
 def _plainly(reason: str, tokens: int | None = None) -> AllMasks:
@@ -332,12 +380,3 @@ def _not_a_prompt(players: Players) -> str | None:
     if len(players.inputs) != 1 or (players.names or ("input_ids",)) != ("input_ids",):
         return "more is masked than input_ids"
     return None if players.inputs[0].dim() == 2 else "its input_ids are not [B, T]"
-
-
-def _prompt(players: Players, sample: int, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return one prompt on the CPU, ``[T]``, and its mask of tokens, bool ``[T]``."""
-    own = slice(sample, sample + 1)
-    if attention_mask is None and "attention_mask" in players.constants:
-        attention_mask = players.constants["attention_mask"][own]
-    ids, mask = _checked(players.inputs[0][own].cpu(), None if attention_mask is None else attention_mask.cpu())
-    return ids[0], mask[0].bool()

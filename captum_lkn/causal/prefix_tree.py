@@ -23,6 +23,7 @@ from torch import Tensor
 
 from captum_lkn._common.messages import shape_of
 from captum_lkn.interactions.layout import BACKGROUND
+from captum_lkn.models.hugging_face.facts import adds_virtual_tokens
 
 __all__ = ["PrefixTree", "kept_logits", "leaf_logits", "why_not", "worth_it"]
 
@@ -141,6 +142,8 @@ def why_not(model: Any, parameters: set[str]) -> str | None:
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
+    if adds_virtual_tokens(model):
+        return "its adapter puts tokens of its own before the prompt"
     missing = sorted({"attention_mask", "position_ids", "past_key_values", "use_cache"} - parameters)
     if missing:
         return f"its forward takes no {', '.join(missing)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,28 +13,38 @@ import torch
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.players.frames import Frame
 from captum_lkn.players.players import Players, players_from_mask
-from captum_lkn.players.tokens import name_of
+from captum_lkn.players.tokens import closing_ids, name_of, prompt_slice
 
 __all__ = ["template_players", "token_players"]
 
 
 def token_players(prompt: Any, device: Any) -> Players:
-    """Make a player of each token of a ``TextTokenInput`` that it does not skip."""
-    ids = prompt.inp_tensor.to(device)
-    shown = torch.ones_like(ids, dtype=torch.bool) if prompt.itp_mask is None else prompt.itp_mask.to(device)
+    """Make a player of each token of a ``TextTokenInput`` that it does not skip; an end token is left out."""
+    tokenizer = prompt.tokenizer
+    end = _end_of(tokenizer, prompt.inp_tensor[0].tolist())
+    ids = prompt.inp_tensor[:, :end].to(device)
+    shown = torch.ones_like(ids, dtype=torch.bool) if prompt.itp_mask is None else prompt.itp_mask[:, :end].to(device)
     owners = torch.where(shown, shown.cumsum(1) - 1, BACKGROUND)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    players = players_from_mask(inputs, prompt.baselines, owners, [list(map(str, prompt.values))])
-    (baseline,) = prompt.tokenizer.convert_ids_to_tokens([prompt.baselines])
-    return replace(
-        players, description={"players": "tokens", "baseline": baseline, "tokenizer": name_of(prompt.tokenizer)}
-    )
+    labels = list(map(str, prompt.values))[: int(shown.sum())]
+    players = players_from_mask(inputs, prompt.baselines, owners, [labels])
+    (baseline,) = tokenizer.convert_ids_to_tokens([prompt.baselines])
+    return replace(players, description={"players": "tokens", "baseline": baseline, "tokenizer": name_of(tokenizer)})
+
+
+def _end_of(tokenizer: Any, ids: list[int]) -> int:
+    """Return the number of tokens of a prompt before the end tokens behind it."""
+    end = len(ids)
+    while end > 1 and ids[end - 1] in closing_ids(tokenizer):
+        end -= 1
+    return end
 
 
 def template_players(tokenizer: Any, prompt: Any, device: Any) -> Players:
     """Make a player of each feature of a ``TextTemplateInput``.
 
-    Values and baselines lie side by side; the shorter one is padded with tokens that the attention mask hides.
+    Values and baselines lie side by side; the shorter one is padded with tokens that the attention mask hides. Random
+    baselines are drawn once.
     """
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} returns no offsets, which templates need. Give a fast tokenizer")
@@ -69,7 +79,7 @@ def template_players(tokenizer: Any, prompt: Any, device: Any) -> Players:
         is_tuple=True,
         description={"players": "template", "baseline": " | ".join(baselines), "tokenizer": name_of(tokenizer)},
     )
-    _check_rendering(tokenizer, prompt, players)
+    _check_rendering(tokenizer, render, [prompt.values, baselines], features, players)
     return players
 
 
@@ -80,26 +90,40 @@ def _tokens_by_part(tokenizer: Any, frame: Frame, values: Sequence[str]) -> list
         bare = parts[i - 1].rstrip()
         parts[i - 1], parts[i] = bare, parts[i - 1][len(bare) :] + parts[i]
     ends = list(itertools.accumulate(map(len, parts)))
-    encoding = tokenizer("".join(parts), return_offsets_mapping=True)
+    encoding = _encoded(tokenizer, "".join(parts))
     tokens: list[list[int]] = [[] for _ in parts]
     place = 0
-    for token, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
-        if end > start:  # a special token has no characters: it stays with the token before it
-            place = bisect_left(ends, end)
+    for i in range(len(encoding["input_ids"][0]))[prompt_slice(tokenizer, encoding)]:
+        _, end = encoding["offset_mapping"][0][i]
+        # A special token has no characters: it stays with the token before it. Neither has a space whose offsets are
+        # trimmed, but they tell where it lies.
+        if not encoding["special_tokens_mask"][0][i]:
+            place = bisect_left(ends, max(end, 1))
         elif any(tokens):
             place = len(parts) - 1
-        tokens[place].append(token)
+        tokens[place].append(encoding["input_ids"][0][i])
     return tokens
 
 
-def _check_rendering(tokenizer: Any, prompt: Any, players: Players) -> None:
+def _encoded(tokenizer: Any, text: str) -> Any:
+    return tokenizer([text], return_special_tokens_mask=True, return_offsets_mapping=True)
+
+
+def _check_rendering(
+    tokenizer: Any,
+    render: Callable[..., str],
+    sides: Sequence[Sequence[str]],
+    features: Sequence[int],
+    players: Players,
+) -> None:
     """Check that single values present or absent give the tokens of the text that Captum would render."""
-    n = prompt.n_itp_features
+    n = players.sizes[0]
     some = torch.cat([torch.eye(n), 1 - torch.eye(n), torch.ones(1, n), torch.zeros(1, n)]).bool()
     ids, seen = players.masked(0, some)
-    for mask, row, shown in zip(some, ids, seen, strict=True):
-        text = prompt.to_model_input(mask[None].double())
-        if tokenizer(text)["input_ids"] != row[shown.bool()].tolist():
+    for mask, row, shown in zip(some.tolist(), ids, seen, strict=True):
+        text = render(*(pair[not mask[feature]] for *pair, feature in zip(*sides, features, strict=True)))
+        encoding = _encoded(tokenizer, text)
+        if encoding["input_ids"][0][prompt_slice(tokenizer, encoding)] != row[shown.bool()].tolist():
             raise ValueError(
                 f"the values of the template and the text around them share tokens, as in {text!r}. Separate them by "
                 "spaces, or give longer values"

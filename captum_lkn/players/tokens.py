@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 
-__all__ = ["Token", "absent_token", "name_of", "prompt_slice", "tokenizer_of"]
+__all__ = ["Token", "absent_token", "closing_ids", "name_of", "prompt_slice", "tokenizer_of"]
 
 _CLOSING = ("eos_token", "sep_token", "cls_token")
 _FALLBACKS = ("mask_token", "pad_token", "unk_token", "eos_token")
@@ -51,12 +51,16 @@ def prompt_slice(tokenizer: Any, encoding: Mapping[str, Any]) -> slice:
     ids, added = encoding["input_ids"][0], encoding["special_tokens_mask"][0]
     opening = next((i for i, special in enumerate(added) if not special), 0)
     first = opening if ids[opening : 2 * opening] == ids[:opening] else 0
-    present = tokenizer.special_tokens_map
-    closing = {tokenizer.convert_tokens_to_ids(str(present[role])) for role in _CLOSING if present.get(role)}
-    last = len(ids)
+    closing, last = closing_ids(tokenizer), len(ids)
     while last > first and added[last - 1] and ids[last - 1] in closing:
         last -= 1
     return slice(first, last)
+
+
+def closing_ids(tokenizer: Any) -> set[int]:
+    """Return the ids of the tokens that some tokenizers add behind a text."""
+    present = tokenizer.special_tokens_map
+    return {tokenizer.convert_tokens_to_ids(str(present[role])) for role in _CLOSING if present.get(role)}
 
 
 def name_of(tokenizer: Any) -> str:

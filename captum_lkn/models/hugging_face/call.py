@@ -19,6 +19,7 @@ from captum_lkn.outputs.scores import OutputKind
 
 __all__ = ["HuggingFace"]
 
+_DIMS_OF_IMAGES: Final = 4
 _CACHES: Final = ("past_key_values", "cache_params")
 
 
@@ -135,6 +136,8 @@ class HuggingFace:
             )
 
     def _main_input(self, x: Tensor) -> str:
-        """Return the keyword of the main input: floating input of a text model is embeddings."""
+        """Return the keyword of the main input: of a text model, floating inputs are pixels or embeddings."""
+        if x.is_floating_point() and x.dim() == _DIMS_OF_IMAGES and "pixel_values" in self.parameters:
+            return "pixel_values"  # of a model with a text tower, such as CLIP
         embeds = x.is_floating_point() and takes_token_ids(self.model)
         return "inputs_embeds" if embeds else str(self.model.main_input_name)

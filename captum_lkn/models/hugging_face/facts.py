@@ -18,6 +18,7 @@ from captum_lkn.models.wrappers import without_adapter
 from captum_lkn.outputs.scores import OutputKind
 
 __all__ = [
+    "adds_virtual_tokens",
     "class_names",
     "first_position",
     "head_sizes",
@@ -48,6 +49,11 @@ def is_hugging_face(model: Any) -> bool:
         False
     """
     return hasattr(model, "config") and isinstance(getattr(model, "main_input_name", None), str)
+
+
+def adds_virtual_tokens(model: Any) -> bool:
+    """Return whether an adapter of `peft` puts tokens or keys of its own before a text: prompt and prefix tuning."""
+    return bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
 
 
 def model_of_pipeline(function: Any) -> Any:

@@ -43,9 +43,12 @@ class Limits:
         ids, embeds = keywords.get("input_ids"), keywords.get("inputs_embeds")
         if isinstance(ids, Tensor) and not ids.is_floating_point() and ids.numel():
             self._check_ids(ids)
-        tokens = ids if isinstance(ids, Tensor) else embeds
-        if isinstance(tokens, Tensor) and tokens.dim() > 1 and keywords.get("position_ids") is None:
-            self._check_length(tokens.shape[1])
+        if keywords.get("position_ids") is None:
+            # The last dimension, or that before the features: multiple choice has [B, choices, tokens].
+            if isinstance(ids, Tensor) and ids.dim() > 1:
+                self._check_length(ids.shape[-1])
+            elif isinstance(embeds, Tensor) and embeds.dim() > 2:
+                self._check_length(embeds.shape[-2])
         mask = keywords.get("attention_mask")
         if isinstance(mask, Tensor) and mask.dim() == 2 and not bool((mask != 0).any(1).all()):
             raise ValueError(

@@ -1,0 +1,91 @@
+"""Tokens of continuations: as they follow a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.messages import kind_of
+
+__all__ = ["continuation_ids", "rewritten"]
+
+_ANCHORS = ("\n", ".", ":", "?", ")", "1", "a")  # texts that a continuation is tokenised behind, until one serves
+
+
+def continuation_ids(model: Any, continuation: Any, tokenizer: Any) -> Tensor:
+    """Convert a text or token ids to int64 ``[c]``, and check them against a model's vocabulary.
+
+    Args:
+        model: A causal model of `transformers`.
+        continuation: A text, or token ids.
+        tokenizer: The model's tokenizer; needed for a text.
+
+    Returns:
+        The token ids, on the CPU.
+
+    Raises:
+        TypeError: Something else than a text or ids, or a text without a tokenizer.
+        ValueError: No token, or one that is not in the vocabulary.
+    """
+    if isinstance(continuation, str):
+        if tokenizer is None:
+            raise TypeError(f"continuation is a text, {continuation!r}, which needs a tokenizer. Give it, or token ids")
+        ids = torch.tensor(_tokenise_inside(tokenizer, continuation), dtype=torch.int64)
+    elif isinstance(continuation, (Sequence, Tensor)):
+        ids = torch.as_tensor(continuation).cpu()
+    else:
+        raise TypeError(f"continuation must be a text or token ids; got {kind_of(continuation)}")
+    if ids.dim() != 1 or len(ids) == 0:
+        raise ValueError(f"continuation must be one sequence of at least one token; got {continuation!r}")
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise TypeError(f"continuation must be a text or token ids; got {continuation!r}")
+    size = model.config.get_text_config().vocab_size
+    if not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        raise ValueError(f"continuation must hold ids of the vocabulary, 0 to {size - 1}; got {ids.tolist()}")
+    return ids.long()
+
+
+def _tokenise_inside(tokenizer: Any, text: str) -> list[int]:
+    """Return the tokens of a text behind others: some tokenizers begin every text with a space of their own.
+
+    The text is tokenised behind an anchor of its own tokens. A line break is best, since no word continues it; a
+    tokenizer that does not know it would join it with unknown characters behind it.
+    """
+    for anchor in _ANCHORS:
+        before = _plain_ids(tokenizer, anchor)
+        both = _plain_ids(tokenizer, anchor + text)
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        if both[: len(before)] == before and unknown not in before:
+            return both[len(before) :]
+    return _plain_ids(tokenizer, text)
+
+
+def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def rewritten(tokenizer: Any, prompt: Sequence[int], continuation: Sequence[int], text: str | None) -> list[int] | None:
+    """Tokenise a prompt and its continuation as one text, and compare with their own tokens.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        prompt: Token ids, without padding.
+        continuation: Token ids.
+        text: The continuation as it was given; None for ids.
+
+    Returns:
+        The ids of the whole text if they differ from those of prompt and continuation; None if they do not, or if the
+        prompt cannot be recovered from its ids.
+    """
+
+    def written(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    before = written(prompt)
+    if _plain_ids(tokenizer, before) != list(prompt):
+        return None
+    whole = _plain_ids(tokenizer, before + text if text is not None else written([*prompt, *continuation]))
+    return None if whole == [*prompt, *continuation] else whole
