@@ -10,17 +10,17 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_lkn._common.messages import kind_of
-from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
+from captum_lkn.models.session import as_written, evaluation
 from captum_lkn.models.wrappers import is_compiled, unwrapped
 from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim
 from captum_lkn.outputs.heads import SelectOutput, read_output
@@ -145,7 +145,7 @@ class Model:
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Evaluation mode, no gradients; mode and random state are restored behind it, whatever happens.
+        """Evaluate in evaluation mode and without gradients; see :func:`captum_lkn.models.session.evaluation`.
 
         Raises:
             ValueError: The model has no weights.
@@ -154,22 +154,9 @@ class Model:
             UserWarning: The model is in training mode.
         """
         self._check_weights()
-        flags = {} if self.module is None else {m: m.training for m in self.module.modules()}
-        if any(flags.values()):
-            warn(
-                f"{self.name} is in training mode: it is evaluated in eval mode, and set back afterwards. Call "
-                ".eval() on it to say so yourself",
-            )
         self._home = self.device
-        devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
-        try:
-            for module in flags:
-                module.training = False
-            with torch.no_grad(), torch.random.fork_rng(devices=devices):
-                yield
-        finally:
-            for module, training in flags.items():
-                module.training = training
+        with evaluation(self.module, self.name):
+            yield
 
     def __call__(self, arguments: Arguments) -> Tensor:
         """Call the forward function.
@@ -189,7 +176,7 @@ class Model:
 
     def call_arranged(self, arguments: Arguments, positional: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
         """Call the forward function with what :meth:`arranged` returned for the same arguments."""
-        with _uncompiled() if self._compiled_parts else nullcontext():
+        with as_written() if self._compiled_parts else nullcontext():
             if self._hugging_face is None:
                 positional = tuple(self._at_home(value) for value in positional)
                 returned = self.forward_func(*positional, **self._all_at_home(keywords))
@@ -255,9 +242,3 @@ def _unmasked(arguments: Arguments) -> dict[str, Tensor]:
     """Return a Hugging Face model's token ids and attention mask without a mask, as far as they are known."""
     named = zip(arguments.names or ("input_ids",), arguments.unmasked or (), strict=False)
     return {name: x for name, x in named if not x.is_floating_point()}
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Run compiled code as it was written; before torch 2.6 there is no such switch."""
-    stance = getattr(torch.compiler, "set_stance", None)
-    return nullcontext() if stance is None else stance("force_eager")

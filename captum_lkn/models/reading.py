@@ -7,10 +7,11 @@ of a forward to a function while they exist, and keeps what that returns instead
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType, TracebackType
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from captum_lkn.models.pooling import pooled
 from captum_lkn.models.wrappers import unwrapped
 
 __all__ = ["LayerReader"]
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class LayerReader:
@@ -57,22 +60,33 @@ class LayerReader:
         self._modules = [module_of(self.model, layer) for layer in self.layers]
         # The module also of a function that is bound to a model, such as a continuation's.
         self._tokens = token_read_by_head(unwrapped(self.model.module)) if self.layers else "mean"
-        self._hooks = ExitStack()
+        self._hooked = self._hooks()
         self._forward: _Forward | None = None  # the one that runs
 
     def __enter__(self) -> LayerReader:
-        with ExitStack() as hooks:  # taken back if one cannot be set
-            if self.layers and self.model.module is not None:
-                hooks.callback(self.model.module.register_forward_pre_hook(self._see_mask, with_kwargs=True).remove)
-            for place, (layer, module) in enumerate(zip(self.layers, self._modules, strict=True)):
-                hooks.callback(self._hook(place, layer, module).remove)
-            self._hooks = hooks.pop_all()
+        self._hooked.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hooks.close()
+        self._hooked.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _hooks(self) -> Iterator[None]:
+        """Set the hooks, and remove them whatever happens."""
+        handles: list[torch.utils.hooks.RemovableHandle] = []
+        try:
+            try:
+                if self.layers and self.model.module is not None:
+                    handles.append(self.model.module.register_forward_pre_hook(self._see_mask, with_kwargs=True))
+                for place, (layer, module) in enumerate(zip(self.layers, self._modules, strict=True)):
+                    handles.append(self._hook(place, layer, module))
+                yield
+            finally:
+                _remove(handles)
+        finally:
+            _remove(handles)  # again, for an interrupt in the first
 
     def __call__(
         self,
@@ -110,14 +124,23 @@ class LayerReader:
             _check_calls(layer, calls)
         return output, tuple(kept for kept in forward.kept if kept is not None)
 
-    def _see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    @property
+    def _running(self) -> _Forward | None:
+        """The forward of this reader that runs in this thread; None in any other forward of the model."""
+        forward = self._forward
+        return forward if forward is not None and forward.thread == threading.get_ident() else None
+
+    # Another thread may call a hook that was removed meanwhile, and then leaves out its keyword arguments.
+
+    def _see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> None:
         """Take the mask that a function around the model hands to it, which is the one that its layers see."""
-        if self._forward is not None:
-            mask = _attention_mask(module, args, kwargs, self._forward.rows)
-            self._forward.mask = self._forward.mask if mask is None else mask
+        forward = self._running
+        if forward is not None:
+            mask = _attention_mask(module, args, kwargs, forward.rows)
+            forward.mask = forward.mask if mask is None else mask
 
     def _hook(self, place: int, layer: Layer, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> None:
             self._read(place, layer, module, (*args, *kwargs.values()))
 
         def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -128,9 +151,9 @@ class LayerReader:
         return module.register_forward_hook(after)
 
     def _read(self, place: int, layer: Layer, module: nn.Module, raw: Any) -> None:
-        forward = self._forward
+        forward = self._running
         if forward is None:
-            return  # a forward that is not ours
+            return
         call, forward.calls[place] = forward.calls[place], forward.calls[place] + 1
         if call != (layer.call_index or 0):
             return
@@ -162,12 +185,18 @@ class _Forward:
         explained: Tensor | None,
         use: Callable[[int, Tensor], Tensor],
     ) -> None:
+        self.thread = threading.get_ident()
         self.calls = [0] * layers
         self.kept: list[Tensor | None] = [None] * layers
         self.rows = rows
         self.mask = mask
         self.explained = explained
         self.use = use
+
+
+def _remove(handles: Sequence[torch.utils.hooks.RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
 
 
 def _check_calls(layer: Layer, calls: int) -> None:

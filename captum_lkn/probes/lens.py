@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -225,12 +226,16 @@ def _watch(model: Model, root: nn.Module, block: nn.Module, arguments: Arguments
     outputs: list[Tensor] = []
     open_runs: list[nn.Module] = []
 
+    thread = threading.get_ident()  # forwards of other threads are not watched
+
     def before(module: nn.Module, *_: Any) -> None:
-        if outputs:
+        if outputs and threading.get_ident() == thread:
             open_runs.append(module)
 
     def after(name: str) -> Callable[..., None]:
-        def watch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        def watch(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = None) -> None:
+            if threading.get_ident() != thread:
+                return  # where a hook was removed meanwhile, the keyword arguments are left out
             tensor = _first_tensor((output,))
             if module is block and tensor is not None:
                 outputs.append(tensor)

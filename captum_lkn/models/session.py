@@ -1,0 +1,195 @@
+"""Sessions: a model in evaluation mode, without gradients, and left as it was found.
+
+Several threads may have sessions of one model at the same time. What they share (training flags, the random state, the
+stance of ``torch.compile``) is changed by the first session that needs it and restored by the last. Everything else
+that a forward needs is kept per thread or in copies, see :mod:`captum_lkn.models.reading` and
+:mod:`captum_lkn.models.hugging_face.pooling_position`.
+
+An exception, Ctrl-C among them, may come at any line. So what was found is recorded before it is changed, and restoring
+may be repeated: it is called twice, the second time for an interrupt in the first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from captum_lkn._common.warn import warn
+from captum_lkn.models.wrappers import is_wrapper, unwrapped
+
+__all__ = ["as_written", "evaluation"]
+
+_LOCK: Final = threading.RLock()
+
+
+@dataclass(frozen=True, eq=False)
+class _Session:
+    """One use of a model by a thread."""
+
+    thread: int
+
+
+@dataclass
+class _Flag:
+    """The training flag of a module that is in evaluation mode for some sessions."""
+
+    module: nn.Module
+    training: bool
+    sessions: set[_Session] = field(default_factory=set)
+
+
+_FLAGS: Final[dict[int, _Flag]] = {}
+"""By the identity of the module, which the entry keeps alive."""
+
+
+class _Shared:
+    """A state of the process that sessions change together.
+
+    Args:
+        change: Changes the state, and returns a function that restores it.
+    """
+
+    def __init__(self, change: Callable[[], Callable[[], object]]) -> None:
+        self._change = change
+        self._restore: Callable[[], object] | None = None
+        self._sessions: set[_Session] = set()
+
+    def open(self, session: _Session) -> None:
+        with _LOCK:
+            self._sessions.add(session)
+            if self._restore is None:
+                self._restore = self._change()
+
+    def close(self, session: _Session) -> None:
+        with _LOCK:
+            self._sessions.discard(session)
+            if not self._sessions and self._restore is not None:
+                self._restore()
+                self._restore = None
+
+
+def _keep_random_state() -> Callable[[], None]:
+    """Return a function that restores the random state of the CPU and of the GPUs that are in use."""
+    state = torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+
+    def restore() -> None:
+        torch.set_rng_state(state)
+        for place, of_gpu in enumerate(gpus):
+            torch.cuda.set_rng_state(of_gpu, place)
+
+    return restore
+
+
+def _run_as_written() -> Callable[[], object]:
+    """Let compiled code run as it was written, and return a function that ends that."""
+    set_stance: Any = getattr(torch.compiler, "set_stance", None)  # before torch 2.6 there is no such switch
+    if set_stance is None:
+        return lambda: None
+    stance = set_stance("force_eager")
+    return lambda: stance.__exit__(None, None, None)
+
+
+_RANDOM_STATE: Final = _Shared(_keep_random_state)
+_STANCE: Final = _Shared(_run_as_written)
+
+
+@contextmanager
+def evaluation(module: nn.Module | None, name: str) -> Iterator[None]:
+    """Evaluate a model in evaluation mode and without gradients; restore flags and random state afterwards.
+
+    Args:
+        module: The model; None for a function, which has no modes.
+        name: Its name, for the warning.
+
+    Yields:
+        Nothing.
+
+    Warns:
+        UserWarning: The model is in training mode.
+    """
+    session = _Session(threading.get_ident())
+    modules = [] if module is None or _has_fixed_mode(unwrapped(module)) else list(module.modules())
+    try:
+        try:
+            _RANDOM_STATE.open(session)
+            _open_flags(modules, session)
+            if module is not None and _is_in_training(unwrapped(module), modules, session):
+                warn(
+                    f"{name} is in training mode: it is evaluated in eval mode, and set back afterwards. Call .eval() "
+                    "on it to choose eval mode yourself"
+                )
+            with torch.no_grad():
+                yield
+        finally:
+            _close(modules, session)
+    finally:
+        _close(modules, session)
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Run compiled code as it was written, so that its hooks are called."""
+    session = _Session(threading.get_ident())
+    try:
+        try:
+            _STANCE.open(session)
+            yield
+        finally:
+            _STANCE.close(session)
+    finally:
+        _STANCE.close(session)
+
+
+def _open_flags(modules: list[nn.Module], session: _Session) -> None:
+    with _LOCK:
+        for module in modules:  # all are recorded first, since the flag of a compiled module is that of its inside
+            training = getattr(module, "training", False)
+            _FLAGS.setdefault(id(module), _Flag(module, training)).sessions.add(session)
+        for module in modules:
+            if getattr(module, "training", False):
+                module.training = False
+
+
+def _close(modules: list[nn.Module], session: _Session) -> None:
+    with _LOCK:
+        for module in modules:
+            flag = _FLAGS.get(id(module))
+            if flag is None:
+                continue
+            flag.sessions.discard(session)
+            if not flag.sessions:
+                if getattr(module, "training", False) != flag.training:
+                    module.training = flag.training
+                _FLAGS.pop(id(module), None)
+        _RANDOM_STATE.close(session)
+
+
+def _is_in_training(root: nn.Module, modules: list[nn.Module], session: _Session) -> bool:
+    """Return whether a session found a model in training mode, and no session around it in the same thread did.
+
+    The flag of a wrapper has no effect. Nor have those of modules that a conversion made (quantised ones), which are
+    set when they are made, whatever the mode of the model.
+    """
+    outer = any(
+        other is not session and other.thread == session.thread
+        for module in modules
+        for other in _FLAGS[id(module)].sessions
+    )
+    return not outer and any(
+        _FLAGS[id(module)].training
+        and not is_wrapper(module)
+        and (module is root or not type(module).__module__.startswith("torch.ao."))
+        for module in modules
+    )
+
+
+def _has_fixed_mode(root: nn.Module) -> bool:
+    """Return whether a model refuses ``.eval()``, as exported programs do, whose mode was fixed at export."""
+    return "eval" in vars(root)
