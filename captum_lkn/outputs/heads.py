@@ -14,15 +14,16 @@ answers in a text            ``[B, 2, T]``       ``(0, first position)`` or ``(1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from captum_lkn._common.checks import is_whole
-from captum_lkn._common.messages import kind_of
+from captum_lkn._common.messages import kind_of, some_of
 
 __all__ = ["SelectOutput", "answer_span", "read_output"]
 
@@ -54,17 +55,46 @@ def read_output(output: Any) -> Tensor:
     ends = (_entry(output, "start_logits"), _entry(output, "end_logits"))
     if all(isinstance(end, Tensor) for end in ends):
         return torch.stack(ends, dim=1)
-    entries = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
-    way_out = "Say which tensor is explained: SelectOutput(model, lambda output: output[0])"
+    names = [name for name, _ in _named_parts(output)]
+    entries = f" with {some_of(names)}" if names else ""
+    raise TypeError(
+        f"the forward must return a tensor or something with .logits; got {kind_of(output)}{entries}. {_way_out(output)}"
+    )
+
+
+def _way_out(output: Any) -> str:
+    """Return advice for an output that is not a tensor; its functions can be used as they are written."""
     if _entry(output, "last_hidden_state") is not None:
-        way_out = (
+        return (
             "The model has no head. Load the checkpoint with its head, for example by "
             "AutoModelForSequenceClassification; or say which tensor is explained: "
             "SelectOutput(model, lambda output: output.last_hidden_state[:, 0])"
         )
-    raise TypeError(
-        f"the forward must return a tensor or something with .logits; got {kind_of(output)}{entries}. {way_out}"
-    )
+    if isinstance(output, np.ndarray):
+        return "Convert it: SelectOutput(model, lambda output: torch.from_numpy(output))"
+    way = next(_ways_to_tensors(output), None)
+    if way is None:
+        return "Return a tensor [B, ...], with a row for each row of the inputs"
+    return f"Say which tensor is explained: SelectOutput(model, lambda output: {way})"
+
+
+def _ways_to_tensors(output: Any) -> Iterator[str]:
+    """Yield the expressions by which an output's tensors are read."""
+    if isinstance(output, (tuple, list)) and not hasattr(output, "_fields"):
+        yield from (f"output[{i}]" for i, part in enumerate(output) if isinstance(part, Tensor))
+    by_key = isinstance(output, Mapping)
+    for name, part in _named_parts(output):
+        if isinstance(part, Tensor):
+            yield f"output[{name!r}]" if by_key else f"output.{name}"
+
+
+def _named_parts(output: Any) -> list[tuple[Any, Any]]:
+    """Return the entries of a mapping, or the fields of a dataclass, a named tuple or another simple object."""
+    if isinstance(output, Mapping):
+        return list(output.items())
+    if hasattr(output, "_fields"):
+        return [(name, getattr(output, name)) for name in output._fields]
+    return [] if isinstance(output, type) else list(getattr(output, "__dict__", {}).items())
 
 
 def _entry(output: Any, name: str) -> Any:

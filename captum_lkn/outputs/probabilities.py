@@ -11,7 +11,7 @@ from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn.outputs.operands import check_output, to_float64
 from captum_lkn.outputs.scores import Score
 
-__all__ = ["looks_like_probabilities", "refuse_probabilities"]
+__all__ = ["looks_like_labels", "looks_like_probabilities", "refuse_probabilities"]
 
 _SUM_TOLERANCE: Final = 1e-4
 
@@ -47,11 +47,35 @@ def looks_like_probabilities(output: Tensor) -> bool:
     return bool(sums_to_one.all() & (p >= 0).all())
 
 
+def looks_like_labels(output: Tensor) -> bool:
+    """Return True if every number is within 0 and 1, as the probabilities of several labels are.
+
+    Args:
+        output: ``[B, C]``.
+
+    Returns:
+        False also if there are no rows, one column, integers, or a NaN.
+
+    Raises:
+        TypeError: If `output` is not a real tensor.
+        ValueError: If `output` is not ``[B, C]``.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+        >>> looks_like_labels(z), looks_like_labels(z.sigmoid())
+        (False, True)
+    """
+    check_output(output)
+    if len(output) == 0 or output.shape[1] < 2 or not output.is_floating_point():
+        return False
+    return bool(((output >= 0) & (output <= 1)).all())
+
+
 def refuse_probabilities(score: Score, output: Tensor) -> None:
-    """Raise an error if `score` reads logits of classes and `output` is probabilities.
+    """Raise an error if `score` reads logits and `output` is probabilities, of classes or of labels.
 
     To be called once, on a forward with many rows: if each row was checked alone, over thousands of masked copies,
-    some rows of logits would be refused by chance. A score that reads values is never refused.
+    some rows of logits would be refused by chance. A score that reads values is never refused, nor is one column.
 
     Args:
         score: The score that is about to be applied.
@@ -65,12 +89,18 @@ def refuse_probabilities(score: Score, output: Tensor) -> None:
         >>> from captum_lkn.outputs.scores import logit
         >>> refuse_probabilities(logit, torch.tensor([[0.2, 0.8]]))
     """
-    if score.reads != "classes" or not looks_like_probabilities(output):
+    if score.reads not in ("classes", "labels"):
+        return
+    if looks_like_probabilities(output):
+        seen, last_step = "all nonnegative with the sum 1", "softmax"
+    elif looks_like_labels(output):
+        seen, last_step = "all within 0 and 1", "sigmoid"
+    else:
         return
     raise ValueError(
         f'score="{score.name}" reads logits, and the output {kind_of(output)} is probabilities already: '
-        f"{count_of(len(output), 'row')}, all nonnegative with the sum 1. Either return logits (leave out "
-        'the final softmax); or explain the probability as it is, with score="logit"; or give its log-odds '
-        "as a callable, log(p) - log1p(-p) with p = output.gather(1, target[:, None]).squeeze(1). If they are logits "
-        f"all the same, give a callable: lambda output, target: {score.name}(output, target)"
+        f"{count_of(len(output), 'row')}, {seen}. Either return logits (leave out the final {last_step}); or explain "
+        'the probability as it is, with score="logit"; or give its log-odds as a callable, log(p) - log1p(-p) with '
+        "p = output.gather(1, target[:, None]).squeeze(1). If they are logits all the same, give a callable: "
+        f"lambda output, target: {score.name}(output, target)"
     )

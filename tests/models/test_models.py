@@ -268,12 +268,11 @@ def test_what_cannot_be_called_is_refused(forward):
         (lambda x: x.numpy(), "a ndarray"),
         (lambda x: {"hidden": x, "pooled": x}, "a dict with hidden, pooled"),
     ],
+    ids=["tuple", "list", "None", "str", "bool", "ndarray", "dict"],
 )
 def test_an_output_that_holds_no_tensor_is_refused(output, said):
     forward = Recording(output)
-    with pytest.raises(
-        TypeError, match=rf"the forward must return a tensor or .*\.logits; got {said}.*SelectOutput\(model"
-    ):
+    with pytest.raises(TypeError, match=rf"the forward must return a tensor or .*\.logits; got {said}\. "):
         AndOrInteraction(forward).attribute(X)
     assert not forward.masked_forwards(X)
 

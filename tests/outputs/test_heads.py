@@ -2,6 +2,8 @@
 
 import collections
 import copy
+import dataclasses
+import re
 import warnings
 
 import pytest
@@ -154,6 +156,55 @@ def test_a_head_of_things_that_cannot_be_called(model, read, said):
 def test_a_head_that_reads_no_tensor():
     with pytest.raises(TypeError, match=r"must return a tensor or something with \.logits; got a list"):
         plain(SelectOutput(lambda x: x, lambda output: [output])).attribute(torch.ones(1, 2))
+
+
+@dataclasses.dataclass
+class Answer:
+    loss: float
+    scores: torch.Tensor
+
+
+class Scores:
+    def __init__(self, scores):
+        self.scores = scores
+
+
+@pytest.mark.parametrize(
+    ("wrap", "way"),
+    [
+        (lambda x: (None, x), "output[1]"),
+        (lambda x: [x, None], "output[0]"),
+        (lambda x: {"loss": 1.0, "scores": x}, "output['scores']"),
+        (lambda x: {3: x}, "output[3]"),
+        (lambda x: Answer(1.0, x), "output.scores"),
+        (lambda x: collections.namedtuple("Scores", "loss scores")(None, x), "output.scores"),
+        (Scores, "output.scores"),
+        (lambda x: x.numpy(), "torch.from_numpy(output)"),
+    ],
+    ids=["tuple", "list", "dict", "numbers", "dataclass", "named tuple", "object", "ndarray"],
+)
+def test_the_advice_for_an_output_that_is_not_a_tensor_can_be_followed(wrap, way):
+    x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    with pytest.raises(TypeError, match=re.escape(f"SelectOutput(model, lambda output: {way})")) as caught:
+        plain(wrap).attribute(x, target=1)
+    advice = str(caught.value).rpartition("SelectOutput(model, ")[2].removesuffix(")")
+    found = plain(SelectOutput(wrap, eval(advice))).attribute(x, target=1)
+    assert [one.v_full for one in found] == [2.0, 5.0]
+
+
+@pytest.mark.parametrize("output", [None, "cat", True, [1.0], {}], ids=str)
+def test_the_advice_for_an_output_without_a_tensor(output):
+    with pytest.raises(TypeError, match=r"Return a tensor \[B, \.\.\.\], with a row for each row of the inputs$"):
+        read_output(output)
+
+
+@pytest.mark.parametrize(
+    ("class_dim", "error", "said"),
+    [(0, ValueError, "behind the batch, such as 1 or -1; got 0"), (1.0, TypeError, "an int or None.*got 1.0")],
+)
+def test_a_dimension_of_classes_that_is_none(class_dim, error, said):
+    with pytest.raises(error, match=said):
+        SelectOutput(len, class_dim=class_dim)
 
 
 def test_the_advice_for_a_model_without_a_head():

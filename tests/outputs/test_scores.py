@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_lkn.outputs import scores
-from captum_lkn.outputs.probabilities import looks_like_probabilities, refuse_probabilities
+from captum_lkn.outputs.probabilities import looks_like_labels, looks_like_probabilities, refuse_probabilities
 from captum_lkn.outputs.scores import (
     SCORES,
     Score,
@@ -248,6 +248,28 @@ def test_logits_are_not_taken_for_probabilities(output):
     assert not looks_like_probabilities(output)
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        rows([0.3, 0.7], [1.0, 2.0]),
+        rows([0.3, -0.1]),
+        rows([math.nan, 1.0]),
+        rows([1.0], [1.0]),
+        torch.empty(0, 2),
+        rows([0, 1]).long(),
+    ],
+)
+def test_logits_are_not_taken_for_labels(output):
+    assert not looks_like_labels(output)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES])
+def test_labels_are_recognised_in_every_dtype(dtype):
+    z = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * 20
+    assert looks_like_labels(z.sigmoid().to(dtype))
+    assert not looks_like_labels(z.to(dtype))
+
+
 @pytest.mark.parametrize("score", OF_LOGITS, ids=name_of)
 def test_a_score_of_logits_refuses_probabilities_and_names_the_ways_out(score):
     p = torch.randn(4, 3).softmax(1)
@@ -256,6 +278,18 @@ def test_a_score_of_logits_refuses_probabilities_and_names_the_ways_out(score):
     for way_out in ("final softmax", 'score="logit"', "log(p) - log1p(-p)", f"target: {score.name}(output, target)"):
         assert way_out in str(error.value)
     refuse_probabilities(score, p.log())
+
+
+@pytest.mark.parametrize(
+    "score", [*OF_LOGITS, *(score.for_outputs("labels") for score in OF_LOGITS)], ids=lambda s: f"{s.name} {s.reads}"
+)
+def test_a_score_of_logits_refuses_probabilities_of_labels(score):
+    p = torch.tensor([[0.2, 0.9, 0.4], [0.7, 0.6, 1.0]])
+    with pytest.raises(ValueError, match=rf'score="{score.name}" reads logits.*2 rows, all within 0 and 1.*sigmoid'):
+        refuse_probabilities(score, p)
+    refuse_probabilities(score, torch.cat([p, torch.tensor([[0.2, 0.9, -0.1]])]))
+    refuse_probabilities(score, p[:, :1])  # a value between 0 and 1, such as a regression's, is one
+    refuse_probabilities(score, p.log() - (-p).log1p())
 
 
 def test_the_ways_out_lead_out():
