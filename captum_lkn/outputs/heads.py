@@ -58,7 +58,8 @@ def read_output(output: Any) -> Tensor:
     names = [name for name, _ in _named_parts(output)]
     entries = f" with {some_of(names)}" if names else ""
     raise TypeError(
-        f"the forward must return a tensor or something with .logits; got {kind_of(output)}{entries}. {_way_out(output)}"
+        f"the forward must return a tensor or something with .logits; got {kind_of(output)}{entries}. "
+        f"{_way_out(output)}"
     )
 
 

@@ -71,7 +71,7 @@ def looks_like_labels(output: Tensor) -> bool:
     return bool(((output >= 0) & (output <= 1)).all())
 
 
-def refuse_probabilities(score: Score, output: Tensor) -> None:
+def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) -> None:
     """Raise an error if `score` reads logits and `output` is probabilities, of classes or of labels.
 
     To be called once, on a forward with many rows: if each row was checked alone, over thousands of masked copies,
@@ -80,6 +80,8 @@ def refuse_probabilities(score: Score, output: Tensor) -> None:
     Args:
         score: The score that is about to be applied.
         output: ``[B, C]``, as the score would get it.
+        linear: True if a linear layer put them out. Such numbers may be within 0 and 1, and are still logits: those of
+            an untrained layer often are.
 
     Raises:
         TypeError: If `output` is not a real tensor.
@@ -93,7 +95,7 @@ def refuse_probabilities(score: Score, output: Tensor) -> None:
         return
     if looks_like_probabilities(output):
         seen, last_step = "all nonnegative with the sum 1", "softmax"
-    elif looks_like_labels(output):
+    elif not linear and looks_like_labels(output):
         seen, last_step = "all within 0 and 1", "sigmoid"
     else:
         return

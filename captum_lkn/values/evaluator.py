@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_lkn._common.messages import SHOWN, shape_of, some_of
 from captum_lkn._common.rounding import agree
@@ -28,6 +28,8 @@ from captum_lkn.outputs.probabilities import refuse_probabilities
 from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players
+from captum_lkn.probes.lens import LogitLens
+from captum_lkn.probes.linear import LinearProbe
 from captum_lkn.probes.readouts import Readout, check_readout_output
 from captum_lkn.values.limits import MAX_PLAYERS, check_whole_batch, out_of_memory, rows_per_forward
 from captum_lkn.values.removal import can_drop, first_positions, without_removed
@@ -54,6 +56,11 @@ class Source:
         if self.readout is None:
             raise ValueError(f"{self.label!r} has no read-out")
         return self.readout(feature)
+
+    @property
+    def is_linear(self) -> bool:
+        """True if the read-out ends in a linear layer, so that its numbers are logits whatever their size."""
+        return isinstance(self.readout, (nn.Linear, LinearProbe, LogitLens))
 
     @property
     def label(self) -> str:
@@ -479,7 +486,9 @@ class Evaluator:
         """Score the logits of one source; those of the first forward are checked beside the unmasked ones."""
         if not self._checked:
             known = [self._unmasked_logits[place]] if place in self._unmasked_logits else []
-            refuse_probabilities(self._score, torch.cat([*known, logits.detach()]))
+            refuse_probabilities(
+                self._score, torch.cat([*known, logits.detach()]), linear=self.sources[place].is_linear
+            )
         return self._score(logits, classes)
 
 

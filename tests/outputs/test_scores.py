@@ -288,6 +288,7 @@ def test_a_score_of_logits_refuses_probabilities_of_labels(score):
     with pytest.raises(ValueError, match=rf'score="{score.name}" reads logits.*2 rows, all within 0 and 1.*sigmoid'):
         refuse_probabilities(score, p)
     refuse_probabilities(score, torch.cat([p, torch.tensor([[0.2, 0.9, -0.1]])]))
+    refuse_probabilities(score, p, linear=True)
     refuse_probabilities(score, p[:, :1])  # a value between 0 and 1, such as a regression's, is one
     refuse_probabilities(score, p.log() - (-p).log1p())
 
