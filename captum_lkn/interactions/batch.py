@@ -178,7 +178,7 @@ class InteractionsBatch(Sequence[Interactions]):
 
 
 def _form(attribution: Tensor | tuple[Tensor, ...]) -> Any:
-    """What must be the same for attributions to be stacked, in words."""
+    """Describe the form that attributions must share to be stacked."""
     if isinstance(attribution, tuple):
         return f"({', '.join(map(_form, attribution))},)"
     return f"{attribution.dtype} {shape_of(attribution)} on {attribution.device}"

@@ -1,4 +1,4 @@
-"""How the players of one sample map back to its inputs."""
+"""Way back from the players of one sample to its inputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BACKGROUND = -1
 
 @dataclass(frozen=True, eq=False)
 class InputLayout:
-    """Which player owns each scalar of one sample's inputs, and what attributions to them look like.
+    """Owner of each scalar of one sample's inputs, and the form of attributions to them.
 
     Attributes:
         owners: One int64 tensor an input, of its shape without the batch dimension: the player that owns each

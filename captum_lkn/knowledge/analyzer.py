@@ -23,7 +23,7 @@ __all__ = ["LayerwiseKnowledge"]
 
 
 class LayerwiseKnowledge:
-    r"""How the knowledge of a model changes from layer to layer, on its way to the output.
+    r"""Comparison of a model's layers with its output.
 
     Extracts the sparse AND-OR interactions that each layer's read-out and the model's own output encode, in one pass
     over the masked copies of each sample, and compares each layer with the output (Cheng et al., "Layerwise Change of

@@ -162,7 +162,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @cached_property
     def normalisers(self) -> dict[str, float]:
-        r"""What each layer's effects are divided by: the mean of \|v(N) - v(empty)\| over the samples."""
+        r"""Divisor of each layer's effects: the mean of \|v(N) - v(empty)\| over the samples."""
         return {label: normaliser([one.values for one in batch]) for label, batch in self.interactions.items()}
 
     @property

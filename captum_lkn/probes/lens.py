@@ -275,7 +275,7 @@ def _chain(value: Tensor, runs: Sequence[_Run]) -> Iterator[_Step]:
 
 
 def _is_of(taken: Tensor, value: Tensor) -> bool:
-    """Whether what a module took is this value, or one of its tokens."""
+    """Return True where a module's input is this value, or one of its tokens."""
     views = [value] if value.dim() < 3 else [value, value[:, 0], value[:, -1]]
     return any(view.numel() == taken.numel() and torch.equal(view.flatten(), taken.flatten()) for view in views)
 

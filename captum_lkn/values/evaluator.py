@@ -90,7 +90,7 @@ class Evaluator:
         unmasked: ``[B, L]``, the values of the unmasked samples; ``[1, L]`` where the forward gives one value a batch.
         whole_batch: Whether the forward gives one value a batch, as Captum also allows. Then a mask is for all samples,
             and takes a forward of its own.
-        drops_removed: Whether tokens that are removed by the attention mask are left out of the forwards.
+        drops_removed: True where tokens that are removed by the attention mask are left out of the forwards.
         rows: The most rows of a forward; smaller once memory has run out.
         forwards: How many forwards were run so far.
 
@@ -166,7 +166,7 @@ class Evaluator:
 
     @property
     def drops_removed(self) -> bool:
-        """Whether tokens that are removed by the attention mask are left out of the forwards."""
+        """True where tokens that are removed by the attention mask are left out of the forwards."""
         return self._first_position is not None
 
     def values(
