@@ -5,8 +5,11 @@ After a wanted change run `python tests/test_public_api.py` in the repository's 
 
 import inspect
 import pathlib
+import sys
 
-import captum_lkn
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # this repository's package, also where another is installed
+
+import captum_lkn  # noqa: E402
 
 SNAPSHOT = pathlib.Path(__file__).parent / "data" / "public_api.txt"
 
