@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # this repository's package, also where another is installed
 
-import captum_lkn  # noqa: E402
+import captum_lkn
 
 SNAPSHOT = pathlib.Path(__file__).parent / "data" / "public_api.txt"
 
