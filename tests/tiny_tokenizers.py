@@ -1,6 +1,9 @@
 """Small tokenizers of every kind that matters here; none is downloaded."""
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+import functools
+import json
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 WORDS = ["not", "a", "single", "good", "scene", "the", "of", "and", "bad", "film", ",", ".", "!", "don", "'", "t"]
@@ -138,3 +141,99 @@ class Letters(PreTrainedTokenizer):
 
     def _convert_id_to_token(self, index):
         return self.tokens[index]
+
+
+CORPUS = [
+    "not a single good scene in this movie",
+    "Ada lives in Paris and speaks French",
+    "don't you love it ? we'll see .",
+    "the best , the worst ; nothing else ! it was good , he said : it is it",
+    "这部 电影 一点 也 不 好看",
+]
+
+
+@functools.cache
+def byte_bpe(*, roberta=True, trim=True):
+    """Byte-level BPE that knows English words, in RoBERTa's or GPT-2's form."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if roberta else ["<|endoftext|>"]
+    _train(raw, trainers.BpeTrainer, special, vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    if not roberta:
+        raw.post_processor = processors.ByteLevel(trim_offsets=trim)
+        return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=special[0], bos_token=special[0])
+    raw.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=trim)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **SPECIAL, cls_token="<s>", sep_token="</s>")
+
+
+@functools.cache
+def sentence_pieces(*, opening=False):
+    """Unigram with spaces written as letters and an end token behind each text, as T5 and XLM-R have it."""
+    raw = Tokenizer(models.Unigram())
+    raw.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    raw.pre_tokenizer = pre_tokenizers.Metaspace()
+    raw.decoder = decoders.Metaspace()
+    special = ["<pad>", "</s>", "<unk>", "<mask>", "<s>"]
+    _train(raw, trainers.UnigramTrainer, special, vocab_size=110, unk_token="<unk>")
+    before = "<s> " if opening else ""
+    raw.post_processor = processors.TemplateProcessing(
+        single=f"{before}$A </s>", pair=f"{before}$A </s> $B </s>", special_tokens=[("<s>", 4), ("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **SPECIAL)
+
+
+@functools.cache
+def byte_fallback():
+    """BPE in Llama 2's form: no pre-tokenizer, bytes for unknown characters, an opening token."""
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    words = Tokenizer(models.BPE(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Metaspace()
+    _train(words, trainers.BpeTrainer, special, vocab_size=600)
+    learned = json.loads(words.to_str())["model"]
+    merges = [tuple(merge) for merge in learned["merges"]]
+    raw = Tokenizer(models.BPE(learned["vocab"], merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    raw.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    raw.add_special_tokens(["<unk>", "<s>", "</s>"])
+    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@functools.cache
+def word_pieces():
+    """WordPiece with BERT's normalizer, which lowers case and strips accents."""
+    raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    raw.normalizer = normalizers.BertNormalizer()
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    _train(raw, trainers.WordPieceTrainer, special, vocab_size=200)
+    raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    roles = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **roles)
+
+
+@functools.cache
+def characters():
+    """One token a character, in the manner of CANINE and ByT5's readers."""
+    letters = sorted({letter for text in CORPUS for letter in text} - {" "})
+    raw = Tokenizer(
+        models.WordLevel({"<unk>": 0, "<mask>": 1, " ": 2} | {x: i + 3 for i, x in enumerate(letters)}, "<unk>")
+    )
+    raw.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", mask_token="<mask>")
+
+
+SPECIAL = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+
+
+def _train(raw, trainer, special, **settings):
+    raw.train_from_iterator(CORPUS * 5, trainer(special_tokens=special, show_progress=False, **settings))

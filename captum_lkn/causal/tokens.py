@@ -80,12 +80,16 @@ def rewritten(tokenizer: Any, prompt: Sequence[int], continuation: Sequence[int]
         The ids of the whole text if they differ from those of prompt and continuation; None if they do not, or if the
         prompt cannot be recovered from its ids.
     """
-
-    def written(ids: Sequence[int]) -> str:
-        return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-    before = written(prompt)
-    if _plain_ids(tokenizer, before) != list(prompt):
+    special = set(tokenizer.all_special_ids)
+    opening = next((i for i, token in enumerate(prompt) if token not in special), 0)
+    before = _written(tokenizer, prompt[opening:])  # without opening tokens, since some put a space behind them
+    if _plain_ids(tokenizer, before) != list(prompt[opening:]):
         return None
-    whole = _plain_ids(tokenizer, before + text if text is not None else written([*prompt, *continuation]))
-    return None if whole == [*prompt, *continuation] else whole
+    both = [*prompt, *continuation]
+    text = before + text if text is not None else _written(tokenizer, both[opening:])
+    whole = [*prompt[:opening], *_plain_ids(tokenizer, text)]
+    return None if whole == both else whole
+
+
+def _written(tokenizer: Any, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -28,6 +28,7 @@ UnitKind: TypeAlias = Literal["words", "pre-tokens", "tokens", "characters", "se
 Units: TypeAlias = UnitKind | Sequence[Any]
 
 _KINDS = ("words", "pre-tokens", "tokens", "characters", "sentences")
+_NO_WIDTH = "\u200b\u2060\ufeff"
 _MARKS_OF_SPACE = frozenset("▁ĠĊĉč \t\r\n")  # as SentencePiece and byte-level tokenizers write it
 
 # A reader's words, after the default word boundaries of Unicode (UAX #29): an apostrophe between letters and a point or
@@ -37,11 +38,11 @@ _PATTERNS = {
     "words": r"""
         (?P<unspaced>(?=[\p{Han}\p{Hiragana}\p{Katakana}\p{LB=SA}\u30fc])\X)
       | [\p{L}\p{N}_--[\p{Han}\p{Hiragana}\p{Katakana}\p{LB=SA}\u30fc]]
-        (?: [\p{L}\p{N}\p{M}\p{Cf}_--[\p{Han}\p{Hiragana}\p{Katakana}\p{LB=SA}\u30fc]]
+        (?: [\p{L}\p{N}\p{M}\p{Cf}_--[\u200b\u2060\ufeff\p{Han}\p{Hiragana}\p{Katakana}\p{LB=SA}\u30fc]]
           | (?<=\p{L}\p{M}*)['\u2019](?=\p{L}) | (?<=\p{N})[.,](?=\p{N}) )*
-      | (?!\s)(?P<sign>\X)(?P=sign)*
+      | (?![\s\u200b\u2060\ufeff])(?P<sign>\X)(?P=sign)*
     """,
-    "characters": r"(?!\s)\X",
+    "characters": r"(?![\s\u200b\u2060\ufeff])\X",
     "sentences": r"""
         (?s:\S.*?) (?: [.!?…]+["'\u201d\u2019\u00bb)\]]*(?=\s|$)
           | [\u3002\uff01\uff1f\uff61]+["'\u201d\u2019\u300d\u300f\uff09]* | (?=\s*\n) | \s*$ )
@@ -194,13 +195,22 @@ def _tokens(tokenizer: Any, encoding: BatchEncoding, sample: int, parts: Sequenc
         if ids[i] in special_ids and covered.strip() == names[i]:
             continue  # written into the text, such as [SEP]; an unknown word's token reads otherwise
         # Some tokenizers put a space of their own before a text, and give it the offsets of the first character.
-        if set(names[i]) <= _MARKS_OF_SPACE and not set(covered) <= {"▁"}:
-            end = start
-        else:
-            start += len(covered) - len(covered.lstrip())
-            end = start + len(covered.strip())
-        tokens.append(_Token(i, part, word, start, end))
+        own_space = set(names[i]) <= _MARKS_OF_SPACE and not set(covered) <= {"▁"}
+        tokens.append(_Token(i, part, word, *((start, start) if own_space else _trimmed(parts[part], start, end))))
     return _with_marks(tokens, parts)
+
+
+def _trimmed(text: str, start: int, end: int) -> Span:
+    """Return a span without white space around it; spaces of no width count."""
+    while start < end and _is_space(text[start]):
+        start += 1
+    while end > start and _is_space(text[end - 1]):
+        end -= 1
+    return start, end
+
+
+def _is_space(letter: str) -> bool:
+    return letter.isspace() or letter in _NO_WIDTH
 
 
 def _with_marks(tokens: list[_Token], parts: Sequence[str]) -> list[_Token]:
@@ -230,16 +240,12 @@ def _pre_tokens(tokens: list[_Token], text: str) -> list[Span]:
     spans: list[Span] = []
     before: _Token | None = None
     for token in (token for token in tokens if not token.is_space):
-        if before is not None and before.word == token.word and not _has_space(text[before.end : token.start]):
+        if before is not None and before.word == token.word and not any(map(_is_space, text[before.end : token.start])):
             spans[-1] = (spans[-1][0], max(spans[-1][1], token.end))
         else:
             spans.append((token.start, token.end))
         before = token
     return spans
-
-
-def _has_space(between: str) -> bool:
-    return any(map(str.isspace, between))
 
 
 def _owned(spans: Sequence[Span], tokens: list[_Token], text: str) -> list[Unit]:

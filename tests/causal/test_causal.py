@@ -1,17 +1,27 @@
+import functools
 import math
+import warnings
 from decimal import Decimal, getcontext
 
 import captum.attr
 import pytest
 import torch
+import transformers
 from forwards import data_parallel
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import tiny_causal
-from tiny_tokenizers import paris_bytes, paris_pieces
+from tiny_tokenizers import byte_bpe, byte_fallback, paris_bytes, paris_pieces, sentence_pieces, word_level
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
-from captum_lkn import AndOrInteraction, ExactShapleyValues, LayerAndOrInteraction, players_from_mask
+from captum_lkn import (
+    AndOrInteraction,
+    ExactShapleyValues,
+    LayerAndOrInteraction,
+    average_baselines,
+    players_from_mask,
+    prompt_players,
+)
 from captum_lkn.causal.continuation import Continuation, continuation_log_odds
 from captum_lkn.models.model import Model
 
@@ -340,6 +350,103 @@ def test_models_that_are_not_causal():
     for model in (masked, seq2seq):
         with pytest.raises(ValueError, match=f"{type(model).__name__} is not a causal language model"):
             Continuation(model, [1])
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "is_causal"),
+    [("Bert", {}, False), ("Bert", {"is_decoder": True}, True), ("Roberta", {}, False)],
+    ids=["bert", "bert as decoder", "roberta"],
+)
+def test_a_model_whose_earlier_logits_change_is_refused(family, settings, is_causal):
+    sizes = {"vocab_size": 29, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 1}
+    config = getattr(transformers, f"{family}Config")(**sizes, intermediate_size=8, initializer_range=0.5, **settings)
+    head = "BertLMHeadModel" if family == "Bert" else "RobertaForCausalLM"
+    model = getattr(transformers, head)(config).eval()
+    if is_causal:
+        assert Continuation(model, [1])(PROMPT).shape == (1, 1)
+        return
+    with pytest.raises(ValueError, match=f"{head} is not causal: another last token changes the logits before it by"):
+        Continuation(model, [1])
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix"])
+def test_prompt_tuning_is_evaluated_plainly(kind):
+    peft = pytest.importorskip("peft", reason="adapters of peft are a development extra")
+    config = {
+        "prompt": lambda: peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+        "prefix": lambda: peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's own
+        model = peft.get_peft_model(tiny_causal("llama"), config[kind]()).eval()
+    says = Continuation(model, [5, 2])
+    found = AndOrInteraction(says, score="log_prob").attribute(last_players())[0]
+    assert found.provenance["evaluation"] == "plain"
+    assert found.provenance["reason"] == "its adapter puts tokens of its own before the prompt"
+    for subset in (0, 5, 7):
+        ids = [3, 9, 4, *(token if subset >> i & 1 else 1 for i, token in enumerate([11, 7, 8]))]
+        assert float(found.values[subset]) == pytest.approx(log_probability(model, ids, [5, 2]), abs=1e-5)
+    prompts, mask = padded("right", [[3, 9, 4, 11], [7, 8]])
+    with torch.no_grad():
+        alone = torch.cat([says(torch.tensor([prompt])) for prompt in ([3, 9, 4, 11], [7, 8])])
+        torch.testing.assert_close(says(prompts, mask), alone, atol=1e-5, rtol=1e-5)
+
+
+# ---------------------------------------------------------------- what is remembered
+
+
+def test_provenance_holds_text_and_tokens_of_the_continuation(llama):
+    players = last_players()
+
+    def continuation_of(*arguments):
+        return AndOrInteraction(Continuation(llama, *arguments)).attribute(players)
+
+    tokenizer = paris_bytes()
+    assert continuation_of([5, 2])[0].provenance["continuation"] == {"text": None, "ids": [5, 2]}
+    ids = tokenizer(" Par")["input_ids"]
+    assert continuation_of(" Par", tokenizer)[0].provenance["continuation"] == {"text": " Par", "ids": ids}
+    assert continuation_of(ids, tokenizer)[0].provenance["continuation"]["text"] == tokenizer.decode(ids)
+    with pytest.raises(ValueError, match="sample 0 has the continuation"):
+        average_baselines([continuation_of([5, 2]), continuation_of([5, 3])])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "noted"),
+    [
+        ("it is", " good", False),
+        ("it is ", "good", True),  # " good" is another token
+        ("it is goo", "d", True),
+        ("it is", ".", False),
+    ],
+)
+@pytest.mark.parametrize("make", [byte_fallback, functools.partial(byte_bpe, roberta=False)], ids=["pieces", "bytes"])
+def test_a_continuation_that_is_tokenised_otherwise_behind_the_prompt(make, prompt, text, noted):
+    tokenizer = make()
+    says = Continuation(tiny_causal("llama", vocab_size=len(tokenizer)), text, tokenizer)
+    players = prompt_players(tokenizer, prompt, baseline="t")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        AndOrInteraction(says, noise=0).attribute(players)
+    notes = [str(one.message) for one in caught if "in one text with its prompt" in str(one.message)]
+    assert len(notes) == noted
+    assert all(f"the continuation {text!r} of prompt 0 is scored as the tokens" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("make", "text", "tokens"),
+    [
+        (sentence_pieces, "\U0001f641 电", ["<unk>", "▁", "电"]),  # its tokenizer does not know a line break either
+        (sentence_pieces, "Yes", ["<unk>", "e", "s"]),
+        (sentence_pieces, "映画", ["<unk>"]),
+        (byte_fallback, "Ye", ["<0x59>", "e"]),
+        (byte_fallback, "\U0001f641", ["<0xF0>", "<0x9F>", "<0x99>", "<0x81>"]),
+        (word_level, "yes", ["[UNK]"]),
+    ],
+)
+def test_no_character_of_a_continuation_is_dropped(make, text, tokens):
+    tokenizer = make()
+    says = Continuation(tiny_causal("llama", vocab_size=len(tokenizer)), text, tokenizer)
+    assert tokenizer.convert_ids_to_tokens(says.tokens) == tokens
 
 
 # ---------------------------------------------------------------- layers

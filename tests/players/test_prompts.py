@@ -1,8 +1,18 @@
 import pytest
 import torch
-from captum.attr import TextTemplateInput, TextTokenInput
+import transformers
+from captum.attr import ProductBaselines, TextTemplateInput, TextTokenInput
 from tiny_models import tiny_causal
-from tiny_tokenizers import CHAT_TEMPLATE, Letters, chat_like, paris_bytes
+from tiny_tokenizers import (
+    CHAT_TEMPLATE,
+    Letters,
+    byte_bpe,
+    byte_fallback,
+    chat_like,
+    paris_bytes,
+    sentence_pieces,
+    word_level,
+)
 
 from captum_lkn import AndOrInteraction
 from captum_lkn.causal.continuation import Continuation
@@ -170,3 +180,112 @@ def test_tokenizers_that_cannot(tokenizer):
     for prompt in (CHAT, TextTemplateInput("{}", ["a"])):
         with pytest.raises(ValueError, match="Letters returns no offsets"):
             prompt_players(Letters(), prompt, chat_template=CHAT_TEMPLATE)
+
+
+# ---------------------------------------------------------------- opening and end tokens, white space
+
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %}{{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+VICUNA = "{{ bos_token }}{% for m in messages %}USER: {{ m['content'] }} {% endfor %}ASSISTANT:"
+GEMMA = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m['role'] }}\n{{ m['content'] | trim }}<end_of_turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [MISTRAL, VICUNA, GEMMA], ids=["mistral", "vicuna", "gemma"])
+@pytest.mark.parametrize("make", [byte_fallback, byte_bpe, sentence_pieces])
+@pytest.mark.parametrize("content", ["it is good", "it is good\n", "it  is\n\ngood  ", "\n it is good"])
+def test_white_space_of_a_chat_is_not_a_player(make, template, content):
+    tokenizer = make()
+    chat = [{"role": "user", "content": content}]
+    players = prompt_players(tokenizer, chat, chat_template=template, baseline="t")
+    assert players.labels == (("it", "is", "good"),)
+    ids = tokenizer.apply_chat_template(chat, chat_template=template, return_dict=False, add_generation_prompt=True)
+    assert players.inputs[0].tolist() == [ids]
+
+
+def test_one_opening_token_where_a_rendered_chat_is_given_as_text():
+    tokenizer = byte_fallback()
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "it is"}], chat_template=MISTRAL, tokenize=False)
+    assert text.startswith("<s>")
+    players = prompt_players(tokenizer, text, words=["it", "is"], baseline="t")
+    assert players.inputs[0].tolist() == [tokenizer(text, add_special_tokens=False)["input_ids"]]
+    assert players.inputs[0].tolist()[0].count(tokenizer.bos_token_id) == 1
+    assert prompt_players(tokenizer, "it is", baseline="t").inputs[0][0, 0] == tokenizer.bos_token_id
+
+
+def test_the_end_token_of_a_tokenizer_is_left_out_of_a_prompt():
+    for tokenizer, opening in ((word_level(), ["[CLS]"]), (sentence_pieces(), []), (byte_bpe(), ["<s>"])):
+        players = prompt_players(tokenizer, "not a good scene", baseline=0)
+        tokens = tokenizer.convert_ids_to_tokens(players.inputs[0][0].tolist())
+        assert tokens == [*opening, *tokenizer.tokenize("not a good scene")]
+        assert players.labels == (("not", "a", "good", "scene"),)
+    written = prompt_players(word_level(), "not good [SEP]", baseline=0).inputs[0][0].tolist()
+    assert word_level().convert_ids_to_tokens(written) == ["[CLS]", "not", "good", "[SEP]"]  # it is in the text
+
+
+def test_the_end_token_is_left_out_of_the_inputs_of_captum():
+    tokenizer = sentence_pieces()
+    prompt = TextTokenInput("it is", tokenizer, baselines="t")
+    players = prompt_players(tokenizer, prompt)
+    assert prompt.inp_tensor[0, -1] == tokenizer.eos_token_id
+    assert torch.equal(players.inputs[0], prompt.inp_tensor[:, :-1])
+    assert players.labels == (tuple(prompt.values[:-1]),)
+    template = prompt_players(tokenizer, TextTemplateInput("it {} good", ["is"], ["was"]))
+    assert tokenizer.eos_token_id not in template.inputs[0]
+
+
+def test_units_of_a_chat(tokenizer):
+    assert prompt_players(tokenizer, CHAT, baseline="^", units="sentences").labels == (
+        ("is the user not a good one ?", "why not"),
+    )
+    spans = prompt_players(tokenizer, CHAT, baseline="^", units=[[(3, 11)], [(4, 7)]])
+    assert spans.labels == (("the user", "not"),)
+    assert prompt_players(tokenizer, "why not", baseline="^", units=[(0, 7)]).labels == (("why not",),)
+
+
+def test_a_pipeline_stands_for_its_tokenizer(tokenizer):
+    model = tiny_causal("gpt2", vocab_size=len(tokenizer))
+    pipeline = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, device="cpu")
+    players = prompt_players(pipeline, "why not", baseline="^")
+    assert players.labels == (("why", "not"),)
+    assert Continuation(pipeline, " good").tokens.tolist() == tokenizer(" good")["input_ids"]
+    assert Continuation(pipeline.model, " good", pipeline).text == " good"
+    assert Continuation.predicted(pipeline, players).text is not None
+
+
+# ---------------------------------------------------------------- templates
+
+
+@pytest.mark.parametrize("trim", [True, False])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        TextTemplateInput("{} lives in {} now", ["Ada", "Paris"], ["It", "London"]),
+        TextTemplateInput("I feel {} today", ["\U0001f641"], ["good"]),
+    ],
+    ids=["names", "emoji"],
+)
+def test_spaces_whose_offsets_are_trimmed(prompt, trim):
+    tokenizer = byte_bpe(roberta=False, trim=trim)
+    players = prompt_players(tokenizer, prompt)
+    for present in (True, False):
+        ids, seen = players.masked(0, torch.full((1, prompt.n_itp_features), present))
+        text = prompt.to_model_input(torch.full((1, prompt.n_itp_features), float(present)).double())
+        assert ids[0][seen[0].bool()].tolist() == tokenizer(text)["input_ids"]
+
+
+def test_random_baselines_of_a_template_are_drawn_once(tokenizer):
+    many = ProductBaselines({"name": ["the", "one"], "how": ["bad", "nice"]})
+    prompt = TextTemplateInput("{name} is {how} now", {"name": "user", "how": "good"}, many)
+    for _ in range(5):
+        players = prompt_players(tokenizer, prompt)
+        drawn = players.description["baseline"].split(" | ")
+        assert drawn[0] in ("the", "one")
+        assert drawn[1] in ("bad", "nice")
+        ids, seen = players.masked(0, torch.tensor([[False, False], [True, False]]))
+        assert tokenizer.decode(ids[0][seen[0].bool()]) == f"{drawn[0]} is {drawn[1]} now"
+        assert tokenizer.decode(ids[1][seen[1].bool()]) == f"user is {drawn[1]} now"
