@@ -60,6 +60,7 @@ class Target:
         shape: The output's shape without the batch, k numbers; ``(1,)`` where the output is ``[B]``.
         class_dim: The place of the classes in `shape`, from 0.
         predicted: True if the classes are the model's own predictions.
+        binary: True if the one column tells two classes apart.
         names: The names of the classes; empty: not known.
         noun: The word for a class that has no name, such as ``"label"``.
 
@@ -74,6 +75,7 @@ class Target:
     shape: tuple[int, ...]
     class_dim: int
     predicted: bool = False
+    binary: bool = False
     names: tuple[str, ...] = ()
     noun: str = "class"
 
@@ -132,7 +134,8 @@ class Target:
             names: One a class; another number of names belongs to something else, and is not used.
             noun: The word for a class that has no name.
         """
-        return replace(self, names=tuple(names) if len(names) == self.n_outputs else (), noun=noun)
+        count = 2 if self.binary else self.n_outputs
+        return replace(self, names=tuple(names) if len(names) == count else (), noun=noun)
 
     def describe(self) -> list[int] | list[list[int]]:
         """Return the target of each sample, in numbers that JSON can hold.
@@ -164,7 +167,7 @@ class Target:
 
     def _text(self, index: int) -> str:
         name = self.names[index] if index < len(self.names) else ""
-        if self.n_outputs == 1 and index == 0:
+        if self.n_outputs == 1 and not self.binary:
             return name or "output"
         return f"{name} ({index})" if name else f"{self.noun} {index}"
 
@@ -223,7 +226,7 @@ def resolve_target(target: TargetLike, output: Tensor, *, binary: bool = False, 
     else:
         indices = _given(target, output, sizes, place)
     resolved = torch.tensor(indices, dtype=torch.int64, device=output.device)
-    return Target(resolved, shape, place, predicted=isinstance(target, str))
+    return Target(resolved, shape, place, predicted=isinstance(target, str), binary=binary)
 
 
 def _missing(output: Tensor, shape: tuple[int, ...]) -> str:

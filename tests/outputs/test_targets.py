@@ -262,7 +262,9 @@ def test_a_target_in_words():
     assert target.named(["of", "another", "head"]).texts() == ["class 1", "class 0"]
     assert resolve_target(None, torch.zeros(2)).texts() == ["output", "output"]
     assert resolve_target(None, torch.zeros(1)).named(["stars"]).texts() == ["stars"]
-    assert resolve_target([0, 1], output[:, :1], binary=True).texts() == ["output", "class 1"]
+    pair = resolve_target([0, 1], output[:, :1], binary=True)
+    assert pair.named(["no", "yes"]).texts() == ["no (0)", "yes (1)"]
+    assert pair.texts() == ["class 0", "class 1"]
 
 
 def test_a_position_in_words():

@@ -1,0 +1,236 @@
+"""Outputs as models return them: with positions, of labels, of any shape that Captum takes."""
+
+import functools
+import math
+
+import pytest
+import torch
+import transformers
+from captum.attr import ShapleyValues
+from forwards import assert_tables, naive_table, plain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import BERT, made
+from torch import nn
+
+from captum_lkn import AndOrInteraction, ExactShapleyValues, Layer, LayerAndOrInteraction, SelectOutput
+from captum_lkn.outputs.scores import binary_log_odds, log_odds
+
+HALVES = torch.tensor([[0, 0, 1, 1]] * 4)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def odds(z, k):
+    """The log-odds of class k, through the probability."""
+    p = z.double().softmax(-1)[k]
+    return float((p / (1 - p)).log())
+
+
+def table_of(value, x, players, baseline=0.0):
+    with torch.no_grad():
+        absent = torch.full_like(x, baseline)
+        return naive_table(value, (x,), (absent,), (players.expand(x.shape),), 0)
+
+
+# ---------------------------------------------------------------- classes of pixels and frames
+
+
+def test_pixels_are_scored_over_their_classes():
+    net, x = nn.Conv2d(1, 3, 3, padding=1).eval(), torch.randn(1, 1, 4, 4)
+    found = plain(net, score="log_odds").attribute(x, target=(1, 2, 3), feature_mask=HALVES)
+    assert_tables(found, [table_of(lambda row: odds(net(row)[0, :, 2, 3], 1), x, HALVES)])
+    assert found[0].provenance["target"] == [1, 2, 3]
+    assert found[0].provenance["explained"] == "class 1 at (2, 3)"
+
+
+@pytest.mark.parametrize("score", ["log_odds", "log_prob", "prob", "margin"])
+def test_frames_are_scored_over_their_classes(score):
+    net, x = nn.Conv1d(2, 3, 3, padding=1).eval(), torch.randn(1, 2, 5)
+    players = torch.tensor([0, 0, 1, 1, 2])
+
+    def value(row):
+        z = net(row)[0, :, 4].double()
+        p = z.softmax(0)
+        return {
+            "log_odds": odds(z, 2),
+            "log_prob": float(p[2].log()),
+            "prob": float(p[2]),
+            "margin": float(z[2] - z[:2].max()),
+        }[score]
+
+    found = plain(net, score=score).attribute(x, target=[(2, 4)], feature_mask=players)
+    assert_tables(found, [table_of(value, x, players)])
+
+
+def test_labels_of_segformer_are_scored_over_its_classes():
+    sizes = {
+        "num_encoder_blocks": 2,
+        "depths": [1, 1],
+        "sr_ratios": [2, 1],
+        "hidden_sizes": [8, 16],
+        "patch_sizes": [7, 3],
+        "strides": [4, 2],
+        "num_attention_heads": [1, 2],
+        "mlp_ratios": [2, 2],
+        "decoder_hidden_size": 8,
+        "initializer_range": 0.5,
+    }
+    names = {0: "sky", 1: "road", 2: "tree", 3: "car", 4: "person"}
+    model = made(
+        transformers.SegformerForSemanticSegmentation,
+        transformers.SegformerConfig,
+        num_labels=5,
+        id2label=names,
+        **sizes,
+    )
+    x = torch.randn(1, 3, 32, 32)
+    players = torch.tensor([0, 1]).repeat_interleave(16).expand(32, 32)
+    expected = [table_of(lambda row: odds(model(row).logits[0, :, 4, 5], 3), x, players)]
+    last = SelectOutput(model, lambda output: output.logits.movedim(1, -1))  # the number of labels tells
+    for forward, target in ((model, (3, 4, 5)), (last, (4, 5, 3))):
+        found = plain(forward, score="log_odds").attribute(x, target=target, feature_mask=players)
+        assert_tables(found, expected)
+    named = plain(model).attribute(x, target=(3, 4, 5), feature_mask=players)[0].provenance
+    assert (named["target"], named["explained"]) == ([3, 4, 5], "car (3) at (4, 5)")
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+def test_the_dimension_of_the_classes_can_be_stated(dim):
+    net, x = nn.Conv1d(2, 4, 3, stride=2, padding=1).eval(), torch.randn(1, 2, 8)  # [1, 4, 4]: either way
+    players = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    with pytest.raises(ValueError, match=r"may be \[B, classes, positions\] or .*SelectOutput\(model, class_dim=1\)"):
+        plain(net, score="log_odds").attribute(x, target=(3, 2), feature_mask=players)
+
+    def value(row):
+        z = net(row)[0]
+        return odds(z[:, 2], 3) if dim == 1 else odds(z[3], 2)
+
+    found = plain(SelectOutput(net, class_dim=dim), score="log_odds").attribute(x, target=(3, 2), feature_mask=players)
+    assert_tables(found, [table_of(value, x, players)])
+    logits = plain(net).attribute(x, target=(3, 2), feature_mask=players)  # the same number, whichever they are
+    assert_tables(logits, [table_of(lambda row: net(row)[0, 3, 2], x, players)])
+
+
+def test_images_of_another_size_than_their_labels_are_read_with_a_warning():
+    net, x = nn.Conv2d(1, 3, 2, stride=2).eval(), torch.randn(1, 1, 4, 4)
+    with pytest.warns(UserWarning, match=r"second dimension of the output float32 \[1, 3, 2, 2\] for them, 3 classes"):
+        found = plain(net, score="log_odds").attribute(x, target=(1, 0, 1), feature_mask=HALVES)
+    assert_tables(found, [table_of(lambda row: odds(net(row)[0, :, 0, 1], 1), x, HALVES)])
+
+
+def test_a_layer_of_a_model_with_classes_of_frames():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv1d(1, 4, 1), nn.Conv1d(4, 3, 1)
+
+        def forward(self, x):
+            return self.last(self.first(x).tanh())
+
+    net, readout, x = Net().eval(), nn.Linear(4, 3), torch.randn(1, 1, 5)
+    players = torch.tensor([0, 0, 1, 1, 2])
+    layers = [Layer("first", pool=lambda output: output[..., 4]), "output"]
+    method = LayerAndOrInteraction(net, layers, probe=readout, score="log_odds", kind="and", noise=0)
+    found = method.attribute(x, target=(2, 4), feature_mask=players)
+    values = {
+        "first": lambda row: odds(readout(net.first(row)[..., 4])[0], 2),
+        "output": lambda row: odds(net(row)[0, :, 4], 2),
+    }
+    for name, value in values.items():
+        assert_tables(found[name], [table_of(value, x, players)])
+
+
+# ---------------------------------------------------------------- labels, each by itself
+
+
+def test_a_partial_of_a_named_score_reads_labels_like_the_score():
+    config = BERT | {"num_labels": 3, "problem_type": "multi_label_classification"}
+    model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **config)
+    ids, words = torch.tensor([[7, 12, 30, 41]]), torch.tensor([[-1, 0, 1, 2]])
+    tables = [table_of(lambda row: model(row).logits[0, 1], ids, words, baseline=3)]
+    for score in ("log_odds", log_odds, functools.partial(log_odds), functools.partial(functools.partial(log_odds))):
+        found = plain(model, score=score).attribute(ids, 3, 1, feature_mask=words)
+        assert_tables(found, tables)
+        assert found[0].provenance["score"] == "log_odds"
+        assert found[0].provenance["unit"] == "log-odds"
+        assert found[0].provenance["explained"] == "label 1"
+
+
+def test_a_partial_of_the_binary_score_takes_class_1():
+    net = nn.Linear(2, 1).eval()
+    for target, sign in ((1, 1), (0, -1)):
+        binary = plain(net, score=functools.partial(binary_log_odds)).attribute(torch.ones(1, 2), target=target)
+        assert binary[0].v_full == pytest.approx(sign * float(net(torch.ones(1, 2)).detach()), rel=1e-6)
+        assert binary[0].provenance["explained"] == f"class {target}"
+
+
+def test_a_sigmoid_of_several_labels_is_refused_where_logits_are_read():
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid()).eval(), torch.randn(1, 4)
+    with pytest.raises(ValueError, match=r'score="log_odds" reads logits.*all within 0 and 1.*final sigmoid'):
+        AndOrInteraction(net).attribute(x, target=1)
+
+    def of_probabilities(output, target):
+        p = output.gather(1, target[:, None]).squeeze(1)
+        return torch.log(p) - torch.log1p(-p)
+
+    found = plain(net, score=of_probabilities).attribute(x, target=1)
+    p = float(net(x)[0, 1].detach())
+    assert found[0].v_full == pytest.approx(math.log(p / (1 - p)), rel=1e-5)
+    assert plain(net).attribute(x, target=1)[0].v_full == pytest.approx(p)
+
+
+def test_names_of_classes_come_from_the_configuration():
+    config = BERT | {"id2label": {0: "negative", 1: "neutral", 2: "positive"}}
+    model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **config)
+    ids = torch.tensor([[7, 12, 30], [9, 8, 44]])
+    words = torch.tensor([[-1, 0, 1]])
+    found = plain(model).attribute(ids, 3, [2, 0], feature_mask=words)
+    assert [one.provenance["explained"] for one in found] == ["positive (2)", "negative (0)"]
+    # Another output than the head's has other columns, though as many.
+    other = SelectOutput(model, lambda output: output.logits.flip(1))
+    assert plain(other).attribute(ids, 3, 2, feature_mask=words)[0].provenance["explained"] == "output 2"
+    plain_numbers = made(transformers.BertForSequenceClassification, transformers.BertConfig, **BERT)
+    assert plain(plain_numbers).attribute(ids, 3, 2, feature_mask=words)[0].provenance["explained"] == "output 2"
+
+
+# ---------------------------------------------------------------- any shape that Captum takes
+
+
+@st.composite
+def shapes_and_targets(draw):
+    """The shape of a sample's output, and a target of one of Captum's kinds."""
+    batch = draw(st.integers(1, 3))
+    shape = draw(st.lists(st.integers(1, 3), max_size=3))
+    entries = [tuple(draw(st.integers(0, size - 1)) for size in shape) for _ in range(batch)]
+    kinds = []
+    if math.prod(shape) == 1:
+        kinds.append(None)
+    if shape:
+        # Captum takes an index for each dimension, or leaves out last ones of size 1.
+        kept = max((i + 1 for i, size in enumerate(shape) if size > 1), default=1)
+        kinds += [entries[0], entries, entries[0][: draw(st.integers(kept, len(shape)))]]
+    if len(shape) == 1:
+        kinds += [entries[0][0], [c for (c,) in entries], torch.tensor([c for (c,) in entries])]
+    return batch, tuple(shape), draw(st.sampled_from(kinds))
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes_and_targets())
+def test_shapley_values_of_outputs_of_any_shape_are_captums(case):
+    batch, shape, target = case
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, 3, generator=generator)
+    weight = torch.randn(3, math.prod(shape), generator=generator)
+
+    def forward(x):
+        return (x @ weight).tanh().reshape(len(x), *shape)
+
+    expected = ShapleyValues(forward).attribute(x, target=target)
+    found = ExactShapleyValues(forward).attribute(x, target=target)
+    torch.testing.assert_close(found, expected.reshape(found.shape), atol=1e-5, rtol=1e-5)
