@@ -106,7 +106,7 @@ def mean_embedding(model: nn.Module, data: Mapping[str, Any] | Iterable[Any]) ->
         ``[D]`` in the dtype and on the device of the embeddings; summed up in float64.
 
     Raises:
-        TypeError: The model has no input embeddings, or the data is something else.
+        TypeError: The model has no input embeddings, the data is something else, or ids are not integers.
         ValueError: There is no token, or an id outside the vocabulary.
 
     Example:
@@ -251,6 +251,8 @@ def _real_tokens(entry: Any) -> Tensor:
     if not isinstance(entry, Mapping) or "input_ids" not in entry:
         raise TypeError(f"data holds {kind_of(entry)}: give mappings with input_ids, as tokenizers return")
     ids = torch.as_tensor(entry["input_ids"]).cpu()
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise TypeError(f"input_ids must hold integers; got {kind_of(ids)}")
     real = torch.as_tensor(entry.get("attention_mask", torch.ones_like(ids))).cpu().bool()
     special = torch.as_tensor(entry.get("special_tokens_mask", torch.zeros_like(ids))).cpu().bool()
     return ids[real & ~special].long()

@@ -62,6 +62,8 @@ def split_inputs(inputs: Any) -> SplitInputs:
             f"inputs[{names[0]!r}] must be a tensor; got {kind_of(inputs[names[0]])}. Call the tokenizer or "
             'processor with return_tensors="pt"'
         )
+    if names == ("input_ids",) and (inputs["input_ids"].is_floating_point() or inputs["input_ids"].dtype == torch.bool):
+        raise TypeError(f"inputs['input_ids'] must hold integers; got {kind_of(inputs['input_ids'])}")
     constants = {name: value for name, value in inputs.items() if name not in names}
     return SplitInputs(_check_batch(tuple(inputs[name] for name in names)), names, constants)
 

@@ -175,6 +175,32 @@ class Players:
         padded = torch.cat([values, values.new_zeros(1)])  # as in `masked`: index -1 reads the background's 0
         return tuple(padded.to(owner.device)[owner[sample : sample + 1]] for owner in self.owners)
 
+    def captum_arguments(self) -> dict[str, Any]:
+        """Return the players as arguments of Captum's own perturbation methods.
+
+        Captum has no background: here the background is one more feature, whose baseline is the input itself, so that
+        its attribution is 0. Ids are those of the players.
+
+        Returns:
+            ``inputs``, ``baselines`` and ``feature_mask``, each a tensor or a tuple as the inputs came; with constants
+            also ``additional_forward_args``, their values by position, in the order of `constants`.
+
+        Example:
+            >>> from captum.attr import ShapleyValues
+            >>> players = players_from_mask(torch.tensor([[1.0, 2.0, 3.0]]), feature_mask=torch.tensor([0, -1, 0]))
+            >>> ShapleyValues(lambda x: x.sum(1)).attribute(**players.captum_arguments())
+            tensor([[4., 0., 4.]])
+        """
+        background = max(self.sizes)
+        masks = tuple(owner.masked_fill(owner == BACKGROUND, background) for owner in self.owners)
+        baselines = tuple(
+            torch.where(owner == BACKGROUND, x, baseline)
+            for x, baseline, owner in zip(self.inputs, self.baselines, self.owners, strict=True)
+        )
+        given = {"inputs": self.inputs, "baselines": baselines, "feature_mask": masks}
+        arguments: dict[str, Any] = {k: v if self.is_tuple or len(v) > 1 else v[0] for k, v in given.items()}
+        return arguments | ({"additional_forward_args": tuple(self.constants.values())} if self.constants else {})
+
     def _size(self, sample: int) -> int:
         if not 0 <= sample < len(self):
             raise ValueError(f"sample must be between 0 and {len(self) - 1}; got {sample}")

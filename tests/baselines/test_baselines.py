@@ -199,6 +199,12 @@ def test_embeddings_of_positional_ids_and_of_a_module_that_is_not_hugging_face(b
     assert_tables(found, [one.values for one in expected])
 
 
+@pytest.mark.parametrize("ids", [[[1.9]], [[True, False]]])
+def test_ids_that_are_not_integers_have_no_embedding(bert, ids):
+    with pytest.raises(TypeError, match="input_ids must hold integers; got"):
+        mean_embedding(bert, {"input_ids": ids})
+
+
 def test_the_mean_of_a_data_set_counts_real_tokens_alone(bert):
     vectors = bert.get_input_embeddings().weight.detach()
     first = {"input_ids": [[2, 7, 7, 0]], "attention_mask": [[1, 1, 1, 0]], "special_tokens_mask": [[1, 0, 0, 1]]}

@@ -10,9 +10,12 @@ from transformers import (
     BatchEncoding,
     BatchFeature,
     BertConfig,
+    BertForMultipleChoice,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    CLIPConfig,
+    CLIPModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     GPT2Config,
@@ -21,7 +24,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from captum_lkn import AndOrInteraction, ExactShapleyValues, players_from_mask
+from captum_lkn import AndOrInteraction, ExactShapleyValues, SelectOutput, image_players, players_from_mask
 
 GPT2 = {
     "vocab_size": 50,
@@ -301,3 +304,42 @@ def test_a_wrapper_that_takes_whatever_comes_is_told_by_keyword(bert):
 def test_the_masked_input_given_twice(bert):
     with pytest.raises((TypeError, ValueError), match="input_ids"):
         plain(bert).attribute(IDS, **ASKED, target=1, additional_forward_args={"input_ids": IDS})
+
+
+def test_tokens_of_multiple_choice_are_on_the_last_dimension():
+    model = made(BertForMultipleChoice, BertConfig, **BERT | {"max_position_embeddings": 6})
+    ids = torch.arange(1 * 8 * 5).reshape(1, 8, 5)
+    owners = torch.tensor([0, 1, 2, 2, 2])
+    found = plain(model).attribute({"input_ids": ids}, baselines=4, target=1, feature_mask=owners)  # 8 choices
+    expected = naive_table(
+        lambda x: model(input_ids=x.long()).logits[0, 1],
+        (ids,),
+        (torch.full_like(ids, 4),),
+        (owners.expand(1, 8, 5),),
+        0,
+    )
+    assert_tables(found, [expected])
+    with pytest.raises(ValueError, match="the input has 7 tokens, and BertForMultipleChoice has 6 positions"):
+        plain(model).attribute({"input_ids": torch.ones(1, 3, 7).long()}, target=1, feature_mask=torch.zeros(7).long())
+
+
+@pytest.mark.parametrize("as_mapping", [True, False])
+def test_pixels_of_a_model_with_two_towers(as_mapping):
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = tower | {"vocab_size": 20, "max_position_embeddings": 8, "eos_token_id": 19, "bos_token_id": 18}
+    vision = tower | {"image_size": 16, "patch_size": 8}
+    clip = made(CLIPModel, CLIPConfig, text_config=text, vision_config=vision, projection_dim=8)
+    ids, pixels = torch.tensor([[3, 4, 19], [5, 6, 19]]), normal(1, 3, 16, 16)
+    players = image_players({"pixel_values": pixels} if as_mapping else pixels, grid=2)
+    found = plain(SelectOutput(clip, lambda output: output.logits_per_image)).attribute(
+        players, target=0, additional_forward_args={"input_ids": ids}
+    )
+    with torch.no_grad():
+        expected = naive_table(
+            lambda x: clip(input_ids=ids, pixel_values=x).logits_per_image[0, 0],
+            players.inputs,
+            players.baselines,
+            players.owners,
+            0,
+        )
+    assert_tables(found, [expected])

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import ShapleyValues
+from forwards import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captum_lkn import ExactShapleyValues
 from captum_lkn.players.players import Players, players_from_mask
 
 QUARTERS = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
@@ -360,6 +362,30 @@ def test_repr_is_for_reading():
     assert len(lines) == 10
 
 
+# ---------------------------------------------------------------- for Captum's own methods
+
+
+@pytest.mark.parametrize("ids", [[[0, 1, -1, 0]], [[0, 1, -1, 0], [1, -1, -1, 0]], [[0, 1, 2, 3]]], ids=str)
+def test_captum_takes_players_as_its_own_arguments(ids):
+    x = normal(2, 4)
+    players = players_from_mask(x, normal(2, 4, seed=1), torch.tensor(ids))
+
+    def forward(rows):
+        return rows.prod(1) + rows[:, 0] * rows[:, 3].exp()
+
+    theirs = ShapleyValues(forward).attribute(**players.captum_arguments())
+    torch.testing.assert_close(theirs, ExactShapleyValues(forward).attribute(players).to(theirs), atol=1e-5, rtol=1e-5)
+
+
+def test_captum_gets_constants_by_position():
+    ids, mask = torch.tensor([[3, 1, 2]]), torch.tensor([[1, 1, 0]])
+    arguments = players_from_mask({"input_ids": ids, "attention_mask": mask}, 9).captum_arguments()
+    assert list(arguments) == ["inputs", "baselines", "feature_mask", "additional_forward_args"]
+    assert torch.equal(arguments["additional_forward_args"][0], mask)
+    two = players_from_mask((SMALL, X)).captum_arguments()
+    assert all(isinstance(value, tuple) and len(value) == 2 for value in two.values())
+
+
 # ---------------------------------------------------------------- errors
 
 IDS = torch.ones(2, 3).long()
@@ -387,6 +413,7 @@ IDS = torch.ones(2, 3).long()
         ({"inputs": (SMALL, X[:1])}, ValueError, r"first dimension, the batch; got shapes \[2, 3\], \[1, 4, 4\]"),
         ({"inputs": {"labels": IDS}}, ValueError, r"entries \['labels'\], none of which can be masked"),
         ({"inputs": {"input_ids": [1, 2]}}, TypeError, "got a list. Call the tokenizer .*return_tensors"),
+        ({"inputs": {"input_ids": SMALL}}, TypeError, r"inputs\['input_ids'\] must hold integers; got float32"),
         ({"baselines": True}, TypeError, "baseline 0 is bool, its input float32"),
         ({"baselines": torch.ones(2, 3).bool()}, TypeError, "baseline 0 is bool, its input float32"),
         ({"baselines": 1j}, TypeError, "must be a tensor or a number; got a complex"),
