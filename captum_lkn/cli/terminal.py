@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
@@ -115,6 +116,7 @@ def explained(found: Interactions, threshold: float = 0.0) -> float:
 
     Example:
         >>> from captum_lkn.decomposition import Effects
+        >>> import torch
         >>> table = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)
         >>> either = Effects.of(2, [("or", (0, 1), 1.0)])
         >>> explained(Interactions(("a", "b"), either, table, kappa=0.0, gap=0.0))
@@ -127,7 +129,7 @@ def explained(found: Interactions, threshold: float = 0.0) -> float:
 
 def _probability(log_odds: float) -> float:
     """Return the probability of a class with these log-odds."""
-    return float(torch.sigmoid(torch.tensor(log_odds)))
+    return 1 / (1 + math.exp(-max(-700.0, log_odds)))
 
 
 def print_change(console: Console, change: KnowledgeChange) -> None:

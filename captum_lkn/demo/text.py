@@ -187,7 +187,7 @@ class SentimentAdapter:
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """Return ``left @ right``, bit for bit the same on every processor: the merged weights have one fingerprint."""
-    total = torch.zeros(len(left), right.shape[1])
+    total = left.new_zeros(len(left), right.shape[1])
     for column, row in zip(left.T, right, strict=True):
         total += column[:, None] * row
     return total

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -18,7 +19,9 @@ from captum_lkn.models.model import Model
 from captum_lkn.probes.features import FeatureStore, read_features
 from captum_lkn.probes.labelled import check_classes, count_batches, labelled_batches
 from captum_lkn.probes.linear import Accuracy, LinearProbe
-from captum_lkn.probes.logistic import accuracy, check_penalties, fit_exactly, fit_in_minibatches, held_out_rows, logits
+from captum_lkn.probes.logistic import accuracy, check_penalties, held_out_rows, logits
+from captum_lkn.probes.minibatches import fit_in_minibatches
+from captum_lkn.probes.newton import fit_exactly
 
 __all__ = ["fit_probes"]
 
@@ -46,7 +49,8 @@ def fit_probes(
     check_penalties(penalties)
     called = Model(model)
     found = find_layers(called, layers)
-    with FeatureStore(len(found), memory_limit) as store:
+    # Probes are ordinary tensors and take part in gradients, also where a caller has torch.inference_mode on.
+    with torch.inference_mode(False), FeatureStore(len(found), memory_limit) as store:
         labels, columns = read_features(
             called,
             found,
@@ -60,15 +64,21 @@ def fit_probes(
         check_classes(labels[~held], columns, f"in the rows that are fitted (held_out={held_out}, seed={seed})")
         if not bool(held.any()):
             raise ValueError(f"no row can be held out of {count_of(len(labels), 'row')}. Give several rows of a class")
-        bar = tqdm(store.tensors(), desc="Probes", disable=not show_progress)
-        probes = [
-            _fit(layer, features, labels, held, columns, penalties, seed, memory_limit)
-            for layer, features in zip(found, bar, strict=True)
-        ]
+        with _bar(len(found), show_progress) as bar:
+            probes = [
+                _fit(layer, features, labels, held, columns, penalties, seed, memory_limit, bar.update)
+                for layer, features in zip(found, store.tensors(), strict=True)
+            ]
     weights = "" if called.module is None else fingerprint(called.module)
     names = class_names(called.inner)
     classes = tuple(names[column] for column in range(columns)) if set(names) == set(range(columns)) else ()
     return [replace(probe, fingerprint=weights, model=called.name, classes=classes) for probe in probes]
+
+
+def _bar(layers: int, shown: bool) -> tqdm[Any]:
+    """Return a progress bar that counts layers and parts of a layer, whose fit may take minutes."""
+    form = "{l_bar}{bar}| {n:.1f}/{total} layers [{elapsed}<{remaining}]"
+    return tqdm(total=layers, desc="Probes", bar_format=form, mininterval=0, disable=not shown)
 
 
 def _fit(
@@ -80,11 +90,12 @@ def _fit(
     penalties: Sequence[float] | None,
     seed: int,
     memory_limit: int,
+    advance: Callable[[float], object],
 ) -> LinearProbe:
     if _BYTES_A_NUMBER * features.numel() <= memory_limit:
-        fit = fit_exactly(features, labels, held, columns, penalties)
+        fit = fit_exactly(features, labels, held, columns, penalties, advance=advance)
     else:
-        fit = fit_in_minibatches(features, labels, held, columns, penalties, seed=seed)
+        fit = fit_in_minibatches(features, labels, held, columns, penalties, seed=seed, advance=advance)
     sides = (logits(features, fit.weight, fit.bias, side.nonzero()[:, 0]) for side in (~held, held))
     train, unseen = (accuracy(z, labels[side]) for z, side in zip(sides, (~held, held), strict=True))
     kind: Literal["softmax", "sigmoid"] = "softmax" if labels.dim() == 1 else "sigmoid"

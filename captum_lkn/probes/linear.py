@@ -81,7 +81,8 @@ class LinearProbe:
                 raise TypeError(f"{name} must be a floating tensor; got {kind_of(value)}")
             if not bool(value.isfinite().all()):
                 raise ValueError(f"{name} must be finite; it has NaN or infinity")
-            object.__setattr__(self, name, value.detach().to("cpu", torch.float64))
+            with torch.inference_mode(False):  # an ordinary tensor, also from one that inference mode made
+                object.__setattr__(self, name, value.detach().to("cpu", torch.float64, copy=True))
         if self.weight.dim() != 2 or self.bias.shape != self.weight.shape[:1]:
             raise ValueError(
                 f"weight must be [C, D] and bias [C]; got {shape_of(self.weight)} and {shape_of(self.bias)}"

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from captum_lkn._common.messages import some_of
-from captum_lkn.probes.logistic import Fit, accuracy, check_penalties, fit_exactly, held_out_rows, logits
+from captum_lkn.probes.logistic import Fit, accuracy, check_penalties, held_out_rows, logits
+from captum_lkn.probes.newton import fit_exactly
 
 __all__ = ["LogisticClassifier"]
 
@@ -78,12 +79,13 @@ class LogisticClassifier(Classifier):  # type: ignore[misc]  # captum ships no t
                 "classes or more, with two rows or more each"
             )
         held = held_out_rows(own, test_split_ratio, self.seed)
-        self._fit = fit_exactly(features, own, held, len(known), self.penalties)
+        with torch.inference_mode(False):
+            self._fit = fit_exactly(features.clone(), own.clone(), held.clone(), len(known), self.penalties)
         self._classes = known.tolist()
         z = logits(features, self._fit.weight, self._fit.bias)
         return {
-            "accs": torch.tensor(accuracy(z[held], own[held])),
-            "train_accs": torch.tensor(accuracy(z[~held], own[~held])),
+            "accs": torch.tensor(accuracy(z[held], own[held]), dtype=torch.float32, device="cpu"),
+            "train_accs": torch.tensor(accuracy(z[~held], own[~held]), dtype=torch.float32, device="cpu"),
             "penalty": self._fit.penalty,
         }
 

@@ -18,10 +18,12 @@ from transformers import BatchEncoding, BertConfig, BertForSequenceClassificatio
 
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
-from captum_lkn.probes import Accuracy, LinearProbe, LinearProbes, logistic
+from captum_lkn.probes import Accuracy, LinearProbe, LinearProbes, minibatches, newton
 from captum_lkn.probes.features import FeatureStore
 from captum_lkn.probes.labelled import labelled_batches
-from captum_lkn.probes.logistic import fit_exactly, fit_in_minibatches, held_out_rows
+from captum_lkn.probes.logistic import held_out_rows
+from captum_lkn.probes.minibatches import fit_in_minibatches
+from captum_lkn.probes.newton import fit_exactly
 
 
 def games(rows=240, width=6, columns=3, noise=0.5, seed=0):
@@ -97,7 +99,7 @@ def test_predictions_depend_neither_on_units_nor_on_the_origin(exponent, shift, 
 
 
 def test_the_penalty_is_the_best_of_those_tried_on_the_rows_held_out(monkeypatch):
-    monkeypatch.setattr(logistic, "_LEAST_STEPS", 500)
+    monkeypatch.setattr(minibatches, "_LEAST_STEPS", 500)
     x, labels = games(rows=120, width=30, noise=2.0)
     held = torch.arange(120) % 3 == 0
     tried = [10.0, 1.0, 0.1, 0.01, 0.001]
@@ -114,10 +116,49 @@ def test_the_penalty_is_the_best_of_those_tried_on_the_rows_held_out(monkeypatch
     assert fit_in_minibatches(x, labels, held, 3, tried).penalty == best
 
 
+@pytest.mark.parametrize(("rows", "width"), [(120, 400), (400, 60)])
+def test_weak_penalties_of_separable_classes_reach_the_optimum(rows, width):
+    x, labels = games(rows=rows, width=width, columns=5)
+    nothing = torch.zeros(rows, dtype=torch.bool)
+    fit = fit_exactly(x, labels, nothing, 5, [1e-6])
+    z = x.double() @ fit.weight.T + fit.bias
+    assert (z.argmax(1) == labels).all()
+    p = z.softmax(1)
+    off = ((p - nn.functional.one_hot(labels)).T @ x.double()) / rows + 1e-6 * fit.weight
+    # A bound of the distance: the sum is strongly convex in the weight, with the penalty as its constant.
+    assert off.norm() * x.double().norm(dim=1).max() / 1e-6 < 1e-3
+
+
+def test_weights_and_biases_of_a_softmax_sum_to_zero():
+    x, labels = games(columns=4)
+    fit = fit_exactly(x, labels, NOTHING, 4, [0.1])
+    assert fit.weight.sum(0).abs().max() < 1e-12 < fit.weight.abs().max()
+    assert abs(fit.bias.sum() + (fit.weight.sum(0) * x.double().mean(0)).sum()) < 1e-12
+
+
+def test_features_that_do_not_vary_leave_the_shares_of_the_classes():
+    labels = torch.tensor([0, 0, 0, 1])
+    fit = fit_exactly(torch.ones(4, 3), labels, torch.zeros(4, dtype=torch.bool), 2, [0.1])
+    assert fit.weight.abs().max() == 0
+    assert float(fit.bias.diff()) == pytest.approx(math.log(1 / 3), abs=1e-6)
+
+
+@pytest.mark.parametrize("fit", [fit_exactly, fit_in_minibatches], ids=["newton", "minibatches"])
+@pytest.mark.parametrize("penalties", [None, [0.1]])
+def test_the_shares_of_the_work_add_up(fit, penalties, monkeypatch):
+    monkeypatch.setattr(minibatches, "_LEAST_STEPS", 100)
+    x, labels = games()
+    shares = []
+    fit(x, labels, torch.arange(240) % 4 == 0, 3, penalties, advance=shares.append)
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) > 0
+    assert len(shares) > 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [2, 3])
 def test_minibatches_come_near_the_optimum(columns, monkeypatch):
-    monkeypatch.setattr(logistic, "_LEAST_STEPS", 1000)
+    monkeypatch.setattr(minibatches, "_LEAST_STEPS", 1000)
     x, labels = games(rows=2000, columns=columns)
     held = torch.arange(2000) % 5 == 0
     exact, near = (fit(x, labels, held, columns, [0.5]) for fit in (fit_exactly, fit_in_minibatches))
@@ -127,9 +168,9 @@ def test_minibatches_come_near_the_optimum(columns, monkeypatch):
 
 
 def test_a_fit_that_is_cut_short_says_so(monkeypatch):
-    monkeypatch.setattr(logistic, "_STEPS", 2)
+    monkeypatch.setattr(newton, "_STEPS", 2)
     x, labels = games()
-    with pytest.warns(UserWarning, match=r"a probe stopped after 2 steps .* at the penalty 0\.01: give stronger pen"):
+    with pytest.warns(UserWarning, match=r"after 2 steps at the penalty 0\.01: .*\. Give stronger penalties="):
         fit_exactly(x, labels, NOTHING, 3, [0.01])
 
 
@@ -226,7 +267,7 @@ def test_features_beyond_the_limit_go_to_files_and_are_fitted_all_the_same():
 @pytest.mark.slow
 def test_features_that_do_not_fit_are_fitted_in_minibatches(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(logistic, "_LEAST_STEPS", 1000)
+    monkeypatch.setattr(minibatches, "_LEAST_STEPS", 1000)
     x, labels = games(rows=1000)
     network = net()
     exact = LinearProbes.fit(network, ["0", "3"], batches(x, labels), penalties=[0.1])
@@ -310,6 +351,66 @@ def test_the_model_and_the_random_state_are_left_as_found(error):
     assert torch.equal(random, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("limit", [2**30, 0])
+@pytest.mark.parametrize("default", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_the_default_dtype_does_not_matter(default, limit, monkeypatch):
+    monkeypatch.setattr(minibatches, "_LEAST_STEPS", 200)
+    x, labels = games()
+    network = net()
+    wanted = LinearProbes.fit(network, "0", batches(x, labels), memory_limit=limit, penalties=[0.01])["0"]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        found = LinearProbes.fit(network, "0", batches(x, labels), memory_limit=limit, penalties=[0.01])["0"]
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(found.weight, wanted.weight)
+    assert torch.equal(found.bias, wanted.bias)
+    assert found.accuracy == wanted.accuracy
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])
+@pytest.mark.parametrize(
+    "mode",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)],
+    ids=["no_grad", "inference_mode", "autocast"],
+)
+def test_probes_are_ordinary_tensors_whatever_mode_they_are_fitted_in(mode, limit, monkeypatch):
+    monkeypatch.setattr(minibatches, "_LEAST_STEPS", 200)
+    x, labels = games()
+    network = nn.Sequential(nn.Identity(), nn.Linear(6, 3)).eval()  # no product of matrices before the layer
+    options = {"memory_limit": limit, "penalties": [0.01]}
+    wanted = LinearProbes.fit(network, "0", batches(x, labels), **options)["0"]
+    with mode():
+        found = LinearProbes.fit(network, "0", batches(x.clone(), labels.clone()), **options)["0"]
+    assert torch.equal(found.weight, wanted.weight)
+    feature = x[:2].clone().requires_grad_()
+    found(feature).sum().backward()
+    torch.testing.assert_close(feature.grad[0].double(), found.weight.sum(0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"kind": "relu"}, ValueError, "kind must be one of softmax, sigmoid; got 'relu'"),
+        ({"weight": torch.full((2, 3), math.nan)}, ValueError, "weight must be finite"),
+        ({"bias": torch.tensor([0.0, math.inf])}, ValueError, "bias must be finite"),
+        ({"weight": torch.full((2, 3), 1j)}, TypeError, "weight must be a floating tensor; got complex64"),
+        ({"bias": [0.0, 0.0]}, TypeError, "bias must be a floating tensor; got a list"),
+    ],
+)
+def test_probes_that_cannot_be_right_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        LinearProbe(**{"layer": Layer("0"), "weight": torch.ones(2, 3), "bias": torch.zeros(2), **arguments})
+
+
+def test_prints_fit_eighty_columns():
+    label = "a.very.long.name" * 10
+    probe = LinearProbe(Layer(label), torch.ones(2, 123456), torch.zeros(2), penalty=1e-12)
+    for printed in (repr(probe), repr(LinearProbes([probe]))):
+        assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_progress(capsys):
     x, labels = games()
     LinearProbes.fit(net(), ["0", "1"], batches(x, labels), show_progress=True)
@@ -317,6 +418,9 @@ def test_progress(capsys):
     assert "Features of 2 layers: 100%" in shown
     assert "5/5" in shown
     assert "Probes: 100%" in shown
+    assert "2.0/2 layers" in shown
+    assert "Probes:  50%" in shown
+    assert shown.count("Probes:") > 3  # also while one layer is fitted
     LinearProbes.fit(net(), ["0", "1"], batches(x, labels))
     assert not capsys.readouterr().err
 
