@@ -194,7 +194,7 @@ def test_a_checkpoint_without_a_head_is_refused(folder):
 
 def test_the_terminal_shows_a_grid_with_its_values():
     shown = printed(explained_quarters(image_players(torch.ones(1, 4, 4), grid=2)))
-    assert "cat with log-odds +1.00 (probability 73%); with all 4 parts masked +0.00 (50%)" in shown
+    assert "cat with logit +1.00; with all 4 parts masked +0.00" in shown
     assert re.search(r"\n  \+1\.00  -1\.00\n  \+0\.00  \+1\.00\n", shown)
     assert re.search(
         r"AND: .*\n  r0c0 & r1c1  \+2\.00 .*##########\n  r0c1         -1\.00 +#####\|\nOR: .*\n  none\n", shown
@@ -222,9 +222,9 @@ def test_the_terminal_shows_segments_as_letters(tmp_path):
 
 def test_what_is_no_image_cannot_be_shown(tmp_path):
     found = AndOrInteraction(lambda x: x.sum(1), score="logit").attribute(torch.ones(1, 3))[0]
-    with pytest.raises(ValueError, match="not of one image"):
+    with pytest.raises(ValueError, match=r"found must be of one image \[C, H, W\]; got interactions of \[3\]"):
         printed(found)
-    with pytest.raises(ValueError, match="not of one image"):
+    with pytest.raises(ValueError, match=r"found must be of one image \[C, H, W\]; got interactions of \[3\]"):
         draw_interactions(torch.zeros(3, 4, 4), found, tmp_path / "a.png")
 
 

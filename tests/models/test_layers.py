@@ -122,7 +122,7 @@ def test_the_number_of_a_block(bert):
 
 def test_a_number_is_refused_where_it_could_mean_several(bert):
     stages = nn.ModuleDict({f"layer{i}": nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()) for i in (1, 2, 3)})
-    with pytest.raises(ValueError, match=r"layer 1 is meant .* 3 lists of blocks \(layer1, layer2, layer3\): give a"):
+    with pytest.raises(ValueError, match=r"layer 1 is .* 3 lists of blocks \(layer1, layer2, layer3\)\. Give names"):
         labels(stages, 1)
     bart = made(
         BartForSequenceClassification,
