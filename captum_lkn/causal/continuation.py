@@ -211,12 +211,12 @@ class Continuation:
         if ids is not None and self._tokenizer is not None:
             whole = rewritten(self._tokenizer, ids, self.tokens.tolist(), self._given_text)
         if whole is not None:
-            scored, written = (
-                " | ".join(self._tokenizer.convert_ids_to_tokens(each)) for each in (self.tokens.tolist(), whole)
-            )
+            own = [*(ids or ()), *self.tokens.tolist()]
+            same = next((i for i, (a, b) in enumerate(zip(own, whole, strict=False)) if a != b), len(whole))
+            scored, written = (" | ".join(self._tokenizer.convert_ids_to_tokens(each[same:])) for each in (own, whole))
             warn(
-                f"the continuation {self.text!r} of prompt {sample} is scored as the tokens {scored}; in one text with "
-                f"its prompt, the tokenizer writes other ones, {written}"
+                f"the prompt {sample} and its continuation {self.text!r} end in the tokens {scored}, which are scored; "
+                f"written as one text, they would end in {written}. Mind the space before a word"
             )
         return record
 

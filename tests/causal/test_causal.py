@@ -427,9 +427,9 @@ def test_a_continuation_that_is_tokenised_otherwise_behind_the_prompt(make, prom
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         AndOrInteraction(says, noise=0).attribute(players)
-    notes = [str(one.message) for one in caught if "in one text with its prompt" in str(one.message)]
+    notes = [str(one.message) for one in caught if "written as one text" in str(one.message)]
     assert len(notes) == noted
-    assert all(f"the continuation {text!r} of prompt 0 is scored as the tokens" in note for note in notes)
+    assert all(f"the prompt 0 and its continuation {text!r} end in the tokens" in note for note in notes)
 
 
 @pytest.mark.parametrize(
