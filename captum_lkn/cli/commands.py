@@ -34,6 +34,7 @@ from captum_lkn.values.selection import select_players
 __all__ = ["explain_demo", "explain_image", "explain_text", "fit_probes", "show_file"]
 
 _CELLS = 7  # rows and columns of the default grid
+_BASELINES = ("mean", "blur", "zero")
 _RESULTS = (Interactions, InteractionsBatch, KnowledgeChange, LinearProbes, LearnedBaseline)
 
 
@@ -53,10 +54,15 @@ def explain_text(
     if layers is not None and probes is None:
         raise ValueError("--layers needs --probes, the read-outs of the layers. Make them with 'captum-lkn probe'")
     fitted = None if probes is None else LinearProbes.load(probes)
+    if not sentence.strip():
+        raise ValueError("the text to explain is empty")
+    chosen_words = None if words is None else listed(words)
+    if chosen_words == []:
+        raise ValueError(f"--words must be words with commas between them; got {words!r}")
     console = Console()
     classifier, tokenizer = load_classifier(model)
     chosen = class_of(target, classifier.config.id2label)
-    players = text_players(tokenizer, sentence, words=None if words is None else listed(words))
+    players = text_players(tokenizer, sentence, words=chosen_words)
     players = _few_enough(console, classifier, players, most, chosen)
     if fitted is None:
         found = _explain(classifier, players, chosen)
@@ -88,6 +94,8 @@ def explain_image(
         check_drawing(draw)
     if grid is not None and slic is not None:
         raise ValueError("give only one of --grid and --slic")
+    if baseline not in _BASELINES:
+        raise ValueError(f"--baseline must be one of {', '.join(_BASELINES)}; got {baseline!r}")
     given = None if grid is None else grid_of(grid)
     console = Console()
     classifier, processor = load_image_classifier(model)

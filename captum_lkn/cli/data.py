@@ -27,6 +27,7 @@ Label: TypeAlias = "int | str"
 
 _TEXT = ("text", "sentence", "review")
 _LABEL = ("label", "labels", "target")
+_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _NO_LIMIT = 1 << 30
 
 
@@ -73,6 +74,8 @@ def read_texts(
         LabelledTexts(texts=['not a good scene', 'a joy'], labels=['negative', 'positive'])
     """
     path = Path(source)
+    if path.suffix.lower() in _SUFFIXES and not path.is_file():
+        raise FileNotFoundError(f"there is no file {os.fspath(source)!r}")
     if path.suffix.lower() in (".csv", ".tsv"):
         rows = _read_csv(path)
     elif path.suffix.lower() in (".jsonl", ".ndjson"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from captum_lkn._common.messages import some_of
-from captum_lkn.models.layers import LayerLike, find_layers
+from captum_lkn.models.layers import Layer, LayerLike, find_layers
 from captum_lkn.models.model import Model
 from captum_lkn.models.names import block_names
 from captum_lkn.probes import LinearProbes
@@ -23,7 +23,7 @@ def listed(given: str) -> list[str]:
     return [part.strip() for part in given.split(",") if part.strip()]
 
 
-def layers_of(given: str, model: Model) -> list[LayerLike]:
+def layers_of(given: str, model: Model) -> list[Layer]:
     """Return the layers of ``--layers``: names, numbers of blocks, ranges such as ``0-5``, or ``all`` blocks.
 
     Args:
@@ -31,16 +31,24 @@ def layers_of(given: str, model: Model) -> list[LayerLike]:
         model: The model, whose blocks ``all`` lists.
 
     Returns:
-        Names and numbers, as :func:`captum_lkn.models.layers.find_layers` takes them.
+        The layers, each once.
 
     Raises:
-        ValueError: A range is empty, or the model has no list of blocks.
+        ValueError: A layer is unknown, a range is empty, or the model has no list of blocks.
 
     Example:
         >>> from torch import nn
-        >>> layers_of("0-2, head", Model(nn.Linear(1, 1)))
-        [0, 1, 2, 'head']
+        >>> model = Model(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)))
+        >>> [layer.label for layer in layers_of("1-2, 0, 2", model)]
+        ['1', '2', '0']
     """
+    layers = [layer for name in _names(given, model) for layer in find_layers(model, name)]
+    return list({layer.label: layer for layer in layers}.values())
+
+
+def _names(given: str, model: Model) -> list[LayerLike]:
+    if not listed(given):
+        raise ValueError(f"--layers must be names or numbers with commas between them; got {given!r}")
     found: list[LayerLike] = []
     for part in listed(given):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
@@ -59,7 +67,7 @@ def layers_of(given: str, model: Model) -> list[LayerLike]:
     return found
 
 
-def layers_with_probes(given: str | None, model: Model, probes: LinearProbes) -> list[LayerLike]:
+def layers_with_probes(given: str | None, model: Model, probes: LinearProbes) -> list[Layer]:
     """Return the layers to explain, each with the pooling that its probe was fitted to.
 
     Args:
@@ -75,20 +83,21 @@ def layers_with_probes(given: str | None, model: Model, probes: LinearProbes) ->
     """
     if given is None or listed(given) == ["all"]:
         return [probe.layer for probe in probes.values()]
-    named = [probes[str(name)].layer if name in probes else name for name in layers_of(given, model)]
-    layers = find_layers(model, named)
+    # A probe's own label first: it may be that of a layer's input, which is not a name of a module.
+    named = [[probes[name].layer] if name in probes else layers_of(name, model) for name in listed(given)]
+    layers = [layer for several in named for layer in several]
     if missing := [layer.label for layer in layers if layer.label not in probes]:
         raise ValueError(
             f"--probes has no probe of {some_of(missing)}; it has {some_of(list(probes))}. Leave --layers out for all"
         )
-    return [probes[layer.label].layer for layer in layers]
+    return [probes[label].layer for label in dict.fromkeys(layer.label for layer in layers)]
 
 
 def grid_of(given: str) -> tuple[int, int]:
     """Return rows and columns of ``--grid``.
 
     Raises:
-        ValueError: The value is neither a number nor two with an x between.
+        ValueError: The value is neither a number from 1 nor two of them with an x between.
 
     Example:
         >>> grid_of("3"), grid_of("4x6")
@@ -97,7 +106,7 @@ def grid_of(given: str) -> tuple[int, int]:
     rows, cross, columns = given.lower().partition("x")
     if not cross:
         columns = rows
-    if not (rows.strip().isdecimal() and columns.strip().isdecimal()):
+    if not (rows.strip().isdecimal() and columns.strip().isdecimal() and int(rows) and int(columns)):
         raise ValueError(f"--grid must be a number, or rows x columns such as 4x6; got {given!r}")
     return int(rows), int(columns)
 

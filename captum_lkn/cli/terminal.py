@@ -141,8 +141,8 @@ def print_change(console: Console, change: KnowledgeChange) -> None:
     """
     console.print("\n[bold]From layer to layer[/bold]")
     console.print(
-        "completeness: how much of what the output uses a layer knows already; redundancy: how much of what a layer "
-        "knows is forgotten on the way to the output. By order, the number of words of an interaction.",
+        "completeness: the share of the output's interactions that a layer has; redundancy: the share of a layer's "
+        "interactions that the output does not have. By order, the number of words of an interaction.",
         highlight=False,
     )
     console.print(f"\n{change}", markup=False, highlight=False, soft_wrap=True)

@@ -72,7 +72,8 @@ def test_only_the_chosen_words_are_players(folder, tmp_path):
         (["not good", "--target", "NEUTRAL"], "is not a class of the model. Give one of: 0 NEG, 1 POS"),
         (["not good", "--target", "7"], "7"),
         (["not good", "--words", "excellent"], "excellent"),
-        (["   "], "must have a word in it"),
+        (["not good", "--words", ","], "--words must be words with commas"),
+        (["   "], "the text to explain is empty"),
         (["not good", "--out", "found.pickle"], "safetensors"),
     ],
 )
@@ -251,7 +252,7 @@ def test_what_is_wrong_with_layers_and_images_is_said_in_a_line(folder, films, p
 
 
 @pytest.mark.parametrize(
-    ("layers", "expected"), [("all", [0, 1]), ("0-1", [0, 1]), ("1-1,0", [1, 0]), ("bert.encoder.layer.1", [1])]
+    ("layers", "expected"), [("all", [0, 1]), ("0-1,0", [0, 1]), ("1-1,0", [1, 0]), ("bert.encoder.layer.1", [1])]
 )
 def test_layers_in_ranges_and_all_of_them(folder, films, tmp_path, layers, expected):
     out = tmp_path / "probes.safetensors"
@@ -371,6 +372,8 @@ def test_a_grid_of_one_number_is_square(vision_folder, picture, tmp_path):
 def test_options_of_images_are_checked_before_the_model_is_loaded(picture, tmp_path):
     for options, message in (
         (["--grid", "3", "--slic", "9"], "give only one of --grid and --slic"),
+        (["--grid", "0"], "--grid must be a number, or rows x columns"),
+        (["--baseline", "red"], "--baseline must be one of mean, blur, zero; got 'red'"),
         (["--draw", tmp_path / "found.doc"], "the file of a figure must end in one of ."),
         (["--draw", tmp_path / "found"], "the file of a figure must end in one of ."),
         (["--draw", tmp_path / "nowhere" / "a.png"], "there is no folder"),

@@ -64,7 +64,7 @@ def _load(model_class: Any, processor_class: Any, source: str | os.PathLike[str]
         except OSError as error:
             raise OSError(f"{name!r} cannot be loaded: {_first_line(error)}") from error
         except ValueError as error:  # the message of transformers lists all models that fit, over forty lines
-            raise ValueError(f"{name!r} {_content(source)}, which cannot be loaded to classify {what}") from error
+            raise ValueError(f"{name!r} {_content(source, what)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
@@ -80,15 +80,16 @@ def _check_folder(name: str) -> None:
         raise FileNotFoundError(f"there is no folder {name!r} of a model")
 
 
-def _content(source: str | os.PathLike[str]) -> str:
-    """Return the content of a checkpoint as a part of a sentence."""
+def _content(source: str | os.PathLike[str], what: str) -> str:
+    """Return the reason why a checkpoint cannot be loaded, as a part of a sentence."""
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
-        return f"has no configuration that transformers knows ({_first_line(error)})"
-    return f"has a {' or '.join(config.architectures or [config.model_type])}"
+        return f"has no configuration of a model: {_first_line(error)}"
+    content = " or ".join(config.architectures or [config.model_type])
+    return f"has a {content}, which cannot be loaded to classify {what}"
 
 
 def _first_line(error: Exception) -> str:
