@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import count_of, kind_of
+from captum_lkn._common.warn import warn
 from captum_lkn.outputs.operands import check_output, to_float64
 from captum_lkn.outputs.scores import Score
 
 __all__ = ["looks_like_labels", "looks_like_probabilities", "refuse_probabilities"]
 
 _SUM_TOLERANCE: Final = 1e-4
+_SEVERAL: Final = 4  # games of 0 and 1, or of a few levels, are values
 
 
 def looks_like_probabilities(output: Tensor) -> bool:
@@ -71,11 +73,19 @@ def looks_like_labels(output: Tensor) -> bool:
     return bool(((output >= 0) & (output <= 1)).all())
 
 
+def _looks_like_one_label(output: Tensor) -> bool:
+    """Return True if one column lies within 0 and 1, and takes several values in between."""
+    if output.shape[1] != 1 or not output.is_floating_point() or not bool(((output >= 0) & (output <= 1)).all()):
+        return False
+    return len(set(output[(output > 0) & (output < 1)].tolist())) >= _SEVERAL
+
+
 def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) -> None:
     """Raise an error if `score` reads logits and `output` is probabilities, of classes or of labels.
 
     To be called once, on a forward with many rows: if each row was checked alone, over thousands of masked copies,
-    some rows of logits would be refused by chance. A score that reads values is never refused, nor is one column.
+    some rows of logits would be refused by chance. A score that reads values is never refused, nor is one column: that
+    may be a regression's.
 
     Args:
         score: The score that is about to be applied.
@@ -86,6 +96,9 @@ def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) 
     Raises:
         TypeError: If `output` is not a real tensor.
         ValueError: If the output is probabilities, with the ways out.
+
+    Warns:
+        UserWarning: One column lies within 0 and 1, as behind a sigmoid.
 
     Example:
         >>> from captum_lkn.outputs.scores import logit
@@ -98,6 +111,12 @@ def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) 
     elif not linear and looks_like_labels(output):
         seen, last_step = "all within 0 and 1", "sigmoid"
     else:
+        if not linear and _looks_like_one_label(output):
+            warn(
+                f'score="{score.name}" takes the one column of the output {kind_of(output)} for a logit, and it lies '
+                'within 0 and 1, as behind a sigmoid. If it is a probability, return the logit; score="logit" explains '
+                "the number as it is"
+            )
         return
     raise ValueError(
         f'score="{score.name}" reads logits, and the output {kind_of(output)} is probabilities already: '

@@ -1,6 +1,7 @@
 import functools
 import math
 import pickle
+import warnings
 from decimal import Decimal, localcontext
 
 import pytest
@@ -289,8 +290,21 @@ def test_a_score_of_logits_refuses_probabilities_of_labels(score):
         refuse_probabilities(score, p)
     refuse_probabilities(score, torch.cat([p, torch.tensor([[0.2, 0.9, -0.1]])]))
     refuse_probabilities(score, p, linear=True)
-    refuse_probabilities(score, p[:, :1])  # a value between 0 and 1, such as a regression's, is one
     refuse_probabilities(score, p.log() - (-p).log1p())
+
+
+@pytest.mark.parametrize("score", OF_LOGITS, ids=name_of)
+def test_one_column_as_behind_a_sigmoid_is_read_with_a_warning(score):
+    p = torch.tensor([[0.2], [0.9], [0.7], [1.0], [0.4]])
+    with pytest.warns(UserWarning, match=rf'score="{score.name}" takes the one column .*\[5, 1\] for a logit'):
+        refuse_probabilities(score, p)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for other in (p - 1, p[:3], p.round(), torch.cat([p, p.new_tensor([[1.5]])]), p.new_empty(0, 1)):
+            refuse_probabilities(score, other)
+        refuse_probabilities(score, p, linear=True)
+        refuse_probabilities(score.for_outputs("values"), p)
+        refuse_probabilities(logit, p)
 
 
 def test_the_ways_out_lead_out():
