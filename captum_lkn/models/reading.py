@@ -6,7 +6,6 @@ of a forward to a function while they exist, and keeps what that returns instead
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from captum_lkn._common.messages import kind_of
+from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.head import has_time_first, token_read_by_head
 from captum_lkn.models.layers import Layer, module_of
 from captum_lkn.models.model import Model
+from captum_lkn.models.padding import PaddingMasks, attention_mask, masked_modules, unknown_mask
 from captum_lkn.models.pooling import pooled
 from captum_lkn.models.wrappers import unwrapped
 
@@ -60,6 +60,7 @@ class LayerReader:
         self._modules = [module_of(self.model, layer) for layer in self.layers]
         # The module also of a function that is bound to a model, such as a continuation's.
         self._tokens = token_read_by_head(unwrapped(self.model.module)) if self.layers else "mean"
+        self._masked_modules = masked_modules(self.model.module) if self.layers else ()
         self._hooked = self._hooks()
         self._forward: _Forward | None = None  # the one that runs
 
@@ -79,7 +80,10 @@ class LayerReader:
         try:
             try:
                 if self.layers and self.model.module is not None:
-                    handles.append(self.model.module.register_forward_pre_hook(self._see_mask, with_kwargs=True))
+                    handles.append(self.model.module.register_forward_pre_hook(self._see_arguments, with_kwargs=True))
+                handles.extend(
+                    m.register_forward_pre_hook(self._see_mask, with_kwargs=True) for m in self._masked_modules
+                )
                 for place, (layer, module) in enumerate(zip(self.layers, self._modules, strict=True)):
                     handles.append(self._hook(place, layer, module))
                 yield
@@ -111,13 +115,16 @@ class LayerReader:
             ValueError: A layer does not run in this forward, or runs several times and has no ``call_index``; its
                 output has not R rows, or cannot be pooled as asked.
         """
-        rows = len(arguments.inputs[0])
         arranged = self.model.arranged(arguments)
-        mask = _attention_mask(self.model.forward_func, *arranged, rows) if self.layers else None
-        forward = _Forward(len(self.layers), rows, mask, explained, use or (lambda _, feature: feature))
+        forward = _Forward(len(self.layers), len(arguments.inputs[0]), use or (lambda _, feature: feature))
+        if self.layers:
+            forward.see(self.model.forward_func, *arranged)
+            forward.explained = self.model.token_read(arguments, arranged[1]) if explained is None else explained
         self._forward = forward
         try:
             output = self.model.call_arranged(arguments, *arranged)
+            for place, tensor in forward.waiting:
+                self._keep(forward, place, tensor)
         finally:
             self._forward = None
         for layer, calls in zip(self.layers, forward.calls, strict=True):
@@ -132,12 +139,17 @@ class LayerReader:
 
     # Another thread may call a hook that was removed meanwhile, and then leaves out its keyword arguments.
 
-    def _see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> None:
+    def _see_arguments(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> None:
         """Take the mask that a function around the model hands to it, which is the one that its layers see."""
         forward = self._running
         if forward is not None:
-            mask = _attention_mask(module, args, kwargs, forward.rows)
-            forward.mask = forward.mask if mask is None else mask
+            forward.see(module, args, kwargs)
+
+    def _see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> None:
+        """Take the padding mask of a module of torch."""
+        forward = self._running
+        if forward is not None:
+            forward.masks.see(module, args, kwargs)
 
     def _hook(self, place: int, layer: Layer, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> None:
@@ -157,41 +169,79 @@ class LayerReader:
         call, forward.calls[place] = forward.calls[place], forward.calls[place] + 1
         if call != (layer.call_index or 0):
             return
-        output, mask = _tensor_of(layer, raw), forward.mask
+        output = _tensor_of(layer, raw)
         if layer.select is None and output.dim() == 3 and _time_first(module, self.model):
             output = output.transpose(0, 1)
+        real = None
         if output.is_nested:
-            output, mask = _padded(output)
+            output, real = _padded(output)
         if output.dim() == 0 or len(output) != forward.rows:
             raise ValueError(
                 f"layer {layer.label!r} {_verb(layer)} {kind_of(output)} in a forward of {forward.rows} rows: its "
                 "first dimension must be the rows; give Layer(..., select=) that brings it there"
             )
-        where = f"layer {layer.label!r}"
-        feature = pooled(output, layer.pool, self._tokens, mask, explained=forward.explained, where=where)
+        if real is None and output.dim() == 3 and self._masked_modules and not callable(layer.pool):
+            forward.waiting.append((place, output.clone()))  # the padding mask may come later in this forward
+        else:
+            self._keep(forward, place, output, real)
+
+    def _keep(self, forward: _Forward, place: int, output: Tensor, real: Tensor | None = None) -> None:
+        """Pool a layer's output ``[R, ...]``, and keep what the user of the feature makes of it."""
+        layer, where = self.layers[place], f"layer {self.layers[place].label!r}"
+        if real is None and output.dim() == 3 and not callable(layer.pool):
+            real = self._real_tokens(forward, place, output)
+        feature = pooled(output, layer.pool, self._tokens, real, explained=forward.explained, where=where)
         # A clone, since a feature may be a view: neither may its user write into the network, nor the layers behind,
         # which may work in place, into what is kept.
         forward.kept[place] = forward.use(place, feature.clone())
+
+    def _real_tokens(self, forward: _Forward, place: int, output: Tensor) -> Tensor | None:
+        """Return which tokens of a layer's output ``[R, T, D]`` are real; None: all."""
+        layer, where = self.layers[place], f"layer {self.layers[place].label!r}"
+        if forward.mask is not None:
+            return forward.mask
+        mask = forward.masks.of(self._modules[place], output, where)
+        known = mask is not None or forward.is_explained(output) or layer.pool in ("cls", "flatten")
+        unknown = None if known or self._tokens != "mean" else unknown_mask(*forward.arguments, output)
+        if unknown is not None:
+            raise ValueError(
+                f"{where} puts out {shape_of(output)}, and whether {unknown!r} marks its padding or its real tokens "
+                "is not known: call it attention_mask, 1 at real tokens, or give a function as pool"
+            )
+        return mask
 
 
 class _Forward:
     """The state of one forward."""
 
-    def __init__(
-        self,
-        layers: int,
-        rows: int,
-        mask: Tensor | None,
-        explained: Tensor | None,
-        use: Callable[[int, Tensor], Tensor],
-    ) -> None:
+    def __init__(self, layers: int, rows: int, use: Callable[[int, Tensor], Tensor]) -> None:
         self.thread = threading.get_ident()
         self.calls = [0] * layers
         self.kept: list[Tensor | None] = [None] * layers
+        self.waiting: list[tuple[int, Tensor]] = []  # outputs that are read before the padding mask is known
         self.rows = rows
-        self.mask = mask
-        self.explained = explained
         self.use = use
+        self.mask: Tensor | None = None  # an attention mask
+        self.masks = PaddingMasks()  # those of torch's own modules
+        self.arguments: tuple[Any, Sequence[Any], Mapping[str, Any]] = (None, (), {})
+        self.explained: Tensor | None = None
+
+    def see(self, function: Any, positional: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        """Take what the arguments of the model, or of a function around it, tell of padding."""
+        mask = attention_mask(function, positional, keywords, self.rows)
+        self.mask = self.mask if mask is None else mask
+        self.arguments = (function, positional, keywords)
+
+    def is_explained(self, output: Tensor) -> bool:
+        """Return whether the token to read in ``[R, T, D]`` is known."""
+        return self.explained is not None and self.explained.shape == output.shape[:2]
+
+
+def _padded(output: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a nested tensor, in which ``nn.TransformerEncoder`` drops padding, with padding, and the real tokens."""
+    lengths = torch.tensor([len(row) for row in output.unbind()], device=output.device)
+    padded = output.to_padded_tensor(0.0)
+    return padded, torch.arange(padded.shape[1], device=output.device) < lengths[:, None]
 
 
 def _remove(handles: Sequence[torch.utils.hooks.RemovableHandle]) -> None:
@@ -248,27 +298,3 @@ def _time_first(module: nn.Module, model: Model) -> bool:
     if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
         module = module.layers[0]
     return getattr(getattr(module, "self_attn", module), "batch_first", True) is False
-
-
-def _padded(output: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a nested tensor, in which ``nn.TransformerEncoder`` drops padding, with padding, and its mask."""
-    lengths = torch.tensor([len(row) for row in output.unbind()], device=output.device)
-    padded = output.to_padded_tensor(0.0)
-    return padded, torch.arange(padded.shape[1], device=output.device) < lengths[:, None]
-
-
-def _attention_mask(
-    function: Any, positional: tuple[Any, ...], keywords: Mapping[str, Any], rows: int
-) -> Tensor | None:
-    """Return the mask ``[R, T]`` of a forward that takes an ``attention_mask``, by keyword or by position."""
-    mask = (dict(zip(_argument_names(function), positional, strict=False)) | dict(keywords)).get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.dim() != 2:
-        return None
-    return mask.expand(rows, -1) if len(mask) == 1 else mask
-
-
-def _argument_names(function: Any) -> list[str]:
-    try:
-        return list(inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters)
-    except ValueError:  # a builtin has none that are known
-        return []

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.facts import first_position
+from captum_lkn.models.hugging_face.padding import text_starts
 from captum_lkn.models.model import Model
 
 __all__ = ["can_drop", "first_positions", "without_removed"]
@@ -54,6 +55,8 @@ def without_removed(arguments: Arguments, first_position: int) -> Iterator[tuple
     """
     (mask,) = arguments.inputs
     lengths = mask.sum(1)
+    # A text that is padded on the left begins at its first token, present or not.
+    starts = text_starts(mask if arguments.unmasked is None else arguments.unmasked[0].to(mask.device))
     for length in sorted(set(lengths.tolist())):
         rows = (lengths == length).nonzero().flatten()
         kept = mask[rows].nonzero()[:, 1].reshape(len(rows), length)
@@ -65,5 +68,5 @@ def without_removed(arguments: Arguments, first_position: int) -> Iterator[tuple
             return own.gather(1, kept.to(value.device)) if value.shape == mask.shape else own
 
         keywords = {name: gathered(value) for name, value in arguments.keywords.items()}
-        keywords["position_ids"] = kept + first_position
+        keywords["position_ids"] = kept + first_position - starts[rows, None]
         yield rows, replace(arguments, inputs=(torch.ones_like(kept),), keywords=keywords)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
 from captum_lkn.models.hugging_face.facts import class_names, head_sizes, output_kind, parameters_of, takes_token_ids
-from captum_lkn.models.hugging_face.head import pools_at_last_token
+from captum_lkn.models.hugging_face.head import check_padding_side, pools_at_last_token, token_read
 from captum_lkn.models.hugging_face.limits import Limits
+from captum_lkn.models.hugging_face.padding import with_position_ids, without_answers_in_padding
 from captum_lkn.models.hugging_face.pooling_position import fixed_pooling_position, with_padding_token
 from captum_lkn.models.wrappers import without_adapter
 from captum_lkn.outputs.scores import OutputKind
@@ -74,13 +75,20 @@ class HuggingFace:
         Raises:
             ValueError: The model has no weights for these arguments.
         """
+        check_padding_side(self.model, keywords, unmasked)
+        keywords = with_position_ids(self.model, keywords, unmasked)
         if self._pools_at_last_token:
             keywords, padding = fixed_pooling_position(self.model, keywords, unmasked)
             function = with_padding_token(function, self.model, padding)
         try:
-            return function(**keywords)
+            returned = function(**keywords)
         except ValueError as error:
             raise self.limits.explain(error, keywords) or error from error
+        return without_answers_in_padding(returned, keywords, unmasked)
+
+    def token_read(self, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the token that the head reads in each row; see the function of this name in ``head``."""
+        return token_read(self.model, keywords, unmasked)
 
     def by_keyword(self, positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """Return all arguments of a forward by keyword, without a cache.

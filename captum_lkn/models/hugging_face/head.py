@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from captum_lkn.models.hugging_face.facts import is_decoder, is_encoder_decoder, is_hugging_face, takes_token_ids
+from captum_lkn.models.hugging_face.facts import (
+    is_decoder,
+    is_encoder_decoder,
+    is_hugging_face,
+    padding_token,
+    takes_token_ids,
+)
 
-__all__ = ["has_time_first", "pools_at_last_token", "token_read_by_head"]
+__all__ = [
+    "check_padding_side",
+    "has_time_first",
+    "last_token",
+    "pools_at_last_token",
+    "token_read",
+    "token_read_by_head",
+]
 
 _ATTENDS_BOTH_WAYS: Final = ("xlnet",)  # as a classifier, though its language model predicts next words
 _TIME_FIRST: Final = ("xlnet",)
+_READS_END_TOKEN: Final = ("clip", "x_clip", "xclip", "groupvit", "owlvit", "owlv2")
+_READS_VERY_LAST: Final = ("siglip",)
+_OLD_END_TOKEN: Final = 2
 _CLASS_TOKENS: Final = ("cls_token", "class_embedding")
 
 
@@ -43,6 +61,82 @@ def pools_at_last_token(model: Any) -> bool:
         and getattr(model.config, "model_type", "") not in _ATTENDS_BOTH_WAYS
         and is_decoder(model)
     )
+
+
+def token_read(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the token that a head reads in each row, bool ``[R, T]``, where its place depends on the row.
+
+    Args:
+        model: A Hugging Face model, without wrappers.
+        keywords: The arguments of a forward.
+        unmasked: By keyword, the masked inputs without a mask.
+
+    Returns:
+        For GPT-2 and Llama the last token that is not padding, kept where it is in the unmasked text; for text towers
+        of CLIP's kind the end token, for those of SigLIP's the very last. None for any other model.
+    """
+    inputs = keywords.get("input_ids")
+    inputs = keywords.get("inputs_embeds") if inputs is None else inputs
+    if not isinstance(inputs, Tensor) or inputs.dim() < 2:
+        return None
+    places = torch.arange(inputs.shape[1], device=inputs.device)
+    kind = str(getattr(model.config, "model_type", ""))
+    if kind.startswith(_READS_END_TOKEN) and not inputs.is_floating_point():
+        end = model.config.get_text_config().eos_token_id
+        # transformers: checkpoints of CLIP that say 2 are older than their end token, the largest id
+        place = inputs.argmax(1) if end == _OLD_END_TOKEN else (inputs == end).to(torch.uint8).argmax(1)
+        return places == place[:, None]
+    if kind.startswith(_READS_VERY_LAST):
+        return (places == inputs.shape[1] - 1).expand(len(inputs), -1)
+    if pools_at_last_token(model):
+        return places == last_token(model, keywords, unmasked)[:, None]
+    return None
+
+
+def check_padding_side(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> None:
+    """Check that a classifier of sequences does not read padding, whatever its batch-mates are.
+
+    Encoders read the first position, XLNet the last one, padding or not.
+
+    Raises:
+        ValueError: A text is padded there.
+    """
+    mask = unmasked.get("attention_mask", keywords.get("attention_mask"))
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or not takes_token_ids(model):
+        return
+    if not type(model).__name__.endswith("ForSequenceClassification") or pools_at_last_token(model):
+        return
+    last = getattr(model.config, "model_type", "") in _ATTENDS_BOTH_WAYS
+    if not last and token_read_by_head(model) != "cls":
+        return
+    if bool((mask[:, -1 if last else 0] == 0).any()):
+        side, other = ("right", "left") if last else ("left", "right")
+        raise ValueError(
+            f"{type(model).__name__} reads the {'last' if last else 'first'} position of a text, which is padding "
+            f'here: pad on the {other} instead of the {side}, tokenizer.padding_side = "{other}"'
+        )
+
+
+def last_token(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Tensor:
+    """Return the position of the last token that is not padding, int64 ``[R]``, in the unmasked text.
+
+    Where tokens are removed by the attention mask, it is the last one that is left. Embeddings, and texts of a model
+    without a padding token, end at the last position.
+
+    Args:
+        model: A classifier, see :func:`pools_at_last_token`.
+        keywords: The arguments of a forward.
+        unmasked: By keyword, the masked inputs without a mask.
+    """
+    ids, pad = keywords.get("input_ids"), padding_token(model)
+    if not isinstance(ids, Tensor):
+        embeds: Tensor = keywords["inputs_embeds"]
+        return torch.full((len(embeds),), embeds.shape[1] - 1, device=embeds.device)
+    text = unmasked.get("input_ids", ids)
+    real = torch.ones_like(text, dtype=torch.bool) if pad is None else text != pad
+    if "attention_mask" in unmasked:
+        real = real & (keywords["attention_mask"] != 0)
+    return (torch.arange(ids.shape[1], device=ids.device) * real).amax(1)
 
 
 def has_time_first(model: Any, module: nn.Module) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn.models.hugging_face.facts import padding_token
+from captum_lkn.models.hugging_face.head import last_token
 
 __all__ = ["fixed_pooling_position", "with_padding_token"]
 
@@ -42,14 +43,11 @@ def fixed_pooling_position(
     pad, ids = padding_token(model), keywords.get("input_ids")
     if not isinstance(ids, Tensor):
         return keywords, 0 if pad is None else pad  # of embeddings the last one is read, whatever the token is
-    text = unmasked.get("input_ids", ids)
-    real = torch.ones_like(text, dtype=torch.bool) if pad is None else text != pad
-    if "attention_mask" in unmasked:
-        real &= keywords["attention_mask"] != 0
-    if pad is not None and torch.equal(ids != pad, real):
-        return keywords, pad
+    read = last_token(model, keywords, unmasked)
     places = torch.arange(ids.shape[1], device=ids.device)
-    behind = places > (places * real).amax(1, keepdim=True)
+    if pad is not None and torch.equal((places * (ids != pad)).amax(1), read):
+        return keywords, pad
+    behind = places > read[:, None]
     used = set(ids[~behind].tolist())
     free = next(i for i in itertools.count() if i not in used)
     return {**keywords, "input_ids": ids.masked_fill(behind, free)}, free

@@ -1,0 +1,92 @@
+"""Padding in the batches of a Hugging Face model: which tokens are real, where a text begins, what padding may answer.
+
+With these a sample's numbers do not depend on its batch-mates.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_lkn.models.hugging_face.facts import first_position, is_encoder_decoder, parameters_of, takes_token_ids
+
+__all__ = ["real_tokens", "text_starts", "with_position_ids", "without_answers_in_padding"]
+
+
+def real_tokens(mask: Any) -> Tensor | None:
+    """Return which tokens are real, bool ``[R, T]``, by an attention mask.
+
+    Args:
+        mask: ``[R, T]``, not 0 at real tokens; or ``[R, heads, queries, T]``, True or at least 0 where a query sees a
+            token (an additive mask holds a large negative number elsewhere). A token that no query sees is padding.
+
+    Returns:
+        None where it is neither.
+
+    Example:
+        >>> hidden = torch.zeros(1, 1, 3, 3).index_fill(3, torch.tensor([2]), -1e9)
+        >>> real_tokens(hidden)
+        tensor([[ True,  True, False]])
+    """
+    if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
+        return None
+    if mask.dim() == 2:
+        return mask != 0
+    seen = mask > -1.0 if mask.is_floating_point() else mask != 0
+    return seen.any(2).any(1)
+
+
+def text_starts(mask: Tensor) -> Tensor:
+    """Return the position of each text's first token, int64 ``[R]``, by a mask ``[R, T]`` that is not 0 at tokens."""
+    return (mask != 0).to(torch.uint8).argmax(1)
+
+
+def with_position_ids(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    """Return arguments with ``position_ids`` that begin at the first token of texts with padding on the left.
+
+    A model with absolute positions (GPT-2) counts padding otherwise, so that its answer depends on the length of the
+    longest text in the batch. Models that derive positions from the padding token (RoBERTa) need none.
+
+    Args:
+        model: The model, without wrappers and without an adapter.
+        keywords: The arguments of a forward.
+        unmasked: By keyword, the masked inputs without a mask: a word that is removed moves no other one.
+
+    Returns:
+        The same arguments where no text is padded on the left, or the model takes no ``position_ids``.
+    """
+    mask = unmasked.get("attention_mask", keywords.get("attention_mask"))
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or bool((mask[:, 0] != 0).all()):
+        return keywords
+    takes = takes_token_ids(model) and "position_ids" in parameters_of(model) and not is_encoder_decoder(model)
+    if not takes or keywords.get("position_ids") is not None or first_position(model) != 0:
+        return keywords
+    positions = torch.arange(mask.shape[1], device=mask.device) - text_starts(mask)[:, None]
+    return {**keywords, "position_ids": positions.clamp_min(0)}
+
+
+def without_answers_in_padding(returned: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Any:
+    """Return the output of a model that answers questions, with -inf for padding, where no answer begins or ends.
+
+    Args:
+        returned: By the model. Without ``start_logits`` and ``end_logits`` it is returned as it is.
+        keywords: The arguments of the forward.
+        unmasked: By keyword, the masked inputs without a mask.
+
+    Returns:
+        The same kind of output.
+    """
+    ends = [getattr(returned, name, None) for name in ("start_logits", "end_logits")]
+    real = real_tokens(unmasked.get("attention_mask", keywords.get("attention_mask")))
+    if real is None or bool(real.all()):
+        return returned
+    answered = copy.copy(returned)
+    for name, end in zip(("start_logits", "end_logits"), ends, strict=True):
+        if not isinstance(end, Tensor) or end.shape != real.shape:
+            return returned
+        answered[name] = end.masked_fill(~real.to(end.device), -torch.inf)
+    return answered
