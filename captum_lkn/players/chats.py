@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from captum_lkn._common.messages import kind_of
@@ -13,9 +13,12 @@ from captum_lkn.players.units import Region
 __all__ = ["rendered_chat"]
 
 
+_STRIPPED: tuple[Callable[[str], str], ...] = (str, str.strip, str.rstrip, str.lstrip)  # what templates do to messages
+
+
 def rendered_chat(
     tokenizer: Any, messages: Any, roles: Collection[str], chat_template: str | None
-) -> tuple[str, list[Region]]:
+) -> tuple[str, list[Region], tuple[str, ...]]:
     """Render a chat as the model reads it, and find the messages of some roles in it.
 
     Args:
@@ -25,7 +28,8 @@ def rendered_chat(
         chat_template: For a tokenizer without one, or in place of its own.
 
     Returns:
-        The text, up to the point where the assistant answers, and where the messages lie in it.
+        The text, up to the point where the assistant answers; where the messages lie in it, without white space that
+        the template strips; and the messages as they were given.
 
     Raises:
         TypeError: If a message is not one.
@@ -47,13 +51,13 @@ def rendered_chat(
         )
         return str(text)
 
-    contents = [checked[i]["content"] for i in places]
+    contents = tuple(checked[i]["content"] for i in places)
     text, frame = render(*contents), Frame.of(render, len(places))
-    for written in (contents, [content.strip() for content in contents]):  # many templates strip
-        parts = frame.parts(written)
+    for strip in _STRIPPED:
+        parts = frame.parts(list(map(strip, contents)))
         if "".join(parts) == text:
             ends = list(itertools.accumulate(map(len, parts)))
-            return text, [Region(0, *span) for span in zip(ends[::2], ends[1::2], strict=False)]
+            return text, [Region(0, *span) for span in zip(ends[::2], ends[1::2], strict=False)], contents
     raise ValueError(f"the chat template changes the messages; it renders {text!r}. Give the prompt as text")
 
 

@@ -18,7 +18,7 @@ from captum_lkn.players.interpretable import template_players, token_players
 from captum_lkn.players.players import Players, players_from_mask
 from captum_lkn.players.text import owners_of, warn_of_slow
 from captum_lkn.players.tokens import absent_token, name_of, prompt_slice, tokenizer_of
-from captum_lkn.players.units import Region, Units, checked_units, units_of
+from captum_lkn.players.units import Region, Span, Units, checked_units, units_of
 
 if TYPE_CHECKING:
     from captum.attr import InterpretableInput
@@ -104,17 +104,17 @@ def prompt_players(
         if isinstance(prompt, TextTemplateInput):
             return template_players(tokenizer, prompt, device)
         raise TypeError(f"of Captum's inputs, prompt can be a TextTokenInput or a TextTemplateInput; got {prompt!r}")
+    contents: tuple[str, ...]
     if isinstance(prompt, str):
         if not prompt.strip():
             raise ValueError(f"prompt must have a word in it; got {prompt!r}")
-        text, regions = prompt, [Region(0, 0, len(prompt))]
+        text, regions, contents = prompt, [Region(0, 0, len(prompt))], (prompt,)
     else:
-        text, regions = rendered_chat(tokenizer, prompt, roles, chat_template)
+        text, regions, contents = rendered_chat(tokenizer, prompt, roles, chat_template)
         if not tokenizer.is_fast:
             raise ValueError(f"{type(tokenizer).__name__} returns no offsets, which chats need. Give a fast tokenizer")
     warn_of_slow(tokenizer, units)
-    texts = [tuple(text[start:end] for _, start, end in regions)]
-    checked = checked_units(units, texts)
+    checked = checked_units(units, [contents])
     encoding = tokenizer(
         [text],
         add_special_tokens=isinstance(prompt, str),  # a chat's template writes its own
@@ -124,8 +124,8 @@ def prompt_players(
     prompted = prompt_slice(tokenizer, encoding)
     ids = torch.tensor(encoding["input_ids"], device=device)[:, prompted]
     _check_length(ids.shape[1], tokenizer.model_max_length if max_length is None else max_length)
-    kind = checked if isinstance(checked, str) else checked[0]
-    kept = choose_words([units_of(tokenizer, encoding, 0, (text,), kind, regions)], texts, **choice)
+    parts = checked if isinstance(checked, str) else _in_regions(checked[0], text, regions, contents)
+    kept = choose_words([units_of(tokenizer, encoding, 0, (text,), parts, regions)], [contents], **choice)
     token = absent_token(tokenizer, baseline)
     players = players_from_mask(
         {"input_ids": ids, "attention_mask": torch.ones_like(ids)},  # no token_type_ids: GPT-2 would add an embedding
@@ -142,6 +142,14 @@ def prompt_players(
             "tokenizer": name_of(tokenizer),
         },
     )
+
+
+def _in_regions(
+    spans: Sequence[tuple[int, Span]], text: str, regions: Sequence[Region], contents: Sequence[str]
+) -> list[tuple[int, Span]]:
+    """Move spans of messages as they were given to the messages as the template shows them, perhaps stripped."""
+    skipped = [given.find(text[start:end]) for given, (_, start, end) in zip(contents, regions, strict=True)]
+    return [(number, (max(a - skipped[number], 0), max(b - skipped[number], 0))) for number, (a, b) in spans]
 
 
 def _check_length(length: int, limit: Any) -> None:

@@ -29,7 +29,7 @@ Units: TypeAlias = UnitKind | Sequence[Any]
 
 _KINDS = ("words", "pre-tokens", "tokens", "characters", "sentences")
 _NO_WIDTH = "\u200b\u2060\ufeff"
-_MARKS_OF_SPACE = frozenset("▁ĠĊĉč \t\r\n")  # as SentencePiece and byte-level tokenizers write it
+_MARKS_OF_SPACE = frozenset("▁Ġ")  # a space as SentencePiece and byte-level tokenizers write it
 
 # A reader's words, after the default word boundaries of Unicode (UAX #29): an apostrophe between letters and a point or
 # comma between digits do not divide, other punctuation does. Scripts without spaces are cut into characters here, which
@@ -195,7 +195,7 @@ def _tokens(tokenizer: Any, encoding: BatchEncoding, sample: int, parts: Sequenc
         if ids[i] in special_ids and covered.strip() == names[i]:
             continue  # written into the text, such as [SEP]; an unknown word's token reads otherwise
         # Some tokenizers put a space of their own before a text, and give it the offsets of the first character.
-        own_space = set(names[i]) <= _MARKS_OF_SPACE and not set(covered) <= {"▁"}
+        own_space = set(names[i]) <= _MARKS_OF_SPACE and not set(covered.strip()) <= _MARKS_OF_SPACE
         tokens.append(_Token(i, part, word, *((start, start) if own_space else _trimmed(parts[part], start, end))))
     return _with_marks(tokens, parts)
 

@@ -207,6 +207,32 @@ def test_white_space_of_a_chat_is_not_a_player(make, template, content):
     assert players.inputs[0].tolist() == [ids]
 
 
+LLAMA_3 = (
+    "{% for m in messages %}{% set content = '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + "
+    "m['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}"
+    "{{ content }}{% endfor %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+)
+QWEN = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are it.<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1].lstrip('\n') }}<|im_end|>\n{% endfor %}"
+)
+PHI = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'].rstrip() }}<|end|>{% endfor %}<|assistant|>"
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, LLAMA_3, QWEN, PHI, MISTRAL, GEMMA, STRIPPING])
+@pytest.mark.parametrize("content", ["is it it\u0301 ?", "\nis it it\u0301 ?", "is it it\u0301 ?\n\n"])
+def test_words_and_spans_of_a_chat_are_those_of_its_messages(tokenizer, template, content):
+    chat = [{"role": "user", "content": content}, {"role": "assistant", "content": "it is"}]
+    settings = {"chat_template": template, "baseline": "^"}
+    players = prompt_players(tokenizer, chat, **settings)
+    assert players.labels == (("is", "it", "it\u0301", "?"),)
+    ids = tokenizer.apply_chat_template(chat, chat_template=template, return_dict=False, add_generation_prompt=True)
+    assert players.inputs[0].tolist() == [ids]
+    at = content.index("it")
+    assert prompt_players(tokenizer, chat, **settings, units=[(at, at + 2)]).labels == (("it",),)
+    assert prompt_players(tokenizer, chat, **settings, roles=["assistant"]).labels == (("it", "is"),)
+
+
 def test_one_opening_token_where_a_rendered_chat_is_given_as_text():
     tokenizer = byte_fallback()
     text = tokenizer.apply_chat_template([{"role": "user", "content": "it is"}], chat_template=MISTRAL, tokenize=False)

@@ -95,6 +95,12 @@ def test_chinese_words_are_tokens_of_whole_characters(kind, words):
         assert list(players.labels[0]) == regex.findall(r"\X", text)
 
 
+@pytest.mark.parametrize("letter", ["č", "ċ", "ĉ", "ġ", "▁"])
+def test_letters_that_look_like_a_tokenizer_s_white_space_are_words(letter):
+    tokenizer = tiny.word_level([letter, "a"])
+    assert text_players(tokenizer, f"a {letter} a").labels == (("a", letter, "a"),)
+
+
 def test_an_unknown_token_of_several_words_is_warned_of():
     tokenizer = tiny.sentence_pieces()
     with pytest.warns(UserWarning, match=r"one unknown token for '.*映画.*', which is one player therefore"):
