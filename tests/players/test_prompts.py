@@ -214,7 +214,8 @@ LLAMA_3 = (
 )
 QWEN = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are it.<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1].lstrip('\n') }}<|im_end|>\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1].lstrip('\n') }}<|im_end|>\n"
+    "{% endfor %}"
 )
 PHI = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'].rstrip() }}<|end|>{% endfor %}<|assistant|>"
 
