@@ -61,7 +61,7 @@ class FeatureStore:
             self._folder.cleanup()
 
     def append(self, features: Sequence[Tensor]) -> None:
-        """Add rows.
+        """Append rows of features.
 
         Args:
             features: For each layer float32 ``[R, D]`` on the CPU.

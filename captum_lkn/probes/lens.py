@@ -1,4 +1,4 @@
-"""The logit lens: the head of a model as a read-out of any of its layers.
+"""Logit lens, the head of a model as a read-out of any of its layers.
 
 The head of a Hugging Face model is found by watching one small forward: what runs behind the last block. What is found
 must give the model's own logits from the last block's output, or it is refused.
@@ -28,14 +28,14 @@ from captum_lkn.models.reading import LayerReader
 
 __all__ = ["LogitLens", "logit_lens"]
 
-_WAY_OUT = "name what stands between the last block and the logits with modules=[...]"
-# What models compute between their modules, without one.
+_WAY_OUT = "Name the modules between the last block and the logits with modules=[...]"
+# Functions that models apply between their modules.
 _FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (relu, gelu, torch.tanh, silu)
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-8}  # of a head that runs again, relatively; 0.05 of half precision
 
 
 class _Step(NamedTuple):
-    """A part of a head, and whether it takes tokens ``[R, T, D]``, of which it here gets one; None: either form."""
+    """Part of a head, which takes tokens ``[R, T, D]`` (True), features ``[R, D]`` (False) or either (None)."""
 
     name: str
     function: Callable[[Tensor], Tensor]
@@ -44,12 +44,12 @@ class _Step(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LogitLens:
-    """The head of a model, applied to the features of any of its layers.
+    """Head of a model, applied to the features of any of its layers.
 
     It shares the model's parameters and none of its hooks, and is in eval mode whatever the model's mode.
 
     Attributes:
-        model: The class of the model.
+        model: Name of the model's class.
         steps: The parts of the head, in the order in which they are applied.
     """
 
@@ -57,10 +57,10 @@ class LogitLens:
     steps: tuple[_Step, ...]
 
     def __call__(self, feature: Tensor) -> Tensor:
-        """The logits of features.
+        """Return the logits of features.
 
         Args:
-            feature: ``[R, D]``; brought to the dtype of the head's first weights.
+            feature: ``[R, D]``; converted to the dtype of the head's first weights.
 
         Returns:
             ``[R, C]``, in the head's dtype.
@@ -87,25 +87,25 @@ class LogitLens:
 def logit_lens(
     model: Callable[..., Any], modules: Sequence[str | nn.Module | Callable[[Tensor], Tensor]] | None = None
 ) -> LogitLens:
-    """The model's own head as a read-out of any layer: what the model would say if that layer were its last.
+    """Return the model's own head as a read-out of any layer.
 
-    Of a Hugging Face model the head is found by watching one small forward: what runs behind the last block, from its
-    output to the logits. What was found is applied to the last block's feature, and must give the model's logits.
+    The head of a Hugging Face model is found by watching one small forward: the modules that run between the last block
+    and the logits. The head that was found is applied to the last block's feature, and must give the model's logits.
     A layer must be pooled as the head reads it, which ``pool="auto"`` does.
 
-    Source: nostalgebraist, "interpreting GPT: the logit lens", 2020, of which this is the form for any head.
+    Source: nostalgebraist, "interpreting GPT: the logit lens", 2020, here for any head.
 
     Args:
         model: A Hugging Face model; with `modules` any model.
-        modules: What is applied to a feature ``[R, D]``, one after the other: names of the model's modules, modules, or
+        modules: The parts that are applied to a feature ``[R, D]``, in order: names of the model's modules, modules, or
             functions. None: found as above.
 
     Returns:
         A read-out.
 
     Raises:
-        TypeError: Something in `modules` is none of these.
-        ValueError: The head is not found, or computes something between its modules; an unknown name.
+        TypeError: An entry of `modules` is of another type.
+        ValueError: The head is not found, or computes something between its modules; or a name is unknown.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).eval()
@@ -120,7 +120,7 @@ def logit_lens(
     if modules is not None:
         return LogitLens(called.name, _given(called, modules))
     if not called.is_hugging_face or called.module is None:
-        raise ValueError(f"{called.name} is no Hugging Face model, whose head could be found: {_WAY_OUT}")
+        raise ValueError(f"{called.name} is not a Hugging Face model, whose head could be found. {_WAY_OUT}")
     return _found(called, called.module)
 
 
@@ -142,13 +142,13 @@ def _given_step(model: Model, part: Any, place: int) -> _Step:
         return _Step(type(part).__name__, _unhooked(part), None)
     if callable(part):
         return _Step(name_of(part), part, None)
-    raise TypeError(f"modules[{place}] is {kind_of(part)}: give a name, a module or a function")
+    raise TypeError(f"modules[{place}] must be a name, a module or a function; got {kind_of(part)}")
 
 
 def _unhooked(module: nn.Module) -> nn.Module:
-    """The module anew with the same parameters, in eval mode and without hooks.
+    """Return a copy of a module with the same parameters, in eval mode and without hooks.
 
-    The lens runs inside a hook of the model: a hook of another layer, on a part of the head, must not see it.
+    The lens runs inside a hook of the model; hooks of other layers on parts of the head must not run there.
     """
     shared = [*module.parameters(), *module.buffers()]
     twin = copy.deepcopy(module, {id(tensor): tensor for tensor in shared}).eval()
@@ -159,7 +159,7 @@ def _unhooked(module: nn.Module) -> nn.Module:
 
 
 class _Run(NamedTuple):
-    """One run of a module behind the last block."""
+    """Call of a module after the last block."""
 
     name: str
     module: nn.Module
@@ -168,12 +168,12 @@ class _Run(NamedTuple):
 
 
 def _found(model: Model, root: nn.Module) -> LogitLens:
-    """The head of a Hugging Face model, watched while it runs, and tried."""
+    """Find the head of a Hugging Face model by watching a forward, and check it on the last block."""
     name = _last_block(model, root)
     arguments = _smallest(model)
     with model.session():
         outputs, runs = _watch(model, root, root.get_submodule(name), arguments)
-        # One block may run again and again.
+        # One block may be called several times.
         last = Layer(name, call_index=len(outputs) - 1)
         with LayerReader(model, find_layers(model, last)) as reader:
             output, (feature,) = reader(arguments)
@@ -182,46 +182,46 @@ def _found(model: Model, root: nn.Module) -> LogitLens:
         try:
             found = lens(feature)
         except RuntimeError as error:
-            raise ValueError(f"{lens} cannot be applied to the output of {name!r} ({error}): {_WAY_OUT}") from error
+            raise ValueError(f"{lens} cannot be applied to the output of {name!r} ({error}). {_WAY_OUT}") from error
     if found.shape != expected.shape or not _close(found, expected):
         raise ValueError(
             f"{lens} gives other logits than the model itself ({shape_of(found)} for {shape_of(expected)}, of the last "
-            f"block {name!r}): the head computes something between these modules; {_WAY_OUT}, functions among them"
+            f"block {name!r}), because the head computes something between these modules. {_WAY_OUT}, and functions"
         )
     return lens
 
 
 def _last_block(model: Model, root: nn.Module) -> str:
-    """The last block of the outermost list of blocks that holds the most parameters."""
+    """Return the name of the last block of the outermost list of blocks with the most parameters."""
     lists: dict[str, nn.ModuleList] = {}
     for name, module in root.named_modules():
         if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
             lists[name] = module
     if is_encoder_decoder(model.forward_func) or not any(map(len, lists.values())):
-        raise ValueError(f"{model.name} has no single list of blocks, behind which its head could be found: {_WAY_OUT}")
+        raise ValueError(f"{model.name} has no single list of blocks, after which its head could be found. {_WAY_OUT}")
     name = max(lists, key=lambda key: sum(p.numel() for p in lists[key].parameters()))
     return f"{name}.{len(lists[name]) - 1}"
 
 
 def _smallest(model: Model) -> Arguments:
-    """One token, or one image, as a model takes them."""
+    """Return a small input of a model: one token, or one image."""
     function: Any = model.forward_func
     config = function.config
     weight = next(function.parameters())
     if takes_token_ids(function):
-        # Not the padding token, which a head may skip.
+        # Another token than that of padding, which a head may skip.
         ids = torch.full((1, 1), int(padding_token(function) == 0), device=weight.device)
         return Arguments((ids,), ("input_ids",), keywords={"attention_mask": torch.ones_like(ids)})
     if function.main_input_name == "pixel_values" and hasattr(config, "image_size"):
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        image = torch.linspace(-1, 1, config.num_channels * height * width).to(weight)
+        image = torch.linspace(-1, 1, config.num_channels * height * width, dtype=torch.float32).to(weight)
         return Arguments((image.reshape(1, config.num_channels, height, width),), ("pixel_values",))
-    raise ValueError(f"{model.name} takes {function.main_input_name}, of which none can be made up here: {_WAY_OUT}")
+    raise ValueError(f"{model.name} takes {function.main_input_name}, of which no example can be made here. {_WAY_OUT}")
 
 
 def _watch(model: Model, root: nn.Module, block: nn.Module, arguments: Arguments) -> tuple[list[Tensor], list[_Run]]:
-    """The block's outputs, one a run, and what ran behind the last of them: the outermost modules, in order."""
+    """Return the block's outputs, one for each call, and the outermost modules that ran after the last call."""
     runs: list[_Run] = []
     outputs: list[Tensor] = []
     open_runs: list[nn.Module] = []
@@ -254,17 +254,15 @@ def _watch(model: Model, root: nn.Module, block: nn.Module, arguments: Arguments
             hooks.callback(module.register_forward_hook(after(name), with_kwargs=True).remove)
         model(arguments)
     if not outputs:
-        raise ValueError(
-            f"the last block of {model.name} did not run, behind which its head could be found: {_WAY_OUT}"
-        )
+        raise ValueError(f"the last block of {model.name} did not run, after which its head could be found. {_WAY_OUT}")
     return outputs, runs
 
 
 def _chain(value: Tensor, runs: Sequence[_Run]) -> Iterator[_Step]:
-    """The runs that lead from a value on, each taking what the one before put out, or a function of it."""
+    """Yield the steps from a value on: each takes the output of the one before, or a function of it."""
     for run in runs:
         if isinstance(run.module, nn.Dropout):
-            continue  # nothing, in eval mode
+            continue  # without effect in eval mode
         if not _is_of(run.taken, value):
             between = next((function for function in _FUNCTIONS if _is_of(run.taken, function(value))), None)
             if between is None:

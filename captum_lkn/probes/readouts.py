@@ -1,4 +1,4 @@
-"""Read-outs: from a layer's feature to logits.
+"""Read-outs, functions from a layer's features to logits.
 
 A read-out is any function ``readout(feature [R, D]) -> logits [R, C]``, whose column c stands for column c of the
 model's output. A :class:`captum_lkn.probes.LinearProbe` is a trained one;
@@ -21,20 +21,20 @@ Readout: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def check_readout_output(logits: Any, rows: int, columns: int | None, where: str) -> Tensor:
-    """Check what a read-out returned.
+    """Check the result of a read-out.
 
     Args:
-        logits: That.
-        rows: How many rows its feature had.
-        columns: How many columns the model's output has; None: any number.
-        where: What to call the layer in an error.
+        logits: The result.
+        rows: Number of rows of the feature.
+        columns: Number of columns of the model's output; None: any number.
+        where: The name of the layer in an error.
 
     Returns:
         The same logits.
 
     Raises:
-        TypeError: They are no floating tensor.
-        ValueError: They are not ``[R, C]``.
+        TypeError: The result is not a floating tensor.
+        ValueError: The result is not ``[R, C]``.
 
     Example:
         >>> import torch
@@ -43,10 +43,10 @@ def check_readout_output(logits: Any, rows: int, columns: int | None, where: str
     """
     wanted = f"[{rows}, {'C' if columns is None else columns}]"
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        raise TypeError(f"the read-out of {where} returned {kind_of(logits)}: it must return logits {wanted}")
+        raise TypeError(f"the read-out of {where} must return logits {wanted}; got {kind_of(logits)}")
     if logits.dim() != 2 or len(logits) != rows or columns not in (None, logits.shape[1]):
         raise ValueError(
-            f"the read-out of {where} returned {kind_of(logits)}: it must return logits {wanted}, a row for each row "
-            "of the feature and a column for each column of the model's output"
+            f"the read-out of {where} must return logits {wanted}, a row for each row of the feature and a column for "
+            f"each column of the model's output; got {kind_of(logits)}"
         )
     return logits

@@ -598,7 +598,7 @@ WRONG = [
     (
         lambda f: f[:, :3].tolist(),
         TypeError,
-        r"read-out of layer 'first' returned a list: it must return logits \[3, C\]",
+        r"read-out of layer 'first' must return logits \[3, C\]; got a list",
     ),
     (lambda f: None, TypeError, r"read-out of layer 'first' returned a NoneType"),
     (lambda f: f[:, :3] / 0 * 0, ValueError, r"value of sample 0 at layer 'first' is nan with the players \{0, 1, 2"),
