@@ -1,29 +1,37 @@
 """Sparse AND-OR decomposition of value tables, with a certificate.
 
-Every table of 2^n values can be written as AND plus OR effects in endlessly many ways::
+Every table of 2^n values can be written as AND plus OR effects in many ways::
 
     v(T) = v(empty) + sum over S subset of T of I_and(S) + sum over S that meet T of I_or(S) + delta(T)
 
-:func:`decompose` finds the way with the smallest effects (Eq. 5 of Cheng et al., "Layerwise Change of Knowledge
-in Neural Networks", ICML 2024), and says how far from the smallest it can be at most.
+:func:`decompose` finds the one with the smallest effects (Eq. 5 of Cheng et al., "Layerwise Change of Knowledge
+in Neural Networks", ICML 2024), and certifies how far from the smallest it can be.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import is_floating, is_number
-from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn._common.warn import warn
+from captum_lkn._common.messages import shape_of
 from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.checks import (
+    as_double,
+    check_solver,
+    largest_deviation,
+    warn_of_gap,
+    warn_of_small_kappa,
+    weight_factors,
+)
 from captum_lkn.decomposition.effects import Effects
-from captum_lkn.decomposition.options import NOISE, DecompositionKind, DecompositionOptions, given_options
-from captum_lkn.decomposition.solvers import dispatch, highs
+from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
+from captum_lkn.decomposition.solvers import dispatch
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
 __all__ = ["Decomposition", "Solver", "build_problem", "decompose"]
@@ -33,7 +41,7 @@ Solver = Literal["auto", "highs"]
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """Sparse AND-OR effects of value tables, and how good they are.
+    """Sparse AND-OR effects of value tables, with their certificate.
 
     Leading dimensions ``[...]`` are those of the tables. All tensors are float64 and on the tables' device (on
     the CPU where that has no float64).
@@ -68,6 +76,8 @@ class Decomposition:
     def __getitem__(self, index: SupportsIndex) -> Decomposition:
         """The decomposition of one entry of the first batch dimension; negative ones count from the end."""
         entries = self.gap.shape[0] if self.gap.dim() else 0
+        if isinstance(index, bool):
+            raise TypeError(f"index must be a whole number; got {index!r}")
         place = operator.index(index)
         if not -entries <= place < entries:
             raise IndexError(f"index must be from {-entries} to {entries - 1}; got {place}")
@@ -109,6 +119,7 @@ def decompose(
     kind: DecompositionKind | None = None,
     cost: Tensor | None = None,
     solver: Solver = "auto",
+    names: Sequence[str] | None = None,
 ) -> Decomposition:
     r"""Decompose value tables into sparse AND and OR effects.
 
@@ -132,6 +143,7 @@ def decompose(
             1 it shows how sensitive the answer is to the weights.
         solver: ``"auto"``: ADMM, then an interior point (up to 13 players). ``"highs"``: the explicit linear
             program through SciPy, at most 10 players, without the ridge; an independent check.
+        names: A name for each table, in the order of the flattened batch, for warnings; None: its number.
 
     Returns:
         The effects with their certificate. A table's result does not depend on the other tables.
@@ -142,8 +154,8 @@ def decompose(
             is out of range, or ``cost`` does not fit.
 
     Warns:
-        UserWarning: v(N) = v(empty), so that kappa is 0; kappa is tiny against the range of a table; the
-            tolerance was not reached.
+        UserWarning: kappa is 0 since v(N) = v(empty), or tiny against the range of a table; the tolerance was not
+            reached. The warning names the tables.
 
     Example:
         >>> table = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)  # "either of two players will do"
@@ -155,7 +167,9 @@ def decompose(
     """
     n = lattice.n_players(values)
     # One for each table is more than options can hold.
-    per_table: Any = None if kappa is None or is_number(kappa) or isinstance(kappa, bool) else kappa
+    given: Any = kappa
+    several = isinstance(given, list | tuple | np.ndarray) or (isinstance(given, Tensor) and given.dim() > 0)
+    per_table = given if several else None
     keywords = {
         "noise": noise,
         "kappa": None if per_table is not None else kappa,
@@ -167,14 +181,14 @@ def decompose(
         "kind": kind,
     }
     settings = given_options(options, keywords)
-    _check_solver(solver, n)
-    tables, device = _as_double(values)
+    check_solver(solver, n)
+    tables, device = as_double(values)
     batch = tables.shape[:-1]
     tables = tables.reshape(-1, 1 << n)
-    limit = _kappa(tables, batch, settings.noise, settings.kappa if per_table is None else per_table)
-    factors = None if cost is None else _factors(cost, batch, tables)
-    asked = per_table is not None or (settings.noise if settings.kappa is None else settings.kappa) > 0
-    _warn_of_small_kappa(tables, limit, asked=asked)
+    limit = largest_deviation(tables, batch, settings.noise, settings.kappa if per_table is None else per_table)
+    factors = None if cost is None else weight_factors(cost, batch, tables)
+    if per_table is not None or (settings.noise if settings.kappa is None else settings.kappa) > 0:
+        warn_of_small_kappa(tables, limit.squeeze(-1), names)
 
     start = tables[:, :1]
     problem, unit = build_problem(tables, limit, settings)
@@ -188,7 +202,7 @@ def decompose(
     residual = tables - lattice.reconstruct(ands, ors)
     gap = relative_gap(problem.penalty(found.effects), found.bound)
     converged = gap <= settings.tolerance
-    _warn_of_gap(gap, converged, settings.tolerance)
+    warn_of_gap(gap, converged, settings.tolerance, names)
 
     def batched(result: Tensor) -> Tensor:
         return result.reshape(batch + result.shape[1:]).to(device)
@@ -240,98 +254,3 @@ def _weights(n: int, options: DecompositionOptions) -> Tensor:
     if options.kind == "and":
         weights[1] = torch.inf
     return weights
-
-
-def _factors(cost: Tensor, batch: torch.Size, tables: Tensor) -> Tensor:
-    """The checked factors of the weights: one set of them ``[2, 2^n]`` for all tables, or ``[K, 2, 2^n]``."""
-    if not is_floating(cost):
-        raise TypeError(f"cost must be a floating tensor, factors of the weights; got {kind_of(cost)}")
-    if not bool(((cost > 0) & cost.isfinite()).all()):
-        raise ValueError("cost must be positive and finite everywhere: a factor of 1 leaves a weight as it is")
-    full = (*batch, 2, tables.shape[-1])
-    factors = cost.detach().to(tables)
-    try:
-        return factors.expand(full[-2:]) if factors.dim() <= 2 else factors.expand(full).reshape(-1, *full[-2:])
-    except RuntimeError as error:
-        raise ValueError(
-            f"cost of shape {shape_of(cost)} does not broadcast to {list(full)}: give [2^n], [2, 2^n], or for each "
-            "table its own"
-        ) from error
-
-
-def _kappa(tables: Tensor, batch: torch.Size, noise: float, kappa: float | Tensor | None) -> Tensor:
-    """The largest deviation of each table, ``[K, 1]``."""
-    if kappa is None:
-        return noise * (tables[:, -1:] - tables[:, :1]).abs()
-    try:
-        given = torch.as_tensor(kappa, dtype=tables.dtype, device=tables.device).detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"kappa must be a finite number >= 0, or a tensor of one for each table; got {kappa!r}"
-        ) from None
-    if not bool((given >= 0).all()) or not bool(given.isfinite().all()):
-        raise ValueError(f"kappa must be a finite number >= 0, or a tensor of one for each table; got {kappa!r}")
-    try:
-        return given.expand(batch).reshape(-1, 1).clone()
-    except RuntimeError as error:
-        raise ValueError(
-            f"kappa of shape {tuple(given.shape)} does not fit tables of shape {tuple(batch)} + [2^n]: give one "
-            "number, or one for each table"
-        ) from error
-
-
-def _as_double(values: Tensor) -> tuple[Tensor, torch.device]:
-    if not values.is_floating_point():
-        raise TypeError(f"values have a floating dtype, got {values.dtype}: convert them, e.g. values.double()")
-    if not bool(values.isfinite().all()):
-        where = (~values.isfinite()).nonzero()[0].tolist()
-        raise ValueError(
-            f"values must be finite, but values{where} is {float(values[tuple(where)])}: look for what the model "
-            "returned for that subset (bit i of the last index = player i is present)"
-        )
-    # Not every device has float64 (Apple's has not); there the work is done on the CPU.
-    device = torch.device("cpu") if values.device.type == "mps" else values.device
-    tables = values.detach().to(device).double()
-    if not bool((tables.amax(-1) - tables.amin(-1)).isfinite().all()):
-        raise ValueError("the values of a table lie further apart than float64 can tell: divide them by a constant")
-    return tables, device
-
-
-def _check_solver(solver: str, n: int) -> None:
-    if solver not in ("auto", "highs"):
-        raise ValueError(f"solver must be 'auto' or 'highs'; got {solver!r}")
-    if solver == "highs" and n > highs.MAX_PLAYERS:
-        raise ValueError(
-            f"solver='highs' writes the program out and takes at most {highs.MAX_PLAYERS} players, got n = {n}: "
-            "use solver='auto', whose certificate holds for any n"
-        )
-
-
-def _warn_of_small_kappa(tables: Tensor, kappa: Tensor, asked: bool) -> None:
-    if not asked or not len(tables):
-        return
-    spread = tables.amax(-1) - tables.amin(-1)
-    limit = kappa.squeeze(-1)
-    none = limit == 0
-    small = (limit < NOISE * spread / 10) & ~none
-    if none.any():
-        warn(
-            f"kappa is 0 in {int(none.sum())} of {len(tables)} tables, e.g. because v(N) = v(empty): every value "
-            "is reproduced exactly, and noise counts as interactions. Give an absolute kappa= to allow for it",
-        )
-    if small.any():
-        worst = int((limit / spread.clamp_min(1e-300)).masked_fill(~small, torch.inf).argmin())
-        warn(
-            f"kappa is small against the range of the values in {int(small.sum())} of {len(tables)} tables (below "
-            f"a tenth of {NOISE:g} times the range; e.g. kappa {float(limit[worst]):.3g}, range "
-            f"{float(spread[worst]):.3g}), so that noise may count as interactions. Give an absolute kappa=",
-        )
-
-
-def _warn_of_gap(gap: Tensor, converged: Tensor, tolerance: float) -> None:
-    if bool(converged.all()):
-        return
-    warn(
-        f"{int((~converged).sum())} of {len(gap)} decompositions stopped short of tolerance={tolerance:g}; the "
-        f"largest certified gap is {float(gap.max()):.2g}. See `gap` and `stopped` of the result",
-    )

@@ -24,7 +24,7 @@ TAU: Final = 0.05
 MAX_DENSE_PLAYERS: Final = 20
 """Up to so many players, effects can be written as tables ``[2^n]``."""
 
-_WORD = 62  # bits of a set in one int64, whose sign bit stays free
+_WORD = 62  # bits of a set in one int64, as lattice.subset_index takes them
 
 
 class OrderStrength(NamedTuple):

@@ -1,7 +1,7 @@
-"""Shapley values, Banzhaf values and Shapley interaction indices of a value table, exactly.
+"""Exact Shapley values, Banzhaf values and Shapley interaction indices of a value table.
 
-Functions of tensors ``[..., 2^n]`` (bit i of the index = player i is present) and of nothing else: leading
-dimensions are a batch. They describe the table itself, whatever interactions were extracted from it.
+Functions of tensors ``[..., 2^n]`` (bit i of the index = player i is present) and of nothing else; leading
+dimensions are a batch. They describe the table itself, whatever effects were extracted from it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import math
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition.lattice import and_transform, n_players, orders, superset_sums
+from captum_lkn.decomposition.lattice import and_transform, check_floating, n_players, orders, superset_sums
 
 __all__ = ["banzhaf_values", "shapley_interaction_index", "shapley_values"]
 
 
 def shapley_values(values: Tensor) -> Tensor:
-    """The Shapley value of every player.
+    """Compute the Shapley value of every player.
 
     ``phi(i) = sum over T without i of |T|! (n - |T| - 1)! / n! * (v(T + i) - v(T))``. They add up to
     ``v(N) - v(empty)``. Source: Shapley, "A value for n-person games", 1953. The sum is taken as it is
@@ -30,20 +30,20 @@ def shapley_values(values: Tensor) -> Tensor:
         ``[..., n]`` of the same dtype and device.
 
     Raises:
-        TypeError: If `values` is not a tensor.
-        ValueError: If the last dimension is no power of two.
+        TypeError: If `values` is not a floating tensor.
+        ValueError: If the last dimension is not a power of two.
 
     Example:
         >>> shapley_values(torch.tensor([0.0, 1.0, 2.0, 7.0])).tolist()
         [3.0, 4.0]
     """
-    n = n_players(values)
+    n = _check(values)
     by_size = [1 / (n * math.comb(n - 1, size)) for size in range(n)]
     return _mean_marginals(values, by_size)
 
 
 def banzhaf_values(values: Tensor) -> Tensor:
-    """The Banzhaf value of every player: the plain mean of ``v(T + i) - v(T)`` over all T without i.
+    """Compute the Banzhaf value of every player: the plain mean of ``v(T + i) - v(T)`` over all T without i.
 
     Source: Banzhaf, "Weighted voting doesn't work", 1965. They need not add up to ``v(N) - v(empty)``.
 
@@ -54,19 +54,19 @@ def banzhaf_values(values: Tensor) -> Tensor:
         ``[..., n]`` of the same dtype and device.
 
     Raises:
-        TypeError: If `values` is not a tensor.
-        ValueError: If the last dimension is no power of two.
+        TypeError: If `values` is not a floating tensor.
+        ValueError: If the last dimension is not a power of two.
 
     Example:
         >>> banzhaf_values(torch.tensor([0.0, 1.0, 2.0, 7.0])).tolist()
         [3.0, 4.0]
     """
-    n = n_players(values)
+    n = _check(values)
     return _mean_marginals(values, [0.5 ** (n - 1)] * n)
 
 
 def shapley_interaction_index(values: Tensor, order: int = 2) -> Tensor:
-    """The Shapley interaction index of every set of at most `order` players.
+    """Compute the Shapley interaction index of every set of at most `order` players.
 
     ``SII(T) = sum over S that contain T of m(S) / (|S| - |T| + 1)`` with m the Moebius transform of the
     table. Of a single player it is the Shapley value. Source: Grabisch and Roubens, "An axiomatic approach to
@@ -82,14 +82,15 @@ def shapley_interaction_index(values: Tensor, order: int = 2) -> Tensor:
 
     Raises:
         TypeError: If `values` is not a floating tensor.
-        ValueError: If the last dimension is no power of two, or `order` is less than 1.
+        ValueError: If the last dimension is not a power of two, or `order` is less than 1.
 
     Example:
         >>> shapley_interaction_index(torch.tensor([0.0, 1.0, 2.0, 7.0])).tolist()
         [0.0, 3.0, 4.0, 4.0]
     """
     if order < 1:
-        raise ValueError(f"order is the largest number of players in a set, at least 1; got {order}")
+        raise ValueError(f"order must be the largest number of players in a set, at least 1; got {order}")
+    _check(values)
     # A constant has no interactions; taken off, it leaves more digits to what has.
     dividends = and_transform(values - values[..., :1])
     size = orders(n_players(values), device=values.device)
@@ -101,8 +102,15 @@ def shapley_interaction_index(values: Tensor, order: int = 2) -> Tensor:
     return result
 
 
+def _check(values: Tensor) -> int:
+    """Return the number of players of floating tables: of integers, weights below 1 would become 0."""
+    n = n_players(values)
+    check_floating(values)
+    return n
+
+
 def _mean_marginals(values: Tensor, by_size: list[float]) -> Tensor:
-    """For every player the sum of ``by_size[|T|] * (v(T + i) - v(T))`` over all T without it."""
+    """Return for every player the sum of ``by_size[|T|] * (v(T + i) - v(T))`` over all T without it."""
     n = n_players(values)
     if n == 0:
         return values[..., :0]

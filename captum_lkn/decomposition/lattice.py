@@ -32,6 +32,7 @@ __all__ = [
     "Block",
     "and_inverse",
     "and_transform",
+    "check_floating",
     "kronecker",
     "masks",
     "members",
@@ -53,12 +54,15 @@ _ZETA: Final[Block] = ((1, 0), (1, 1))
 _UP: Final[Block] = ((1, 1), (0, 1))
 _OR: Final[Block] = ((0, 1), (1, -1))
 
+_MAX_BITS: Final = 62
+"""Players of a subset whose index fits an int64."""
+
 # Five players make 32 x 32 matrices: large enough for a matrix product to pay, small enough to stay O(n 2^n).
 _GROUP: Final = 5
 
 
 def n_players(table: Tensor) -> int:
-    """The n of a table ``[..., 2^n]``.
+    """Return the n of a table ``[..., 2^n]``.
 
     Args:
         table: Any tensor whose last dimension runs over all subsets.
@@ -68,25 +72,25 @@ def n_players(table: Tensor) -> int:
 
     Raises:
         TypeError: ``table`` is not a tensor.
-        ValueError: the last dimension is no power of two.
+        ValueError: The last dimension is not a power of two.
 
     Example:
         >>> n_players(torch.zeros(3, 1024))
         10
     """
     if not isinstance(table, Tensor):
-        raise TypeError(f"expected a tensor [..., 2^n], got {type(table).__name__}: wrap it in torch.as_tensor")
+        raise TypeError(f"table must be a tensor [..., 2^n]; got {type(table).__name__}. Give torch.as_tensor(table)")
     size = table.shape[-1] if table.dim() else 0
     if size < 1 or size & (size - 1):
         raise ValueError(
-            f"the last dimension of a table runs over all 2^n subsets, but {size} in shape "
-            f"{tuple(table.shape)} is not a power of two: give one value for every subset, bit i = player i"
+            f"the last dimension of a table must be a power of two, one value for every subset (bit i = player i); "
+            f"got {size} in the shape {list(table.shape)}"
         )
     return int(size).bit_length() - 1
 
 
 def orders(n: int, *, device: torch.device | str | None = None) -> Tensor:
-    r"""The number of players in every subset.
+    r"""Return the number of players in every subset.
 
     Args:
         n: The number of players.
@@ -95,10 +99,15 @@ def orders(n: int, *, device: torch.device | str | None = None) -> Tensor:
     Returns:
         int64 ``[2^n]``: entry S is the order \|S\|.
 
+    Raises:
+        ValueError: n is negative.
+
     Example:
         >>> orders(3).tolist()
         [0, 1, 1, 2, 1, 2, 2, 3]
     """
+    if n < 0:
+        raise ValueError(f"n must be a number of players, at least 0; got {n}")
     # Doubling: the upper half of a lattice is the lower half with one player more.
     result = torch.zeros(1, dtype=torch.int64, device=device)
     for _ in range(n):
@@ -107,7 +116,7 @@ def orders(n: int, *, device: torch.device | str | None = None) -> Tensor:
 
 
 def masks(n: int, *, device: torch.device | str | None = None) -> Tensor:
-    """Every subset as a row of booleans.
+    """Return every subset as a row of booleans.
 
     Args:
         n: The number of players.
@@ -124,7 +133,7 @@ def masks(n: int, *, device: torch.device | str | None = None) -> Tensor:
 
 
 def members(subsets: Tensor, n: int) -> Tensor:
-    """The players of the given subsets.
+    """Return the players of the given subsets.
 
     Args:
         subsets: int64 ``[...]``, indices of subsets.
@@ -142,24 +151,32 @@ def members(subsets: Tensor, n: int) -> Tensor:
 
 
 def subset_index(masks: Tensor) -> Tensor:
-    """The index of each subset that is given as a row of booleans; the inverse of :func:`members`.
+    """Return the index of each subset that is given as a row of booleans; the inverse of :func:`members`.
 
     Args:
-        masks: bool ``[..., n]``.
+        masks: bool ``[..., n]``, at most 62 players.
 
     Returns:
         int64 ``[...]``.
+
+    Raises:
+        TypeError: The masks are not bool.
+        ValueError: There are more players than an index has bits.
 
     Example:
         >>> subset_index(torch.tensor([[True, False, True]])).tolist()
         [5]
     """
+    if masks.dtype != torch.bool:
+        raise TypeError(f"masks must be bool, True where a player is present; got {masks.dtype}")
+    if masks.shape[-1] > _MAX_BITS:
+        raise ValueError(f"masks must have at most {_MAX_BITS} players, as an index has bits; got {masks.shape[-1]}")
     bits = torch.arange(masks.shape[-1], device=masks.device)
     return (masks.long() << bits).sum(-1)
 
 
 def and_transform(table: Tensor) -> Tensor:
-    """AND effects (Harsanyi dividends) of a table; Eq. 1.
+    """Return the AND effects (Harsanyi dividends) of a table; Eq. 1.
 
     ``I(S) = sum over T subset of S of (-1)^(|S| - |T|) v(T)``; entry 0 is v(empty).
 
@@ -170,8 +187,8 @@ def and_transform(table: Tensor) -> Tensor:
         ``[..., 2^n]`` of the same dtype and device.
 
     Raises:
-        TypeError: not a floating tensor.
-        ValueError: the last dimension is no power of two.
+        TypeError: The argument is not a floating tensor.
+        ValueError: Its last dimension is not a power of two.
 
     Example:
         >>> and_transform(torch.tensor([1.0, 3.0, 2.0, 9.0])).tolist()  # v(empty), v(0), v(1), v(both)
@@ -181,7 +198,7 @@ def and_transform(table: Tensor) -> Tensor:
 
 
 def and_inverse(effects: Tensor) -> Tensor:
-    """The table that AND effects add up to: ``v(T) = sum over S subset of T of I(S)``.
+    """Return the table that AND effects add up to: ``v(T) = sum over S subset of T of I(S)``.
 
     Args:
         effects: ``[..., 2^n]``, floating.
@@ -190,8 +207,8 @@ def and_inverse(effects: Tensor) -> Tensor:
         ``[..., 2^n]`` of the same dtype and device.
 
     Raises:
-        TypeError: not a floating tensor.
-        ValueError: the last dimension is no power of two.
+        TypeError: The argument is not a floating tensor.
+        ValueError: Its last dimension is not a power of two.
 
     Example:
         >>> and_inverse(torch.tensor([1.0, 2.0, 1.0, 5.0])).tolist()
@@ -201,7 +218,7 @@ def and_inverse(effects: Tensor) -> Tensor:
 
 
 def or_transform(table: Tensor) -> Tensor:
-    r"""OR effects of a table; Eq. 2.
+    r"""Return the OR effects of a table; Eq. 2.
 
     ``I(S) = - sum over T subset of S of (-1)^(|S| - |T|) v(N \ T)`` for nonempty S. Entry 0 is v(empty), so
     that :func:`or_inverse` gives the table back.
@@ -213,8 +230,8 @@ def or_transform(table: Tensor) -> Tensor:
         ``[..., 2^n]`` of the same dtype and device.
 
     Raises:
-        TypeError: not a floating tensor.
-        ValueError: the last dimension is no power of two.
+        TypeError: The argument is not a floating tensor.
+        ValueError: Its last dimension is not a power of two.
 
     Example:
         >>> or_transform(torch.tensor([0.0, 1.0, 1.0, 1.0])).tolist()  # "at least one of the two"
@@ -225,7 +242,7 @@ def or_transform(table: Tensor) -> Tensor:
 
 
 def or_inverse(effects: Tensor) -> Tensor:
-    """The table that OR effects add up to: ``v(T) = o[0] + sum over S that meet T of o[S]``.
+    """Return the table that OR effects add up to: ``v(T) = o[0] + sum over S that meet T of o[S]``.
 
     Args:
         effects: ``[..., 2^n]``, floating.
@@ -234,8 +251,8 @@ def or_inverse(effects: Tensor) -> Tensor:
         ``[..., 2^n]`` of the same dtype and device.
 
     Raises:
-        TypeError: not a floating tensor.
-        ValueError: the last dimension is no power of two.
+        TypeError: The argument is not a floating tensor.
+        ValueError: Its last dimension is not a power of two.
 
     Example:
         >>> or_inverse(torch.tensor([0.0, 0.0, 0.0, 1.0])).tolist()
@@ -268,7 +285,7 @@ def reconstruct(and_effects: Tensor, or_effects: Tensor) -> Tensor:
 
 
 def superset_sums(table: Tensor) -> Tensor:
-    """The sum of a table over the supersets of each subset; the adjoint of :func:`and_inverse`.
+    """Return the sum of a table over the supersets of each subset; the adjoint of :func:`and_inverse`.
 
     Args:
         table: ``[..., 2^n]``, floating.
@@ -277,8 +294,8 @@ def superset_sums(table: Tensor) -> Tensor:
         ``[..., 2^n]`` of the same dtype and device.
 
     Raises:
-        TypeError: not a floating tensor.
-        ValueError: the last dimension is no power of two.
+        TypeError: The argument is not a floating tensor.
+        ValueError: Its last dimension is not a power of two.
 
     Example:
         >>> superset_sums(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
@@ -309,11 +326,16 @@ def merge_first_order(and_effects: Tensor, or_effects: Tensor) -> tuple[Tensor, 
     return torch.where(single, and_effects + or_effects, and_effects), torch.where(single, zero, or_effects)
 
 
-def kronecker(table: Tensor, block: Block) -> Tensor:
-    """The n-fold Kronecker product of any 2 x 2 block, applied to the last dimension (not public)."""
-    n = n_players(table)
+def check_floating(table: Tensor) -> None:
+    """Check that a table is floating (not public)."""
     if not table.is_floating_point():
-        raise TypeError(f"a table of values has a floating dtype, got {table.dtype}: convert it, e.g. table.double()")
+        raise TypeError(f"a table must have a floating dtype; got {table.dtype}. Convert it with table.double()")
+
+
+def kronecker(table: Tensor, block: Block) -> Tensor:
+    """Apply the n-fold Kronecker product of a 2 x 2 block to the last dimension (not public)."""
+    n = n_players(table)
+    check_floating(table)
     result = table
     for low in range(0, n, _GROUP):
         size = min(_GROUP, n - low)
@@ -328,7 +350,7 @@ def kronecker(table: Tensor, block: Block) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _power(block: Block, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The Kronecker power of a 2 x 2 block; its later factors are the lower bits, as in an index."""
+    """Return the Kronecker power of a 2 x 2 block; its later factors are the lower bits, as in an index."""
     with torch.inference_mode(False):  # what is kept must serve autograd too, whoever asked first
         base = torch.tensor(block, dtype=dtype, device=device)
         result = base

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+import torch
+from torch import Tensor
+
+from captum_lkn._common.checks import is_number
+
 __all__ = [
     "NOISE",
     "ORDER_WEIGHT",
@@ -147,10 +152,10 @@ def given_options(options: Any, changes: Mapping[str, Any]) -> DecompositionOpti
 def _number(name: str, given: Any, positive: bool) -> float:
     """Return a finite number of at least 0, or above 0, as a float."""
     wanted = f"a finite number {'above 0' if positive else '>= 0'}"
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be {wanted}; got {given!r}") from None
+    # A tensor of one number serves as well; a string or a bool is a mistake, though float() takes them.
+    if not is_number(given) and not (isinstance(given, Tensor) and given.numel() == 1 and given.dtype != torch.bool):
+        raise TypeError(f"{name} must be {wanted}; got {given!r}")
+    number = float(given)
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         hint = ". The least useful gap is about 1e-9, e.g. tolerance=1e-6" if name == "tolerance" else ""
         raise ValueError(f"{name} must be {wanted}; got {given!r}{hint}")

@@ -390,9 +390,9 @@ def test_twenty_players_take_less_than_100_mb_beyond_the_table():
 @EACH_TRANSFORM
 @pytest.mark.parametrize("shape", [(3,), (2, 0), (4, 12), ()])
 def test_a_length_that_is_no_power_of_two_is_quoted(transform, shape):
-    with pytest.raises(ValueError, match="not a power of two") as error:
+    with pytest.raises(ValueError, match="must be a power of two") as error:
         transform(torch.zeros(shape))
-    assert str(shape) in str(error.value)
+    assert str(list(shape)) in str(error.value)
 
 
 @EACH_TRANSFORM
@@ -406,5 +406,5 @@ def test_what_is_no_tensor_is_named(transform, wrong):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64], ids=str)
 @pytest.mark.parametrize("n", [0, 2])
 def test_a_dtype_that_is_not_floating_is_named(transform, dtype, n):
-    with pytest.raises(TypeError, match=f"floating dtype, got {dtype}"):
+    with pytest.raises(TypeError, match=f"floating dtype; got {dtype}"):
         transform(torch.zeros(2**n, dtype=dtype))

@@ -14,7 +14,7 @@ def table(seed=0, n=5):
 
 def test_every_option_is_a_keyword_of_decompose():
     names = {field.name for field in dataclasses.fields(DecompositionOptions)}
-    assert names | {"values", "options", "cost", "solver"} == set(inspect.signature(decompose).parameters)
+    assert names | {"values", "options", "cost", "solver", "names"} == set(inspect.signature(decompose).parameters)
 
 
 def test_options_at_once_are_the_same_as_one_by_one():
