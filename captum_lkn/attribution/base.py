@@ -155,7 +155,10 @@ class InteractionMethod(Method):
             requests = [Request(*prepare(inputs, *given), target)]  # type: ignore[arg-type]
         description = "AND-OR interactions"
         found = self._tables(requests, perturbations_per_eval, show_progress, description, sources)
-        decompositions = iter(_decompose_each([table for one in found for table in one.tables], self.options))
+        tables = [table for one in found for table in one.tables]
+        decompositions = iter(
+            _decompose_each(tables, self.options, [str(origin.get("layer", "")) for origin in origins])
+        )
         columns: list[list[Interactions]] = [[] for _ in sources]
         for request, one in zip(requests, found, strict=True):
             provenance = self._provenance(request.players, one)
@@ -168,6 +171,7 @@ class InteractionMethod(Method):
                             part,
                             provenance(sample) | origins[place],
                             layout_of(request.players, sample),
+                            torch.finfo(one.dtype).eps,
                         )
                     )
         return list(map(InteractionsBatch, columns))
@@ -190,13 +194,16 @@ class InteractionMethod(Method):
             },
         }
         targets, texts = found.target.describe(), found.target.texts()
+        # A single output is not chosen by a prediction, unless its sign tells two classes apart.
+        predicted = found.target.predicted and (found.target.n_outputs > 1 or self._score.binary)
         function = self._model.forward_func
         own = {name: players.description[key] for key, name in _OF_SAMPLES.items() if key in players.description}
 
         def of_sample(i: int) -> dict[str, Any]:
             each = {name: values[i] for name, values in own.items()}
+            explained = {"target": targets[i], "explained": texts[i], "predicted": predicted}
             prompt = function.describe_prompt(players, i) if isinstance(function, DescribesPrompts) else {}
-            return shared | found.evaluations[i] | {"target": targets[i], "explained": texts[i]} | each | prompt
+            return shared | found.evaluations[i] | explained | each | prompt
 
         return of_sample
 
@@ -221,12 +228,18 @@ def _targets(target: Any, inputs: Sequence[Any]) -> list[TargetLike]:
     return [targets[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
-def _decompose_each(tables: Sequence[Tensor], options: DecompositionOptions) -> list[list[Decomposition]]:
-    """Return L decompositions for each sample's tables ``[L, 2^n]``; tables of one size are solved together."""
+def _decompose_each(
+    tables: Sequence[Tensor], options: DecompositionOptions, layers: Sequence[str]
+) -> list[list[Decomposition]]:
+    """Return L decompositions for each sample's tables ``[L, 2^n]``; tables of one size are solved together.
+
+    Warnings name the samples, and the L layers where these have labels.
+    """
     results: dict[int, list[Decomposition]] = {}
     for size in sorted({table.shape[-1] for table in tables}):
         places = [i for i, table in enumerate(tables) if table.shape[-1] == size]
-        together = decompose(torch.cat([tables[i] for i in places]), options=options)
+        names = [f"sample {i}{f' at {layer}' if layer else ''}" for i in places for layer in layers]
+        together = decompose(torch.cat([tables[i] for i in places]), options=options, names=names)
         each = iter(together[row] for row in range(sum(len(tables[i]) for i in places)))
         results |= {place: [next(each) for _ in tables[place]] for place in places}
     return [results[i] for i in range(len(tables))]

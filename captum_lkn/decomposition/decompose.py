@@ -154,8 +154,8 @@ def decompose(
             is out of range, or ``cost`` does not fit.
 
     Warns:
-        UserWarning: kappa is 0 since v(N) = v(empty), or tiny against the range of a table; the tolerance was not
-            reached. The warning names the tables.
+        UserWarning: ``noise`` makes a kappa of 0, since v(N) = v(empty), or a small one against the range of a table;
+            the tolerance was not reached. The warning names the tables.
 
     Example:
         >>> table = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)  # "either of two players will do"
@@ -187,7 +187,7 @@ def decompose(
     tables = tables.reshape(-1, 1 << n)
     limit = largest_deviation(tables, batch, settings.noise, settings.kappa if per_table is None else per_table)
     factors = None if cost is None else weight_factors(cost, batch, tables)
-    if per_table is not None or (settings.noise if settings.kappa is None else settings.kappa) > 0:
+    if per_table is None and settings.kappa is None and settings.noise > 0:  # an absolute kappa was chosen
         warn_of_small_kappa(tables, limit.squeeze(-1), names)
 
     start = tables[:, :1]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import files
-from captum_lkn._common.formats import effect_format
+from captum_lkn._common.formats import effect_format, shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of
+from captum_lkn.interactions.about import WIDTH, shared_lines
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.packing import pack, unpack
 from captum_lkn.interactions.rendering import html_table
@@ -57,13 +58,13 @@ class InteractionsBatch(Sequence[Interactions]):
 
     def __init__(self, samples: Iterable[Interactions]) -> None:
         if isinstance(samples, Interactions) or not isinstance(samples, Iterable):
-            raise TypeError(f"samples must be an iterable of Interactions; got {kind_of(samples)}: give a list")
+            raise TypeError(f"samples must be an iterable of Interactions; got {kind_of(samples)}. Give a list")
         self._samples = tuple(samples)
         for b, sample in enumerate(self._samples):
             if not isinstance(sample, Interactions):
                 raise TypeError(f"sample {b} must be an Interactions; got {kind_of(sample)}")
         if not self._samples:
-            raise ValueError("a batch of no samples: attributions would have no shape to go back to; give at least one")
+            raise ValueError("samples must be at least one; got none, from which attributions would have no shape")
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -86,7 +87,7 @@ class InteractionsBatch(Sequence[Interactions]):
         return iter(self._samples)
 
     def shapley_values(self) -> list[Tensor]:
-        """The players' Shapley values of every sample, exactly, of its value table.
+        """Compute the exact Shapley values of the players of every sample, from its value table.
 
         Returns:
             One float64 ``[n]`` a sample.
@@ -94,7 +95,7 @@ class InteractionsBatch(Sequence[Interactions]):
         return [sample.shapley_values() for sample in self]
 
     def attributions(self) -> Tensor | tuple[Tensor, ...]:
-        """The Shapley value of its player at every scalar of the inputs, 0 at the background.
+        """Return the Shapley value of its player at every scalar of the inputs, 0 at the background.
 
         Returns:
             Tensors ``[B, ...]`` of exactly the inputs' shapes, on their device; a tuple where they were one.
@@ -108,24 +109,25 @@ class InteractionsBatch(Sequence[Interactions]):
         for b, form in enumerate(forms):
             if form != forms[0]:
                 raise ValueError(
-                    f"sample {b} has inputs {form}, sample 0 {forms[0]}: these cannot be stacked; take "
-                    "[sample.attributions() for sample in batch]"
+                    f"inputs must be alike to stack their attributions; got {form} in sample {b} and {forms[0]} in "
+                    "sample 0. Take [sample.attributions() for sample in batch]"
                 )
         tuples = [a if isinstance(a, tuple) else (a,) for a in each]
         stacked = tuple(torch.stack(column) for column in zip(*tuples, strict=True))
         return stacked if isinstance(each[0], tuple) else stacked[0]
 
     def to_frame(self) -> pd.DataFrame:
-        """All effects of nonempty sets that are not exactly 0, sample by sample, the strongest first.
+        """Return all effects of nonempty sets that are not exactly 0, sample by sample, the strongest first.
 
         Returns:
-            A DataFrame with the columns sample (0 to B - 1), kind, players (a tuple of labels), order and
-            effect.
+            A DataFrame with the columns sample (0 to B - 1), explained (the class by name and index), text,
+            continuation, kind, players (a tuple of labels, repeated ones told apart), members (a tuple of their
+            numbers), order and effect.
 
         Raises:
             ImportError: If pandas is not installed.
         """
-        return to_frame(sample.top(None) for sample in self)
+        return to_frame((sample.provenance, sample.top(None)) for sample in self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
@@ -148,33 +150,40 @@ class InteractionsBatch(Sequence[Interactions]):
         return cls(Interactions(**arguments) for arguments in unpack(*files.read(path, _SCHEMA)))
 
     def __repr__(self) -> str:
-        width = len(str(min(len(self), _SHOWN) - 1))
+        about = [sample.about for sample in self]
         lines = [f"{type(self).__name__} of {count_of(len(self), 'sample')}"]
-        lines += [f"{b:>{width}}  {sample.summary()}" for b, sample in enumerate(self._samples[:_SHOWN])]
+        lines += shared_lines(about)
+        width = len(str(min(len(self), _SHOWN) - 1))
+        for b, sample in enumerate(self._samples[:_SHOWN]):
+            lines.append(f"{b:>{width}}  {sample.summary(WIDTH - width - 4)}")
+            if about[b].text:
+                lines.append(f"{'':{width}}  {shortened(about[b].text, WIDTH - width - 4)}")
         if len(self) > _SHOWN:
             lines.append(f"... and {len(self) - _SHOWN} more")
         return "\n  ".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = []
-        for b, sample in enumerate(self._samples[:_SHOWN]):
-            name, effect = "no effects", 0.0
-            for strongest in sample.top(1):
-                name, effect = strongest.name, strongest.effect
+        columns: dict[str, list[str]] = {}
+        about = [sample.about for sample in self]
+        for b, (sample, one) in enumerate(zip(self._samples[:_SHOWN], about, strict=False)):
+            strongest = next(iter(sample.top(1)), None)
             ends = effect_format(max(abs(sample.v_empty), abs(sample.v_full)))
-            rows.append(
-                (
-                    str(b),
-                    ends.format(sample.v_empty),
-                    ends.format(sample.v_full),
-                    f"{sample.n_salient} of 2^{sample.n_players}",
-                    name,
-                    effect_format(effect).format(effect),
-                )
-            )
+            cells = {
+                "sample": str(b),
+                "explained": f"{one.explained}{', predicted' if one.predicted else ''}",
+                "text": one.text,
+                "v(empty)": ends.format(sample.v_empty),
+                "v(N)": ends.format(sample.v_full),
+                "salient": f"{sample.n_salient} of 2^{sample.n_players}",
+                "strongest": strongest.name if strongest else "no effects",
+                "effect": effect_format(strongest.effect).format(strongest.effect) if strongest else "",
+            }
+            for name, cell in cells.items():
+                columns.setdefault(name, []).append(cell)
+        known = {name: cells for name, cells in columns.items() if any(cells)}
         more = f", the first {_SHOWN}" if len(self) > _SHOWN else ""
-        caption = f"{type(self).__name__} of {count_of(len(self), 'sample')}{more}"
-        return html_table(caption, ("sample", "v(empty)", "v(N)", "salient", "strongest", "effect"), rows)
+        caption = "\n".join([f"{type(self).__name__} of {count_of(len(self), 'sample')}{more}", *shared_lines(about)])
+        return html_table(caption, list(known), zip(*known.values(), strict=True))
 
 
 def _form(attribution: Tensor | tuple[Tensor, ...]) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from captum_lkn.interactions.about import about_of
 from captum_lkn.interactions.ranking import Interaction
 
 if TYPE_CHECKING:
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["to_frame"]
 
 
-def to_frame(samples: Iterable[Sequence[Interaction]]) -> pd.DataFrame:
-    """One row an interaction.
+def to_frame(samples: Iterable[tuple[Mapping[str, Any], Sequence[Interaction]]]) -> pd.DataFrame:
+    """Return a frame with one row an interaction.
 
     Args:
-        samples: For each sample its interactions.
+        samples: The provenance and the interactions of each sample.
 
     Returns:
-        A frame with the columns sample (its number), kind, players (a tuple of labels), order, effect.
+        A frame with the columns sample (its number), explained (the class by name and index), text, continuation, kind,
+        players (a tuple of labels, repeated ones told apart), members (a tuple of their numbers), order and effect.
+        Explained, text and continuation are None where they are not known.
 
     Raises:
         ImportError: If pandas is not installed.
@@ -29,14 +32,17 @@ def to_frame(samples: Iterable[Sequence[Interaction]]) -> pd.DataFrame:
         import pandas as pd
     except ImportError as error:
         raise ImportError("to_frame needs pandas: pip install 'captum-lkn[frame]'") from error
-    rows = [(b, one) for b, found in enumerate(samples) for one in found]
-    return pd.DataFrame(
-        {
-            # With a dtype each, so that no effects at all make the same columns.
-            "sample": pd.Series([b for b, _ in rows], dtype="int64"),
-            "kind": pd.Series([one.kind for _, one in rows], dtype="object"),
-            "players": pd.Series([one.players for _, one in rows], dtype="object"),
-            "order": pd.Series([one.order for _, one in rows], dtype="int64"),
-            "effect": pd.Series([one.effect for _, one in rows], dtype="float64"),
-        }
-    )
+    rows = [(b, about_of(provenance), one) for b, (provenance, found) in enumerate(samples) for one in found]
+    columns: dict[str, tuple[list[Any], str]] = {
+        "sample": ([b for b, _, _ in rows], "int64"),
+        "explained": ([about.explained or None for _, about, _ in rows], "object"),
+        "text": ([about.text or None for _, about, _ in rows], "object"),
+        "continuation": ([about.continuation or None for _, about, _ in rows], "object"),
+        "kind": ([one.kind for *_, one in rows], "object"),
+        "players": ([one.players for *_, one in rows], "object"),
+        "members": ([one.members for *_, one in rows], "object"),
+        "order": ([one.order for *_, one in rows], "int64"),
+        "effect": ([one.effect for *_, one in rows], "float64"),
+    }
+    # With a dtype each, so that no effects at all make the same columns.
+    return pd.DataFrame({name: pd.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})

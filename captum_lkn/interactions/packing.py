@@ -21,7 +21,7 @@ from captum_lkn.interactions.layout import InputLayout
 
 __all__ = ["pack", "pack_effects", "unpack", "unpack_effects"]
 
-_NUMBERS = ("kappa", "gap")
+_NUMBERS = ("kappa", "gap", "epsilon")
 
 
 def pack(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from captum_lkn._common.formats import columns, effect_format, percent, printable, shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.decomposition.effects import TAU
+from captum_lkn.interactions.about import WIDTH, About
 
 __all__ = ["SampleReport", "bars", "html_table", "joined", "sample_html", "sample_line", "sample_text"]
 
 _SIGNS = {"and": " & ", "or": " | "}
 _NAME_WIDTH = 36
+_CLASS_WIDTH = 24
+_LABEL_WIDTH = 24
 _BAR = 10
 
 
@@ -26,7 +30,7 @@ class SampleReport:
     """Contents of the printed interactions of one sample.
 
     Attributes:
-        origin: Model, layer, score and target; may be empty.
+        about: Model, layer, score, class and text.
         labels: The players.
         v_empty: The score without players.
         v_full: The score with all players.
@@ -37,7 +41,7 @@ class SampleReport:
         gap: The certified gap.
     """
 
-    origin: str
+    about: About
     labels: Sequence[str]
     v_empty: float
     v_full: float
@@ -54,25 +58,30 @@ class SampleReport:
         return number.format(self.v_empty), number.format(self.v_full)
 
 
-def sample_line(report: SampleReport) -> str:
-    """Return the line of a sample in a batch."""
+def sample_line(report: SampleReport, width: int) -> str:
+    """Return the line of a sample in a batch, at most so many columns wide."""
+    explained = f"{shortened(report.about.explained, _CLASS_WIDTH)}; " if report.about.explained else ""
+    start = f"{explained}v {report.ends[0]} -> {report.ends[1]}; "
+    end = f"; {report.n_salient} salient of 2^{len(report.labels)}"
     strongest = "no effects"
     for _, name, _, effect in report.rows[:1]:
-        strongest = f"{shortened(name, 32)} {effect_format(effect).format(effect)}"
-    n = len(report.labels)
-    return f"v {report.ends[0]} -> {report.ends[1]}; {strongest}; {report.n_salient} salient of 2^{n}"
+        number = effect_format(effect).format(effect)
+        room = width - columns(start) - len(number) - 1 - len(end)
+        strongest = f"{shortened(name, max(room, 4))} {number}"
+    return start + strongest + end
 
 
 def sample_text(report: SampleReport) -> str:
-    """Return the number of players and the lines below it."""
+    """Return the players, what was explained, the strongest interactions and how exact they are."""
     n = len(report.labels)
     top = bars([(name, effect) for _, name, _, effect in report.rows])
     within = f"{report.within:.2g}" if report.within else "rounding"
     bound = "nothing certified" if math.isinf(report.gap) else f"at most {percent(report.gap)} above the optimum"
     salient = count_of(report.n_salient, "effect")
+    names = some_of([shortened(printable(name), _LABEL_WIDTH) for name in report.labels])
     lines = [
-        f"{count_of(n, 'player')}: {some_of([printable(name) for name in report.labels])}",
-        *([printable(report.origin)] if report.origin else []),
+        *textwrap.wrap(f"Interactions of {count_of(n, 'player')}: {names}", WIDTH - 2),
+        *report.about.lines(),
         f"v(empty) = {report.ends[0]}  ->  v(N) = {report.ends[1]}",
         *(top or ["no effects: the score does not depend on the players"]),
         f"salient (above {percent(TAU)} of the largest): {salient}, against 2^{n} = {1 << n} outputs",
@@ -85,7 +94,7 @@ def sample_html(report: SampleReport) -> str:
     """Return the strongest interactions as a table."""
     number = effect_format(max((abs(effect) for *_, effect in report.rows), default=0.0))
     ends, salient = report.ends, f"{report.n_salient} salient of 2^{len(report.labels)}"
-    caption = f"v(empty) = {ends[0]}, v(N) = {ends[1]}; {salient}"
+    caption = "\n".join([*report.about.lines(), f"v(empty) = {ends[0]}, v(N) = {ends[1]}; {salient}"])
     rows = [(kind.upper(), name, str(order), number.format(effect)) for kind, name, order, effect in report.rows]
     return html_table(caption, ("kind", "players", "order", "effect"), rows)
 
@@ -124,7 +133,11 @@ def bars(rows: Sequence[tuple[str, float]]) -> list[str]:
 
 
 def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a small table; text of the caption and of the cells is escaped, the last column is right-aligned."""
+    """Return a small table; text of the caption and of the cells is escaped, the last column is right-aligned.
+
+    Lines of the caption stay lines.
+    """
+    lines = "<br>".join(html.escape(printable(line)) for line in caption.split("\n"))
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = []
     for row in rows:
@@ -132,6 +145,6 @@ def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]
         tags = "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells)
         body.append(f'<tr>{tags}<td style="text-align:right">{last}</td></tr>')
     return (
-        f'<table><caption style="text-align:left">{html.escape(printable(caption))}</caption>'
+        f'<table><caption style="text-align:left">{lines}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     )

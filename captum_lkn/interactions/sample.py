@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+import torch
 from torch import Tensor
 
 from captum_lkn._common import files
@@ -16,6 +17,7 @@ from captum_lkn.decomposition import indices, lattice
 from captum_lkn.decomposition.decompose import Decomposition
 from captum_lkn.decomposition.effects import KINDS, TAU, Effects, Kind, OrderStrength, check_table
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
+from captum_lkn.interactions.about import WIDTH, About, about_of
 from captum_lkn.interactions.checks import check_bound, check_count, check_masks
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.labels import check_players, distinct_labels, player_numbers
@@ -50,6 +52,7 @@ class Interactions:
             where nothing is certified.
         provenance: A record for people of model, layer, score, target and the like; what JSON can hold.
         layout: The map from players back to the inputs; None where that is not known.
+        epsilon: The relative rounding error of the values: the machine epsilon of the forwards' dtype.
         options: The options of the decomposition, used by everything that decomposes again. Where none are given, they
             are the defaults with this `kappa`, for AND effects alone if there is no OR effect.
 
@@ -85,6 +88,7 @@ class Interactions:
     provenance: Mapping[str, files.JSON] = field(default_factory=dict)
     layout: InputLayout | None = None
     options: DecompositionOptions = None  # type: ignore[assignment]  # never None once made
+    epsilon: float = torch.finfo(torch.float64).eps
 
     def __post_init__(self) -> None:
         check_players(self.players)
@@ -97,6 +101,7 @@ class Interactions:
         # Frozen for the user; here the parts take their final form, which is also that of a loaded file.
         object.__setattr__(self, "kappa", check_bound("kappa", self.kappa))
         object.__setattr__(self, "gap", check_bound("gap", self.gap, or_infinite=True))
+        object.__setattr__(self, "epsilon", check_bound("epsilon", self.epsilon))
         object.__setattr__(self, "provenance", files.to_json(self.provenance, "provenance"))
         object.__setattr__(self, "options", self._checked_options())
         if self.layout is not None and self.layout.n_players > len(self.players):
@@ -297,15 +302,16 @@ class Interactions:
         return self.layout.spread(self.shapley_values())
 
     def to_frame(self) -> pd.DataFrame:
-        """All effects of nonempty sets that are not exactly 0, the strongest first.
+        """Return all effects of nonempty sets that are not exactly 0, the strongest first.
 
         Returns:
-            A DataFrame with the columns sample (0), kind, players (a tuple of labels), order, effect.
+            A DataFrame with the columns sample (0), explained, text, continuation, kind, players (a tuple of labels,
+            repeated ones told apart), members (a tuple of their numbers), order and effect.
 
         Raises:
             ImportError: If pandas is not installed.
         """
-        return to_frame([self.top(None)])
+        return to_frame([(self.provenance, self.top(None))])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
@@ -335,6 +341,7 @@ class Interactions:
         found: Decomposition,
         provenance: Mapping[str, files.JSON] | None = None,
         layout: InputLayout | None = None,
+        epsilon: float = torch.finfo(torch.float64).eps,
     ) -> Interactions:
         """Make interactions of a value table and its decomposition.
 
@@ -344,6 +351,7 @@ class Interactions:
             found: The decomposition of this table alone.
             provenance: As for the class; the solver's steps are added.
             layout: As for the class.
+            epsilon: As for the class.
 
         Returns:
             The interactions.
@@ -361,6 +369,7 @@ class Interactions:
             provenance={**(provenance or {}), "steps": int(found.steps), "stopped": found.stopped[0]},
             layout=layout,
             options=found.options,
+            epsilon=epsilon,
         )
 
     def parts(self) -> dict[str, Any]:
@@ -372,14 +381,18 @@ class Interactions:
         """The number of salient interactions, at the paper's threshold."""
         return int(self.effects.salient().sum())
 
-    def summary(self) -> str:
-        """Return one line: the score without and with all players, the strongest interaction, the salient ones."""
-        return sample_line(self._report(1))
+    @property
+    def about(self) -> About:
+        """Model, class, text and continuation that these interactions are about, as the provenance records them."""
+        return about_of(self.provenance)
+
+    def summary(self, width: int = WIDTH) -> str:
+        """Return one line: the class, the score without and with all players, the strongest interaction."""
+        return sample_line(self._report(1), width)
 
     def _report(self, rows: int) -> SampleReport:
-        known = {key: self.provenance.get(key) for key in ("model", "layer", "score", "target")}
         return SampleReport(
-            origin=", ".join(f"{key} {value}" for key, value in known.items() if value is not None),
+            about=self.about,
             labels=self.labels,
             v_empty=self.v_empty,
             v_full=self.v_full,
@@ -391,7 +404,7 @@ class Interactions:
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} of {sample_text(self._report(5))}"
+        return sample_text(self._report(5))
 
     def _repr_html_(self) -> str:
         return sample_html(self._report(10))

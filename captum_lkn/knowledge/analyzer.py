@@ -157,7 +157,6 @@ class LayerwiseKnowledge:
         return KnowledgeChange(
             found,
             accuracies=self._accuracies(),
-            target_source="predicted" if isinstance(asked, str) else "given",
         )
 
     def _method(self) -> LayerAndOrInteraction:

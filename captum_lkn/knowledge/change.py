@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from captum_lkn._common import files
-from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction, InteractionsBatch
+from captum_lkn.interactions.about import About
 from captum_lkn.interactions.ranking import ranked
 from captum_lkn.knowledge import rendering
-from captum_lkn.knowledge.checks import check_interactions, check_label
+from captum_lkn.knowledge.checks import check_interactions, check_label, warn_of_normalisers
 from captum_lkn.knowledge.comparison import (
     Comparison,
     Ratio,
@@ -39,9 +40,7 @@ from captum_lkn.models.layers import OUTPUT, Layer
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KnowledgeChange", "TargetSource"]
-
-TargetSource: TypeAlias = Literal["given", "predicted"]
+__all__ = ["KnowledgeChange"]
 
 _SCHEMA = "KnowledgeChange"
 _OF_ONE_TABLE = ("layer", "pool", "readout", "target", "text", "steps", "stopped")
@@ -79,7 +78,6 @@ class KnowledgeChange(Mapping[str, Comparison]):
         ratio: Ratios over several samples: ``"sum"``, of the sums, or ``"mean"``, the mean of the samples' ratios
             (those without a value left out).
         accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
-        target_source: Whether the explained classes were ``"given"`` or are the model's own, ``"predicted"``.
         noise_ceiling: The draws under noise; None where that was not measured.
 
     Raises:
@@ -111,7 +109,6 @@ class KnowledgeChange(Mapping[str, Comparison]):
     literal_eq6: bool = False
     ratio: Ratio = "sum"
     accuracies: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    target_source: TargetSource = "given"
     noise_ceiling: NoiseCeiling | None = None
 
     def __post_init__(self) -> None:
@@ -125,13 +122,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
             raise ValueError(
                 f"there is no layer besides {self.reference!r} to compare: give the interactions of one more"
             )
-        for label in dict.fromkeys((*self.layers, self.reference)):
-            if not self.normalisers[label]:
-                warn(
-                    f"|v(N) - v(empty)| of {label!r} is 0 in all samples, so that its effects cannot be set against "
-                    "those of another layer: its strengths are NaN. Choose samples, or a layer, where masking "
-                    "changes the score"
-                )
+        labels = tuple(dict.fromkeys((*self.layers, self.reference)))
+        units = {label: self.normalisers[label] for label in labels}
+        warn_of_normalisers(units, self.interactions, self.reference, self.tau, self.scope)
 
     # ------------------------------------------------------------ a mapping, from layer to comparison
 
@@ -163,7 +156,10 @@ class KnowledgeChange(Mapping[str, Comparison]):
     @cached_property
     def normalisers(self) -> dict[str, float]:
         r"""Divisor of each layer's effects: the mean of \|v(N) - v(empty)\| over the samples."""
-        return {label: normaliser([one.values for one in batch]) for label, batch in self.interactions.items()}
+        return {
+            label: normaliser([one.values for one in batch], max(one.epsilon for one in batch))
+            for label, batch in self.interactions.items()
+        }
 
     @property
     def n_samples(self) -> int:
@@ -202,7 +198,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
             ValueError: An option out of range.
         """
         given: dict[str, Any] = {"tau": tau, "scope": scope, "literal_eq6": literal_eq6, "ratio": ratio}
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        return self._with(**{name: value for name, value in given.items() if value is not None})
 
     def between(self, layer: str | Layer, reference: str | Layer) -> KnowledgeChange:
         """Compare one layer with any other as the reference: a neighbour, or an earlier one.
@@ -235,7 +231,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
             draws: The number of draws.
             seed: The seed of the noise; torch's own random state is not touched.
             value_noise: Standard deviation of the Gaussian noise on every value, as a share of the sample's
-                \|v(N) - v(empty)\|; None: a quarter of its kappa, which is a share of 0.01 by default.
+                \|v(N) - v(empty)\|; None: a quarter of its kappa, which is a share of 0.01 by default, and 0.01 where
+                kappa is 0.
             jitter: Each weight w_S of the minimised sum is multiplied by 1 + jitter * u, u uniform in [-1, 1].
 
         Returns:
@@ -251,7 +248,13 @@ class KnowledgeChange(Mapping[str, Comparison]):
         ceiling = measure_noise_ceiling(
             self.interactions, draws=draws, seed=seed, value_noise=value_noise, jitter=jitter
         )
-        return replace(self, noise_ceiling=ceiling)
+        return self._with(noise_ceiling=ceiling)
+
+    def _with(self, **changes: Any) -> KnowledgeChange:
+        """Return the same layers with other options: what there is to warn of was said when this one was made."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return replace(self, **changes)
 
     # ------------------------------------------------------------ noise
 
@@ -305,19 +308,20 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     def rows(self) -> list[ChangeRow]:
         """Return a row for each layer, kind (AND first) and order, from 1 to the largest number of players."""
-        return list(rows_of(self, self.own, self.reference))
+        return list(rows_of(self, self.own, self.reference, self.n_samples))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a data frame.
 
         Returns:
-            A DataFrame with the columns layer, kind, order, all, overlap, forgotten, new, completeness, redundancy,
-            salient; and, where draws were taken, completeness_ceiling and redundancy_floor.
+            A DataFrame with the columns of :class:`captum_lkn.knowledge.ChangeRow`. Its column layer is an ordered
+            categorical, in the order of the layers. Columns of the noise ceiling and of the probes are there where
+            these are known.
 
         Raises:
             ImportError: If pandas is not installed.
         """
-        return to_frame(self.rows(), with_noise_ceiling=self.noise_ceiling is not None)
+        return to_frame(self.rows(), self.accuracies)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -334,7 +338,6 @@ class KnowledgeChange(Mapping[str, Comparison]):
             "reference": self.reference,
             "samples": self.n_samples,
             "targets": [one.provenance.get("target") for one in samples],
-            "target_source": self.target_source,
             "comparison": {"tau": self.tau, "scope": self.scope, "literal_eq6": self.literal_eq6, "ratio": self.ratio},
             "noise_ceiling": self.noise_ceiling and self.noise_ceiling.settings(),
         }
@@ -347,8 +350,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
             n_samples=self.n_samples,
             draws=self.noise_ceiling.draws if self.noise_ceiling else 0,
             accuracies=self.accuracies,
-            provenance=self.provenance,
-            target_source=self.target_source,
+            about=[replace(one.about, origin=_without_layer(one.about)) for one in self.interactions[self.reference]],
             tau=self.tau,
             scope=self.scope,
             literal_eq6=self.literal_eq6,
@@ -383,3 +385,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
             The comparison, bit for bit.
         """
         return cls(**unpack_change(*files.read(path, _SCHEMA)))
+
+
+def _without_layer(about: About) -> tuple[tuple[str, str], ...]:
+    return tuple(part for part in about.origin if part[0] != "layer")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 from captum_lkn._common.messages import kind_of, some_of
+from captum_lkn._common.warn import warn
 from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.knowledge.comparison import Scope, thresholds
 
-__all__ = ["check_interactions", "check_label"]
+__all__ = ["check_interactions", "check_label", "warn_of_normalisers"]
+
+# A layer is warned of whose salient effects add up to more than so many times its normaliser, and to more than so many
+# times those of the other layers. In the demo these are 2 to 4, and 12 at the one block that changes little as a whole.
+_LARGE = 10
+_TIMES = 3
 
 
 def check_label(label: Any, interactions: Mapping[str, Any]) -> str:
@@ -37,3 +45,44 @@ def check_interactions(interactions: Any) -> None:
                 f"layer {label!r} has {len(found)} samples, {first!r} {len(players[first])}, or their players differ: "
                 "compare layers on the same samples, with the same players"
             )
+
+
+def warn_of_normalisers(
+    normalisers: Mapping[str, float],
+    interactions: Mapping[str, InteractionsBatch],
+    reference: str,
+    tau: float,
+    scope: Scope,
+) -> None:
+    """Warn of layers whose normaliser is 0, or small against their salient effects.
+
+    The salient effects of a layer add up to r times its normaliser. Where r is several times that of the other layers,
+    the layer changes little as a whole while its effects cancel, and its ratios are mostly that division: two layers
+    share at most the smaller sum, so that redundancy is at least 1 - R / r (R of the reference), whichever the effects.
+    """
+    strengths: dict[str, float] = {}
+    for label, unit in normalisers.items():
+        effects = [one.effects for one in interactions[label]]
+        if unit:
+            salient = zip(effects, thresholds(effects, tau, scope), strict=True)
+            total = sum(float(one.values[one.above(limit)].abs().sum()) for one, limit in salient)
+            strengths[label] = total / unit / len(effects)
+        else:
+            warn(
+                f"|v(N) - v(empty)| of {label!r} is 0 in all samples, so that its effects cannot be compared with "
+                "those of another layer: its strengths are NaN. Choose samples, or a layer, where masking changes the "
+                "score"
+            )
+    for label, strength in strengths.items():
+        others = [other for name, other in strengths.items() if name != label]
+        if not others or not strength > max(_LARGE, _TIMES * median(others)):
+            continue
+        if label == reference:
+            bound = "completeness seems low"
+        else:
+            bound = f"its redundancy is at least {max(0.0, 1 - strengths.get(reference, 0.0) / strength):.0%}"
+        warn(
+            f"the salient effects of {label!r} add up to {strength:.1f} times its mean |v(N) - v(empty)|, those of the "
+            f"other layers to {median(others):.1f} times theirs (median): by this division alone {bound}, whichever "
+            "effects there are. Take more samples, or samples where masking all players changes its score more"
+        )

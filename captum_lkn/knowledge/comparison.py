@@ -34,8 +34,9 @@ __all__ = [
 Scope: TypeAlias = Literal["dataset", "sample"]
 Ratio: TypeAlias = Literal["sum", "mean"]
 
-# A layer's values may differ by the rounding of its forwards alone; this many times their size is nothing.
-_ROUNDING: Final = 4 * torch.finfo(torch.float32).eps
+# A layer's values may differ by the rounding of its forwards alone; this many units of it count as 0.
+_ROUNDING: Final = 4
+_EPSILON: Final = torch.finfo(torch.float64).eps
 
 
 class Strengths(NamedTuple):
@@ -179,17 +180,18 @@ def compare(
     return Comparison(Strengths(*map(torch.stack, zip(*each, strict=True))), ratio)
 
 
-def normaliser(values: Sequence[Tensor]) -> float:
+def normaliser(values: Sequence[Tensor], epsilon: float = _EPSILON) -> float:
     """Return what makes layers comparable: the mean of ``|v(N) - v(empty)|`` over samples (the paper's footnote 8).
 
     Args:
         values: The value table ``[2^n]`` of each sample.
+        epsilon: The relative rounding error of the values, that of float64 by default.
 
     Returns:
-        A number; 0 also where the differences are no larger than the rounding of float32 forwards.
+        A number; 0 also where the differences are no larger than rounding.
     """
     mean = float(torch.stack([(table[-1] - table[0]).abs() for table in values]).mean())
-    return mean if mean > _ROUNDING * max(float(table.abs().max()) for table in values) else 0.0
+    return mean if mean > _ROUNDING * epsilon * max(float(table.abs().max()) for table in values) else 0.0
 
 
 def thresholds(effects: Sequence[Effects], tau: float, scope: Scope) -> list[float]:

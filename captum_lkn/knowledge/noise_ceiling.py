@@ -8,7 +8,6 @@ values and jittered weights. The share of itself that a layer finds again bounds
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.decomposition.effects import Effects
-from captum_lkn.decomposition.options import DecompositionOptions
+from captum_lkn.decomposition.options import NOISE, DecompositionOptions
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, Strengths, compare, thresholds
 
@@ -44,7 +43,8 @@ class NoiseCeiling:
     Attributes:
         effects: For each layer and sample the effects of all draws.
         seed: The seed of noise and jitter.
-        value_noise: The standard deviation of the noise as a share of \|v(N) - v(empty)\|; None: a quarter of kappa.
+        value_noise: The standard deviation of the noise as a share of \|v(N) - v(empty)\|; None: a quarter of kappa, or
+            0.01 where kappa is 0.
         jitter: The largest relative change of a weight.
     """
 
@@ -82,7 +82,8 @@ def measure_noise_ceiling(
         draws: The number of draws.
         seed: The seed of noise and jitter.
         value_noise: The standard deviation of the noise on each value, as a share of the sample's
-            \|v(N) - v(empty)\|. None: a quarter of its kappa.
+            \|v(N) - v(empty)\|. None: a quarter of its kappa, which is a share of 0.01 by default; 0.01 where kappa
+            is 0, so that exact decompositions get noise as well.
         jitter: Each weight w_S is multiplied by 1 + jitter * u, u uniform in [-1, 1].
 
     Returns:
@@ -181,15 +182,13 @@ def _draw_layer(
         together.setdefault((one.n_players, one.options.replace(kappa=0.0)), []).append(place)
     found: dict[int, tuple[Effects, ...]] = {}
     for (_, options), places in together.items():
-        with warnings.catch_warnings():
-            # Of the tables themselves it was said when they were extracted.
-            warnings.filterwarnings("ignore", message="kappa is ")
-            drawn = decompose(
-                torch.stack([noisy[i][0] for i in places]),
-                cost=torch.stack([noisy[i][1] for i in places]),
-                kappa=torch.tensor([[batch[i].kappa] for i in places], dtype=torch.float64),
-                options=options,
-            )
+        drawn = decompose(
+            torch.stack([noisy[i][0] for i in places]),
+            cost=torch.stack([noisy[i][1] for i in places]),
+            kappa=torch.tensor([[batch[i].kappa] for i in places], dtype=torch.float64),
+            options=options,
+            names=[f"draw {draw} of sample {i}" for i in places for draw in range(draws)],
+        )
         found |= {place: tuple(drawn[row][draw].effects for draw in range(draws)) for row, place in enumerate(places)}
     return tuple(found[i] for i in range(len(batch)))
 
@@ -198,7 +197,10 @@ def _noisy(
     one: Interactions, draws: int, generator: torch.Generator, value_noise: float | None, jitter: float
 ) -> tuple[Tensor, Tensor]:
     """Return noisy value tables ``[draws, 2^n]`` and factors of the weights ``[draws, 2, 2^n]``."""
-    deviation = _NOISE_IN_KAPPA * one.kappa if value_noise is None else value_noise * abs(one.v_full - one.v_empty)
+    share = NOISE * _NOISE_IN_KAPPA if value_noise is None else value_noise
+    deviation = share * abs(one.v_full - one.v_empty)
+    if value_noise is None and one.kappa > 0:
+        deviation = _NOISE_IN_KAPPA * one.kappa
     size = len(one.values)
     noise = torch.randn(draws, size, generator=generator, dtype=torch.float64)
     uniform = torch.rand(draws, 2, size, generator=generator, dtype=torch.float64)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import html as escaping
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from captum_lkn._common.formats import printable
+from captum_lkn._common.formats import columns, printable, shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.decomposition.effects import KINDS
+from captum_lkn.interactions.about import WIDTH, About, shared_lines
 from captum_lkn.interactions.rendering import html_table
 from captum_lkn.knowledge.comparison import Comparison
 
@@ -22,6 +24,7 @@ __all__ = ["Report", "html", "summary", "text"]
 
 _ORDERS: Final = 4  # columns of each kind: more do not fit a line
 _LABEL_WIDTH: Final = 32
+_SAMPLES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,7 @@ class Report:
         n_samples: The number of samples.
         draws: The number of noisy draws; 0 where there are none.
         accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
-        provenance: The provenance of the samples.
-        target_source: Whether the classes were ``"given"`` or are those that the model predicts, ``"predicted"``.
+        about: The model, score, class and text of each sample.
         tau: The threshold of salience, like all that follows as in ``KnowledgeChange``.
         scope: Over what the largest effect is taken.
         literal_eq6: Whether Eq. 6 is taken literally.
@@ -49,8 +51,7 @@ class Report:
     n_samples: int
     draws: int
     accuracies: Mapping[str, tuple[float, float]]
-    provenance: Mapping[str, Any]
-    target_source: str
+    about: Sequence[About]
     tau: float
     scope: str
     literal_eq6: bool
@@ -58,9 +59,13 @@ class Report:
 
 
 class _Table(NamedTuple):
+    """A table whose columns are those that stand in front, then AND, then OR."""
+
     title: str
     header: list[str]
     rows: list[list[str]]
+    front: int
+    first_or: int
 
 
 def summary(report: Report) -> str:
@@ -72,50 +77,83 @@ def summary(report: Report) -> str:
 
 
 def text(report: Report) -> str:
-    """Return the tables that a reader needs first."""
-    blocks = ["\n".join([summary(report), *(f"  {line}" for line in _origin(report))])]
+    """Return the tables that a reader needs first, at most :data:`captum_lkn.interactions.about.WIDTH` wide."""
+    head = textwrap.wrap(summary(report), WIDTH - 2, subsequent_indent="  ", break_on_hyphens=False)
+    blocks = ["\n".join([*head, *(f"  {line}" for line in [*_origin(report), *_samples(report)])])]
     for table in _tables(report):
-        lines = [table.header, *table.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        cells = [
-            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-            for line in lines
-        ]
-        blocks.append("\n".join([table.title, *(f"  {cell}".rstrip() for cell in cells)]))
+        title = textwrap.wrap(table.title, WIDTH - 2, subsequent_indent="  ")
+        blocks.append("\n".join([*title, *(f"  {line}" for line in _lines(table))]))
     return "\n\n".join(blocks)
 
 
 def html(report: Report) -> str:
     """Return the same as HTML; all that came from elsewhere is escaped."""
-    head = "".join(f"<p>{escaping.escape(line)}</p>" for line in [summary(report), *_origin(report)])
+    lines = [summary(report), *_origin(report), *_samples(report)]
+    head = "".join(f"<p>{escaping.escape(line)}</p>" for line in lines)
     return head + "".join(html_table(table.title, table.header, table.rows) for table in _tables(report))
 
 
-def _origin(report: Report) -> list[str]:
-    """Return lines on model, score and options."""
-    known = {name: report.provenance.get(name) for name in ("model", "score")}
-    parts = [f"{name} {printable(str(value))}" for name, value in known.items() if value is not None]
-    predicted = "the classes that the model predicts" if report.target_source == "predicted" else "the classes given"
-    ratios = "ratios of sums" if report.ratio == "sum" else "means of the samples' ratios"
-    sharing = "; Eq. 6 taken literally" if report.literal_eq6 else ""
-    largest = "of the data set" if report.scope == "dataset" else "of each sample"
-    probes = ["probe: its accuracy on rows held out"] if report.accuracies else []
+def _lines(table: _Table) -> list[str]:
+    """Return the lines of a table: in one piece, or where that is too wide the AND and the OR columns apart."""
+    every = range(len(table.header))
+    lines = _aligned(table, every)
+    if max(map(columns, lines)) <= WIDTH - 2:
+        return lines
+    front = every[: table.front]
+    ands, ors = (
+        _aligned(table, [*front, *part]) for part in (every[table.front : table.first_or], every[table.first_or :])
+    )
+    return [*ands, *ors]
+
+
+def _aligned(table: _Table, chosen: Iterable[int]) -> list[str]:
+    lines = [[line[i] for i in chosen] for line in (table.header, *table.rows)]
+    widths = [max(map(columns, column)) for column in zip(*lines, strict=True)]
     return [
-        ", ".join([*parts, f"explained: {predicted}"]),
-        f"salient: above {report.tau:g} of the largest effect {largest}; {ratios}{sharing}",
-        *probes,
+        "  ".join(
+            [
+                line[0] + " " * (widths[0] - columns(line[0])),
+                *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+            ]
+        ).rstrip()
+        for line in lines
     ]
 
 
+def _origin(report: Report) -> list[str]:
+    """Return lines on model, score, classes and options."""
+    ratios = "ratios of sums" if report.ratio == "sum" else "means of the samples' ratios"
+    sharing = "; Eq. 6 taken literally" if report.literal_eq6 else ""
+    largest = "of the data set" if report.scope == "dataset" else "of each sample"
+    options = f"salient: above {report.tau:g} of the largest effect {largest}; {ratios}{sharing}"
+    probes = ["probe: its accuracy on held-out rows"] if report.accuracies else []
+    return [*shared_lines(report.about), *textwrap.wrap(options, WIDTH - 4), *probes]
+
+
+def _samples(report: Report) -> list[str]:
+    """Return a line for each of the first samples, if these have texts."""
+    if not any(one.text for one in report.about):
+        return []
+    width = max(columns(one.explained) for one in report.about)
+    lines = [
+        shortened(f"{b}  {one.explained}{' ' * (width - columns(one.explained))}  {one.text}", WIDTH - 2)
+        for b, one in enumerate(report.about[:_SAMPLES])
+    ]
+    more = len(report.about) - _SAMPLES
+    return [*lines, f"... and {more} more"] if more > 0 else lines
+
+
 def _tables(report: Report) -> list[_Table]:
-    columns, hidden = _columns(report)
+    chosen, hidden = _columns(report)
     prefix = _prefix(list(report.comparisons))
-    header = [prefix or "layer", *(["probe"] if report.accuracies else []), *(name for name, _, _ in columns)]
+    front = [prefix or "layer", *(["probe"] if report.accuracies else [])]
+    header = [*front, *(name for name, _, _ in chosen)]
+    first_or = len(front) + sum(k == 0 for _, k, _ in chosen)
 
     def row(label: str, found: Tensor, together: Tensor, form: str) -> list[str]:
         """Return the cells of one line; order None stands for all orders of the kind."""
         probe = [_accuracy(report, label)] if report.accuracies else []
-        values = [together[k, 0] if order is None else found[k, order - 1] for _, k, order in columns]
+        values = [together[k, 0] if order is None else found[k, order - 1] for _, k, order in chosen]
         return [_shown(label.removeprefix(prefix)), *probe, *(_number(float(value), form) for value in values)]
 
     def share(label: str, comparison: Comparison, name: str) -> list[str]:
@@ -125,14 +163,17 @@ def _tables(report: Report) -> list[_Table]:
         found = getattr(comparison, name).double() / report.n_samples
         return row(label, found, found.sum(-1, keepdim=True), ".1f")
 
+    def table(title: str, rows: list[list[str]]) -> _Table:
+        return _Table(title, header, rows, len(front), first_or)
+
     reference, beyond = _shown(report.reference), "; higher orders: to_frame()" if hidden else ""
     complete = [share(layer, found, "completeness") for layer, found in report.comparisons.items()]
     redundant = [share(layer, found, "redundancy") for layer, found in report.comparisons.items()]
     salient = [count(layer, "salient", found) for layer, found in report.comparisons.items()]
     salient.append(count(report.reference, "reference_salient", next(iter(report.comparisons.values()))))
     tables = [
-        _Table(f"completeness: the share of what {reference} knows that a layer has{beyond}", header, complete),
-        _Table(f"redundancy: the share of what a layer knows that {reference} has not", header, redundant),
+        table(f"completeness: share of the effects of {reference} that a layer has{beyond}", complete),
+        table(f"redundancy: share of the effects of a layer that {reference} does not have", redundant),
     ]
     if report.draws:
         ceiling = share(report.reference, report.own[report.reference], "completeness")
@@ -142,23 +183,22 @@ def _tables(report: Report) -> list[_Table]:
             for layer, own in report.own.items()
             if layer in report.comparisons
         ]
-        title = "redundancy floor: the share of what a layer knows that it does not find again itself, under noise"
-        tables.append(_Table(title, header, floors))
-    tables.append(_Table("salient interactions of a sample, on average", header, salient))
+        tables.append(table("redundancy floor: share of its effects that a layer does not have under noise", floors))
+    tables.append(table("salient interactions of a sample, on average", salient))
     return tables
 
 
 def _columns(report: Report) -> tuple[list[tuple[str, int, int | None]], bool]:
     """Return columns (title, kind, order) with a salient effect in them; and whether orders are left out."""
     present = torch.stack([found.salient + found.reference_salient for found in report.comparisons.values()]).sum(0) > 0
-    columns: list[tuple[str, int, int | None]] = []
+    chosen: list[tuple[str, int, int | None]] = []
     hidden = False
     for k, kind in enumerate(KINDS):
         orders = (present[k].nonzero().flatten() + 1).tolist()
         hidden |= len(orders) > _ORDERS
-        columns += [(f"{kind.upper()} {order}", k, order) for order in orders[:_ORDERS]]
-        columns += [(f"all {kind.upper()}", k, None)]
-    return columns, hidden
+        chosen += [(f"{kind.upper()} {order}", k, order) for order in orders[:_ORDERS]]
+        chosen += [(f"all {kind.upper()}", k, None)]
+    return chosen, hidden
 
 
 def _prefix(labels: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,8 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ChangeRow", "rows_of", "to_frame"]
 
-_COMPARED = ("all", "overlap", "forgotten", "new", "completeness", "redundancy", "salient")
-_NOISE = ("completeness_ceiling", "redundancy_floor")
+_COMPARED = ("all", "overlap", "forgotten", "new", "completeness", "redundancy")
+_CEILING = (
+    "completeness_ceiling",
+    "redundancy_floor",
+    "completeness_ceiling_all_orders",
+    "redundancy_floor_all_orders",
+)
+_PROBES = ("probe_train_accuracy", "probe_held_out_accuracy")
 
 
 class ChangeRow(NamedTuple):
@@ -31,9 +38,17 @@ class ChangeRow(NamedTuple):
         completeness: overlap as a share of the reference's strength; NaN where that is 0.
         redundancy: forgotten as a share of the layer's strength; NaN where that is 0.
         salient: The number of the layer's salient interactions, summed over the samples.
+        salient_mean: The same for a sample, on average.
+        reference_salient_mean: The number of the reference's salient interactions for a sample, on average.
+        completeness_all_orders: The completeness over all orders of this kind; the same in all rows of layer and kind,
+            like all that follows with this ending.
+        redundancy_all_orders: The redundancy over all orders.
+        salient_mean_all_orders: The number of salient interactions of all orders for a sample, on average.
         completeness_ceiling: The share of itself that the reference finds again under noise; None where that was not
             measured.
         redundancy_floor: The share of itself that the layer does not find again; None likewise.
+        completeness_ceiling_all_orders: The ceiling over all orders; None likewise.
+        redundancy_floor_all_orders: The floor over all orders; None likewise.
     """
 
     layer: str
@@ -46,12 +61,19 @@ class ChangeRow(NamedTuple):
     completeness: float
     redundancy: float
     salient: int
+    salient_mean: float
+    reference_salient_mean: float
+    completeness_all_orders: float
+    redundancy_all_orders: float
+    salient_mean_all_orders: float
     completeness_ceiling: float | None
     redundancy_floor: float | None
+    completeness_ceiling_all_orders: float | None
+    redundancy_floor_all_orders: float | None
 
 
 def rows_of(
-    comparisons: Mapping[str, Comparison], own: Mapping[str, Comparison], reference: str
+    comparisons: Mapping[str, Comparison], own: Mapping[str, Comparison], reference: str, n_samples: int
 ) -> Iterator[ChangeRow]:
     """Yield a row for each layer, kind (AND first) and order.
 
@@ -59,27 +81,44 @@ def rows_of(
         comparisons: Each layer compared with the reference.
         own: Each layer, the reference too, compared with its own noisy draws; empty where there are none.
         reference: The label of the reference.
+        n_samples: The number of samples.
     """
-    ceiling = own[reference].completeness if own else None
+    own_together = {layer: found.over_orders() for layer, found in own.items()}
     for layer, found in comparisons.items():
-        floor = 1 - own[layer].completeness if own else None
-        numbers = {name: getattr(found, name).tolist() for name in _COMPARED}
+        together = found.over_orders()
         for k, kind in enumerate(KINDS):
             for place in range(found.all.shape[1]):
-                compared = (numbers[name][k][place] for name in _COMPARED)
-                bounds = (None if bound is None else float(bound[k, place]) for bound in (ceiling, floor))
-                yield ChangeRow(layer, kind, place + 1, *compared, *bounds)
+                salient, of_reference = (int(counts[k, place]) for counts in (found.salient, found.reference_salient))
+                ceiling, floor = _bounds(own, reference, layer, k, place)
+                ceiling_all, floor_all = _bounds(own_together, reference, layer, k, 0)
+                yield ChangeRow(
+                    layer=layer,
+                    kind=kind,
+                    order=place + 1,
+                    **{name: float(getattr(found, name)[k, place]) for name in _COMPARED},
+                    salient=salient,
+                    salient_mean=salient / n_samples,
+                    reference_salient_mean=of_reference / n_samples,
+                    completeness_all_orders=float(together.completeness[k, 0]),
+                    redundancy_all_orders=float(together.redundancy[k, 0]),
+                    salient_mean_all_orders=int(together.salient[k, 0]) / n_samples,
+                    completeness_ceiling=ceiling,
+                    redundancy_floor=floor,
+                    completeness_ceiling_all_orders=ceiling_all,
+                    redundancy_floor_all_orders=floor_all,
+                )
 
 
-def to_frame(rows: Sequence[ChangeRow], with_noise_ceiling: bool) -> pd.DataFrame:
+def to_frame(rows: Sequence[ChangeRow], accuracies: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
     """Return rows as a data frame.
 
     Args:
         rows: The rows.
-        with_noise_ceiling: Whether the columns of the noise ceiling are wanted.
+        accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
 
     Returns:
-        A frame with the fields of the rows for columns.
+        A frame with the fields of the rows for columns, without those that no row has, and with the accuracies of the
+        probes if there are any. The layers are an ordered categorical, in their own order.
 
     Raises:
         ImportError: If pandas is not installed.
@@ -89,4 +128,20 @@ def to_frame(rows: Sequence[ChangeRow], with_noise_ceiling: bool) -> pd.DataFram
     except ImportError as error:
         raise ImportError("to_frame needs pandas: pip install 'captum-lkn[frame]'") from error
     frame = pd.DataFrame(rows, columns=ChangeRow._fields)
-    return frame if with_noise_ceiling else frame.drop(columns=list(_NOISE))
+    if all(row.completeness_ceiling is None for row in rows):
+        frame = frame.drop(columns=list(_CEILING))
+    if accuracies:
+        for k, name in enumerate(_PROBES):
+            frame[name] = [accuracies.get(row.layer, (math.nan, math.nan))[k] for row in rows]
+    layers = list(dict.fromkeys(row.layer for row in rows))
+    frame["layer"] = pd.Categorical(frame["layer"], categories=layers, ordered=True)
+    return frame
+
+
+def _bounds(
+    own: Mapping[str, Comparison], reference: str, layer: str, k: int, place: int
+) -> tuple[float, float] | tuple[None, None]:
+    """Return ceiling and floor of one kind and order, from comparisons with noisy draws; None where there are none."""
+    if not own:
+        return None, None
+    return float(own[reference].completeness[k, place]), 1 - float(own[layer].completeness[k, place])

@@ -276,6 +276,11 @@ class Evaluator:
             "each row by itself and always the same: use one without noise, state or batch statistics"
         )
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the forwards, float32 where they return integers."""
+        return self._dtype if self._dtype.is_floating_point else torch.float32
+
     # ------------------------------------------------------------ the unmasked samples
 
     def _resolve(self) -> None:

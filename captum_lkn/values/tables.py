@@ -81,6 +81,7 @@ class ValueTables:
         target: What was explained.
         forwards: How many forwards it took.
         whole_batch: Whether the forward gives one value a batch, as Captum also allows.
+        dtype: The dtype of the forwards, float32 where they return integers.
         evaluations: For each sample a record for provenance of how its values were computed: ``"evaluation"`` is
             ``"plain"``, ``"removed tokens dropped"`` or ``"prefix tree"``.
     """
@@ -89,6 +90,7 @@ class ValueTables:
     target: Target
     forwards: int
     whole_batch: bool
+    dtype: torch.dtype
     evaluations: tuple[dict[str, Any], ...]
 
 
@@ -177,6 +179,7 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
         evaluator.target,
         evaluator.forwards,
         evaluator.whole_batch,
+        evaluator.dtype,
         tuple(plain | records.get(sample, {}) for sample in range(len(sizes))),
     )
 

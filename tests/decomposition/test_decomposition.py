@@ -443,8 +443,7 @@ def test_pinned_ends_with_all_else_within_kappa_need_what_the_ends_ask_for(optio
 @pytest.mark.parametrize("n", [6, 8])
 def test_a_tiny_kappa_keeps_the_certificate(n, fraction, tolerance):
     v = real(n)[:4]
-    with pytest.warns(UserWarning, match="kappa is small against the range of the values in 4 of 4 tables"):
-        found = nearly(v, kappa=fraction * span(v), tolerance=tolerance)
+    found = nearly(v, kappa=fraction * span(v), tolerance=tolerance)  # a kappa that was chosen is not warned of
     assert_within_kappa(found, v)
 
 
@@ -847,6 +846,4 @@ def test_a_warning_names_the_tables():
     assert "kappa is small against the range of the values in 1 of 3 tables (sample 2)" in texts[1]
     spread = float(v[1].max() - v[1].min())
     assert f"such as {0.04 * spread:.2g} (4 % of the range" in texts[0]
-    with pytest.warns(UserWarning, match="kappa is small") as caught:  # of the larger tables alone
-        decompose(v * torch.tensor([[1.0], [1.0], [20.0]], dtype=torch.float64), kappa=0.04 * spread)
-    assert all("table 1" not in str(one.message) for one in caught)
+    decompose(v, kappa=0.04 * spread)  # the advice leaves nothing to warn of

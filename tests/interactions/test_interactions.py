@@ -483,17 +483,17 @@ def test_a_batch_is_a_sequence():
     assert [found.n_players for found in reversed(batch)] == [4, 3, 2]
     with pytest.raises(IndexError, match="no sample 3 in a batch of 3 samples"):
         batch[3]
-    with pytest.raises(ValueError, match="a batch of no samples"):
+    with pytest.raises(ValueError, match="samples must be at least one"):
         batch[3:]
 
 
 @pytest.mark.parametrize(
     ("samples", "error", "message"),
     [
-        ([], ValueError, "a batch of no samples.*give at least one"),
+        ([], ValueError, "samples must be at least one; got none"),
         (["not"], TypeError, "sample 0 must be an Interactions; got a str"),
-        (Interactions(**parts()), TypeError, "got a Interactions: give a list"),
-        (3, TypeError, "got a int: give a list"),
+        (Interactions(**parts()), TypeError, "got a Interactions. Give a list"),
+        (3, TypeError, "got a int. Give a list"),
     ],
 )
 def test_a_batch_refuses(samples, error, message):
@@ -521,7 +521,9 @@ def test_attributions_of_a_batch_keep_the_tuple_form():
 
 def test_attributions_that_cannot_be_stacked_say_why():
     layouts = [InputLayout((torch.arange(n),), False, (torch.float32,), CPU) for n in (2, 3)]
-    with pytest.raises(ValueError, match=r"sample 1 has inputs .*\[3\].* sample 0 .*\[2\].*cannot be stacked"):
+    with pytest.raises(
+        ValueError, match=r"inputs must be alike to stack .*\[3\] on cpu in sample 1 and .*\[2\] on cpu in sample 0"
+    ):
         make_batch(2, 3, layouts=layouts).attributions()
     with pytest.raises(ValueError, match="layout=None"):
         make_batch(2, 3).attributions()
@@ -536,8 +538,10 @@ def test_to_frame_lists_the_nonzero_effects():
     expected = pd.DataFrame(
         {
             "sample": [0, 0, 0],
+            **{name: pd.Series([None] * 3, dtype="object") for name in ("explained", "text", "continuation")},
             "kind": pd.Series(["and", "or", "and"], dtype="object"),
             "players": [("not", "a"), ("not", "a"), ("not",)],
+            "members": [(0, 1), (0, 1), (0,)],
             "order": [2, 2, 1],
             "effect": [-2.0, 1.5, 1.0],
         }
@@ -550,7 +554,9 @@ def test_to_frame_of_a_batch_numbers_the_samples():
     nothing = from_effects([1.0, 0.0], [0.0, 0.0])
     batch = InteractionsBatch([random_interactions(2), nothing, random_interactions(3)])
     frame = batch.to_frame()
-    assert list(frame.columns) == ["sample", "kind", "players", "order", "effect"]
+    assert list(frame.columns) == [
+        "sample", "explained", "text", "continuation", "kind", "players", "members", "order", "effect",
+    ]  # fmt: skip
     assert frame["sample"].value_counts().to_dict() == {0: 4, 2: 7 + 4}
     assert frame[frame["sample"] == 2]["effect"].tolist() == [one.effect for one in batch[2].top(None)]
     empty = nothing.to_frame()
@@ -576,14 +582,24 @@ def readable():
         ors,
         kappa=0.14,
         gap=0.0004,
-        provenance={"model": "BertForSequenceClassification", "score": "log_odds", "target": 1, "steps": 9},
+        provenance={
+            "model": "BertForSequenceClassification",
+            "score": "log_odds",
+            "target": 1,
+            "explained": "positive (1)",
+            "predicted": True,
+            "text": "not a single good scene",
+            "steps": 9,
+        },
     )
 
 
 def test_the_text_of_interactions():
     assert repr(readable()).splitlines() == [
         "Interactions of 5 players: not, a, single, good, scene",
-        "  model BertForSequenceClassification, score log_odds, target 1",
+        "  model BertForSequenceClassification, score log_odds",
+        "  explained: positive (1), which the model predicts",
+        "  text: not a single good scene",
         "  v(empty) = +0.40  ->  v(N) = -1.14",
         "  not & good    -3.02  ##########|",
         "  good          +2.10            |#######",
@@ -623,8 +639,13 @@ def test_the_text_of_a_batch_is_a_line_a_sample():
     batch = InteractionsBatch([readable()] * 12)
     lines = repr(batch).splitlines()
     assert lines[0] == "InteractionsBatch of 12 samples"
-    assert lines[1] == "  0  v +0.40 -> -1.14; not & good -3.02; 4 salient of 2^5"
-    assert len(lines) == 12
+    assert lines[1:5] == [
+        "  model BertForSequenceClassification, score log_odds",
+        "  explained: positive (1), which the model predicts",
+        "  0  positive (1); v +0.40 -> -1.14; not & good -3.02; 4 salient of 2^5",
+        "     not a single good scene",
+    ]
+    assert len(lines) == 24
     assert lines[-1] == "  ... and 2 more"
     assert repr(batch[:1]).splitlines()[0] == "InteractionsBatch of 1 sample"
 
@@ -641,3 +662,95 @@ def test_html_of_a_long_batch_says_that_it_is_cut():
     html = InteractionsBatch([readable()] * 12)._repr_html_()
     assert "12 samples, the first 10" in html
     assert html.count("<tr>") == 11
+
+
+# ---------------------------------------------------------------- repeated, long and unknown labels
+
+
+REPEATED = ("it", "is", "what", "it", "is")
+
+
+def test_repeated_labels_are_told_apart_everywhere():
+    ands = [0.0] * 32
+    ands[0b00010], ands[0b10000], ands[0b10010] = 1.0, 2.0, 3.0
+    found = from_effects(ands, [0.0] * 32, players=REPEATED)
+    assert found.labels == ("it[1]", "is[1]", "what", "it[2]", "is[2]")
+    assert found.players == REPEATED
+    assert [str(one) for one in found.top()] == ["is[1] & is[2]  +3.00", "is[2]  +2.00", "is[1]  +1.00"]
+    for text in (repr(found), found._repr_html_(), repr(InteractionsBatch([found]))):
+        assert "is[2]" in text
+    frame = found.to_frame()
+    assert not frame.duplicated(["sample", "kind", "players"]).any()
+    assert frame.members.tolist() == [(1, 4), (4,), (1,)]
+
+
+def test_a_label_that_looks_like_a_numbered_one_stays_unique():
+    labels = from_values([0.0] * 8, players=("is", "is[1]", "is")).labels
+    assert len(set(labels)) == 3
+    assert labels[1] == "is[1]"
+
+
+def test_one_effect_is_looked_up_by_its_players():
+    found = from_effects([0.5, 2.0, 0.0, -4.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    assert found.effect("not", "a") == found.effect("a", "not") == found.effect(0, np.int64(1)) == -4.0
+    assert found.effect("not") == found.effect("not", kind="or") == 2.0
+    assert found.effect("a", "single") == 0.0
+    assert found.effect("a", "single", kind="or") == 1.0
+    assert from_effects([0.0, 0.0, 1.5, 0.0], [0.0] * 4, players=("is", "is")).effect("is[2]") == 1.5
+
+
+@pytest.mark.parametrize(
+    ("players", "options", "error", "says"),
+    [
+        (("good",), {}, ValueError, r"there is no player 'good'; there are it\[1\], is\[1\], what"),
+        (("is",), {}, ValueError, r"'is' is the label of several players: give one of \['is\[1\]', 'is\[2\]'\]"),
+        ((5,), {}, ValueError, "number must be from 0 to 4; got 5"),
+        ((0, "it[1]"), {}, ValueError, "each player must be given once"),
+        ((), {}, ValueError, "players must be one or more"),
+        ((1.5,), {}, TypeError, "labels or numbers; got 1.5"),
+        (("what",), {"kind": "xor"}, ValueError, "kind must be .* got 'xor'"),
+    ],
+    ids=str,
+)
+def test_players_that_are_not_there_are_refused(players, options, error, says):
+    with pytest.raises(error, match=says):
+        from_values([0.0] * 32, players=REPEATED).effect(*players, **options)
+
+
+def test_long_labels_and_texts_fit_the_terminal():
+    players = tuple(f"document {i} {'lorem ipsum ' * 700}" for i in range(5))
+    about = {"explained": "a class with a very long name " * 5, "text": "lorem ipsum " * 700, "model": "M" * 90}
+    found = from_values(random_table(5, 0), players=players, provenance=about)
+    for text in (repr(found), repr(InteractionsBatch([found, found]))):
+        assert max(map(len, text.splitlines())) <= 80
+
+
+# ---------------------------------------------------------------- what results are about
+
+
+def test_samples_of_several_classes_are_told_apart():
+    def one(explained, predicted, text):
+        about = {"model": "Net", "score": "log_odds", "explained": explained, "predicted": predicted, "text": text}
+        return from_values([0.0, 1.0, 2.0, 7.0], provenance=about)
+
+    batch = InteractionsBatch([one("negative (0)", True, "not good"), one("positive (1)", True, "not bad")])
+    text = repr(batch)
+    assert "explained: the classes that the model predicts (negative (0): 1" in text
+    for part in ("negative (0); v ", "not good", "positive (1); v ", "not bad"):
+        assert part in text
+        assert part.removesuffix("; v ") in batch._repr_html_()
+    frame = batch.to_frame()
+    assert frame.groupby("sample").explained.first().tolist() == ["negative (0)", "positive (1)"]
+    assert frame.groupby("sample").text.first().tolist() == ["not good", "not bad"]
+    given = InteractionsBatch([one("negative (0)", False, ""), one("positive (1)", True, "")])
+    assert "the classes given, or predicted in 1 of 2 samples" in " ".join(repr(given).split())
+
+
+def test_a_continuation_is_shown_with_its_tokens():
+    about = {"model": "Llama", "continuation": {"text": " Paris", "ids": [7, 42]}}
+    found = from_values([0.0, 1.0, 2.0, 7.0], provenance=about)
+    for text in (repr(found), repr(InteractionsBatch([found]))):
+        assert "continuation: ' Paris' (tokens 7, 42)" in text
+    assert set(found.to_frame().continuation) == {"' Paris' (tokens 7, 42)"}
+    unknown = from_values([0.0, 1.0, 2.0, 7.0], provenance={"continuation": {"text": None, "ids": [7]}})
+    assert "continuation: tokens 7" in repr(unknown)

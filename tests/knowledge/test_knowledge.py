@@ -28,7 +28,8 @@ def random_sample(n, seed, scale=1.0, **further):
 
 
 def random_batch(seed, scale=1.0, sizes=(3, 2)):
-    return InteractionsBatch(random_sample(n, seed + i, scale, provenance={"target": 1}) for i, n in enumerate(sizes))
+    about = {"target": 1, "explained": "positive (1)", "predicted": True}
+    return InteractionsBatch(random_sample(n, seed + i, scale, provenance=about) for i, n in enumerate(sizes))
 
 
 def random_change(**options):
@@ -128,6 +129,8 @@ def test_rows_and_frame_hold_the_same():
     frame = change.to_frame()
     assert list(frame.columns) == [
         "layer", "kind", "order", "all", "overlap", "forgotten", "new", "completeness", "redundancy", "salient",
+        "salient_mean", "reference_salient_mean",
+        "completeness_all_orders", "redundancy_all_orders", "salient_mean_all_orders",
     ]  # fmt: skip
     assert len(frame) == 2 * 2 * 3
     assert frame.salient.dtype == "int64"
@@ -135,7 +138,45 @@ def test_rows_and_frame_hold_the_same():
     assert row.overlap == float(change["second"].overlap[1, 2])
     assert row.salient == int(change["second"].salient[1, 2])
     noisy = change.with_noise_ceiling(draws=1).to_frame()
-    assert list(noisy.columns) == [*frame.columns, "completeness_ceiling", "redundancy_floor"]
+    assert list(noisy.columns) == [
+        *frame.columns,
+        "completeness_ceiling", "redundancy_floor",
+        "completeness_ceiling_all_orders", "redundancy_floor_all_orders",
+    ]  # fmt: skip
+
+
+def test_the_frame_has_what_is_printed():
+    change = random_change(accuracies={"first": (0.9, 0.75)}).with_noise_ceiling(draws=2)
+    frame = change.to_frame()
+    for layer, found in change.items():
+        for k, kind in enumerate(("and", "or")):
+            rows = frame[(frame.layer == layer) & (frame.kind == kind)]
+            together = found.over_orders()
+            own, ceiling = change.own[layer].over_orders(), change.own["output"].over_orders()
+            for name, expected in (
+                ("completeness_all_orders", together.completeness[k, 0]),
+                ("redundancy_all_orders", together.redundancy[k, 0]),
+                ("salient_mean_all_orders", together.salient[k, 0] / 2),
+                ("completeness_ceiling_all_orders", ceiling.completeness[k, 0]),
+                ("redundancy_floor_all_orders", 1 - own.completeness[k, 0]),
+            ):
+                assert rows[name].tolist() == pytest.approx([float(expected)] * 3)
+            assert rows.salient_mean.tolist() == pytest.approx((found.salient[k] / 2).tolist())
+            assert rows.reference_salient_mean.tolist() == pytest.approx((found.reference_salient[k] / 2).tolist())
+    first = frame[frame.layer == "first"]
+    assert set(first.probe_train_accuracy) == {0.9}
+    assert set(first.probe_held_out_accuracy) == {0.75}
+    assert frame[frame.layer == "second"].probe_held_out_accuracy.isna().all()
+
+
+def test_layers_keep_their_order_in_a_frame():
+    one = InteractionsBatch([random_sample(2, 0)])
+    layers = [f"layer.{i}" for i in range(12)]
+    frame = KnowledgeChange({**dict.fromkeys(layers, one), "output": one}).to_frame()
+    assert list(frame.layer.cat.categories) == layers
+    assert frame.layer.cat.ordered
+    pivot = frame.pivot_table(index="layer", columns="order", values="completeness", observed=True)
+    assert list(pivot.index) == layers
 
 
 def test_salient_interactions_are_those_that_were_counted():
@@ -148,6 +189,23 @@ def test_salient_interactions_are_those_that_were_counted():
     assert sum(map(len, change.salient("second"))) == int(change["second"].salient.sum())
     assert sum(map(len, change.salient("output"))) == int(change["second"].reference_salient.sum())
     assert change.salient("output")[0][0].selection_frequency is None
+
+
+def cancelling(times):
+    """A sample whose effects add up to `times` times |v(N) - v(empty)|, which is 1."""
+    return InteractionsBatch([sample([0.0, (times + 1) / 2, (1 - times) / 2, 0.0])])
+
+
+def test_a_layer_that_changes_little_as_a_whole_is_warned_of():
+    others = {"before": cancelling(2.0), "after": cancelling(4.0), "output": cancelling(3.0)}
+    says = r"effects of 'between' add up to 12\.0 times .* other layers to 3\.0 times .* redundancy is at least 75%"
+    with pytest.warns(UserWarning, match=says):
+        change = KnowledgeChange({"between": cancelling(12.0), **others})
+    assert float(change["between"].over_orders().redundancy[0, 0]) >= 0.75
+    change.compare(tau=0.2).with_noise_ceiling(draws=1)  # warnings are errors here: it was said
+    KnowledgeChange({"between": cancelling(8.0), **others})
+    with pytest.warns(UserWarning, match=r"effects of 'output' .* completeness seems low"):
+        KnowledgeChange({"before": cancelling(2.0), "output": cancelling(12.0)})
 
 
 def test_a_layer_that_does_not_change_is_nan_and_said_so():
@@ -211,26 +269,26 @@ def test_draws_stay_when_options_change_and_serve_every_pair():
 
 
 def test_the_table_says_what_a_reader_needs():
-    change = random_change(accuracies={"first": (0.9, 0.75)}, target_source="predicted").with_noise_ceiling(draws=2)
+    change = random_change(accuracies={"first": (0.9, 0.75)}).with_noise_ceiling(draws=2)
     text = str(change)
     for part in (
         "first",
         "second",
         "output",
         "0.75",
-        "accuracy on rows held out",
+        "accuracy on held-out rows",
         "ceiling",
         "redundancy floor",
-        "predicts",
+        "explained: positive (1), which the model predicts",
         "AND 1",
         "OR 3",
     ):
         assert part in text
     assert "OR 1" not in text  # nothing can be there
-    assert max(map(len, text.splitlines())) <= 140
+    assert max(map(len, text.splitlines())) <= 80
     assert repr(change) == "KnowledgeChange of 2 samples: first, second against output; noise ceiling from 2 draws"
     assert f"{float(change['first'].completeness[0, 0]):.2f}" in text
-    assert "the classes given" in str(two_layers())
+    assert "explained" not in str(two_layers())  # made by hand: nobody knows
     assert "ceiling" not in str(two_layers())
 
 
@@ -244,7 +302,7 @@ def test_the_means_of_salient_counts_are_those_of_the_samples():
 def test_higher_orders_are_left_to_the_frame():
     many = InteractionsBatch([random_sample(7, 0)])
     text = str(KnowledgeChange({"a": many, "output": many}))
-    assert "higher orders: to_frame()" in text
+    assert "higher orders: to_frame()" in " ".join(text.split())
     assert "AND 4" in text
     assert "AND 5" not in text
 
@@ -254,12 +312,14 @@ def test_what_all_labels_begin_with_is_shown_once():
     text = str(KnowledgeChange({"encoder.block.0": one, "encoder.block.10.mlp": one, "output": one}))
     table = text.partition("completeness:")[2].splitlines()
     assert [line.split()[0] for line in table[1:4]] == ["encoder.block.", "0", "10.mlp"]
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_long_labels_keep_their_end():
     label = "a_wrapper.of_a_wrapper.model.encoder.layers.11"
     text = str(KnowledgeChange({label: random_batch(0), "output": random_batch(1)}))
-    assert text.count(f"\n  ...{label[-29:]} ") == 3
+    assert text.count(f"\n  ...{label[-29:]} ") == 6  # AND and OR apart, which together are too wide
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_html_is_escaped():
@@ -276,7 +336,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path, draws):
     change = change.between("first", "second")
     change.save(tmp_path / "change.safetensors")
     back = KnowledgeChange.load(tmp_path / "change.safetensors")
-    for name in ("layers", "reference", "tau", "scope", "literal_eq6", "ratio", "accuracies", "target_source"):
+    for name in ("layers", "reference", "tau", "scope", "literal_eq6", "ratio", "accuracies"):
         assert getattr(back, name) == getattr(change, name)
     assert list(back.interactions) == list(change.interactions)
     for label, batch in change.interactions.items():
@@ -383,17 +443,24 @@ def test_every_layer_is_its_read_out_and_the_last_is_the_output(net, study):
         for one, other in zip(change.interactions[label], expected, strict=True):
             torch.testing.assert_close(one.values, other.values, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(one.and_effects, other.and_effects, atol=1e-3, rtol=1e-3)
-    assert change.target_source == "given"
     assert change.provenance["targets"] == [0, 2, 1]
+    assert "explained: the classes given (class 0: 1, class 2: 1, class 1: 1)" in str(change)
 
 
 def test_without_a_target_the_prediction_is_explained_and_said(net, study):
     predicted = net(X).argmax(1).tolist()
     for target in (None, "predicted"):
         change = study.analyze(X, target=target)
-        assert change.target_source == "predicted"
         assert change.provenance["targets"] == predicted
+        assert "which the model predicts" in str(change) or "the classes that the model predicts" in str(change)
     assert same_numbers(change, study.analyze(X, target=predicted))
+
+
+def test_a_single_output_is_not_predicted():
+    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).eval()
+    change = LayerwiseKnowledge(net, "1", probes=lambda f: f[:, :1], score="logit", noise=0).analyze(X)
+    assert "predict" not in str(change)
+    assert "explained: output" in str(change)
 
 
 def test_a_list_of_players_is_one_data_set(study):
@@ -434,6 +501,7 @@ def test_options_of_the_extraction_are_those_of_the_method(net):
     assert change.provenance["score"] == "logit"
 
 
+@pytest.mark.filterwarnings("ignore:the salient effects of .output.")  # true of this random network
 def test_one_read_out_serves_all_layers_and_the_output_need_not_be_named(net):
     study = LayerwiseKnowledge(net, ["first", net.second, "output"], probes=lambda f: f[:, :3])
     assert [layer.label for layer in study.layers] == ["first", "second"]
@@ -441,6 +509,7 @@ def test_one_read_out_serves_all_layers_and_the_output_need_not_be_named(net):
     assert repr(study) == "LayerwiseKnowledge of Net: first, second; read-outs: function"
 
 
+@pytest.mark.filterwarnings("ignore:the salient effects of .output.")  # true of this random network
 def test_probes_are_fitted_and_their_accuracies_kept(net):
     x = normal(90, 4, seed=60)
     loader = [(x, torch.arange(90) % 3)]
@@ -459,6 +528,7 @@ def test_probes_are_fitted_and_their_accuracies_kept(net):
         study.fit_probes(loader, penalty=1.0)
 
 
+@pytest.mark.filterwarnings("ignore:the salient effects of .output.")  # true of this random network
 def test_probes_made_by_hand_have_no_accuracy(net, tmp_path):
     probe = LinearProbe(Layer("first"), normal(3, 5, seed=40), torch.zeros(3))
     change = LayerwiseKnowledge(net, "first", probes=LinearProbes([probe]), noise=0).analyze(X[:1], target=0)

@@ -1,0 +1,97 @@
+"""Model, class, text and continuation that a result is about, as its provenance records them for people."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from captum_lkn._common.formats import printable, shortened
+
+__all__ = ["WIDTH", "About", "about_of", "shared_lines"]
+
+WIDTH = 80
+"""Columns of a terminal that printed results fit."""
+
+_ORIGIN = ("model", "layer", "score")
+
+
+@dataclass(frozen=True)
+class About:
+    """The question that one sample's interactions answer; empty where it is not recorded.
+
+    Attributes:
+        origin: Names and values of model, layer and score.
+        explained: The explained class by name and index, such as ``"positive (1)"``.
+        predicted: True if it is the class that the model predicts.
+        text: The text that was explained.
+        continuation: The continuation of a prompt, with its token ids.
+    """
+
+    origin: tuple[tuple[str, str], ...] = ()
+    explained: str = ""
+    predicted: bool = False
+    text: str = ""
+    continuation: str = ""
+
+    def lines(self) -> list[str]:
+        """Return lines for a terminal, with an indent of two columns at most :data:`WIDTH` wide."""
+        lines = []
+        if self.origin:
+            lines += textwrap.wrap(", ".join(f"{name} {value}" for name, value in self.origin), WIDTH - 4)
+        if self.explained:
+            lines.append(f"explained: {self.explained}{', which the model predicts' if self.predicted else ''}")
+        for name, value in (("text", self.text), ("continuation", self.continuation)):
+            if value:
+                lines.append(f"{name}: {value}")
+        return [shortened(line, WIDTH - 2) for line in lines]
+
+
+def about_of(provenance: Mapping[str, Any]) -> About:
+    """Read from the provenance of a sample what its interactions are about."""
+    known = tuple((name, printable(str(provenance[name]))) for name in _ORIGIN if provenance.get(name) is not None)
+    explained = provenance.get("explained")
+    if explained is None and provenance.get("target") is not None:
+        explained = f"target {provenance['target']}"
+    return About(
+        known,
+        printable(str(explained or "")),
+        provenance.get("predicted") is True,
+        printable(str(provenance.get("text") or "")),
+        _continuation_text(provenance.get("continuation")),
+    )
+
+
+def shared_lines(several: Sequence[About]) -> list[str]:
+    """Return lines on what several samples have in common, and on their classes."""
+    origin = tuple(part for part in several[0].origin if all(part in one.origin for one in several))
+    continuations = {one.continuation for one in several}
+    common = About(origin, continuation=continuations.pop() if len(continuations) == 1 else "").lines()
+    classes = _class_line(several)
+    return [*common[:1], *textwrap.wrap(classes, WIDTH - 4), *common[1:]] if classes else common
+
+
+def _class_line(several: Iterable[About]) -> str:
+    """Return which classes were explained over several samples; empty where that is not recorded."""
+    every = [one for one in several if one.explained]
+    if not every:
+        return ""
+    predicted = sum(one.predicted for one in every)
+    names = dict.fromkeys(one.explained for one in every)
+    if len(names) == 1:
+        source = {0: "", len(every): ", which the model predicts"}.get(predicted, "")
+        return f"explained: {next(iter(names))}{source}"
+    counted = ", ".join(f"{name}: {sum(one.explained == name for one in every)}" for name in names)
+    source = {0: "the classes given", len(every): "the classes that the model predicts"}.get(
+        predicted, f"the classes given, or predicted in {predicted} of {len(every)} samples"
+    )
+    return f"explained: {source} ({counted})"
+
+
+def _continuation_text(found: Any) -> str:
+    if not isinstance(found, Mapping):
+        return ""
+    ids = ", ".join(map(str, found.get("ids", ())))
+    text = found.get("text")
+    return f"tokens {ids}" if text is None else f"{printable(repr(text))} (tokens {ids})"
