@@ -29,7 +29,6 @@ from captum_lkn.outputs.scores import OutputKind, Score
 __all__ = ["Model"]
 
 
-
 class Model:
     """A forward function that can be called in one way, whatever it is.
 
