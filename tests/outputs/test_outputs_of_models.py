@@ -14,7 +14,8 @@ from tiny_models import BERT, made
 from torch import nn
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues, Layer, LayerAndOrInteraction, SelectOutput
-from captum_lkn.outputs.scores import binary_log_odds, log_odds
+from captum_lkn.outputs.scores import binary_log_odds, log_odds, log_prob
+from captum_lkn.outputs.targets import resolve_target
 
 HALVES = torch.tensor([[0, 0, 1, 1]] * 4)
 
@@ -200,6 +201,19 @@ def test_names_of_classes_come_from_the_configuration():
 
 
 # ---------------------------------------------------------------- any shape that Captum takes
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(2, 5), st.integers(0, 2**31), st.data())
+def test_the_log_probability_of_dense_classes_is_the_cross_entropy(positions, count, seed, data):
+    output = torch.randn(2, count, *positions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    entries = [tuple(data.draw(st.integers(0, size - 1)) for size in (count, *positions)) for _ in range(2)]
+    target = resolve_target(entries, output, class_dim=1)
+    found = log_prob(*target.select(output, torch.arange(2)))
+    for sample, (c, *position) in enumerate(entries):
+        classes = torch.full((2, *positions), c)
+        entropy = nn.functional.cross_entropy(output, classes, reduction="none")
+        torch.testing.assert_close(found[sample], -entropy[(sample, *position)])
 
 
 @st.composite
