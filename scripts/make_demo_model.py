@@ -31,13 +31,13 @@ from captum_lkn.demo.text import SentimentAdapter
 SENTENCES = "vaderSentiment==3.3.2"
 INNER_ARCHIVE = "additional_resources/hutto_ICWSM_2014.tar.gz"
 INNER_FILE = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
-# the wheel lacks the sentences
+# The sentences are in the source distribution only.
 DOWNLOAD = ["pip", "download", "--no-deps", "--no-binary", ":all:", SENTENCES]
 
 RANK, BATCH, RATE, WARM_UP, MAX_LENGTH, SEED = 8, 32, 2e-3, 0.1, 64, 0
 RECIPE = {"rank": RANK, "batch": BATCH, "rate": RATE, "warm_up": WARM_UP, "max_length": MAX_LENGTH}
 ADAPTED = ("attention.self.query", "attention.self.value", "intermediate.dense", "output.dense")
-# for the card: sentences of our own, none of the data set's
+# Sentences for the card, written for it; none is from the data set.
 SAMPLES = (
     "a wonderful and moving film",
     "not a single good scene",
@@ -102,7 +102,7 @@ Examples = list[tuple[str, int]]  # sentences and their labels
 
 
 class LowRankUpdate(nn.Module):
-    """A frozen linear layer plus `x @ A.T @ B.T`, whose factors are trained; it begins as the layer alone."""
+    """Frozen linear layer plus `x @ A.T @ B.T`, whose factors are trained from an update of 0."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -116,12 +116,12 @@ class LowRankUpdate(nn.Module):
 
 
 def read_member(archive: bytes, suffix: str) -> bytes:
-    """Return the file of a tar archive whose path ends like that."""
+    """Return the content of the file in a tar archive whose path has this suffix."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         member = next((member for member in tar if member.isfile() and member.name.endswith(suffix)), None)
         stream = tar.extractfile(member) if member else None
         if stream is None:
-            raise ValueError(f"the archive has no {suffix!r}: give the source distribution of {SENTENCES}")
+            raise ValueError(f"the archive has no {suffix!r}. Give the source distribution of {SENTENCES}")
         return stream.read()
 
 
@@ -143,7 +143,7 @@ def read_sentences(sdist: Path | None) -> dict[str, Examples]:
 
 
 def draw_batches(examples: Examples) -> list[Examples]:
-    """Draw an epoch's batches, each of sentences of about one length: else every second token is padding."""
+    """Draw an epoch's batches of sentences with similar lengths; otherwise half of the tokens would be padding."""
     shuffled = [examples[i] for i in torch.randperm(len(examples)).tolist()]
     pools = (shuffled[i : i + 32 * BATCH] for i in range(0, len(shuffled), 32 * BATCH))
     ordered = (sorted(pool, key=lambda example: len(example[0])) for pool in pools)
@@ -188,14 +188,14 @@ def train(examples: Examples) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def answer(path: Path, sentences: list[str]) -> list[float]:
-    """Return the probability of positive for each sentence, by the adapter as it lies in its file."""
+    """Return the probability of positive for each sentence, by the adapter in a file."""
     model, tokenizer = demo.load_sentiment_bert(path)
     parts = [sentences[i : i + BATCH] for i in range(0, len(sentences), BATCH)]
     return [p for part in parts for p in model(**encode(tokenizer, part)).logits.softmax(-1)[:, 1].tolist()]
 
 
 def accuracy(path: Path, examples: Examples) -> float:
-    """Return the share of examples that the adapter in a file labels as people did."""
+    """Return the accuracy of the adapter in a file."""
     found = answer(path, [sentence for sentence, _ in examples])
     return sum((p > 0.5) == label for p, (_, label) in zip(found, examples, strict=True)) / len(examples)
 

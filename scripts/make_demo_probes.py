@@ -1,6 +1,6 @@
 """Make the probes of the demo's sentiment BERT and their card: `python scripts/make_demo_probes.py`, minutes on a CPU.
 
-The probes are fitted to the sentences that the adapter was trained on, and scored on those that it never saw.
+The probes are fitted to the training sentences of the adapter, and scored on its test sentences.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ None of the sentences is in this repository. What the model is good for, and wha
 
 
 def batches(tokenizer: Any, examples: Examples) -> Iterator[Any]:
-    """Yield labelled batches, of sentences of about one length: else every second token is padding."""
+    """Yield labelled batches of sentences with similar lengths; otherwise half of the tokens would be padding."""
     ordered = sorted(examples, key=lambda example: len(example[0]))
     for start in range(0, len(ordered), BATCH):
         sentences, labels = zip(*ordered[start : start + BATCH], strict=True)

@@ -1,7 +1,7 @@
-"""Measure how the demo's sentiment BERT comes to know what it uses: `python scripts/measure_demo_layers.py`.
+"""Compare the layers of the demo's sentiment BERT with its output: `python scripts/measure_demo_layers.py`.
 
-The table of docs/layers.md: twelve sentences of ten words that neither the model nor its probes have seen, with the
-noise ceilings. Some minutes on two cores.
+It prints the table of docs/layers.md: twelve test sentences of ten words, with noise ceilings. It takes some minutes on
+two cores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from captum_lkn.players.players import Players
 
 
 def sentences_of(words: int, count: int, data: Path | None) -> list[Players]:
-    """Return the first test sentences that have so many words, as players."""
+    """Return the first test sentences with this number of words, as players."""
     _, tokenizer = demo.load_sentiment_bert()
     players = (text_players(tokenizer, sentence) for sentence, _ in read_sentences(data)["test"])
     fitting = (found for found in players if found.sizes == (words,))
@@ -27,8 +27,8 @@ def sentences_of(words: int, count: int, data: Path | None) -> list[Players]:
 
 def main(
     data: Annotated[Path | None, typer.Option(help=f"The sdist of {SENTENCES}, else downloaded.")] = None,
-    words: Annotated[int, typer.Option(help="How many words each sentence has.")] = 10,
-    count: Annotated[int, typer.Option(help="How many sentences.")] = 12,
+    words: Annotated[int, typer.Option(help="Number of words of each sentence.")] = 10,
+    count: Annotated[int, typer.Option(help="Number of sentences.")] = 12,
     draws: Annotated[int, typer.Option(help="Draws of the noise ceiling; 0 leaves it out.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
 ) -> None:

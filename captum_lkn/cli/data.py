@@ -158,7 +158,7 @@ class TextBatches(Iterable["BatchEncoding"]):
                 max_length=self.max_length if self.max_length < _NO_LIMIT else None,
                 return_tensors="pt",
             )
-            encoding["labels"] = torch.tensor(self.labels[part])
+            encoding["labels"] = torch.tensor(self.labels[part], device="cpu")
             yield encoding
 
 

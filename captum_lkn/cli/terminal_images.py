@@ -63,4 +63,4 @@ def _map_lines(found: Interactions) -> list[Text]:
 
 def _centres(size: int, count: int) -> Tensor:
     """Return the middles of `count` equal parts of `size` pixels."""
-    return (torch.arange(count) * 2 + 1) * size // (2 * count)
+    return (torch.arange(count, device="cpu") * 2 + 1) * size // (2 * count)

@@ -125,7 +125,7 @@ def espresso_players(baseline: Any = "mean") -> Players:
           sample 0, 7 players: coffee | rim | cup | handle | spoon | saucer | table
     """
     letters = list(PARTS)
-    cells = torch.tensor([[letters.index(letter) for letter in row] for row in _MAP])
+    cells = torch.tensor([[letters.index(letter) for letter in row] for row in _MAP], device="cpu")
     side = SIZE // len(_MAP)
     segments = cells.repeat_interleave(side, 0).repeat_interleave(side, 1)
     return image_players(

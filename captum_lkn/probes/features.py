@@ -84,7 +84,11 @@ class FeatureStore:
         for file, width in zip(self._files, self._widths, strict=True):
             file.flush()
             count = Path(file.name).stat().st_size // 4
-            mapped.append(torch.from_file(file.name, shared=False, size=count, dtype=torch.float32).reshape(-1, width))
+            mapped.append(
+                torch.from_file(file.name, shared=False, size=count, dtype=torch.float32, device="cpu").reshape(
+                    -1, width
+                )
+            )
         return mapped
 
     def _spill(self) -> None:

@@ -203,7 +203,7 @@ def _parted(batch: Any) -> tuple[Any, Tensor]:
 
 def _as_tensor(labels: Any) -> Tensor:
     try:
-        tensor = torch.as_tensor(labels)
+        tensor = labels if isinstance(labels, Tensor) else torch.as_tensor(labels, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"labels must be a tensor; got {kind_of(labels)} ({error}). {_FORMS}") from error
     if tensor.dim() == 0:
@@ -217,7 +217,7 @@ def _is_tokenised(dataloader: Any) -> bool:
         return False
     first = dataloader[0]
     ids = first.get("input_ids") if isinstance(first, Mapping) else None
-    return ids is not None and len(ids) > 0 and torch.as_tensor(ids[0]).dim() == 0
+    return ids is not None and len(ids) > 0 and torch.as_tensor(ids[0], device="cpu").dim() == 0
 
 
 def _padded(model: Model, examples: Any, batch_size: int) -> Iterator[dict[str, Any]]:
@@ -244,11 +244,12 @@ def _padded(model: Model, examples: Any, batch_size: int) -> Iterator[dict[str, 
         label = next((name for name in _LABELS if name in rows[0]), None)
         if label is None:
             raise ValueError(f"an example must have its label as label or labels; it has {some_of(list(rows[0]))}")
-        yield batch | {label: torch.as_tensor([row[label] for row in rows])}
+        yield batch | {label: torch.as_tensor([row[label] for row in rows], device="cpu")}
 
 
 def _stacked(rows: list[Any], pad: int) -> Tensor:
     longest = max(map(len, rows))
     return torch.tensor(
-        [[*(row.tolist() if isinstance(row, Tensor) else row), *[pad] * (longest - len(row))] for row in rows]
+        [[*(row.tolist() if isinstance(row, Tensor) else row), *[pad] * (longest - len(row))] for row in rows],
+        device="cpu",
     )

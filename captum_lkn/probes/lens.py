@@ -215,8 +215,9 @@ def _smallest(model: Model) -> Arguments:
     if function.main_input_name == "pixel_values" and hasattr(config, "image_size"):
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        image = torch.linspace(-1, 1, config.num_channels * height * width, dtype=torch.float32).to(weight)
-        return Arguments((image.reshape(1, config.num_channels, height, width),), ("pixel_values",))
+        image = torch.linspace(-1, 1, config.num_channels * height * width, dtype=torch.float32, device=weight.device)
+        image = image.reshape(1, config.num_channels, height, width).to(weight.dtype)
+        return Arguments((image,), ("pixel_values",))
     raise ValueError(f"{model.name} takes {function.main_input_name}, of which no example can be made here. {_WAY_OUT}")
 
 

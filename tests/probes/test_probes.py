@@ -370,6 +370,21 @@ def test_the_default_dtype_does_not_matter(default, limit, monkeypatch):
 
 
 @pytest.mark.parametrize("limit", [2**30, 0])
+def test_the_default_device_does_not_matter(limit, monkeypatch):
+    monkeypatch.setattr(minibatches, "_LEAST_STEPS", 200)
+    x, labels = games()
+    network, options = net(), {"memory_limit": limit, "penalties": [0.01]}
+    wanted = LinearProbes.fit(network, "0", batches(x, labels), **options)["0"]
+    before = torch.get_default_device()
+    torch.set_default_device("meta")  # as a GPU where everything that the user gives is on the CPU
+    try:
+        found = LinearProbes.fit(network, "0", batches(x, labels), **options)["0"]
+    finally:
+        torch.set_default_device(before)
+    assert torch.equal(found.weight, wanted.weight)
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])
 @pytest.mark.parametrize(
     "mode",
     [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)],
