@@ -188,8 +188,8 @@ def resolve_target(target: TargetLike, output: Tensor, *, binary: bool = False, 
         target: The output that is explained. None where there is one a sample. For ``[B, C]``, an int (Python's,
             NumPy's, or a tensor or array with one element) for all samples, or a list of B ints or an integer tensor
             or array ``[B]``, one a sample. For further dimensions, a tuple of ints in the order of the dimensions, for
-            all samples, or a list of B tuples. ``"predicted"``: for ``[B, C]`` the column with the largest output, the
-            first of equals.
+            all samples, or a list of B tuples. ``"predicted"``: for ``[B, C]``, or a single position, the column with
+            the largest output, the first of equals.
         output: ``[B]``, ``[B, C]`` or ``[B, d1, ..., dk]``: the output of the unmasked samples.
         binary: True if a single column tells two classes apart, as ``score="binary_log_odds"`` says. Then the class is
             1 or 0, None means 1, and ``"predicted"`` is 1 where the column is positive.
@@ -218,7 +218,7 @@ def resolve_target(target: TargetLike, output: Tensor, *, binary: bool = False, 
     binary = binary and shape[place] == 1
     sizes = tuple(2 if binary and dim == place else size for dim, size in enumerate(shape))
     if isinstance(target, str):
-        indices = _predicted(target, output, binary)
+        indices = _predicted(target, output, binary, place)
     elif target is None:
         if math.prod(shape) > 1:
             raise ValueError(_missing(output, shape))
@@ -238,12 +238,13 @@ def _missing(output: Tensor, shape: tuple[int, ...]) -> str:
     return start + f'Give target=0 to {shape[0] - 1}, a list with one a sample, or target="predicted"'
 
 
-def _predicted(target: str, output: Tensor, binary: bool) -> list[tuple[int, ...]]:
+def _predicted(target: str, output: Tensor, binary: bool, place: int) -> list[tuple[int, ...]]:
     if target != _PREDICTED:
         near = difflib.get_close_matches(target.lower(), [_PREDICTED])
         hint = f". Did you mean {_PREDICTED!r}?" if near else ""
         raise ValueError(f"target must be {_KINDS}; got {target!r}{hint}")
-    if output.dim() > 2:
+    shape = tuple(output.shape[1:]) or (1,)
+    if math.prod(shape) > shape[place]:
         raise ValueError(
             f'target must be indices for an output with positions, {kind_of(output)}; got "predicted". Give '
             f"target={_example(output.dim() - 1)}, an index for each dimension behind the batch, or a list of such "
@@ -251,7 +252,7 @@ def _predicted(target: str, output: Tensor, binary: bool) -> list[tuple[int, ...
         )
     columns = output.reshape(len(output), -1)
     classes = (columns[:, 0] > 0).long() if binary else columns.argmax(1)
-    return [(c,) for c in classes.tolist()]
+    return [tuple(c if dim == place else 0 for dim in range(len(shape))) for c in classes.tolist()]
 
 
 def _given(target: Any, output: Tensor, sizes: tuple[int, ...], place: int) -> list[tuple[int, ...]]:

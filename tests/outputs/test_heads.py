@@ -105,7 +105,7 @@ def test_a_sure_answer_keeps_its_digits():
         (0, 1.0, TypeError, r"end must be an int.*got 1\.0"),
     ],
 )
-def test_an_answer_that_is_none(start, end, error, said):
+def test_positions_that_are_not_an_answer(start, end, error, said):
     with pytest.raises(error, match=said):
         answer_span(lambda x: x, start, end)
 
@@ -120,7 +120,7 @@ def test_an_answer_beyond_the_text_and_a_model_without_answers():
 # ---------------------------------------------------------------- what is read of an output
 
 
-def test_a_head_of_ones_own_leaves_the_model_in_sight():
+def test_select_output_keeps_the_model_visible():
     model = bert("SequenceClassification").bert.train()
     head = SelectOutput(model, lambda output: output.pooler_output)
     with pytest.warns(UserWarning, match="BertModel is in training mode"):
@@ -131,7 +131,7 @@ def test_a_head_of_ones_own_leaves_the_model_in_sight():
     assert torch.equal(head(IDS), model(IDS).pooler_output)
 
 
-def test_a_layer_under_a_head_of_ones_own():
+def test_a_layer_under_select_output():
     model, readout = bert("SequenceClassification").bert, nn.Linear(16, 16)
     head = SelectOutput(model, lambda output: output.pooler_output)
     found = LayerAndOrInteraction(head, 0, probe=readout, score="logit", kind="and", noise=0).attribute(
@@ -148,12 +148,12 @@ def test_a_layer_under_a_head_of_ones_own():
         (len, "logits", "read must be a function.*'logits'"),
     ],
 )
-def test_a_head_of_things_that_cannot_be_called(model, read, said):
+def test_select_output_of_things_that_cannot_be_called(model, read, said):
     with pytest.raises(TypeError, match=said):
         SelectOutput(model, read)
 
 
-def test_a_head_that_reads_no_tensor():
+def test_select_output_that_reads_no_tensor():
     with pytest.raises(TypeError, match=r"must return a tensor or something with \.logits; got a list"):
         plain(SelectOutput(lambda x: x, lambda output: [output])).attribute(torch.ones(1, 2))
 
@@ -202,7 +202,7 @@ def test_the_advice_for_an_output_without_a_tensor(output):
     ("class_dim", "error", "said"),
     [(0, ValueError, "behind the batch, such as 1 or -1; got 0"), (1.0, TypeError, "an int or None.*got 1.0")],
 )
-def test_a_dimension_of_classes_that_is_none(class_dim, error, said):
+def test_a_dimension_of_classes_that_does_not_exist(class_dim, error, said):
     with pytest.raises(error, match=said):
         SelectOutput(len, class_dim=class_dim)
 
@@ -409,7 +409,7 @@ def test_more_tokens_than_positions(family):
     assert len(found) == 1
 
 
-def test_as_many_tokens_as_wanted_where_positions_turn():
+def test_rotary_positions_have_no_limit():
     config = {**BERT, "num_key_value_heads": 1, "pad_token_id": 0}
     model = made(transformers.LlamaForSequenceClassification, transformers.LlamaConfig, **config)
     words = torch.full((1, 40), -1)
@@ -447,7 +447,7 @@ def test_images_of_another_size_that_are_meant():
     assert_tables(found, [table])
 
 
-def test_a_model_that_refuses_for_another_reason_is_heard():
+def test_an_error_of_the_model_itself_arrives_as_it_is():
     model = made(transformers.ViTForImageClassification, transformers.ViTConfig, **VIT)
 
     def stop(*_):

@@ -163,7 +163,7 @@ def test_saturated_logits_give_exact_values(dtype):
     assert binary_log_odds(z[:, :1], y).tolist() == [-big, big, -big]
 
 
-def test_a_sure_network_still_has_a_log_probability():
+def test_a_confident_network_still_has_a_log_probability():
     z, y = rows([50.0, 0.0]), torch.tensor([0])
     assert log_prob(z, y).item() == pytest.approx(-math.exp(-50), rel=1e-12)
     assert z.log_softmax(1)[0, 0] == 0  # which is why it is not used
@@ -272,12 +272,12 @@ def test_labels_are_recognised_in_every_dtype(dtype):
 
 
 @pytest.mark.parametrize("score", OF_LOGITS, ids=name_of)
-def test_a_score_of_logits_refuses_probabilities_and_names_the_ways_out(score):
+def test_a_score_of_logits_refuses_probabilities_with_advice(score):
     p = torch.randn(4, 3).softmax(1)
     with pytest.raises(ValueError, match=rf'score="{score.name}" reads logits.*float32 \[4, 3\].*4 rows') as error:
         refuse_probabilities(score, p)
-    for way_out in ("final softmax", 'score="logit"', "log(p) - log1p(-p)", f"target: {score.name}(output, target)"):
-        assert way_out in str(error.value)
+    for advice in ("final softmax", 'score="logit"', "log(p) - log1p(-p)", f"target: {score.name}(output, target)"):
+        assert advice in str(error.value)
     refuse_probabilities(score, p.log())
 
 
@@ -307,7 +307,7 @@ def test_one_column_as_behind_a_sigmoid_is_read_with_a_warning(score):
         refuse_probabilities(logit, p)
 
 
-def test_the_ways_out_lead_out():
+def test_the_advice_for_probabilities_works():
     z = torch.randn(6, 3, dtype=torch.float64)
     y = torch.arange(6) % 3
     p = z.softmax(1)
@@ -583,7 +583,7 @@ def test_a_binary_head_has_one_column_and_two_classes():
 @pytest.mark.parametrize(
     "check", [looks_like_probabilities, lambda output: refuse_probabilities(prob, output)], ids=["look", "refuse"]
 )
-def test_the_look_for_probabilities_wants_rows(check):
+def test_probabilities_are_looked_for_in_rows(check):
     with pytest.raises(ValueError, match=r"output must be \[B, C\]"):
         check(torch.ones(3))
     with pytest.raises(TypeError, match="output must be a tensor"):

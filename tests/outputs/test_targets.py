@@ -136,6 +136,12 @@ def test_predicted_is_the_largest_output_the_first_of_equals():
     assert not resolve_target([1, 0, 2], output).predicted
 
 
+def test_predicted_at_a_single_position():
+    output = torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 5.0]])
+    assert resolve_target("predicted", output[:, :, None, None], class_dim=1).describe() == [[1, 0, 0], [0, 0, 0]]
+    assert resolve_target("predicted", output[:, None]).describe() == [[0, 1], [0, 0]]
+
+
 @pytest.mark.parametrize("output", [torch.tensor([2.0, -1.0]), torch.tensor([[2.0], [-1.0]])])
 @pytest.mark.parametrize(
     ("target", "classes", "score"),
