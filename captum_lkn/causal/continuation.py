@@ -29,7 +29,7 @@ from captum_lkn.models.hugging_face.facts import model_of_pipeline, vocabulary_s
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
-from captum_lkn.players.tokens import tokenizer_of
+from captum_lkn.players.tokens import closing_ids, tokenizer_of
 from captum_lkn.probes.lens import logit_lens
 from captum_lkn.probes.readouts import Readout
 
@@ -203,10 +203,17 @@ class Continuation:
             ``"continuation"``, with its ``"text"`` and ``"ids"``.
 
         Warns:
-            UserWarning: The tokenizer would write prompt and continuation as one text with other tokens.
+            UserWarning: The prompt ends in an end token, or the tokenizer would write prompt and continuation as one
+                text with other tokens.
         """
         record = {"continuation": {"text": self.text, "ids": self.tokens.tolist()}}
         ids = visible_ids(players, sample)
+        if ids and self._tokenizer is not None and ids[-1] in closing_ids(self._tokenizer):
+            (end,) = self._tokenizer.convert_ids_to_tokens(ids[-1:])
+            warn(
+                f"the prompt {sample} ends in the token {end!r}, behind which the continuation is scored. To leave it "
+                "out, make the players with prompt_players"
+            )
         whole = None
         if ids is not None and self._tokenizer is not None:
             whole = rewritten(self._tokenizer, ids, self.tokens.tolist(), self._given_text)

@@ -21,6 +21,7 @@ from captum_lkn import (
     average_baselines,
     players_from_mask,
     prompt_players,
+    text_players,
 )
 from captum_lkn.causal.continuation import Continuation, continuation_log_odds
 from captum_lkn.models.model import Model
@@ -430,6 +431,19 @@ def test_a_continuation_that_is_tokenised_otherwise_behind_the_prompt(make, prom
     notes = [str(one.message) for one in caught if "written as one text" in str(one.message)]
     assert len(notes) == noted
     assert all(f"the prompt 0 and its continuation {text!r} end in the tokens" in note for note in notes)
+
+
+def test_a_prompt_that_ends_in_an_end_token_is_noted():
+    tokenizer = byte_bpe()
+    says = Continuation(tiny_causal("llama", vocab_size=len(tokenizer)), " good", tokenizer)
+    with pytest.warns(UserWarning, match=r"the prompt 0 ends in the token '</s>', behind which .*prompt_players"):
+        AndOrInteraction(says, kappa=1.0).attribute(text_players(tokenizer, "it is"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = AndOrInteraction(says, kappa=1.0).attribute(prompt_players(tokenizer, "it is"))
+    ids = tokenizer("it is")["input_ids"][:-1]
+    expected = log_odds(log_probability(says.module, ids, tokenizer(" good", add_special_tokens=False)["input_ids"]))
+    assert found[0].v_full == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
