@@ -116,6 +116,17 @@ def probabilities():
 
 
 @case
+def a_column_like_a_sigmoid():
+    lkn.AndOrInteraction(nn.Sequential(linear(columns=1), nn.Sigmoid()).eval(), kappa=0.01).attribute(normal(40, 3))
+
+
+@case
+def classes_that_could_be_in_two_dimensions():
+    dense = nn.Sequential(nn.Linear(3, 24), nn.Unflatten(1, (4, 6))).eval()
+    lkn.AndOrInteraction(dense, kappa=0.01).attribute(X, target=(1, 2))
+
+
+@case
 def a_model_without_a_head():
     model = made(transformers.BertModel, transformers.BertConfig, **BERT)
     lkn.AndOrInteraction(model).attribute({"input_ids": torch.tensor([[3, 4, 5]])}, **EASY)
@@ -323,6 +334,13 @@ def averages_of_different_questions():
 @case
 def a_model_that_is_not_causal():
     lkn.Continuation(bert(), [3])
+
+
+@case
+def a_continuation_that_joins_its_prompt():
+    tokenizer = gpt2_like()
+    says = lkn.Continuation(tiny_causal("gpt2", vocab_size=len(tokenizer)), "ene", tokenizer)
+    lkn.AndOrInteraction(says, kappa=0.01).attribute(lkn.prompt_players(tokenizer, "not a sc", baseline="a"))
 
 
 @case
