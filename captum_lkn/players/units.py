@@ -7,12 +7,12 @@ the unit whose characters it covers. It cannot be divided: units that share a to
 from __future__ import annotations
 
 import functools
-import numbers
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 
@@ -323,7 +323,7 @@ def _checked_spans(by_part: list[list[Any]], parts: tuple[str, ...]) -> list[tup
         own: list[Span] = []
         for span in spans:
             is_pair = isinstance(span, (tuple, list)) and len(span) == 2
-            if not is_pair or not all(isinstance(x, numbers.Integral) and not isinstance(x, bool) for x in span):
+            if not is_pair or not all(map(is_whole, span)):
                 raise TypeError(f"units must hold pairs (start, end) of ints; got {span!r}")
             start, end = int(span[0]), int(span[1])
             if not 0 <= start < end <= len(text):
