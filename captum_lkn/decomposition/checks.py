@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_lkn._common.checks import is_floating
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn._common.warn import warn
-from captum_lkn.decomposition.options import NOISE
+from captum_lkn.decomposition.options import LARGEST_WEIGHT, NOISE
 from captum_lkn.decomposition.solvers import highs
 
 __all__ = [
@@ -69,8 +69,11 @@ def weight_factors(cost: Tensor, batch: torch.Size, tables: Tensor) -> Tensor:
     """Return factors of the weights: ``[2, 2^n]`` for all tables, or ``[K, 2, 2^n]``."""
     if not is_floating(cost):
         raise TypeError(f"cost must be a floating tensor, factors of the weights; got {kind_of(cost)}")
-    if not bool(((cost > 0) & cost.isfinite()).all()):
-        raise ValueError("cost must be positive and finite everywhere: a factor of 1 leaves a weight as it is")
+    if not bool(((cost >= 1 / LARGEST_WEIGHT) & (cost <= LARGEST_WEIGHT)).all()):
+        raise ValueError(
+            f"cost must be from {1 / LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g} everywhere; got {float(cost.min()):g} to "
+            f"{float(cost.max()):g}. A factor of 1 leaves a weight as it is"
+        )
     full = (*batch, 2, tables.shape[-1])
     factors = cost.detach().to(tables)
     try:

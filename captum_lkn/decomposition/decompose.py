@@ -13,7 +13,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Final, Literal, SupportsIndex
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 __all__ = ["Decomposition", "Solver", "build_problem", "decompose"]
 
 Solver = Literal["auto", "highs"]
+
+_LOOSE: Final = 1e6
+"""A slack of so many ranges binds nothing; a larger one would drown the values in rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +239,7 @@ def build_problem(tables: Tensor, kappa: Tensor, options: DecompositionOptions) 
     distances = tables - tables[:, :1]
     scale = distances.abs().amax(-1, keepdim=True)
     unit = torch.where(scale > 0, scale, torch.ones_like(scale))
-    slack = (kappa / unit).repeat(1, 1 << n)
+    slack = (kappa / unit).clamp(max=_LOOSE).repeat(1, 1 << n)
     if options.pin_ends:
         slack[:, 0] = 0
         slack[:, -1] = 0

@@ -14,6 +14,7 @@ from torch import Tensor
 from captum_lkn._common.checks import is_number
 
 __all__ = [
+    "LARGEST_WEIGHT",
     "NOISE",
     "ORDER_WEIGHT",
     "OR_WEIGHT",
@@ -39,6 +40,9 @@ RIDGE: Final = 0.25
 
 OR_WEIGHT: Final = 1.0
 TOLERANCE: Final = 1e-5
+
+LARGEST_WEIGHT: Final = 1e10
+"""Weights beyond this, or factors of weights below its inverse, are lost in the rounding of float64."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,10 @@ def _number(name: str, given: Any, positive: bool) -> float:
     if not is_number(given) and not (isinstance(given, Tensor) and given.numel() == 1 and given.dtype != torch.bool):
         raise TypeError(f"{name} must be {wanted}; got {given!r}")
     number = float(given)
+    if name in ("order_weight", "or_weight", "ridge") and LARGEST_WEIGHT < number < math.inf:
+        raise ValueError(f"{name} must be at most {LARGEST_WEIGHT:g}; got {given!r}")
+    if name == "or_weight" and 0 < number < 1 / LARGEST_WEIGHT:
+        raise ValueError(f"{name} must be at least {1 / LARGEST_WEIGHT:g}; got {given!r}")
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         hint = ". The least useful gap is about 1e-9, e.g. tolerance=1e-6" if name == "tolerance" else ""
         raise ValueError(f"{name} must be {wanted}; got {given!r}{hint}")

@@ -60,6 +60,8 @@ def test_options_come_back_from_a_dict_and_can_be_keys():
         ({"tolerance": 0}, ValueError, "tolerance must be a finite number above 0; got 0.*1e-6"),
         ({"pin_ends": "yes"}, TypeError, "pin_ends must be True or False; got 'yes'"),
         ({"kind": "or"}, ValueError, "kind must be 'and-or' or 'and'; got 'or'"),
+        ({"ridge": 1e11}, ValueError, r"ridge must be at most 1e\+10; got 1"),
+        ({"or_weight": 1e-11}, ValueError, "or_weight must be at least 1e-10; got 1e-11"),
     ],
     ids=str,
 )
@@ -93,3 +95,12 @@ def test_a_weight_above_one_takes_a_tie_to_the_and_effect():
     either = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)  # the OR of two, or both of them less their AND
     assert float(decompose(either, noise=0.0).or_effects[3]) == pytest.approx(1)
     assert not decompose(either, noise=0.0, or_weight=4.0).or_effects.any()
+
+
+@pytest.mark.parametrize("kappa", [1e3, 1e12, 1e300])
+def test_a_kappa_beyond_all_values_binds_nothing(kappa):
+    v = table(1)
+    found = decompose(v, kappa=kappa)
+    assert float(found.objective) == pytest.approx(abs(float(v[-1] - v[0])), rel=1e-5)
+    assert bool(found.converged)
+    assert float(found.kappa) == kappa
