@@ -308,7 +308,7 @@ def test_averages_of_things_that_do_not_belong_together():
     ]:
         with pytest.raises(ValueError, match=said):
             average_baselines([asked(), other])
-    with pytest.raises(ValueError, match="found is empty"):
+    with pytest.raises(ValueError, match="found must hold the interactions under at least one baseline"):
         average_baselines([])
     with pytest.raises(TypeError, match="found must be a list of InteractionsBatch, one a baseline; got a Inter"):
         average_baselines(asked())
