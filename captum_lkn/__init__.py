@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from captum_lkn.decomposition import DecompositionOptions, decompose
     from captum_lkn.interactions import Interactions, InteractionsBatch
     from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
+    from captum_lkn.models.arguments import Fixed
     from captum_lkn.models.layers import Layer
     from captum_lkn.outputs.heads import SelectOutput, answer_span
     from captum_lkn.outputs.scores import Score
@@ -49,6 +50,7 @@ __all__ = [
     "Continuation",
     "DecompositionOptions",
     "ExactShapleyValues",
+    "Fixed",
     "Interactions",
     "InteractionsBatch",
     "KnowledgeChange",
@@ -90,6 +92,7 @@ _ROOMS = {
     "decomposition": ("DecompositionOptions", "decompose"),
     "interactions": ("Interactions", "InteractionsBatch"),
     "knowledge": ("KnowledgeChange", "LayerwiseKnowledge"),
+    "models.arguments": ("Fixed",),
     "models.layers": ("Layer",),
     "outputs.heads": ("SelectOutput", "answer_span"),
     "outputs.scores": ("Score",),

@@ -80,6 +80,7 @@ class Method(PerturbationAttribution):
         show_progress: bool,
         description: str,
         sources: Sequence[Source] = (Source(),),
+        every_output: bool = False,
     ) -> list[ValueTables]:
         return value_tables(
             self._model,
@@ -89,6 +90,7 @@ class Method(PerturbationAttribution):
             perturbations_per_eval=perturbations_per_eval,
             show_progress=show_progress,
             description=description,
+            every_output=every_output,
         )
 
 

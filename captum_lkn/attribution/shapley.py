@@ -58,7 +58,7 @@ class ExactShapleyValues(Method):
         Args:
             inputs: As in :meth:`AndOrInteraction.attribute`, like all that follows.
             baselines: What replaces absent players.
-            target: Which output.
+            target: Which output. None, where there are several and the score is "logit": each of them, as in Captum.
             additional_forward_args: What else the forward gets.
             feature_mask: Which scalars form a player.
             perturbations_per_eval: Masks a forward.
@@ -66,7 +66,8 @@ class ExactShapleyValues(Method):
 
         Returns:
             Tensors of the inputs' shapes, device and tuple form: the Shapley value of its player at every scalar, 0
-            on the background. The first dimension is 1 where the forward gives one value a batch.
+            on the background. The first dimension is 1 where the forward gives one value a batch. For several outputs
+            ``[B, C]`` without a target ``[B, C, ...]``.
 
         Raises:
             TypeError: An argument of the wrong type.
@@ -74,19 +75,27 @@ class ExactShapleyValues(Method):
         """
         players, arguments = prepare(inputs, baselines, additional_forward_args, feature_mask, None)
         requests = [Request(players, arguments, target)]
-        (found,) = self._tables(requests, perturbations_per_eval, show_progress, self.get_name())
-        values = _shapley_values([table[0] for table in found.tables])
-        spread = [layout_of(players, i).spread(own) for i, own in enumerate(values)]
-        if players.is_tuple:
-            return tuple(torch.stack(parts) for parts in zip(*spread, strict=True))
-        return torch.stack([part for part in spread if isinstance(part, Tensor)])
+        every = self._score.name == "logit"
+        (found,) = self._tables(requests, perturbations_per_eval, show_progress, self.get_name(), every_output=every)
+        each = []
+        for sample, values in enumerate(_shapley_values(found.tables)):
+            layout = layout_of(players, sample)
+            spread = [layout.spread(of_output) for of_output in values]
+            each.append([part if isinstance(part, tuple) else (part,) for part in spread])
+        shape = (len(each), *(found.output_shape or ()))
+        parts = [
+            torch.stack([of_output[place] for outputs in each for of_output in outputs])
+            for place in range(len(players.inputs))
+        ]
+        attributions = tuple(part.reshape(*shape, *part.shape[1:]) for part in parts)
+        return attributions if players.is_tuple else attributions[0]
 
 
 def _shapley_values(tables: Sequence[Tensor]) -> list[Tensor]:
-    """Return the Shapley values ``[n]`` of each table ``[2^n]``; tables of one size are taken together."""
+    """Return the Shapley values ``[L, n]`` of tables ``[L, 2^n]``; tables of one size are taken together."""
     found: dict[int, Tensor] = {}
-    for size in sorted({len(table) for table in tables}):
-        places = [i for i, table in enumerate(tables) if len(table) == size]
+    for size in sorted({table.shape[1] for table in tables}):
+        places = [i for i, table in enumerate(tables) if table.shape[1] == size]
         together = indices.shapley_values(torch.stack([tables[i] for i in places]))
         found |= dict(zip(places, together, strict=True))
     return [found[i] for i in range(len(tables))]

@@ -215,6 +215,7 @@ def _weighted_mean(embed: nn.Module, tokens: Tensor, counts: Tensor) -> Tensor:
 def _needed(caller: Model, arguments: Arguments, players: Players) -> dict[str, Tensor]:
     """Return the further keyword arguments with which the model has the same outputs for embeddings as for ids."""
     (ids,) = arguments.inputs
+    arguments = arguments.rows(torch.arange(len(ids)), len(ids))
     embedded = replace(arguments, inputs=players.inputs, names=players.names)
     expected = caller(arguments)
     candidates: list[dict[str, Tensor]] = [{}]

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of, kind_of
-from captum_lkn._common.rounding import agree
+from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn._common.warn import warn
 from captum_lkn.causal.prefix_tree import PrefixTree, leaf_logits, why_not, worth_it
 from captum_lkn.causal.prompts import checked_prompts, left_padded, next_logits, prompt_of, visible_ids
@@ -336,7 +336,7 @@ class Continuation:
         (copies,) = players.masked(sample, lattice.members(subsets[few], players.sizes[sample]))
         home = self.module.device
         plain = self(copies.to(home), mask.long().expand(len(few), -1).to(home))[:, 0].cpu().double()
-        if agree(plain, values[few], self.module.dtype):
+        if agree(plain, values[few], precision_in_force(self.module.dtype, self.module.device).eps):
             return None
         return f"its outputs under a tree mask differ by {float((plain - values[few]).abs().max()):.3g}"
 

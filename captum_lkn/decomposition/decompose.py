@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import shape_of
+from captum_lkn._common.rounding import no_autocast
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.checks import (
     as_double,
@@ -108,6 +109,7 @@ class Decomposition:
         return Effects.from_tables(self.and_effects.cpu(), self.or_effects.cpu())
 
 
+@no_autocast()
 def decompose(
     values: Tensor,
     *,

@@ -10,7 +10,31 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
 
-__all__ = ["Arguments"]
+__all__ = ["Arguments", "Fixed"]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Additional argument of a forward that has no row for each sample.
+
+    As in Captum, a tensor among ``additional_forward_args`` whose first dimension is the batch is taken for a row a
+    sample, and goes with the masked copies of that sample. Wrap one that has this length by chance, such as the keys of
+    an attention, a temperature ``[1]`` for one sample, or the edges of a graph; it is passed on as it is.
+
+    Attributes:
+        value: The argument.
+
+    Example:
+        >>> import torch
+        >>> from captum_lkn import ExactShapleyValues, Fixed
+        >>> x, weights = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([10.0, 1.0])
+        >>> method = ExactShapleyValues(lambda x, weights: (x * weights).sum(1))
+        >>> method.attribute(x, additional_forward_args=Fixed(weights))
+        tensor([[10.,  2.],
+                [30.,  4.]])
+    """
+
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -35,7 +59,8 @@ class Arguments:
     def rows(self, samples: Tensor, batch: int) -> Arguments:
         """Return the same arguments, with each further tensor indexed by sample.
 
-        As in Captum, the first dimension of a further tensor is the batch. A tensor of another length is passed on.
+        As in Captum, the first dimension of a further tensor is the batch. A tensor of another length, or a
+        :class:`Fixed` one, is passed on.
 
         Args:
             samples: int64 ``[R]``, the sample of each row.
@@ -46,6 +71,8 @@ class Arguments:
         """
 
         def expand(value: Any) -> Any:
+            if isinstance(value, Fixed):
+                return value.value
             if isinstance(value, Tensor) and value.dim() and len(value) == batch:
                 return value[samples.to(value.device)]
             return value

@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from captum_lkn._common.messages import kind_of
+from captum_lkn._common.rounding import Precision, precision_in_force
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
@@ -238,10 +240,13 @@ class Model:
     def _all_at_home(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self._at_home(value) for name, value in values.items()}
 
-    def half_precision(self, output: Tensor) -> torch.dtype | None:
-        """Return the dtype that coarsens the values: that of the output or of the parameters, if it is half."""
-        dtypes = [output.dtype, *(() if self.module is None else (p.dtype for p in self.module.parameters()))]
-        return next((d for d in dtypes if d in (torch.float16, torch.bfloat16)), None)
+    def precision(self, output: Tensor) -> Precision:
+        """Return the precision of the values: that of output, parameters, autocast or TF32, whichever is coarsest."""
+        parts = [] if self.module is None else list(self.module.modules())
+        dtypes = {output.dtype, *(p.dtype for module in parts for p in module.parameters(recurse=False))}
+        low = [dtype for dtype in (torch.bfloat16, torch.float16) if dtype in dtypes]
+        convolutions = any(isinstance(module, _ConvNd) for module in parts)
+        return precision_in_force(low[0] if low else output.dtype, output.device, convolutions=convolutions)
 
 
 def _module_of(function: Any) -> nn.Module | None:

@@ -8,22 +8,23 @@ each other, and the forward gives the same answer twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from captum_lkn._common.messages import SHOWN, shape_of, some_of
-from captum_lkn._common.rounding import agree
+from captum_lkn._common.messages import shape_of
+from captum_lkn._common.rounding import no_autocast
 from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import OUTPUT, Layer
 from captum_lkn.models.model import Model
 from captum_lkn.models.reading import LayerReader
+from captum_lkn.outputs.operands import to_float64
 from captum_lkn.outputs.probabilities import refuse_probabilities
 from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
@@ -31,12 +32,12 @@ from captum_lkn.players.players import Players
 from captum_lkn.probes.lens import LogitLens
 from captum_lkn.probes.linear import LinearProbe
 from captum_lkn.probes.readouts import Readout, check_readout_output
-from captum_lkn.values.limits import MAX_PLAYERS, check_whole_batch, out_of_memory, rows_per_forward
+from captum_lkn.values.agreement import Agreement, RowsDifferError
+from captum_lkn.values.forwards import MaskedForwards
+from captum_lkn.values.limits import out_of_memory
 from captum_lkn.values.removal import can_drop, first_positions, without_removed
 
 __all__ = ["Evaluator", "Source"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Evaluator:
         sources: L places to read; all of them are read in the same forwards.
         perturbations_per_eval: Masks a forward, times the number of samples, as in Captum. None: by a rule, from the
             size of the inputs.
+        every_output: Whether to take all outputs for values where `target` is None and there are several.
 
     Attributes:
         target: The target of each sample.
@@ -131,22 +133,20 @@ class Evaluator:
         score: Score,
         sources: Sequence[Source] = (Source(),),
         perturbations_per_eval: int | None = None,
+        every_output: bool = False,
     ) -> None:
         self.model = model
         self.players = players
         self.sources = tuple(sources)
-        self.rows = rows_per_forward(model, players, perturbations_per_eval)
-        self.forwards = 0
-        self.whole_batch = False
-        self._perturbations_per_eval = perturbations_per_eval
-        self._arguments = replace(arguments, unmasked=players.inputs)
+        self._forwards = MaskedForwards(model, players, arguments, perturbations_per_eval)
         self._target = target
         self._score = model.score_for_model(score)
+        self._every_output = every_output
         self._of_layers = [place for place, source in enumerate(self.sources) if source.layer is not None]
-        self._columns = max(players.sizes)
         self._first_position: int | None = None  # of the tokens, where removed ones are dropped
         self._unmasked_logits: dict[int, Tensor] = {}  # by source, until the first forward is checked
         self._checked = False
+        self._trying = False
 
     def __enter__(self) -> Evaluator:
         with ExitStack() as stack:
@@ -154,7 +154,7 @@ class Evaluator:
             layers = [source.layer for source in self.sources if source.layer is not None]
             self._reader = stack.enter_context(LayerReader(self.model, layers))
             self._resolve()
-            self.check_finite(*self._unmasked_rows(), self.unmasked)
+            self.check_finite(*self._forwards.everyone(), self.unmasked)
             self._try_to_drop()
             self._opened = stack.pop_all()
         return self
@@ -168,6 +168,31 @@ class Evaluator:
     def drops_removed(self) -> bool:
         """True where tokens that are removed by the attention mask are left out of the forwards."""
         return self._first_position is not None
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether the forward gives one value for the whole batch."""
+        return self._forwards.whole_batch
+
+    @property
+    def aligned(self) -> bool:
+        """Whether each forward has all samples in their order; then rows of all samples are best evaluated together."""
+        return self._forwards.aligned
+
+    @property
+    def rows(self) -> int:
+        """The most rows of a forward; smaller once memory has run out."""
+        return self._forwards.rows
+
+    @property
+    def forwards(self) -> int:
+        """The number of forwards that were run so far."""
+        return self._forwards.forwards
+
+    @property
+    def output_shape(self) -> tuple[int, ...] | None:
+        """The shape of a sample's output where the values are all of its outputs; None where they are of a target."""
+        return self._shape if self._every_output else None
 
     def values(
         self,
@@ -195,18 +220,39 @@ class Evaluator:
         Raises:
             ValueError: A value of the first forward is not finite; its rows influence each other; probabilities where
                 the score reads logits; a read-out that does not fit the output.
+
+        Warns:
+            UserWarning: Low precision, with the noise that was measured; forwards that only take the batch as given.
         """
-        return torch.cat(self._in_forwards(samples, masks, lambda s, m: self._checked_values(s, m, baselines), advance))
+
+        def evaluate(samples: Tensor, masks: Tensor) -> Tensor:
+            return self._values(samples, masks, baselines)
+
+        parts = []
+        if not self._checked and len(samples):
+            most = 1 if self.whole_batch else min(self.rows, len(samples))
+            parts.append(self._first_values(samples[:most], masks[:most], evaluate))
+            if advance is not None:
+                advance(most)
+            samples, masks = samples[most:], masks[most:]
+        if self.aligned:
+            if len(samples):
+                parts.append(self._forwards.run_aligned(samples, masks, evaluate, advance))
+        else:
+            parts += self._forwards.run(samples, masks, evaluate, advance)
+        return torch.cat(parts)
 
     def outputs(self, samples: Tensor, masks: Tensor) -> Tensor:
         """Return the model's outputs for masked copies, ``[R, ...]``; see :meth:`values`."""
 
         def output(samples: Tensor, masks: Tensor) -> Tensor:
-            self.forwards += 1
-            output = self._reader(self._copies(samples, masks), lambda _, feature: feature.new_empty(0))[0]
-            return output.reshape(1, 1) if self.whole_batch else output
+            self._forwards.forwards += 1
+            arguments = self._forwards.copies(samples, masks)
+            return self._in_rows(self._reader(arguments, lambda _, feature: feature.new_empty(0))[0], len(samples))
 
-        return torch.cat(self._in_forwards(samples, masks, output))
+        if self.aligned:
+            return self._forwards.run_aligned(samples, masks, output)
+        return torch.cat(self._forwards.run(samples, masks, output))
 
     def score_outputs(self, outputs: Tensor, samples: Tensor) -> Tensor:
         """Return the values ``[R]`` of outputs ``[R, ...]`` of the model, of rows that belong to `samples`."""
@@ -214,9 +260,7 @@ class Evaluator:
 
     def resolve(self, target: TargetLike, outputs: Tensor) -> Target:
         """Resolve a target on given outputs ``[B, ...]``, in the way that the score reads them."""
-        class_dim = self.model.class_dim(outputs, self.players.inputs, self._score)
-        resolved = resolve_target(target, outputs, binary=self._score.binary, class_dim=class_dim)
-        return resolved.named(self.model.class_names, self._score.noun)
+        return resolve_target(target, outputs, binary=self._score.binary)
 
     def check_samples_apart(self) -> None:
         """Check that the forward gives each of several samples a value of its own.
@@ -231,25 +275,11 @@ class Evaluator:
             )
 
     def check_finite(self, samples: Tensor, masks: Tensor, values: Tensor) -> None:
-        """Check that values ``[R, L]`` are finite.
-
-        Raises:
-            ValueError: One is not; the message names its sample, its layer and the players that were present.
-        """
-        if bool(values.isfinite().all()):
-            return
-        row, column = (~values.isfinite()).nonzero()[0].tolist()
-        sample, source = 0 if self.whole_batch else int(samples[row]), self.sources[column]
-        where = "" if source.layer is None else f" at layer {source.label!r}"
-        labels = self.players.labels[sample]
-        raise ValueError(
-            f"the value of sample {sample}{where} is {float(values[row, column])} with "
-            f"{_present(labels, masks[row, : len(labels)])}: look at what the model returns for this masked input, and "
-            "at the baseline"
-        )
+        """Check that values ``[R, L]`` are finite; see :meth:`captum_lkn.values.agreement.Agreement.check_finite`."""
+        self._agreement.check_finite(torch.zeros_like(samples) if self.whole_batch else samples, masks, values)
 
     def check_full(self, tables: Sequence[Tensor]) -> None:
-        """Check that v(N) of each table is what the model returned for the unmasked sample.
+        """Check that v(N) of each table is that of the unmasked sample.
 
         Args:
             tables: For each sample its values, ``[L, 2^n]``.
@@ -257,24 +287,7 @@ class Evaluator:
         Raises:
             ValueError: The two differ by more than rounding.
         """
-        full = torch.stack([table[:, -1] for table in tables])
-        same = (full == self.unmasked.to(full)).all(1)
-        for sample in (~same).nonzero().flatten().tolist():  # few, unless forwards of other sizes round differently
-            self._check_full(sample, tables[sample])
-
-    def _check_full(self, sample: int, table: Tensor) -> None:
-        again = table.clone()
-        again[:, -1] = self.unmasked[sample].to(table)
-        if agree(table.T, again.T, self._dtype):
-            return
-        apart = (table[:, -1] - again[:, -1]).abs()
-        place = int(apart.nan_to_num(torch.inf).argmax())
-        raise ValueError(
-            f"v(N) of sample {sample} at {self.sources[place].label!r} is {float(table[place, -1]):.6g} in its table, "
-            f"and {float(again[place, -1]):.6g} in the forward of the unmasked inputs: the forward is random, keeps a "
-            "state between calls, or its rows influence each other. Masked evaluation needs a forward that answers "
-            "each row by itself and always the same: use one without noise, state or batch statistics"
-        )
+        self._agreement.check_full(tables, self.unmasked)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -285,30 +298,37 @@ class Evaluator:
 
     def _resolve(self) -> None:
         """Run the unmasked samples, resolve the target on their outputs, and keep their values."""
-        samples, full = self._unmasked_rows()
+        samples, full = self._forwards.everyone()
         batch, most = len(samples), self.rows
-        parts = self._in_forwards(samples, full, self._read)
-        first = parts[0][0]
-        self._dtype = first.dtype
-        self._warn_of_half_precision(first)
-        if first.dim() == 0 or (first.numel() == 1 and min(batch, most, self.rows) > 1):
-            self._take_for_whole_batch()
-            output = first.reshape(1, 1)
+        parts = self._forwards.run(samples, full, self._read)
+        first, several = parts[0][0], min(batch, most, self.rows) > 1
+        if several and (first.dim() == 0 or len(first) == 1):
+            self._forwards.take_for_whole_batch(self._reader.layers)
+            output = first if first.dim() else first[None]
         else:
-            output = torch.cat([part for part, _ in parts])
+            # A forward of one row may have dropped its first dimension, as .squeeze() does.
+            output = torch.cat([x if x.dim() and (batch > 1 or len(x) == 1) else x[None] for x, _ in parts])
             if len(output) != batch:
                 raise ValueError(
                     f"the forward returned {shape_of(output)} for {batch} samples: expected one row a sample, or one "
                     "value for the whole batch"
                 )
+        self._shape, self._dtype = tuple(output.shape[1:]) or (1,), output.dtype
+        self._every_output = self._every_output and self._target is None and math.prod(self._shape) > 1
+        labels = [source.label for source in self.sources]
+        if self._every_output:
+            labels = [f"output {list(index)}" for index in torch.ones(self._shape).nonzero().tolist()]
+        self._agreement = Agreement(self.players, labels, self._reader.model.precision(first))
+        rows = samples[:1] if self.whole_batch else samples
+        if self._every_output:
+            self.target = resolve_target(tuple([0] * len(self._shape)), output)
+            self.unmasked = _every(output)
+            return
         self.target = self.resolve(self._target, output)
         if (self.whole_batch and len(parts) > 1) or (self._of_layers and len(self.target.shape) == 2):
             # The first forwards had too few samples, or layers were read without knowing the explained token.
-            self.unmasked = torch.cat(
-                self._in_forwards(samples[:1] if self.whole_batch else samples, full, self._values)
-            )
+            self.unmasked = torch.cat(self._forwards.run(rows, full, self._values))
             return
-        rows = samples[:1] if self.whole_batch else samples
         columns = []
         for place, source in enumerate(self.sources):
             logits, classes = self.target.select(output, rows)
@@ -320,10 +340,6 @@ class Evaluator:
             columns.append(self._score(logits, classes.to(logits.device)))
         self.unmasked = _side_by_side(columns)
 
-    def _unmasked_rows(self) -> tuple[Tensor, Tensor]:
-        batch = len(self.players)
-        return torch.arange(batch), torch.ones(batch, self._columns, dtype=torch.bool)
-
     def _read(self, samples: Tensor, masks: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return a forward's output, and the read-outs' logits, before the target is known."""
 
@@ -331,110 +347,116 @@ class Evaluator:
             source = self.sources[self._of_layers[place]]
             return check_readout_output(source.read_out(feature), len(feature), None, f"layer {source.label!r}")
 
-        self.forwards += 1
-        return self._reader(self._copies(samples, masks), logits)
-
-    def _warn_of_half_precision(self, output: Tensor) -> None:
-        model = self._reader.model
-        dtype = model.half_precision(output)
-        if dtype is not None:
-            warn(
-                f"{model.name} computes in {dtype}, whose rounding grows by 2^(n/2) through the transform and "
-                "can drown the interactions (on a BERT bfloat16 moved the effects by 12 to 21 %, float16 by 2 to 6): "
-                "call .float() on the model"
-            )
-
-    def _take_for_whole_batch(self) -> None:
-        check_whole_batch(self.players, self._perturbations_per_eval, self._reader.layers)
-        self.whole_batch = True
+        self._forwards.forwards += 1
+        return self._reader(self._forwards.copies(samples, masks), logits)
 
     def _try_to_drop(self) -> None:
-        """Leave removed tokens out from now on, if the model then answers as it does with them."""
+        """Leave removed tokens out from now on, if the values are then what they are with them."""
         # A target at a token, or a function of the user's that reads tokens by position, counts on where they are.
         fixed = len(self.target.shape) > 1 or any(map(_reads_positions, self._reader.layers))
-        if self.whole_batch or fixed or not can_drop(self._reader.model, self._arguments):
+        if self.whole_batch or fixed or not can_drop(self._reader.model, self._forwards.arguments):
             return
         samples, masks = self._few()
-        plain = torch.cat(self._in_forwards(samples, masks, self._values))
+        plain = torch.cat(self._forwards.run(samples, masks, self._values))
         for position in first_positions(self._reader.model):
             self._first_position = position
-            if agree(plain, torch.cat(self._in_forwards(samples, masks, self._values)), self._dtype):
+            if self._agreement.same(plain, torch.cat(self._forwards.run(samples, masks, self._values))):
                 return
         self._first_position = None
 
     def _few(self) -> tuple[Tensor, Tensor]:
         """Return some masks of the first and of the last sample: all players, every other one, none."""
-        every = torch.arange(self._columns)
+        every = torch.arange(max(self.players.sizes))
         masks = torch.stack([every >= 0, every % 2 == 0, every < 0])
         chosen = sorted({0, len(self.players) - 1})
         return torch.tensor(chosen).repeat_interleave(len(masks)), masks.repeat(len(chosen), 1)
 
-    # ------------------------------------------------------------ masked copies
+    # ------------------------------------------------------------ the first forward
 
-    def _in_forwards(
-        self,
-        samples: Tensor,
-        masks: Tensor,
-        evaluate: Callable[[Tensor, Tensor], T],
-        advance: Callable[[int], object] | None = None,
-    ) -> list[T]:
-        """Evaluate rows in forwards of at most ``rows`` of them, half as many where memory runs out."""
-        results: list[T] = []
-        start = 0
-        while start < len(samples):
-            alone = self.whole_batch
-            stop = min(start + (1 if alone else self.rows), len(samples))
-            try:
-                result = evaluate(samples[start:stop], masks[start:stop])
-            except RuntimeError as error:
-                if not out_of_memory(error) or stop - start == 1 or alone:
-                    raise
-            else:
-                if alone == self.whole_batch:
-                    results.append(result)
-                    if advance is not None:
-                        advance(stop - start)
-                    start = stop
-                continue  # one value for the whole batch: once more, mask by mask
-            self.rows = (stop - start) // 2
-            warn(
-                f"out of memory with {stop - start} masked copies in a forward: going on with {self.rows}. Give "
-                "perturbations_per_eval to choose their number"
-            )
-            torch.cuda.empty_cache()  # nothing happens where there is no GPU
-        return results
-
-    def _checked_values(self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None) -> Tensor:
-        """Return the values of one forward; the first one is checked."""
-        values = self._values(samples, masks, baselines)
-        if not self._checked and not self.whole_batch:
-            self._checked, self._unmasked_logits = True, {}
+    def _first_values(self, samples: Tensor, masks: Tensor, evaluate: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return the values of the first rows, and check that they mean what they should."""
+        self._trying = True
+        try:
+            values = torch.cat(self._forwards.run(samples, masks, evaluate))
+            self._checked = True
+            if self.whole_batch:
+                return values
             with torch.no_grad():
                 self.check_finite(samples, masks, values)
-                self._check_rows(samples, masks, values, baselines)
-        return values
+                differs = self._difference_from_single_rows(samples, masks, values, evaluate)
+        except _ForwardError as failed:
+            return self._align(samples, masks, evaluate, failed.error)
+        finally:
+            self._trying = False
+        self._unmasked_logits = {}
+        if differs is None:
+            self._agreement.warn_of_low_precision(self.model.name, values, self._noise)
+            return values
+        if len(self.players) > 1 and (self._forwards.arguments.positional or self._forwards.arguments.keywords):
+            return self._align(samples, masks, evaluate, differs)
+        raise differs
 
-    def _check_rows(self, samples: Tensor, masks: Tensor, values: Tensor, baselines: tuple[Tensor, ...] | None) -> None:
-        """Check that the first and the last row of a forward have the same values alone."""
+    def _difference_from_single_rows(
+        self, samples: Tensor, masks: Tensor, values: Tensor, evaluate: Callable[[Tensor, Tensor], Tensor]
+    ) -> ValueError | None:
+        """Compare the first and the last row with the same rows alone, and the last unmasked sample; keep the noise."""
         alone = values.clone()
         for row in sorted({0, len(samples) - 1}):
-            one = slice(row, row + 1)
             if len(self.players) == 1 and not self.drops_removed and bool(masks[row].all()):
                 alone[row] = self.unmasked[0]
             else:
-                alone[row] = self._values(samples[one], masks[one], baselines)[0]
-        if agree(values, alone, self._dtype):
-            return
-        raise ValueError(
-            f"rows of a batch influence each other, or the forward is random: {len(samples)} masks evaluated together "
-            f"and alone differ by up to {float((values - alone).abs().max()):.3g}. Masked evaluation needs "
-            "independent rows: use a forward without batch statistics or noise, or give one sample at a time with "
-            "perturbations_per_eval=1"
+                alone[row] = evaluate(samples[row : row + 1], masks[row : row + 1])[0]
+        self._noise = (values - alone).abs().amax(0)
+        if not self._agreement.same(values, alone):
+            return self._agreement.influence(len(samples), self._noise)
+        if len(self.players) > 1:
+            everyone, full = self._forwards.everyone()
+            last = evaluate(everyone[-1:], full[-1:])
+            together = torch.cat([values, self.unmasked.to(values), self.unmasked[-1:].to(values)])
+            if not self._agreement.same(together, torch.cat([values, self.unmasked.to(values), last])):
+                return self._agreement.influence(len(self.players), (last - self.unmasked[-1:].to(last)).abs().amax(0))
+        return None
+
+    def _align(
+        self,
+        samples: Tensor,
+        masks: Tensor,
+        evaluate: Callable[[Tensor, Tensor], Tensor],
+        error: Exception,
+    ) -> Tensor:
+        """Try forwards of all samples in their order, since others fail; raise the error if these do not help."""
+        self._checked, self._trying = False, True
+        everyone, full = self._forwards.everyone()
+        none, but_first = ~full, full.clone()
+        but_first[0] = False
+        try:
+            with torch.no_grad():
+                all_absent, first_absent = evaluate(everyone, none), evaluate(everyone, but_first)
+        except _ForwardError:
+            raise error from None
+        finally:
+            self._trying = False
+        expected = torch.cat([all_absent[:1], self.unmasked.to(all_absent)[1:]])
+        scale = torch.cat([all_absent, self.unmasked.to(all_absent)])
+        same = self._agreement.same(torch.cat([scale, expected]), torch.cat([scale, first_absent]))
+        if self.whole_batch or not same:
+            raise error
+        self._forwards.aligned = self._checked = True
+        self._noise = torch.zeros_like(all_absent[0])
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, RowsDifferError) else str(error)
+        batch = len(self.players)
+        warn(
+            f"masked copies of any samples in a forward do not work ({reason}). Forwards of the "
+            f"{'one sample' if batch == 1 else f'{batch} samples in their order'} do, and are used; they take longer. "
+            "If an additional argument has no row for each sample, give captum_lkn.Fixed(argument)"
         )
+        return self._forwards.run_aligned(samples, masks, evaluate)
+
+    # ------------------------------------------------------------ forwards
 
     def _values(self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None) -> Tensor:
         """Return the values of masked copies that fit one forward, or one for each number of tokens."""
-        arguments = self._copies(samples, masks, baselines)
+        arguments = self._forwards.copies(samples, masks, baselines)
         if self._first_position is None:
             return self._forward(arguments, samples)
         places, parts = [], []
@@ -443,13 +465,6 @@ class Evaluator:
             parts.append(self._forward(part, samples[rows]))
         values = torch.cat(parts)
         return values[torch.cat(places).argsort().to(values.device)]
-
-    def _copies(self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None) -> Arguments:
-        """Return the arguments of one forward: a row a mask, or all samples under one mask."""
-        if self.whole_batch:
-            samples, masks = torch.arange(len(self.players)), masks.expand(len(self.players), -1)
-        inputs = self.players.masked_rows(samples, masks, baselines)
-        return replace(self._arguments, inputs=inputs).rows(samples, len(self.players))
 
     def _forward(self, arguments: Arguments, samples: Tensor) -> Tensor:
         """Run one forward; a read-out is scored inside its hook, so that a number a row is all that is kept."""
@@ -465,27 +480,53 @@ class Evaluator:
             except ValueError as error:  # what it calls the output is the read-out's
                 raise ValueError(f"at layer {source.label!r}, {error}") from error
 
-        self.forwards += 1
-        output, kept = self._reader(arguments, of_layer, self._explained(samples))
-        if not self.whole_batch and not self._checked and output.numel() == 1 < len(samples):
-            # One sample and an output [1] could be either; several rows tell.
-            self._take_for_whole_batch()
+        def guarded(place: int, feature: Tensor) -> Tensor:
+            try:
+                return of_layer(place, feature)
+            except Exception as error:
+                raise _ReadOutError(error) from error
+
+        self._forwards.forwards += 1
+        try:
+            output, kept = self._reader(arguments, guarded, self._explained(samples))
+        except _ReadOutError as failed:
+            raise failed.error from failed.error.__cause__
+        except Exception as error:
+            if not self._trying or (isinstance(error, RuntimeError) and out_of_memory(error)):
+                raise
+            raise _ForwardError(error) from error
+        output = self._in_rows(output, len(samples))
+        if not self.whole_batch and not self._checked and len(output) == 1 < len(samples):
+            # One sample and an output of one row could be either; several rows tell.
+            self._forwards.take_for_whole_batch(self._reader.layers)
             return output.new_empty(len(samples), len(self.sources))
         if self.whole_batch:
-            output, samples = output.reshape(1, 1), torch.zeros(1, dtype=torch.int64)
+            samples = torch.zeros(1, dtype=torch.int64)
+        try:
+            logits, classes = self.target.select(output, samples)
+        except ValueError as error:
+            raise (_ForwardError(error) if self._trying else error) from None
+        if self._every_output:
+            return _every(output)
         layers = iter(kept)
         return _side_by_side(
             [
-                self._scored(place, *self.target.select(output, samples)) if source.layer is None else next(layers)
+                self._scored(place, logits, classes) if source.layer is None else next(layers)
                 for place, source in enumerate(self.sources)
             ]
         )
 
+    def _in_rows(self, output: Tensor, rows: int) -> Tensor:
+        """Return the output with the first dimension that a forward of one row, or of one value, may have dropped."""
+        if output.dim() == 0 or ((rows == 1 or self.whole_batch) and tuple(output.shape) == self._shape != (1,)):
+            return output[None]
+        return output
+
     def _explained(self, samples: Tensor) -> Tensor | None:
-        """Return the token that the target is at, bool ``[R, T]``, where the output has one a token."""
+        """Return the token that the target is at, bool ``[R, T]``, where the output ``[R, T, C]`` has one a token."""
         if len(self.target.shape) != 2:
             return None
-        return self.target.positions.cpu()[samples] == torch.arange(self.target.position_sizes[0])
+        return self.target.positions.cpu()[samples] == torch.arange(self.target.shape[0])
 
     def _scored(self, place: int, logits: Tensor, classes: Tensor) -> Tensor:
         """Score the logits of one source; those of the first forward are checked beside the unmasked ones."""
@@ -494,7 +535,24 @@ class Evaluator:
             refuse_probabilities(
                 self._score, torch.cat([*known, logits.detach()]), linear=self.sources[place].is_linear
             )
-        return self._score(logits, classes)
+        with no_autocast():
+            return self._score(logits, classes)
+
+
+class _ForwardError(Exception):
+    """Failure of the model's forward, while it is not known yet which forwards it takes."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _ReadOutError(_ForwardError):
+    """Failure of a read-out or of a score, inside the model's forward."""
+
+
+def _every(output: Tensor) -> Tensor:
+    """Return all outputs of each row as values, ``[R, L]``."""
+    return to_float64(output.reshape(len(output), -1))
 
 
 def _side_by_side(columns: Sequence[Tensor]) -> Tensor:
@@ -505,16 +563,3 @@ def _side_by_side(columns: Sequence[Tensor]) -> Tensor:
 def _reads_positions(layer: Layer) -> bool:
     """Return whether a function of the user's reads the layer, which may count on where tokens are."""
     return callable(layer.pool) or layer.select is not None
-
-
-def _present(labels: Sequence[str], mask: Tensor) -> str:
-    """Return, for a message, the players that a mask shows."""
-    there = [label for label, present in zip(labels, mask.tolist(), strict=True) if present]
-    absent = [label for label, present in zip(labels, mask.tolist(), strict=True) if not present]
-    if len(absent) < len(there) > SHOWN:
-        return f"all players present but {{{some_of(absent)}}}"
-    place = ""
-    if len(labels) <= MAX_PLAYERS:
-        index = sum(1 << i for i, present in enumerate(mask.tolist()) if present)
-        place = f" (mask {index} of {1 << len(labels)})"
-    return f"the players {{{some_of(there)}}} present{place}"

@@ -82,6 +82,7 @@ class ValueTables:
         forwards: How many forwards it took.
         whole_batch: Whether the forward gives one value a batch, as Captum also allows.
         dtype: The dtype of the forwards, float32 where they return integers.
+        output_shape: The shape of a sample's output, where the tables are those of all outputs; else None.
         evaluations: For each sample a record for provenance of how its values were computed: ``"evaluation"`` is
             ``"plain"``, ``"removed tokens dropped"`` or ``"prefix tree"``.
     """
@@ -91,6 +92,7 @@ class ValueTables:
     forwards: int
     whole_batch: bool
     dtype: torch.dtype
+    output_shape: tuple[int, ...] | None
     evaluations: tuple[dict[str, Any], ...]
 
 
@@ -103,6 +105,7 @@ def value_tables(
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
     description: str = "masks",
+    every_output: bool = False,
 ) -> list[ValueTables]:
     """Evaluate a model on all 2^n masked copies of each sample.
 
@@ -115,6 +118,7 @@ def value_tables(
             size of the inputs.
         show_progress: Whether to show one bar over all masks and samples.
         description: The bar's name.
+        every_output: Whether to make a table of each output, where the target is None and there are several.
 
     Returns:
         The tables of each request.
@@ -152,6 +156,7 @@ def value_tables(
                 score=score,
                 sources=sources,
                 perturbations_per_eval=perturbations_per_eval,
+                every_output=every_output,
             ) as evaluator:
                 if evaluator.whole_batch:  # one table, for all samples
                     total -= sum(1 << n for n in request.players.sizes[1:])
@@ -180,6 +185,7 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
         evaluator.forwards,
         evaluator.whole_batch,
         evaluator.dtype,
+        evaluator.output_shape,
         tuple(plain | records.get(sample, {}) for sample in range(len(sizes))),
     )
 
@@ -191,7 +197,7 @@ def _all_at_once(
     function, tables, records = evaluator.model.forward_func, {}, {}
     reads_output = all(source.layer is None for source in evaluator.sources)
     cheaper = isinstance(function, EvaluatesAllMasks) and reads_output
-    if not cheaper or evaluator.whole_batch or arguments.positional:
+    if not cheaper or evaluator.whole_batch or evaluator.output_shape or arguments.positional:
         return {}, {}
     mask = arguments.keywords.get("attention_mask")
     for sample, n in enumerate(evaluator.players.sizes):
@@ -208,22 +214,22 @@ def _all_at_once(
 
 def _stream(evaluator: Evaluator, left: list[int], advance: Callable[[int], object]) -> Tensor:
     """Return the values of all masks of some samples, one sample after the other, float64 ``[sum of 2^n, L]``."""
-    sizes = torch.tensor(evaluator.players.sizes)
-    chosen = torch.tensor(left)
-    ends = (1 << sizes[chosen]).cumsum(0)
+    sizes = torch.tensor(evaluator.players.sizes)[left]
+    chosen, counts = torch.tensor(left), 1 << sizes
+    ends = counts.cumsum(0)
     columns, total = int(sizes.max()), int(ends[-1])
-    values = torch.empty(total, len(evaluator.sources), dtype=torch.float64)
+    values = torch.empty(total, evaluator.unmasked.shape[1], dtype=torch.float64)
     pending: list[Tensor] = []
 
     def rows(start: int, stop: int) -> tuple[Tensor, Tensor]:
         index = torch.arange(start, stop)
         place = torch.searchsorted(ends, index, right=True)
-        subsets = index - ends[place] + (1 << sizes[chosen[place]])
-        return chosen[place], lattice.members(subsets, columns)
+        return chosen[place], lattice.members(index - ends[place] + counts[place], columns)
 
     start = stop = 0
     while stop < total:
-        before, stop = stop, min(stop + evaluator.rows, total)
+        # Where a forward has all samples in their order, many rows of each are wanted at a time.
+        before, stop = stop, total if evaluator.aligned else min(stop + evaluator.rows, total)
         pending.append(evaluator.values(*rows(before, stop), advance=advance))
         # Fetching values waits for the device: seldom, where it is not the CPU.
         if stop < total and pending[-1].device.type != "cpu" and (stop - start) * values.shape[1] < _PENDING:

@@ -83,6 +83,8 @@ SAYS = [
 )
 @pytest.mark.parametrize("method", [AndOrInteraction, ExactShapleyValues])
 def test_bad_input_is_told_before_any_masked_forward(method, given, error, says):
+    if method is ExactShapleyValues and given == {"target": None}:
+        return  # all outputs, as in Captum
     if method is ExactShapleyValues and "player_names" in given:
         error, says = TypeError, "unexpected keyword argument 'player_names'"
     forward = Recording(three_logits)
