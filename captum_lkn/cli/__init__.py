@@ -4,17 +4,13 @@
 the work.
 """
 
-import sys
+from captum_lkn.cli.interrupts import Interrupts
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it with one line, also while typer is imported."""
-    try:
+    """Run the command line."""
+    with Interrupts() as interrupts, interrupts.imports():
         from captum_lkn.cli.app import app
-
-        app()
-    except KeyboardInterrupt:
-        print("Aborted.", file=sys.stderr)
-        sys.exit(130)  # 128 + SIGINT, as shells expect
+    app()

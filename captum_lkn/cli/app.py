@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from captum_lkn._version import __version__
+from captum_lkn.cli.interrupts import ABORTED, EXIT_CODE, Interrupts
 
 __all__ = ["MOST", "Most", "Target", "Top", "app", "demo", "image", "probe", "show", "text"]
 
@@ -134,14 +135,18 @@ def demo(
 
 
 def _run(command: str, *arguments: Any) -> None:
-    try:
-        from captum_lkn.cli.errors import one_line_errors
+    with Interrupts() as interrupts:
+        try:
+            with interrupts.imports():
+                from captum_lkn.cli.errors import one_line_errors
+            with one_line_errors(interrupts):
+                with interrupts.imports():
+                    from captum_lkn.cli import commands
 
-        with one_line_errors():
-            from captum_lkn.cli import commands
-
-            function: Callable[..., None] = getattr(commands, command)
-            function(*arguments)
-    except KeyboardInterrupt as interrupt:
-        typer.echo("Aborted.", err=True)
-        raise typer.Exit(130) from interrupt
+                function: Callable[..., None] = getattr(commands, command)
+                function(*arguments)
+        except BaseException as error:
+            if not interrupts.happened and not isinstance(error, KeyboardInterrupt):
+                raise
+            typer.echo(ABORTED, err=True)
+            raise typer.Exit(EXIT_CODE) from error

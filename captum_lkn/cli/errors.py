@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from captum_lkn.cli.interrupts import Interrupts
+
 __all__ = ["in_options", "one_line_errors"]
 
 # Arguments of Python that messages of the library name, and the options that set them.
@@ -49,8 +51,11 @@ def in_options(message: str) -> str:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Print errors that a user can mend, and warnings of the library, as one line each, without a traceback.
+def one_line_errors(interrupts: Interrupts) -> Iterator[None]:
+    """Print errors that a user can correct, and warnings of the library, as one line each, without a traceback.
+
+    Args:
+        interrupts: Errors after an interrupt are not printed.
 
     Raises:
         typer.Exit: With code 1, after such an error was printed.
@@ -67,5 +72,7 @@ def one_line_errors() -> Iterator[None]:
             warnings.showwarning = show
             yield
     except (ValueError, TypeError, OSError, ImportError) as error:
+        if interrupts.happened:
+            raise
         console.print(f"[red]error:[/red] {escape(in_options(str(error)))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error

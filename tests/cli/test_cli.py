@@ -2,7 +2,10 @@
 
 import importlib.util
 import io
+import os
 import re
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -311,6 +314,34 @@ def test_ctrl_c_while_packages_are_imported_is_one_line(capsys, monkeypatch):
         captum_lkn.cli.main()
     assert ended.value.code == 130
     assert capsys.readouterr().err.strip() == "Aborted."
+
+
+def test_an_error_that_an_interrupt_causes_is_an_interrupt(monkeypatch, capsys):
+    """Packages turn Ctrl-C in one of their imports into an ImportError of the next."""
+
+    def interrupted(*_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("cannot load module more than once per process") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(captum_lkn.cli.commands, "show_file", interrupted)
+    done = run("show", "a.safetensors")
+    assert done.exit_code == 130
+    assert done.output.strip() == "Aborted."
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_ctrl_c_during_imports_ends_the_process_at_once():
+    code = (
+        "import signal\nfrom captum_lkn.cli.interrupts import Interrupts\n"
+        "with Interrupts() as interrupts, interrupts.imports():\n"
+        "    try: signal.raise_signal(signal.SIGINT)\n    except BaseException: pass\nprint('went on')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Aborted.\n")
 
 
 def test_the_largest_number_of_players_is_the_librarys():
