@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import numbers
 import string
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.players.units import Unit
 
@@ -136,7 +136,7 @@ def _folded(name: str) -> str:
 
 
 def _place(number: Any, found: list[list[Unit]]) -> int:
-    if isinstance(number, bool) or not isinstance(number, numbers.Integral):
+    if not is_whole(number):
         raise TypeError(f"words must hold words as str, or their numbers as int; got {number!r}")
     place = int(number)
     for text in found:

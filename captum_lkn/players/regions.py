@@ -7,7 +7,6 @@ for each number. :mod:`captum_lkn.players.images` makes players of them.
 from __future__ import annotations
 
 import difflib
-import numbers
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.hugging_face.facts import patch_size
@@ -76,10 +76,10 @@ class Regions:
         return mask.to(self.ids.device).reshape(-1, height, width)
 
     def _id(self, one: Any) -> int:
-        if isinstance(one, tuple) and len(one) == 2 and all(_is_int(part) for part in one):
+        if isinstance(one, tuple) and len(one) == 2 and all(is_whole(part) for part in one):
             name = f"r{one[0]}c{one[1]}"
         else:
-            name = f"s{one}" if _is_int(one) else one
+            name = f"s{one}" if is_whole(one) else one
         if not isinstance(name, str):
             raise TypeError(f"foreground must hold names like 'r0c1', pairs (row, column), or segment ids; got {one!r}")
         known = {name: number for number, name in self.names.items()}
@@ -218,7 +218,7 @@ def slic_regions(images: Tensor, n_segments: int) -> Regions:
         TypeError: If `n_segments` is not a whole number.
         ValueError: If it is below 1, or the images hold a value that is not finite.
     """
-    if not _is_int(n_segments):
+    if not is_whole(n_segments):
         raise TypeError(f"n_segments must be a whole number; got {n_segments!r}")
     if n_segments < 1:
         raise ValueError(f"n_segments must be at least 1; got {n_segments}")
@@ -265,13 +265,9 @@ def _only(ids: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _pair(what: str, given: Any) -> tuple[int, int]:
-    pair = (given, given) if _is_int(given) else given
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(_is_int(part) for part in pair):
+    pair = (given, given) if is_whole(given) else given
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(is_whole(part) for part in pair):
         raise TypeError(f"{what} must be a whole number, or two for height and width; got {given!r}")
     if min(pair) < 1:
         raise ValueError(f"{what} must be at least 1; got {given}")
     return int(pair[0]), int(pair[1])
-
-
-def _is_int(thing: Any) -> bool:
-    return isinstance(thing, numbers.Integral) and not isinstance(thing, bool)

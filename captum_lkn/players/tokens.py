@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 
@@ -78,7 +78,7 @@ def absent_token(tokenizer: Any, baseline: Any) -> Token:
         if len(pieces) != 1 or (pieces[0] == unknown != baseline):
             raise ValueError(f"baseline {baseline!r} is not one token but {pieces}. Give an entry of the vocabulary")
         return Token(pieces[0], tokenizer.convert_tokens_to_ids(pieces[0]))
-    if isinstance(baseline, bool) or not isinstance(baseline, numbers.Integral):
+    if not is_whole(baseline):
         raise TypeError(f"baseline must be a token or its id; got {kind_of(baseline)}")
     token_id = int(baseline)
     if not 0 <= token_id < len(tokenizer):
