@@ -338,9 +338,9 @@ def a_model_that_is_not_causal():
 
 @case
 def a_continuation_that_joins_its_prompt():
-    tokenizer = gpt2_like()
-    says = lkn.Continuation(tiny_causal("gpt2", vocab_size=len(tokenizer)), "ene", tokenizer)
-    lkn.AndOrInteraction(says, kappa=0.01).attribute(lkn.prompt_players(tokenizer, "not a sc", baseline="a"))
+    tokenizer = chat_like()
+    says = lkn.Continuation(tiny_causal("gpt2", vocab_size=len(tokenizer)), "ood", tokenizer)
+    lkn.AndOrInteraction(says, kappa=0.01).attribute(lkn.prompt_players(tokenizer, "is it a g", baseline="a"))
 
 
 @case
