@@ -11,13 +11,13 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from captum_lkn._common.messages import kind_of
+from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.rounding import Precision, precision_in_force
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.call import HuggingFace
@@ -29,6 +29,8 @@ from captum_lkn.outputs.heads import SelectOutput, read_output
 from captum_lkn.outputs.scores import OutputKind, Score
 
 __all__ = ["Model"]
+
+_LENGTHS_ON_CPU: Final = "'lengths' argument should be a 1D CPU"  # in torch's error
 
 
 class Model:
@@ -56,6 +58,11 @@ class Model:
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         if not callable(forward_func):
             raise TypeError(f"forward_func must be an nn.Module or a function; got {kind_of(forward_func)}")
+        if isinstance(forward_func, type):
+            raise TypeError(
+                f"forward_func must be an nn.Module or a function; got the class {forward_func.__name__}: make a model "
+                f"of it, {forward_func.__name__}(...)"
+            )
         head = forward_func if isinstance(forward_func, SelectOutput) else SelectOutput(forward_func)
         self._selected = head
         self.forward_func: Any = model_of_pipeline(head.model)
@@ -180,8 +187,7 @@ class Model:
         """Call the forward function with what :meth:`arranged` returned for the same arguments."""
         with as_written() if self._compiled_parts else nullcontext():
             if self._hugging_face is None:
-                positional = tuple(self._at_home(value) for value in positional)
-                returned = self.forward_func(*positional, **self._all_at_home(keywords))
+                returned = self._call_with_tensors_placed(arguments, positional, keywords)
             else:
                 self._hugging_face.limits.check(keywords)
                 unmasked = self._all_at_home(_unmasked(arguments))
@@ -222,6 +228,13 @@ class Model:
 
     def _check_weights(self) -> None:
         """Refuse a model without weights, unless hooks of `accelerate` bring them when they are needed."""
+        named = () if self.module is None else (*self.module.named_parameters(), *self.module.named_buffers())
+        lazy = [name for name, tensor in named if nn.parameter.is_lazy(tensor)]
+        if lazy:
+            raise ValueError(
+                f"{self.name} has weights that are not initialised yet ({some_of(lazy)}), and would get random ones: "
+                "call it once on an input, and train it or load its weights"
+            )
         for module in () if self.module is None else self.module.modules():
             if any(p.is_meta for p in module.parameters(recurse=False)) and not hasattr(module, "_hf_hook"):
                 raise ValueError(
@@ -233,6 +246,27 @@ class Model:
         """The device of the module, if it lies on one to which inputs can be moved."""
         devices = set() if self.module is None else {p.device for p in self.module.parameters()}
         return devices.pop() if len(devices) == 1 and torch.device("meta") not in devices else None
+
+    def _call_with_tensors_placed(
+        self, arguments: Arguments, positional: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Any:
+        """Call the forward function with its tensors on the model's device.
+
+        Where the inputs lie there already, the user has placed all tensors: the lengths that
+        ``pack_padded_sequence`` needs stay on the CPU.
+        """
+        if all(x.device == self._home for x in arguments.inputs):
+            return self.forward_func(*positional, **keywords)
+        moved = tuple(self._at_home(value) for value in positional)
+        try:
+            return self.forward_func(*moved, **self._all_at_home(keywords))
+        except RuntimeError as error:
+            if _LENGTHS_ON_CPU not in str(error):
+                raise
+        return self.forward_func(
+            *(value if _may_be_lengths(value) else self._at_home(value) for value in positional),
+            **{name: value if _may_be_lengths(value) else self._at_home(value) for name, value in keywords.items()},
+        )
 
     def _at_home(self, value: Any) -> Any:
         return value.to(self._home) if self._home is not None and isinstance(value, Tensor) else value
@@ -247,6 +281,10 @@ class Model:
         low = [dtype for dtype in (torch.bfloat16, torch.float16) if dtype in dtypes]
         convolutions = any(isinstance(module, _ConvNd) for module in parts)
         return precision_in_force(low[0] if low else output.dtype, output.device, convolutions=convolutions)
+
+
+def _may_be_lengths(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 1 and not value.is_floating_point()
 
 
 def _module_of(function: Any) -> nn.Module | None:

@@ -56,6 +56,11 @@ class LayerReader:
                 f"{model.name} runs on {len(model.module.device_ids)} devices at once, where a layer has no one "
                 "output: give the model inside it, model.module"
             )
+        if self.layers and isinstance(unwrapped(model.module), torch.jit.ScriptModule):
+            raise ValueError(
+                f"{model.name} is a scripted module, which takes no hooks, so that its layers cannot be read: give the "
+                "module that it was made of"
+            )
         self.model = model.eager if self.layers else model
         self._modules = [module_of(self.model, layer) for layer in self.layers]
         # The module also of a function that is bound to a model, such as a continuation's.

@@ -339,3 +339,10 @@ def test_pixels_of_a_model_with_two_towers(as_mapping):
             0,
         )
     assert_tables(found, [expected])
+
+
+def test_token_types_beyond_the_table(bert):
+    calls = record(bert)
+    with pytest.raises(ValueError, match=r"token_type_ids must be from 0 to 1, .*got 0 to 2: leave token_type_ids out"):
+        plain(bert).attribute({"input_ids": IDS, "token_type_ids": IDS % 3}, **ASKED, target=1)
+    assert not calls

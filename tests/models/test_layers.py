@@ -762,3 +762,68 @@ def test_a_fingerprint_is_of_what_is_stored_under_a_name():
     strided = nn.Module()
     strided.a, strided.b = one.a, nn.Parameter(torch.ones(4)[::2])
     assert fingerprint(one) == fingerprint(strided)
+
+
+def of_sparse(values):
+    net = nn.Linear(2, 2)
+    net.load_state_dict({"weight": torch.ones(2, 2), "bias": torch.zeros(2)})
+    net.register_buffer("graph", torch.tensor(values))
+    return net
+
+
+@pytest.mark.parametrize("convert", ["to_sparse", "to_sparse_csr", "to_sparse_csc"])
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_a_fingerprint_of_sparse_buffers(convert):
+    def converted(values):
+        net = of_sparse(values)
+        net.graph = getattr(net.graph, convert)()
+        return fingerprint(net)
+
+    assert converted([[0.0, 1.0], [2.0, 0.0]]) == converted([[0.0, 1.0], [2.0, 0.0]])
+    others = [[[0.0, 1.0], [3.0, 0.0]], [[1.0, 0.0], [2.0, 0.0]], [[0.0, 1.0], [0.0, 2.0]]]
+    assert len({converted(values) for values in ([[0.0, 1.0], [2.0, 0.0]], *others)}) == 4
+
+
+def test_a_fingerprint_of_buffers_that_are_not_saved():
+    net = nn.Linear(2, 2)
+    net.register_buffer("scale", torch.ones(2), persistent=False)
+    before = fingerprint(net)
+    net.scale.mul_(2)
+    assert fingerprint(net) != before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fingerprint_of_packed_weights():
+    def quantised(seed):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).eval()
+        return fingerprint(torch.ao.quantization.quantize_dynamic(net, {nn.Linear}))
+
+    assert quantised(0) == quantised(0)
+    assert quantised(0) != quantised(1)
+
+
+def test_a_fingerprint_of_what_cannot_be_read_is_refused():
+    class Packed(nn.Linear):
+        def get_extra_state(self):
+            return object()
+
+    with pytest.raises(TypeError, match=r"keeps '_extra_state' as .*cannot be read"):
+        fingerprint(Packed(2, 2))
+
+
+# ---------------------------------------------------------------- weights that are not there
+
+
+def test_a_module_whose_weights_are_not_made_yet_is_refused():
+    """Otherwise they would be drawn at random inside the call, and explained."""
+    net = nn.Sequential(nn.LazyLinear(5), nn.Tanh(), nn.LazyLinear(2)).eval()
+    model = Model(net)
+    with (
+        pytest.raises(
+            ValueError, match=r"Sequential has weights that are not initialised yet \(0\.weight.*call it once"
+        ),
+        model.session(),
+    ):
+        pass
+    assert isinstance(net[0], nn.LazyLinear)

@@ -11,7 +11,7 @@ from forwards import Recording, data_parallel, normal, plain
 from model_state import assert_unchanged, state_of
 from torch import nn
 
-from captum_lkn import AndOrInteraction, ExactShapleyValues
+from captum_lkn import AndOrInteraction, ExactShapleyValues, LayerAndOrInteraction
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.model import Model
 
@@ -331,3 +331,60 @@ def test_no_warning_where_nothing_is_in_training_mode(wrap):
         warnings.simplefilter("error", UserWarning)
         plain(wrapped).attribute(X[:1], target=1, perturbations_per_eval=1)  # quantisation looks at all rows
     assert [module.training for module in wrapped.modules()] == before
+
+
+# ---------------------------------------------------------------- devices
+
+ELSEWHERE = torch.device("meta")  # stands for a GPU, also on a machine without one
+
+
+def placed(x, *further, needs_lengths=False):
+    """The devices that a forward sees where the model lies elsewhere."""
+    seen = []
+
+    def forward(x, *further):
+        seen.append([x.device.type, *(one.device.type for one in further)])
+        if needs_lengths and further[0].device.type != "cpu":
+            raise RuntimeError("'lengths' argument should be a 1D CPU int64 tensor, but got 1D meta Long tensor")
+        return x
+
+    model = Model(forward)
+    model._home = ELSEWHERE
+    model(Arguments((x,), positional=further))
+    return seen[-1]
+
+
+def test_tensors_go_to_the_model_unless_the_user_placed_them():
+    lengths, weights = torch.tensor([3, 2]), torch.ones(2, 3)
+    assert placed(X, lengths, weights) == ["meta", "meta", "meta"]
+    assert placed(X.to(ELSEWHERE), lengths, weights) == ["meta", "cpu", "cpu"]
+    assert placed(X, lengths, weights, needs_lengths=True) == ["meta", "cpu", "meta"]
+
+
+def test_a_recurrent_network_with_lengths():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.cell = nn.Embedding(9, 4), nn.GRU(4, 3, batch_first=True)
+
+        def forward(self, ids, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(self.words(ids), lengths, batch_first=True, enforce_sorted=False)
+            return self.cell(packed)[1][0]
+
+    ids, lengths = torch.tensor([[3, 5, 7], [4, 6, 0]]), torch.tensor([3, 2])
+    net, own = Packed().eval(), torch.tensor([[0, 1, 2], [0, 1, -1]])
+    found = plain(net).attribute(ids, 1, 0, lengths, feature_mask=own)
+    alone = plain(net).attribute(ids[1:, :2], 1, 0, lengths[1:], feature_mask=own[1:, :2])
+    torch.testing.assert_close(found[1].values, alone[0].values, atol=1e-6, rtol=1e-5)
+
+
+def test_a_class_in_the_place_of_a_model_is_refused():
+    with pytest.raises(TypeError, match=r"forward_func must be .*got the class Linear: make a model of it"):
+        Model(nn.Linear)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_layers_of_a_scripted_module_are_refused():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(3, 2)).eval())
+    with pytest.raises(ValueError, match=r"is a scripted module.*give the module that it was made of"):
+        LayerAndOrInteraction(scripted, "0", probe=lambda f: f).attribute(X, target=0)

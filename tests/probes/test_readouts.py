@@ -10,6 +10,7 @@ from captum.concept._utils.data_iterator import dataset_to_dataloader
 from forwards import normal
 from model_state import assert_unchanged, state_of
 from sklearn.linear_model import LogisticRegression
+from tiny_models import made
 from torch import nn
 
 from captum_lkn.models.arguments import Arguments
@@ -208,7 +209,7 @@ def test_a_head_that_computes_between_its_modules_is_refused():
         **ENCODER, head_dim=8, num_key_value_heads=2, final_logit_softcapping=0.1, tie_word_embeddings=False
     )
     model = transformers.Gemma2ForCausalLM(config).eval()
-    message = r"lm_head gives other logits than the model .*\(\[1, 40\].*'model\.layers\.1'\), because .*modules="
+    message = r"model.norm -> lm_head gives other logits than the model itself \(\[1, 40\].*model\.layers\.1.*modules="
     with pytest.raises(ValueError, match=message):
         logit_lens(model)
     lens = logit_lens(model, ["model.norm", "lm_head", lambda z: 0.1 * torch.tanh(z / 0.1)])
@@ -316,3 +317,22 @@ def test_a_classifier_before_it_is_trained():
         LogisticClassifier().weights()
     with pytest.raises(ValueError, match=r"penalties must be numbers above 0.*got -1"):
         LogisticClassifier([-1])
+
+
+@pytest.mark.parametrize(("pooling", "holds"), [("cls", True), ("mean", False)])
+def test_a_head_that_averages_over_tokens_is_refused(pooling, holds):
+    """The mean of one token is the token, so that only several tell."""
+    config = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 0}
+    config |= {"intermediate_size": 16, "max_position_embeddings": 40, "num_labels": 3, "local_attention": 8}
+    config |= {"cls_token_id": 1, "bos_token_id": 1, "sep_token_id": 2, "eos_token_id": 2, "initializer_range": 0.5}
+    model = made(
+        transformers.ModernBertForSequenceClassification,
+        transformers.ModernBertConfig,
+        classifier_pooling=pooling,
+        **config,
+    )
+    if holds:
+        assert "classifier" in repr(logit_lens(model))
+    else:
+        with pytest.raises(ValueError, match=r"gives other logits than the model itself.*reads several tokens"):
+            logit_lens(model)

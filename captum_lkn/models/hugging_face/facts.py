@@ -27,6 +27,7 @@ __all__ = [
     "is_hugging_face",
     "model_of_pipeline",
     "number_of_positions",
+    "number_of_token_types",
     "output_kind",
     "padding_token",
     "parameters_of",
@@ -167,6 +168,16 @@ def number_of_positions(model: Any) -> int | None:
                 # RoBERTa's positions begin behind the padding's index, Bart's at 2.
                 first = getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1)
                 return int(table.num_embeddings - first)
+    return None
+
+
+def number_of_token_types(model: Any) -> int | None:
+    """Return the size of the table of token types, such as first and second text; None where there is none."""
+    if not isinstance(model, nn.Module):
+        return None
+    for name, module in model.named_modules():
+        if name.endswith("token_type_embeddings") and isinstance(module, nn.Embedding):
+            return int(module.num_embeddings)
     return None
 
 

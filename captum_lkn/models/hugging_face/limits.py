@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import shape_of
-from captum_lkn.models.hugging_face.facts import number_of_positions, parameters_of, token_embedding
+from captum_lkn.models.hugging_face.facts import (
+    number_of_positions,
+    number_of_token_types,
+    parameters_of,
+    token_embedding,
+)
 
 __all__ = ["Limits"]
 
@@ -37,12 +42,13 @@ class Limits:
             keywords: The arguments of a forward.
 
         Raises:
-            ValueError: Token ids beyond the vocabulary, more tokens than positions, a row whose attention mask shows
-                no token, images with another number of channels.
+            ValueError: Token ids or types beyond their tables, more tokens than positions, a row whose attention mask
+                shows no token, images with another number of channels.
         """
         ids, embeds = keywords.get("input_ids"), keywords.get("inputs_embeds")
         if isinstance(ids, Tensor) and not ids.is_floating_point() and ids.numel():
             self._check_ids(ids)
+        self._check_token_types(keywords.get("token_type_ids"))
         if keywords.get("position_ids") is None:
             # The last dimension, or that before the features: multiple choice has [B, choices, tokens].
             if isinstance(ids, Tensor) and ids.dim() > 1:
@@ -68,6 +74,17 @@ class Limits:
             raise ValueError(
                 f"input_ids must be from 0 to {size - 1}, the tokens that {self.name} knows; got {low} to {high}: the "
                 "tokenizer, or the baseline, belongs to another model. Load model and tokenizer from one checkpoint"
+            )
+
+    def _check_token_types(self, types: Any) -> None:
+        size = self._token_types
+        if size is None or not isinstance(types, Tensor) or not types.numel():
+            return
+        low, high = (int(end) for end in torch.aminmax(types))
+        if low < 0 or high >= size:
+            raise ValueError(
+                f"token_type_ids must be from 0 to {size - 1}, the kinds of token that {self.name} knows; got {low} to "
+                f"{high}: leave token_type_ids out, or give a model that was trained on pairs of texts"
             )
 
     def _check_length(self, length: int) -> None:
@@ -121,6 +138,10 @@ class Limits:
     @functools.cached_property
     def _embedding(self) -> Any:
         return token_embedding(self.model)
+
+    @functools.cached_property
+    def _token_types(self) -> int | None:
+        return number_of_token_types(self.model)
 
     @functools.cached_property
     def _positions(self) -> int | None:
