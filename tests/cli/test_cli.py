@@ -432,10 +432,10 @@ def test_the_demo_finds_that_not_turns_good_around():
     assert float(effects["not & good"]) > 1
     assert float(effects["good"]) < 0
     assert "2^10 = 1024 masked sentences" in " ".join(done.output.split())
-    tables = [block.splitlines() for block in done.output.split("\n\n")]
-    (complete,) = (lines for lines in tables if lines[0].startswith("completeness") and "all AND" in lines[1])
-    blocks = {line.split()[0]: line.split()[1:] for line in complete[2:8]}
-    column = re.split(r"\s{2,}", complete[1].strip()).index("all AND") - 1
+    lines = done.output.splitlines()
+    header = next(i for i, line in enumerate(lines) if "all AND" in line)  # of completeness, the first table
+    blocks = {line.split()[0]: line.split()[1:] for line in lines[header + 1 : header + 7]}
+    column = re.split(r"\s{2,}", lines[header].strip()).index("all AND") - 1
     assert float(blocks["5"][column]) > 0.7 > 0.5 > float(blocks["0"][column])
 
 
