@@ -260,7 +260,9 @@ class Evaluator:
 
     def resolve(self, target: TargetLike, outputs: Tensor) -> Target:
         """Resolve a target on given outputs ``[B, ...]``, in the way that the score reads them."""
-        return resolve_target(target, outputs, binary=self._score.binary)
+        class_dim = self.model.class_dim(outputs, self.players.inputs, self._score)
+        resolved = resolve_target(target, outputs, binary=self._score.binary, class_dim=class_dim)
+        return resolved.named(self.model.class_names, self._score.noun)
 
     def check_samples_apart(self) -> None:
         """Check that the forward gives each of several samples a value of its own.
