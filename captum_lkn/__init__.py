@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 from captum_lkn._version import __version__
 
 if TYPE_CHECKING:
-    from captum_lkn.attribution import AndOrInteraction, ExactShapleyValues, LayerAndOrInteraction
+    from captum_lkn.attribution import (
+        AndOrInteraction,
+        ExactShapleyValues,
+        LayerAndOrInteraction,
+        check_model,
+        check_players,
+        check_score,
+    )
     from captum_lkn.baselines import (
         average_baselines,
         compare_baselines,
@@ -65,6 +72,9 @@ __all__ = [
     "__version__",
     "answer_span",
     "average_baselines",
+    "check_model",
+    "check_players",
+    "check_score",
     "compare_baselines",
     "decompose",
     "image_players",
@@ -80,7 +90,14 @@ __all__ = [
 
 # A name is imported when it is first used (PEP 562): so the command line answers --help without loading torch.
 _ROOMS = {
-    "attribution": ("AndOrInteraction", "ExactShapleyValues", "LayerAndOrInteraction"),
+    "attribution": (
+        "AndOrInteraction",
+        "ExactShapleyValues",
+        "LayerAndOrInteraction",
+        "check_model",
+        "check_players",
+        "check_score",
+    ),
     "baselines": (
         "average_baselines",
         "compare_baselines",

@@ -6,7 +6,17 @@ keyword-only. The results are interactions; ``found.attributions()`` projects th
 
 from captum_lkn.attribution.and_or import AndOrInteraction
 from captum_lkn.attribution.base import ConvergenceDelta
+from captum_lkn.attribution.checks import Check, check_model, check_players, check_score
 from captum_lkn.attribution.layer import LayerAndOrInteraction
 from captum_lkn.attribution.shapley import ExactShapleyValues
 
-__all__ = ["AndOrInteraction", "ConvergenceDelta", "ExactShapleyValues", "LayerAndOrInteraction"]
+__all__ = [
+    "AndOrInteraction",
+    "Check",
+    "ConvergenceDelta",
+    "ExactShapleyValues",
+    "LayerAndOrInteraction",
+    "check_model",
+    "check_players",
+    "check_score",
+]

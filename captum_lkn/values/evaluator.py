@@ -292,6 +292,11 @@ class Evaluator:
         self._agreement.check_full(tables, self.unmasked)
 
     @property
+    def epsilon(self) -> float:
+        """The rounding unit of the forwards: that of their dtype, of autocast or of TF32."""
+        return self._agreement.precision.eps
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the forwards, float32 where they return integers."""
         return self._dtype if self._dtype.is_floating_point else torch.float32

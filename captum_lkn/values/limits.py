@@ -61,8 +61,8 @@ def check_sizes(players: Players) -> None:
     bytes_needed = f"{8 * 2**n:.3g} bytes" if n < 1000 else f"8 * 2^{n} bytes"
     raise ValueError(
         f"sample {players.sizes.index(n)} has n = {n} players: its table would hold 2^{n} values ({bytes_needed}), "
-        f"each one forward; at most n = {MAX_PLAYERS} are evaluated. Group scalars by feature_mask, or choose fewer "
-        "words or patches as players and leave the others as background (id -1)"
+        f"each one forward; at most n = {MAX_PLAYERS} are evaluated. Let select_players(model, players, k=12) choose "
+        "the strongest, group scalars by feature_mask, or leave some words or patches as background (id -1)"
     )
 
 

@@ -32,6 +32,7 @@ __all__ = ["Choice", "Rest", "SelectedPlayers", "select_players"]
 
 Rest = Literal["keep", "mask"]
 _RESTS = ("keep", "mask")
+_MOST = 256
 
 
 class Choice(NamedTuple):
@@ -88,6 +89,7 @@ def select_players(
     target: TargetLike = "predicted",
     score: ScoreLike = "log_odds",
     rest: Rest = "keep",
+    most: int = _MOST,
     additional_forward_args: Any = None,
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
@@ -112,6 +114,8 @@ def select_players(
         score: As in :class:`captum_lkn.AndOrInteraction`.
         rest: The state of the others in all masked copies: ``"keep"``, they stay present; ``"mask"``, they are replaced
             by their baselines.
+        most: More players than this are refused before any forward: of very many the effect of each by itself is
+            small, and k of them explain little.
         additional_forward_args: A tuple (or a single thing) passed on by position behind the inputs, or a mapping, by
             keyword.
         perturbations_per_eval: Masks a forward, times the number of samples; None: by a rule, from the size of the
@@ -128,8 +132,7 @@ def select_players(
             finite; a forward that does not return one row a masked copy.
 
     Warns:
-        UserWarning: A model in training mode; with ``rest="mask"``, a prediction that changes when the others are
-            masked.
+        UserWarning: A model in training mode; kept players that explain less than 0 or more than 200 %; with ``rest="mask"``, a prediction that changes when the others are masked.
 
     Example:
         >>> from captum_lkn import players_from_mask
@@ -141,7 +144,7 @@ def select_players(
           sample 0, 4 players: 1 | 2 | 5 | 6
           sample 0: 4 of 8 players kept, 100 % of v(N) - v(empty) explained; the others stay visible: 0, 3, 4, 7
     """
-    _check(players, k, rest)
+    _check(players, k, rest, most)
     model = Model(forward_func)
     _, arguments = prepare(players, None, additional_forward_args, None, None)
     evaluator = Evaluator(
@@ -173,11 +176,12 @@ def select_players(
             _warn_of_another_prediction(evaluator.target, evaluator.resolve("predicted", output))
     part = v_part - v_empty if rest == "mask" else v_full - v_part
     shares = torch.where(v_full == v_empty, math.nan, part / (v_full - v_empty))
+    _warn_of_poor_shares(shares, k)
     choices = tuple(map(_choice, players.labels, kept, strengths, shares.tolist()))
     return _selected(players, choices, rest)
 
 
-def _check(players: Any, k: Any, rest: Any) -> None:
+def _check(players: Any, k: Any, rest: Any, most: int) -> None:
     if not isinstance(players, Players):
         raise TypeError(
             f"players must be Players; got {kind_of(players)}. Make them with text_players or players_from_mask"
@@ -188,6 +192,24 @@ def _check(players: Any, k: Any, rest: Any) -> None:
         raise ValueError(f"k must be at least 1, the number of players to keep; got {k}")
     if rest not in _RESTS:
         raise ValueError(f'rest must be "keep" (the others stay present) or "mask" (they are absent); got {rest!r}')
+    n = max(players.sizes)
+    if n > most:
+        raise ValueError(
+            f"sample {players.sizes.index(n)} has {n} players, which would take {2 * n + 3} masked copies, and "
+            f"k={k} of so many explain little; at most {most} are ranked. Group them first (feature_mask, phrases or "
+            f"sentences), or give most={n}"
+        )
+
+
+def _warn_of_poor_shares(shares: Tensor, k: int) -> None:
+    """Warn where the kept players explain less than nothing, or more than twice v(N) - v(empty)."""
+    poor = ((shares < 0) | (shares > 2)).nonzero().flatten().tolist()
+    if poor:
+        told = [f"{i} ({100 * float(shares[i]):.0f} %)" for i in poor]
+        warn(
+            f"the {k} kept players do not explain v(N) - v(empty) of sample {some_of(told)}: keep more of them, or "
+            "group players that act together (feature_mask, phrases or sentences) before the selection"
+        )
 
 
 def _first_pass(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:

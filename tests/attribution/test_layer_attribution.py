@@ -591,16 +591,16 @@ WRONG = [
     (
         lambda f: f[:, :2],
         ValueError,
-        r"read-out of layer 'first' returned float32 \[\d, 2\]: it must return.*\[\d, 3\], a row",
+        r"read-out of layer 'first' must return logits \[\d, 3\], a row.*got float32 \[\d, 2\]",
     ),
-    (lambda f: f[:, 0], ValueError, r"read-out of layer 'first' returned float32 \[\d\]: it must return.* \[\d, C\]"),
-    (lambda f: f[:1, :3], ValueError, r"read-out of layer 'first' returned float32 \[1, 3\]: it must .* \[3, C\]"),
+    (lambda f: f[:, 0], ValueError, r"read-out of layer 'first' must return logits \[\d, C\].*got float32 \[\d\]"),
+    (lambda f: f[:1, :3], ValueError, r"read-out of layer 'first' must return logits \[3, C\].*got float32 \[1, 3\]"),
     (
         lambda f: f[:, :3].tolist(),
         TypeError,
         r"read-out of layer 'first' must return logits \[3, C\]; got a list",
     ),
-    (lambda f: None, TypeError, r"read-out of layer 'first' returned a NoneType"),
+    (lambda f: None, TypeError, r"read-out of layer 'first' must return logits \[3, C\]; got a NoneType"),
     (lambda f: f[:, :3] / 0 * 0, ValueError, r"value of sample 0 at layer 'first' is nan with the players \{0, 1, 2"),
     (lambda f: f[:, :3].softmax(1), ValueError, r"at layer 'first', score=\"log_odds\" reads logits, and the output"),
 ]

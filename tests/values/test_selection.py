@@ -44,6 +44,7 @@ def test_what_is_needed_and_what_is_enough_count_alike():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(1, 6), st.sampled_from(["keep", "mask"]))
+@pytest.mark.filterwarnings("ignore:the . kept players do not explain")
 def test_strengths_choice_and_share_against_all_masks(seed, n, k, rest):
     weights = normal(n, n, seed=seed)
     x, baseline = normal(2, n, seed=seed + 1), normal(1, n, seed=seed + 2)
@@ -172,6 +173,7 @@ def test_the_target_is_that_of_the_samples_as_they_are():
     torch.testing.assert_close(other.choices[0].strengths.tolist(), [1.0, 0.0, 0.0], atol=1e-6, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:the 1 kept players do not explain")
 def test_a_prediction_that_is_another_without_the_others_is_told():
     def classes(x):  # the three weak ones outvote the strong one together
         return torch.stack([x[:, 0] - 0.5, 0.9 * x[:, 1:].sum(1)], 1)
@@ -322,3 +324,19 @@ def test_the_model_is_left_as_it_was_found_also_after_an_error():
     assert model.training
     assert torch.equal(state, torch.get_rng_state())
     assert torch.is_grad_enabled()
+
+
+def test_very_many_players_are_refused_before_any_forward():
+    forward = Recording(lambda x: x.sum(1))
+    with pytest.raises(ValueError, match=r"has 300 players.*603 masked copies.*at most 256.*Group them.*most=300"):
+        select_players(forward, columns(torch.ones(1, 300)), k=10, **LOGIT)
+    assert not forward.calls
+    assert select_players(forward, columns(torch.ones(1, 300)), k=10, most=300, **LOGIT).sizes == (10,)
+
+
+def test_kept_players_that_explain_less_than_nothing_are_told():
+    def pairs(x):  # only all pairs together count; alone each takes a little away
+        return 10 * x.prod(1) - x.sum(1) * 0.5
+
+    with pytest.warns(UserWarning, match=r"the 1 kept players do not explain.*sample 0 \(-?\d+ %\).*keep more"):
+        select_players(pairs, columns(torch.ones(1, 4)), k=1, rest="mask", **LOGIT)
