@@ -132,7 +132,8 @@ def select_players(
             finite; a forward that does not return one row a masked copy.
 
     Warns:
-        UserWarning: A model in training mode; kept players that explain less than 0 or more than 200 %; with ``rest="mask"``, a prediction that changes when the others are masked.
+        UserWarning: A model in training mode; kept players that explain less than 0 or more than 200 %;
+            with ``rest="mask"``, a prediction that changes when the others are masked.
 
     Example:
         >>> from captum_lkn import players_from_mask
