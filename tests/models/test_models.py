@@ -30,7 +30,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         self.calls += 1
-        if self.calls == self.fail_at:
+        if self.fail_at is not None and self.calls >= self.fail_at:  # another attempt fails, too
             raise self.error("stop")
         if self.draw:
             torch.rand(3)
@@ -287,13 +287,9 @@ def test_logits_are_read_by_name(wrap):
     assert torch.equal(found, X * torch.tensor([0.0, 1.0, 0.0]))
 
 
-@pytest.mark.parametrize(
-    ("rows", "quoted"),
-    [(lambda x: x[:1], r"\[1, 3\] for 2 samples"), (lambda x: torch.cat([x, x]), r"\[4, 3\] for 2 samples")],
-)
-def test_an_output_of_another_number_of_rows_is_refused(rows, quoted):
-    with pytest.raises(ValueError, match=rf"the forward returned {quoted}: expected one row a sample"):
-        AndOrInteraction(rows).attribute(X, target=0)
+def test_an_output_of_another_number_of_rows_is_refused():
+    with pytest.raises(ValueError, match=r"the forward returned \[4, 3\] for 2 samples"):
+        AndOrInteraction(lambda x: torch.cat([x, x])).attribute(X, target=0)
 
 
 def test_a_scripted_and_a_compiled_model():
