@@ -530,10 +530,10 @@ class Evaluator:
         return output
 
     def _explained(self, samples: Tensor) -> Tensor | None:
-        """Return the token that the target is at, bool ``[R, T]``, where the output ``[R, T, C]`` has one a token."""
+        """Return the token that the target is at, bool ``[R, T]``, where the output has one a token."""
         if len(self.target.shape) != 2:
             return None
-        return self.target.positions.cpu()[samples] == torch.arange(self.target.shape[0])
+        return self.target.positions.cpu()[samples] == torch.arange(self.target.position_sizes[0])
 
     def _scored(self, place: int, logits: Tensor, classes: Tensor) -> Tensor:
         """Score the logits of one source; those of the first forward are checked beside the unmasked ones."""
