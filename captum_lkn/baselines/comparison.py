@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import count_of, kind_of, some_of
+from captum_lkn.decomposition.effects import TAU
 from captum_lkn.interactions import Interaction, Interactions, InteractionsBatch
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
@@ -98,7 +99,7 @@ def compare_baselines(
     target: TargetLike = None,
     *,
     k: int = 10,
-    tau: float = 0.05,
+    tau: float = TAU,
     **attribute_args: Any,
 ) -> BaselineComparison:
     """Compute the interactions under several baselines, and measure how far the strongest ones agree.
