@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.solvers.crossover import Program, cross_over
 from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram
-from captum_lkn.decomposition.solvers.problem import Problem, adjoint, relative_gap
+from captum_lkn.decomposition.solvers.problem import Lattice, Problem, adjoint, relative_gap
 
 __all__ = ["Solution", "solve"]
 
@@ -30,8 +31,8 @@ _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
 _EXACT_BELOW = 1e-7
 _NARROW = 1e-4
 _PREVIEW = 1e-3  # a tolerance above this is a preview
-_CERTAIN = 1e-9  # the gap that a vertex with its own dual vector shows when it is the right one
-_POLISH = 6  # steps beyond convergence in search of the exact zeros
+_CROSS_OVER = 1e-5  # from this relative gap on, few effects and rows are in the wrong set
+_PIVOTS = 100
 _LOOK = 30  # a certificate is computed once the point is within this many tolerances
 _STALLED_AFTER = 40  # steps without a better gap
 
@@ -79,30 +80,36 @@ def _solve(point: _Point, tolerance: float) -> Solution:
     problem = point.problem
     # Feasible, if nothing else: what comes back where the numbers end before the first certificate.
     best = _Candidate(problem.repaired(problem.values.new_zeros(2, 1 << problem.n)), 0.0, float("inf"), 0.0)
-    best_step, converged, step = 0, None, 0
+    best_step, pivots, step = 0, 0, 0
+    near = _CROSS_OVER if tolerance <= _PREVIEW else 0.0
+    reason = "steps"
     for step in range(_MAX_STEPS):
         point.refresh()
-        if point.distance() > _LOOK * tolerance and step < _MAX_STEPS - 1:
+        distance = point.distance()
+        if distance <= near:
+            exact, more = point.optimum(_PIVOTS)
+            pivots += more
+            if exact.gap <= tolerance:
+                return _solution(exact, step + pivots, "converged")
+            near = distance / 100
+        if distance > _LOOK * tolerance and step < _MAX_STEPS - 1:
             best_step = step  # too far from the optimum for a certificate to be worth its transforms
         else:
             candidate = point.candidate()
             if candidate.gap < best.gap:
                 best, best_step = candidate, step
-        if best.gap <= tolerance:
-            converged = step if converged is None else converged
-            vertex = point.vertex(best.bound)
-            if vertex.gap <= min(best.gap, _CERTAIN if problem.ridge else tolerance):
-                return _solution(vertex, step, "converged")
-            # A little further and the zeros are plain to see; for a preview they are not worth it.
-            if tolerance > _PREVIEW or step >= converged + _POLISH:
-                best = vertex if vertex.gap <= tolerance else best
-                break
+            if best.gap <= tolerance and tolerance > _PREVIEW:
+                return _solution(best, step, "converged")
         if step - best_step >= _STALLED_AFTER:
+            reason = "stalled"
             break
         point.admit()
         point.advance()
-    reason = "steps" if step == _MAX_STEPS - 1 else "stalled"
-    return _solution(best, step, reason if converged is None else "converged")
+    if tolerance <= _PREVIEW:
+        exact, more = point.optimum(20 * _PIVOTS)
+        pivots += more
+        best = min(best, exact, key=lambda one: one.gap)
+    return _solution(best, step + pivots, "converged" if best.gap <= tolerance else reason)
 
 
 @dataclass(frozen=True)
@@ -200,55 +207,30 @@ class _Point:
         gap = relative_gap(self.problem.penalty(repaired), bound)
         return _Candidate(repaired, float(constant), float(gap), float(bound))
 
-    def vertex(self, bound: float) -> _Candidate:
-        """The optimum of the face the point heads for: exact zeros, and rows exactly at their walls.
-
-        Effects whose multiplier has won are 0, rows whose multiplier has won lie at a wall; what is left is the
-        projection of the linear term on the equations of those rows (without a ridge: of the point itself).
-        """
-        active = (self.parts > self.prices).any(0)
-        at_wall = self.forces > self.walls
-        offset = (at_wall[1].double() - at_wall[0].double()) * self.slack
-        constant = self.constant
-        if not self.problem.pinned and not self.exact and at_wall[:, 0].any():
-            constant = -offset[0]  # the empty set's own row
-        target = self.problem.values - constant
-        target[self.rows] -= offset
-        everywhere = torch.arange(len(target), device=target.device)
-        rows = torch.cat([everywhere[self.rows][at_wall.any(0)], everywhere[self.ends]])
-        rows = rows[rows > 0]  # no effect reaches the empty set
-        matrix = self.columns.dense(rows)[:, active]
-        weights = self.weights[self.columns.positions][active]
-        x, dual = self._on_face(matrix, target[rows], self.x[active], weights)
-        full = torch.zeros_like(self.x)
-        full[active] = x
-        effects = self.columns.spread(full)
-        if not bool(self.problem.excess(effects, constant)[1:].abs().amax() < _FEASIBLE):  # NaN neither
-            return _Candidate(effects, float(constant), float("inf"), bound)
-        if dual is not None:
-            everywhere = torch.zeros_like(self.dual)
-            everywhere[rows] = dual
-            bound = max(bound, float(self.problem.bound(everywhere)))
-        penalty = self.problem.penalty(effects)
-        return _Candidate(effects, float(constant), float(relative_gap(penalty, penalty.new_tensor(bound))), bound)
-
-    def _on_face(self, matrix: Tensor, target: Tensor, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The best x with ``matrix @ x = target``, and its dual vector where the equations determine that."""
-        rows, effects = matrix.shape
-        if not rows or not effects:
-            return x, None
-        if effects < rows:  # the equations determine the effects, but not their multipliers
-            factor = Factor(matrix.T @ matrix)
-            for _ in range(2):  # the second round removes the rounding of the first
-                x = x + factor.solve(matrix.T @ (target - matrix @ x))
-            return x, None
-        ridge = self.problem.ridge
-        x = -weights * x.sign() / ridge if ridge else x
-        dual, factor = torch.zeros_like(target), Factor(matrix @ matrix.T)
-        for _ in range(2):
-            force = factor.solve(target - matrix @ x)
-            x, dual = x + matrix.T @ force, dual + ridge * force
-        return x, dual if ridge else None
+    def optimum(self, max_pivots: int) -> tuple[_Candidate, int]:
+        """The exact optimum that the point heads for, from the sets that its multipliers name; and the pivots."""
+        problem = self.problem
+        x = torch.where((self.parts > self.prices).any(0), self.x, torch.zeros_like(self.x))
+        dual = self.dual.clone()
+        at_wall = (self.forces > self.walls).any(0)
+        dual[self.rows] = torch.where(at_wall, dual[self.rows], torch.zeros_like(dual[self.rows]))
+        live = torch.ones_like(dual, dtype=torch.bool)
+        live[0] = not problem.pinned
+        program = Program(
+            Lattice(problem.n),
+            problem.values,
+            problem.slack,
+            self.weights,
+            problem.ridge,
+            not problem.pinned,
+            live,
+        )
+        found = cross_over(program, self.columns.spread(x).flatten(), float(self.constant), dual, max_pivots)
+        effects = found.effects.view(2, -1)
+        bound = float(problem.bound(found.dual))
+        gap = float(relative_gap(problem.penalty(effects), effects.new_tensor(bound)))
+        feasible = found.finished and float(problem.excess(effects, found.constant)[1:].abs().amax()) < _FEASIBLE
+        return _Candidate(effects, found.constant, gap if feasible else float("inf"), bound), found.pivots
 
     def admit(self) -> None:
         """Take effects into play that the dual vector presses beyond their weight."""

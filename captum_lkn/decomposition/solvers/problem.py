@@ -23,7 +23,7 @@ from torch import Tensor
 
 from captum_lkn.decomposition import lattice
 
-__all__ = ["Problem", "adjoint", "balanced", "relative_gap", "synthesis"]
+__all__ = ["Lattice", "Problem", "adjoint", "balanced", "relative_gap", "synthesis"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,28 @@ class Problem:
             bend = (size * (over > 0)).square().sum(-1) / self.ridge
             factor = torch.where(bend > 0, factor + slope / bend.clamp_min(1e-300), fit).clamp_min(0)
         return best
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The matrix Z over all subsets of n players, its effects flattened to ``[2 * 2^n]``, as an operator."""
+
+    n: int
+
+    def synthesis(self, effects: Tensor) -> Tensor:
+        """``Z x`` for ``x [..., 2 * 2^n]``: ``[..., 2^n]``."""
+        return synthesis(effects.unflatten(-1, (2, 1 << self.n)))
+
+    def adjoint(self, dual: Tensor) -> Tensor:
+        """``Z' y`` for ``y [..., 2^n]``: ``[..., 2 * 2^n]``."""
+        return adjoint(dual).flatten(-2)
+
+    def entries(self, rows: Tensor, effects: Tensor) -> Tensor:
+        """The entries of Z at the given rows and effects, ``[len(rows), len(effects)]`` float64."""
+        size = 1 << self.n
+        sets = effects & (size - 1)
+        common = rows.unsqueeze(1) & sets
+        return torch.where(effects < size, common == sets, common != 0).double()
 
 
 def synthesis(effects: Tensor) -> Tensor:
