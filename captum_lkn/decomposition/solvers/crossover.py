@@ -27,12 +27,14 @@ __all__ = ["Design", "Exact", "Program", "cross_over"]
 # The proximal weights of rows, effects and the constant.
 # Smaller ones magnify rounding, larger ones take more rounds; a table that fails with one is tried with the next.
 _ROW_PROXIMAL = (1e-6, 1e-5, 1e-4)
-_EFFECT_PROXIMAL = 2e-3
+_EFFECT_PROXIMAL = 0.02
+_LINEAR_BELOW = 1e-5  # a ridge below this does not make the path steady: the effects get their proximal term
 _CONSTANT_PROXIMAL = 1e-6
 # The perturbation of what holds already, in units of the table's range: it breaks ties between breakpoints.
 _PERTURBATION = 1e-6
 # The path ends here: what is left of the perturbation lies below rounding.
 _END = 1 - 1e-13
+_SAME_TIME = 1e-10
 _ROUNDS = 40
 _STILL = 1e-13  # the proximal terms have vanished once they move no row and no effect by more than this
 _FINISHED = 1e-11  # where rounding keeps them from that, this will do
@@ -112,18 +114,22 @@ def cross_over(program: Program, effects: Tensor, constant: float, dual: Tensor,
         The solution, exact to rounding if ``finished``.
     """
     pivots = 0
+    nearest, least = None, float("inf")
     for row_proximal in _ROW_PROXIMAL:
         path = _Path(program, effects, constant, dual, row_proximal)
         for _ in range(_ROUNDS):
             path.recentre()
             more, reached = path.follow(max_pivots)
             pivots += more
-            if not reached or path.moved() <= _STILL:
+            moved = path.moved()
+            if reached and moved < least:
+                nearest, least = path.result(pivots, False), moved
+            if not reached or (moved <= _STILL and not path.snap()):
                 break
-        finished = reached and path.moved() <= _FINISHED
-        if finished:
-            break
-    return path.result(pivots, finished)
+        if reached and moved <= _FINISHED:
+            path.polish()
+            return path.result(pivots, True)
+    return path.result(pivots, False) if nearest is None else nearest
 
 
 class _Path:
@@ -138,7 +144,7 @@ class _Path:
         self.constant = torch.as_tensor(constant, dtype=dual.dtype, device=dual.device)
         self.sign = self.x.sign()
         self.side = torch.where(self.equal, torch.zeros_like(self.y), self.y.sign())
-        self.proximal = _EFFECT_PROXIMAL if program.ridge < _EFFECT_PROXIMAL else 0.0
+        self.proximal = _EFFECT_PROXIMAL if program.ridge < _LINEAR_BELOW else 0.0
         self.curvature = program.ridge + self.proximal
         # Relative to the curvature, so that the equations are conditioned alike whatever the ridge.
         self.row_proximal = row_proximal / self.curvature
@@ -178,6 +184,9 @@ class _Path:
         """Move along the path to its end; the number of breakpoints, and whether the end was reached."""
         p = self.program
         time, pivots = 0.0, 0
+        # What enters and leaves at one time is at its threshold to rounding: it may do so once, so that ties end.
+        toggled: dict[int, int] = {}
+        barred: list[int] = []
         equations = _Equations(self)
         while True:
             y, x, constant = equations.solution()
@@ -194,11 +203,19 @@ class _Path:
             release = torch.where(self.side != 0, _breakpoint(self.side * y), never[1])
             hit = torch.where(idle, torch.minimum(_breakpoint(slack - missed), _breakpoint(slack + missed)), never[1])
             events = torch.cat([torch.minimum(leave, enter), torch.minimum(release, hit)])
+            events[barred] = torch.inf
             first = int(events.argmin())
             when = max(float(events[first]), time)
-            if when >= _END or pivots >= max_pivots or when != when:
-                self.x, self.y, self.constant = (t[0] + min(when, 1.0) * t[1] for t in (x, y, constant))
-                return pivots, when >= _END
+            if when > time + _SAME_TIME:
+                toggled, barred = {}, []
+            toggled[first] = toggled.get(first, 0) + 1
+            if toggled[first] >= 2:
+                barred.append(first)
+            lost = not bool(x.isfinite().all())
+            if when >= _END or pivots >= max_pivots or lost:
+                if not lost:
+                    self.x, self.y, self.constant = (t[0] + min(when, 1.0) * t[1] for t in (x, y, constant))
+                return pivots, when >= _END and not lost
             time, pivots = when, pivots + 1
             effects = len(self.x)
             if first < effects:
@@ -216,15 +233,25 @@ class _Path:
                     self.side[row] = torch.sign(missed[0, row] + when * missed[1, row])
                 equations.toggle_row(row)
 
+    def snap(self) -> bool:
+        """Take effects out of the support that are rounding; whether there were any."""
+        rounding = (self.x != 0) & (self.x.abs() < _SNAP * self.x.abs().amax())
+        self.x, self.sign = self.x.masked_fill(rounding, 0), self.sign.masked_fill(rounding, 0)
+        return bool(rounding.any())
+
+    def polish(self) -> None:
+        """Meet the active rows to the last digit: a small ridge magnifies the rounding of the dual vector."""
+        p = self.program
+        equations = _Equations(self)
+        rows, effects, z = equations.rows, equations.effects, equations.matrix
+        target = (p.values - self.side * p.slack)[rows] - self.constant
+        for _ in range(2):
+            missed = target - p.design.synthesis(self.x)[rows]
+            self.x[effects] += z.T @ equations.solve(missed.unsqueeze(-1)).squeeze(-1) / self.curvature
+
     def result(self, pivots: int, finished: bool) -> Exact:
-        """The present solution, without effects that are rounding."""
-        p, x = self.program, self.x
-        rounding = x.abs() < _SNAP * x.abs().amax()
-        snapped = x.masked_fill(rounding, 0)
-        if bool((x != snapped).any()):
-            moved = p.design.synthesis(x - snapped).abs().amax()
-            x = torch.where(moved < 1e-11, snapped, x)
-        return Exact(x, float(self.constant), self.y, pivots, finished)
+        """The present solution."""
+        return Exact(self.x.clone(), float(self.constant), self.y.clone(), pivots, finished)
 
 
 def _breakpoint(line: Tensor) -> Tensor:
@@ -268,7 +295,7 @@ class _Equations:
         centre = path.centre_y[self.rows]
         target = self._target(self.rows) + self.offset @ z.T / path.curvature
         target[0] -= z @ (z.T @ centre) / path.curvature + path.row_proximal * centre + path.centre_constant
-        self.base = self._solve(target.T)
+        self.base = self.solve(target.T)
         self.border: list[tuple[str, int]] = []
         self.columns, self.solved = z.new_zeros(len(self.rows), 0), z.new_zeros(len(self.rows), 0)
         self.corner, self.right = z.new_zeros(0, 0), z.new_zeros(0, 2)
@@ -291,7 +318,7 @@ class _Equations:
         target[0] += path.row_proximal * path.centre_y[rows]
         return target
 
-    def _solve(self, right: Tensor) -> Tensor:
+    def solve(self, right: Tensor) -> Tensor:
         """The solution ``[rows, k]`` of the factored equations for ``right [rows, k]``, refined once."""
         c, d, z = self.path.curvature, self.path.row_proximal, self.matrix
         solution = self._solve_once(right)
@@ -356,7 +383,7 @@ class _Equations:
         right = right.clone()
         right[0] -= column @ path.centre_y[self.rows]
         coupling = self._coupling(kind, index)
-        solved = self._solve(column.unsqueeze(-1))
+        solved = self.solve(column.unsqueeze(-1))
         row = coupling - self.columns.T @ solved.squeeze(-1)
         own = corner - float(column @ solved.squeeze(-1))
         size = len(self.border)
@@ -399,7 +426,9 @@ class _Equations:
         constant = self.right.new_zeros(2)
         y = path.y.new_zeros(2, len(path.y))
         if self.border:
-            extra = torch.linalg.solve(self.corner, self.right - self.columns.T @ self.base)
+            extra, singular = torch.linalg.solve_ex(self.corner, self.right - self.columns.T @ self.base)
+            if int(singular):
+                extra = torch.full_like(extra, torch.nan)  # the path ends here
             deviation = self.base - self.solved @ extra
         y[:, self.rows] = deviation.T
         y[0, self.rows] += path.centre_y[self.rows]

@@ -226,11 +226,13 @@ class _Point:
             live,
         )
         found = cross_over(program, self.columns.spread(x).flatten(), float(self.constant), dual, max_pivots)
-        effects = found.effects.view(2, -1)
+        effects, constant = found.effects.view(2, -1), found.constant
+        if not found.finished or not float(problem.excess(effects, constant)[1:].abs().amax()) < _FEASIBLE:
+            constant = float(torch.as_tensor(constant).clamp(-problem.slack[0], problem.slack[0]))
+            effects = problem.repaired(effects, constant)
         bound = float(problem.bound(found.dual))
         gap = float(relative_gap(problem.penalty(effects), effects.new_tensor(bound)))
-        feasible = found.finished and float(problem.excess(effects, found.constant)[1:].abs().amax()) < _FEASIBLE
-        return _Candidate(effects, found.constant, gap if feasible else float("inf"), bound), found.pivots
+        return _Candidate(effects, constant, gap if gap == gap else float("inf"), bound), found.pivots
 
     def admit(self) -> None:
         """Take effects into play that the dual vector presses beyond their weight."""
