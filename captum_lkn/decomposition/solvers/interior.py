@@ -33,6 +33,7 @@ _NARROW = 1e-4
 _PREVIEW = 1e-3  # a tolerance above this is a preview
 _CROSS_OVER = 1e-5  # from this relative gap on, few effects and rows are in the wrong set
 _PIVOTS = 100
+_CERTAIN = 1e-9  # the gap of an exact optimum is rounding
 _LOOK = 30  # a certificate is computed once the point is within this many tolerances
 _STALLED_AFTER = 40  # steps without a better gap
 
@@ -89,8 +90,9 @@ def _solve(point: _Point, tolerance: float) -> Solution:
         if distance <= near:
             exact, more = point.optimum(_PIVOTS)
             pivots += more
-            if exact.gap <= tolerance:
+            if exact.gap <= min(tolerance, _CERTAIN):
                 return _solution(exact, step + pivots, "converged")
+            best = min(best, exact, key=lambda one: one.gap)
             near = distance / 100
         if distance > _LOOK * tolerance and step < _MAX_STEPS - 1:
             best_step = step  # too far from the optimum for a certificate to be worth its transforms
