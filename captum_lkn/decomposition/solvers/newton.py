@@ -1,4 +1,4 @@
-"""The linear systems of the interior point.
+"""The linear systems of the interior point, for a batch of tables.
 
 A step needs dx (effects in play), dy (rows, that is subsets T) and one scalar, from::
 
@@ -11,7 +11,8 @@ Two ways to eliminate, neither of which ever forms Z:
   has thousands). The scalar product of two columns of Z, weighted by 1/E, counts the weight of the subsets that
   contain some players, avoid others, and leave the rest free: a look-up in a table of all 3^n such patterns,
   which one Kronecker product makes.
-* by rows (:func:`all_rows_gram`): solve for dy, 2^n - 1 unknowns: what is left where all rows must be met exactly.
+* by rows (:func:`all_rows_gram`): solve for dy, 2^n - 1 unknowns: the smaller system where n is small, and what is left
+  where all rows must be met exactly.
 """
 
 from __future__ import annotations
@@ -30,110 +31,134 @@ _SHIFTS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
 class Columns:
-    """The effects in play, as positions in flattened effects ``[2 * 2^n]``, ascending (AND before OR)."""
+    """The effects in play of each table, as positions in flattened effects ``[2 * 2^n]``.
 
-    def __init__(self, positions: Tensor, n: int) -> None:
-        self.positions = positions
+    Attributes:
+        positions: int64 ``[B, k]``, ascending; 0, the effect of the empty set, where a table has fewer than k.
+        inside: bool ``[B, k]``, False at that padding.
+    """
+
+    def __init__(self, in_play: Tensor, n: int) -> None:
+        """Build the index.
+
+        Args:
+            in_play: bool ``[B, 2 * 2^n]``; never the effect of the empty set.
+            n: The number of players.
+        """
         self.n = n
-        size = 1 << n
-        split = int((positions < size).sum())
-        self.ands, self.ors = positions[:split], positions[split:] - size
-        # Pattern of a subset query, base 3: digit 0 = player absent, 1 = present, 2 = either.
-        ternary = _ternary(n, positions.device)
-        either = 3**n - 1
-        self._contains = either - ternary[self.ands]
-        self._avoids = either - 2 * ternary[self.ors]
-        self._contains_both = either - ternary[self.ands.unsqueeze(1) | self.ands]
-        self._avoids_both = either - 2 * ternary[self.ors.unsqueeze(1) | self.ors]
-        # Where the two sets overlap no subset does both; the pattern is then meaningless, and masked.
-        self._overlap = (self.ors.unsqueeze(1) & self.ands) != 0
-        mixed = either - 2 * ternary[self.ors].unsqueeze(1) - ternary[self.ands]
-        self._avoids_contains = mixed.masked_fill(self._overlap, 0)
+        counts = in_play.sum(-1)
+        width = int(counts.max()) if len(counts) else 0
+        order = in_play.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, :width]
+        self.inside = torch.arange(width, device=in_play.device) < counts.unsqueeze(-1)
+        self.positions = order * self.inside
+        self._index: Tensor | None = None
 
-    def __len__(self) -> int:
-        return len(self.positions)
+    def __getitem__(self, keep: Tensor) -> Columns:
+        """Those of some tables."""
+        result = object.__new__(Columns)
+        result.n, result.inside, result.positions = self.n, self.inside[keep], self.positions[keep]
+        result._index = None
+        return result
 
     def spread(self, x: Tensor) -> Tensor:
-        """The effects in play, ``[k]``, among all: ``[2, 2^n]``."""
-        everywhere = x.new_zeros(2 << self.n)
-        everywhere[self.positions] = x
-        return everywhere.view(2, -1)
+        """Effects in play ``[B, k]``, 0 at the padding, among all: ``[B, 2, 2^n]``."""
+        everywhere = x.new_zeros(len(x), 2 << self.n)
+        return everywhere.scatter_(1, self.positions, x).view(len(x), 2, -1)
 
     def synthesis(self, x: Tensor) -> Tensor:
-        """Z x for the effects in play: ``[2^n]``."""
+        """Z x for effects in play ``[B, k]``, 0 at the padding: ``[B, 2^n]``."""
         return synthesis(self.spread(x))
 
     def take(self, effects: Tensor) -> Tensor:
-        """The entries in play, ``[k]``, of effects ``[2, 2^n]``."""
-        return effects.flatten()[self.positions]
+        """The entries in play, ``[B, k]``, of effects ``[B, 2, 2^n]``; 0 at the padding."""
+        return effects.flatten(1).gather(1, self.positions) * self.inside
 
     def gram(self, row_weights: Tensor) -> Tensor:
-        """Z' diag(row_weights) Z, ``[k, k]``, for ``row_weights [2^n]``; only its lower triangle is filled."""
+        """Z' diag(row_weights) Z, ``[B, k, k]``, for ``row_weights [B, 2^n]``; 0 at the padding."""
+        index = self._build() if self._index is None else self._index
         patterns = _pattern_sums(row_weights, self.n)
-        split = len(self.ands)
-        result = row_weights.new_empty(len(self), len(self))
-        result[:split, :split] = patterns[self._contains_both]
-        # "Meets" is one minus "avoids".
-        avoids = patterns[self._avoids]
-        meets = patterns[self._avoids_both].sub_(avoids)
-        result[split:, split:] = meets.sub_(avoids.unsqueeze(1)).add_(patterns[-1])
-        avoids_contains = patterns[self._avoids_contains].masked_fill_(self._overlap, 0)
-        torch.sub(patterns[self._contains], avoids_contains, out=result[split:, :split])
-        return result
+        # A pattern that no subset fits has the last number.
+        patterns = torch.cat([patterns, patterns.new_zeros(len(patterns), 1)], dim=1)
+        batch, width = self.positions.shape
+        result = patterns.flatten().index_select(0, index).view(batch, width, width)
+        # A column is a + b * [T fits its pattern]: AND is 0 + fits, OR, "meets", is 1 - fits.
+        alone = patterns.flatten().index_select(0, self._own).view(batch, width) * self._b
+        total = row_weights.sum(-1, keepdim=True)
+        left = torch.stack([self._a, alone + total * self._a], dim=-1)
+        right = torch.stack([alone, self._a], dim=-2)
+        return torch.baddbmm(result.mul_(self._b.unsqueeze(-1)).mul_(self._b.unsqueeze(-2)), left, right)
 
-    def dense(self, rows: Tensor) -> Tensor:
-        """The given rows of Z, ``[len(rows), k]``, as numbers."""
-        rows = rows.unsqueeze(1)
-        return torch.cat([(rows & self.ands) == self.ands, (rows & self.ors) != 0], dim=1).double()
+    def _build(self) -> Tensor:
+        """The patterns of all pairs as numbers in base 3: digit 0 = player absent, 1 = present, 2 = either."""
+        size = 1 << self.n
+        patterns = 3**self.n
+        positions = self.positions.int()
+        sets = positions & (size - 1)
+        is_or = positions >= size
+        contains, avoids = sets * ~is_or, sets * is_or
+        ternary = _ternary(self.n, sets.device)
+        first = torch.arange(len(sets), dtype=torch.int32, device=sets.device).unsqueeze(-1) * (patterns + 1)
+        either = patterns - 1 + first
+        self._own = (either - ternary[contains] - 2 * ternary[avoids]).flatten()
+        both = contains.unsqueeze(-1) | contains.unsqueeze(-2)
+        neither = avoids.unsqueeze(-1) | avoids.unsqueeze(-2)
+        index = ternary.index_select(0, neither.flatten()).mul_(-2)
+        index = index.sub_(ternary.index_select(0, both.flatten())).view_as(both).add_(either.unsqueeze(-1))
+        index = torch.where((both & neither) == 0, index, (first + patterns).unsqueeze(-1))
+        inside = self.inside.double()
+        self._a, self._b = inside * is_or, inside * (1 - 2 * is_or.double())
+        self._index = index.flatten()
+        return self._index
 
 
 class Factor:
-    """A Cholesky factor of a symmetric positive definite matrix, scaled to a unit diagonal first.
+    """Cholesky factors of symmetric positive definite matrices ``[B, m, m]``, scaled to a unit diagonal first.
 
-    The matrix is given by its lower triangle, and is overwritten.
+    The matrices are overwritten.
     """
 
     def __init__(self, matrix: Tensor) -> None:
-        self._scale = matrix.diagonal().rsqrt().unsqueeze(-1)
-        scaled = matrix.mul_(self._scale).mul_(self._scale.T)
+        self._scale = matrix.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt().unsqueeze(-1)
+        scaled = matrix.mul_(self._scale).mul_(self._scale.mT)
         self._factor, failed = torch.linalg.cholesky_ex(scaled)
-        # Near the optimum the matrix is singular to working precision: the least shift that helps. Where none
-        # does the numbers have ended, and the caller sees no progress.
+        # Near the optimum a matrix is singular to working precision: the least shift that helps. If no shift helps,
+        # the factorisation failed; the caller stops for lack of progress.
         for shift in _SHIFTS:
-            if not int(failed):
+            again = failed.nonzero().squeeze(-1)
+            if not len(again):
                 break
-            shifted = scaled + shift * torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device)
-            self._factor, failed = torch.linalg.cholesky_ex(shifted)
+            shifted = scaled[again]
+            shifted.diagonal(dim1=-2, dim2=-1).add_(shift)
+            self._factor[again], failed[again] = torch.linalg.cholesky_ex(shifted)
 
     def solve(self, right: Tensor) -> Tensor:
-        """The solution ``[m]`` for a right-hand side ``[m]``."""
-        # Two triangular solves: cholesky_solve copies the factor each time.
+        """The solutions ``[B, m]`` for right-hand sides ``[B, m]``."""
         half = torch.linalg.solve_triangular(self._factor, self._scale * right.unsqueeze(-1), upper=False)
         solution: Tensor = torch.linalg.solve_triangular(self._factor.mT, half, upper=True)
         return (self._scale * solution).squeeze(-1)
 
 
 def all_rows_gram(column_weights: Tensor, n: int) -> Tensor:
-    """Z diag(column_weights) Z' for the nonempty rows, ``[2^n - 1, 2^n - 1]``, from ``column_weights [2, 2^n]``.
+    """Z diag(column_weights) Z' for the nonempty rows, ``[B, 2^n - 1, 2^n - 1]``, from ``column_weights [B, 2, 2^n]``.
 
     A set lies in both T and T' when it lies in their intersection, and it meets both unless it avoids one.
     """
     below = lattice.and_inverse(column_weights)
-    sets = torch.arange(1, 1 << n, device=column_weights.device)
-    both = sets.unsqueeze(1) & sets
-    ands, avoided = below[0], below[1].flip(-1)
-    either = sets.unsqueeze(1) | sets
-    return ands[both] + column_weights[1].sum() - avoided[sets].unsqueeze(1) - avoided[sets] + avoided[either]
+    both, either = _pairs(n, column_weights.device)
+    ands, avoided = below[:, 0], below[:, 1].flip(-1)
+    missing = avoided[:, 1:] - column_weights[:, 1].sum(-1, keepdim=True) / 2
+    result = ands[:, both].add_(avoided[:, either])
+    return result.sub_(missing.unsqueeze(-1)).sub_(missing.unsqueeze(-2))
 
 
 def _pattern_sums(row_weights: Tensor, n: int) -> Tensor:
-    """The weight of the subsets that fit each of the 3^n patterns, ``[3^n]``."""
+    """The weight of the subsets that fit each of the 3^n patterns, ``[B, 3^n]``."""
     result = row_weights
-    done = 1
+    batch, done = len(row_weights), 1
     for low in range(0, n, 5):
         size = min(5, n - low)
         power = _pattern_block(size, row_weights.device)
-        result = (power @ result.reshape(-1, 1 << size, done)).reshape(-1)
+        result = (power @ result.reshape(-1, 1 << size, done)).reshape(batch, -1)
         done *= 3**size
     return result
 
@@ -149,8 +174,15 @@ def _pattern_block(size: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _ternary(n: int, device: torch.device) -> Tensor:
-    """Each subset's members as digits 1 of a number in base 3, ``[2^n]`` int64."""
-    result = torch.zeros(1, dtype=torch.int64, device=device)
+    """Each subset's members as digits 1 of a number in base 3, ``[2^n]`` int32."""
+    result = torch.zeros(1, dtype=torch.int32, device=device)
     for player in range(n):
         result = torch.cat([result, result + 3**player])
     return result
+
+
+@lru_cache(maxsize=8)
+def _pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Intersections and unions of all pairs of nonempty sets, ``[2^n - 1, 2^n - 1]``."""
+    sets = torch.arange(1, 1 << n, device=device)
+    return sets.unsqueeze(1) & sets, sets.unsqueeze(1) | sets

@@ -67,7 +67,9 @@ class Problem:
         """The sum that is minimised, ``[...]``."""
         exists = torch.isfinite(self.weights)
         prices = torch.where(exists, self.weights, torch.zeros_like(self.weights))
-        return (prices * effects.abs() + self.ridge / 2 * exists * effects.square()).sum((-2, -1))
+        # A number times a bool tensor would be float32, and the certificate no better than that.
+        squares = self.ridge / 2 * exists.to(effects.dtype) * effects.square()
+        return (prices * effects.abs() + squares).sum((-2, -1))
 
     def excess(self, effects: Tensor, constant: Tensor | float = 0.0) -> Tensor:
         """By how much each value is missed beyond its slack, signed, ``[..., 2^n]``."""
@@ -124,7 +126,7 @@ class Lattice:
 
     def synthesis(self, effects: Tensor) -> Tensor:
         """``Z x`` for ``x [..., 2 * 2^n]``: ``[..., 2^n]``."""
-        return synthesis(effects.unflatten(-1, (2, 1 << self.n)))
+        return synthesis(effects.view(*effects.shape[:-1], 2, 1 << self.n))
 
     def adjoint(self, dual: Tensor) -> Tensor:
         """``Z' y`` for ``y [..., 2^n]``: ``[..., 2 * 2^n]``."""

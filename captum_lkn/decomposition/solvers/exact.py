@@ -1,0 +1,197 @@
+"""From ADMM's iterate to the optimum: the interior point for a batch, then the crossover.
+
+A table is handed to the crossover when the interior point has come near; if that does not end, the interior point goes
+on to a tenth of the distance and more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_lkn.decomposition.solvers.crossover import Program, cross_over
+from captum_lkn.decomposition.solvers.interior import Point
+from captum_lkn.decomposition.solvers.problem import Lattice, Problem, relative_gap
+
+__all__ = ["BY_ROWS_MAX_PLAYERS", "Solution", "solve"]
+
+_MAX_STEPS = 80
+_FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
+# Slack below this, in units of the table's range, is not used by the interior point: there is no room to step in.
+# The crossover uses it.
+_EXACT_BELOW = 1e-6
+BY_ROWS_MAX_PLAYERS = 6  # up to here the rows are the smaller system
+_PREVIEW = 1e-3  # a tolerance above this is a preview
+_CROSS_OVER = 1e-5  # from this relative gap on, few effects and rows are in the wrong set
+# Where all rows of a large table are met exactly, a pivot costs as much as a step, and many are needed from afar.
+_CROSS_OVER_EXACT = 1e-8
+_CERTAIN = 1e-9  # the gap of an exact optimum is rounding
+_PIVOTS = 100
+_LOOK = 30  # a certificate is computed once the point is within this many tolerances
+_STALLED_AFTER = 25  # steps without getting nearer
+_TRIES = 4  # crossovers of one table
+
+
+@dataclass
+class Solution:
+    """What came out for one table.
+
+    Attributes:
+        effects: ``[2, 2^n]``.
+        constant: The empty effect, in the problem's unit; 0 where the ends are pinned.
+        gap: The certified relative gap.
+        bound: The certified lower bound of the minimum.
+        steps: Steps of the interior point and of the crossover.
+        reason: Why it stopped: ``"converged"``, ``"stalled"`` (numerical limit) or ``"steps"``.
+    """
+
+    effects: Tensor
+    constant: float
+    gap: float
+    bound: float
+    steps: int
+    reason: str
+
+
+def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> list[Solution]:
+    """An optimum of each table, from an approximate one.
+
+    Args:
+        problem: ``values [B, 2^n]``.
+        effects: ``[B, 2, 2^n]``, roughly optimal; need not be feasible.
+        dual: ``[B, 2^n]``, roughly optimal.
+        tolerance: The relative gap to stop at; above 1e-3, the effects need not be exact.
+
+    Returns:
+        One solution a table; its effects are feasible to rounding.
+    """
+    results: list[Solution] = []
+    exact = problem.slack.amax(-1) <= _EXACT_BELOW
+    solutions: list[Solution | None] = [None] * len(dual)
+    for kind in (False, True):
+        rows = (exact == kind).nonzero().squeeze(-1)
+        if len(rows):
+            by_rows = kind or (problem.pinned and problem.n <= BY_ROWS_MAX_PLAYERS)
+            point = Point(problem[rows], effects[rows], dual[rows], exact=kind, by_rows=by_rows)
+            for row, solution in zip(rows.tolist(), _Run(point, tolerance).run(), strict=True):
+                solutions[row] = solution
+    results.extend(s for s in solutions if s is not None)
+    return results
+
+
+class _Run:
+    """The steps of one batch, from which tables leave as they are done."""
+
+    def __init__(self, point: Point, tolerance: float) -> None:
+        self.point, self.tolerance = point, tolerance
+        problem = point.problem
+        self.preview = tolerance > _PREVIEW
+        # Feasible, if nothing else: what comes back where nothing better is found.
+        nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
+        self.solutions = [Solution(x, 0.0, float("inf"), 0.0, 0, "steps") for x in nothing]
+        self.open = list(range(len(point)))  # the table of each row of the point
+        large = point.exact and problem.n > BY_ROWS_MAX_PLAYERS
+        self.near = [_CROSS_OVER_EXACT if large else _CROSS_OVER] * len(point)
+        self.tries = [0] * len(point)
+        self.nearest = [(float("inf"), 0)] * len(point)
+
+    def run(self) -> list[Solution]:
+        """Step until all tables are done."""
+        for step in range(_MAX_STEPS):
+            self.point.refresh()
+            last = step == _MAX_STEPS - 1
+            done = self._look(step, last)
+            if len(done) == len(self.open):
+                break
+            if done:
+                stay = [row for row in range(len(self.open)) if row not in set(done)]
+                self.open = [self.open[row] for row in stay]
+                self.point.keep(torch.tensor(stay, device=self.point.dual.device))
+                self.point.refresh()
+            self.point.admit()
+            self.point.advance()
+        return self.solutions
+
+    def _look(self, step: int, last: bool) -> list[int]:
+        """The rows of the point whose tables are done."""
+        distances = self.point.distance().tolist()
+        stalled = []
+        for row, table in enumerate(self.open):
+            best, _when = self.nearest[table]
+            if distances[row] < 0.95 * best:
+                self.nearest[table] = distances[row], step
+            # NaN counts as no progress.
+            stalled.append(last or step - self.nearest[table][1] >= _STALLED_AFTER)
+        if self.preview:
+            wanted = [row for row, far in enumerate(distances) if far <= _LOOK * self.tolerance or stalled[row]]
+            self._certify(wanted, step)
+            done = [row for row in wanted if self.solutions[self.open[row]].gap <= self.tolerance]
+        else:
+            wanted = [row for row, table in enumerate(self.open) if distances[row] <= self.near[table] or stalled[row]]
+            done = self._cross_over(wanted, distances, stalled, step)
+        for row, table in enumerate(self.open):
+            if row in done or stalled[row]:
+                solution = self.solutions[table]
+                solution.reason = "converged" if solution.gap <= self.tolerance else "steps" if last else "stalled"
+        return sorted({*done, *(row for row in range(len(self.open)) if stalled[row])})
+
+    def _certify(self, rows: list[int], step: int) -> None:
+        """Keep the point's own effects, made feasible, where that is better."""
+        if not rows:
+            return
+        index = torch.tensor(rows, device=self.point.dual.device)
+        p = self.point
+        problem = p.problem[index]
+        constant = p.constant[index].unsqueeze(-1).clamp(-problem.slack[:, :1], problem.slack[:, :1])
+        effects = problem.repaired(p.columns.spread(p.x)[index], constant)
+        bound = problem.bound(p.dual[index], p.sums[index])
+        gap = relative_gap(problem.penalty(effects), bound).tolist()
+        for i, row in enumerate(rows):
+            self._offer(self.open[row], effects[i], float(constant[i]), gap[i], float(bound[i]), step)
+
+    def _offer(self, table: int, effects: Tensor, constant: float, gap: float, bound: float, steps: int) -> None:
+        kept = self.solutions[table]
+        kept.steps = max(kept.steps, steps)
+        if gap < kept.gap:
+            kept.effects, kept.constant, kept.gap, kept.bound = effects.clone(), constant, gap, bound
+
+    def _cross_over(self, rows: list[int], distances: list[float], stalled: list[bool], step: int) -> list[int]:
+        done = []
+        if rows:
+            effects, dual = self.point.guess()
+        for row in rows:
+            table = self.open[row]
+            if not bool(effects[row].isfinite().all() & dual[row].isfinite().all()):
+                continue
+            budget = 20 * _PIVOTS if stalled[row] else _PIVOTS
+            one = self.point.problem[row]
+            found = cross_over(
+                _program(one), effects[row].flatten(), float(self.point.constant[row]), dual[row], budget
+            )
+            x, constant = found.effects.view(2, -1), found.constant
+            if not found.finished or not float(one.excess(x, constant)[1:].abs().amax()) < _FEASIBLE:
+                constant = min(max(constant, -float(one.slack[0])), float(one.slack[0]))
+                x = one.repaired(x, constant)
+            bound = one.bound(found.dual)
+            gap = float(relative_gap(one.penalty(x), bound))
+            self.tries[table] += 1
+            self.solutions[table].steps += found.pivots
+            self._offer(table, x, constant, gap, float(bound), step + found.pivots)
+            certain = gap <= min(self.tolerance, _CERTAIN)
+            if certain or (self.tries[table] >= _TRIES and self.solutions[table].gap <= self.tolerance):
+                done.append(row)
+            self.near[table] = distances[row] / 30
+        unfinished = [row for row in range(len(self.open)) if stalled[row] and row not in done]
+        self._certify(unfinished, step)
+        return done
+
+
+def _program(problem: Problem) -> Program:
+    """One table's problem as the crossover reads it."""
+    live = torch.ones_like(problem.slack, dtype=torch.bool)
+    live[0] = not problem.pinned
+    weights = problem.weights.flatten()
+    design = Lattice(problem.n)
+    return Program(design, problem.values, problem.slack, weights, problem.ridge, not problem.pinned, live)
