@@ -472,6 +472,7 @@ def test_however_small_kappa_is_no_certificate_comes_without_a_solution(n, fract
 @pytest.mark.parametrize("steps", [1, 3, 6])
 def test_a_solver_stopped_early_leaves_a_solution_with_an_honest_gap(steps, options, monkeypatch):
     monkeypatch.setattr(exact, "_MAX_STEPS", steps)
+    monkeypatch.setattr(exact, "_PIVOTS", steps)
     v = real(6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -800,7 +801,8 @@ def test_values_that_overflow_are_never_certified():
 
 @pytest.mark.parametrize("index", [0, 1, -1, -2, np.int64(1)])
 def test_one_entry_of_a_batch_knows_why_its_solver_stopped(index, monkeypatch):
-    monkeypatch.setattr(interior, "_MAX_STEPS", 1)
+    monkeypatch.setattr(exact, "_MAX_STEPS", 1)
+    monkeypatch.setattr(exact, "_PIVOTS", 0)
     v = torch.stack([random(64), torch.zeros(64, dtype=torch.float64)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
