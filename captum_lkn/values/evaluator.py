@@ -260,7 +260,8 @@ class Evaluator:
 
     def resolve(self, target: TargetLike, outputs: Tensor) -> Target:
         """Resolve a target on given outputs ``[B, ...]``, in the way that the score reads them."""
-        class_dim = self.model.class_dim(outputs, self.players.inputs, self._score)
+        # Without a target there is one output a sample, or the error of a missing target.
+        class_dim = None if target is None else self.model.class_dim(outputs, self.players.inputs, self._score)
         resolved = resolve_target(target, outputs, binary=self._score.binary, class_dim=class_dim)
         return resolved.named(self.model.class_names, self._score.noun)
 
