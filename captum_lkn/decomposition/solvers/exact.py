@@ -131,6 +131,9 @@ class _Run:
         else:
             wanted = [row for row, table in enumerate(self.open) if distances[row] <= self.near[table] or stalled[row]]
             done = self._cross_over(wanted, distances, stalled, step)
+            # Where the crossover failed, the point's own effects may have to do.
+            tried = [row for row, table in enumerate(self.open) if self.tries[table] and row not in done]
+            self._certify(tried, step)
         for row, table in enumerate(self.open):
             if row in done or stalled[row]:
                 solution = self.solutions[table]
