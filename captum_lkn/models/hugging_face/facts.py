@@ -140,7 +140,11 @@ def patch_size(model: Any) -> tuple[int, int] | None:
 
 def vocabulary_size(model: Any) -> int:
     """Return the number of tokens of a language model."""
-    return int(model.config.get_text_config().vocab_size)
+    config = model.config.get_text_config()
+    size = getattr(config, "vocab_size", None)
+    if size is None:  # CANINE hashes characters
+        raise ValueError(f"{type(model).__name__} has no vocabulary: its configuration has no vocab_size")
+    return int(size)
 
 
 def token_embedding(model: Any) -> Any:
