@@ -171,12 +171,12 @@ class Evaluator:
 
     @property
     def whole_batch(self) -> bool:
-        """Whether the forward gives one value for the whole batch."""
+        """True where the forward gives one value for the whole batch."""
         return self._forwards.whole_batch
 
     @property
     def aligned(self) -> bool:
-        """Whether each forward has all samples in their order; then rows of all samples are best evaluated together."""
+        """True where each forward has all samples in their order, so that their rows are best evaluated together."""
         return self._forwards.aligned
 
     @property

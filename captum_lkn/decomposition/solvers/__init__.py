@@ -1,4 +1,4 @@
-"""How the sparse AND-OR decomposition is computed.
+"""Solvers of the sparse AND-OR decomposition.
 
 =============  ===========================================================================================
 ``dispatch``   which solver solves which table

@@ -32,7 +32,7 @@ _RELAXATION = 1.7
 
 @dataclass(frozen=True)
 class Iterate:
-    """Where ADMM stands.
+    """State of ADMM after a step.
 
     Attributes:
         effects: ``[K, 2, 2^n]``, sparse and nearly feasible; 0 at the empty set.

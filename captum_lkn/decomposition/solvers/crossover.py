@@ -268,7 +268,7 @@ class _Path:
 
 
 def _breakpoint(line: Tensor) -> Tensor:
-    """When ``line[0] + t line[1]``, which must not be negative, gets negative; infinite where it does not."""
+    """Return the t from which ``line[0] + t line[1]``, which must not be negative, is; infinite where it never is."""
     start, slope = line
     return torch.where(slope < 0, -start / slope, torch.full_like(start, torch.inf))
 
@@ -323,7 +323,7 @@ class _Equations:
 
     @property
     def current(self) -> bool:
-        """Whether the factored sets are the path's."""
+        """True where the factored sets are the path's."""
         path = self.path
         return bool((self.base_sign == path.sign).all() & (self.base_side == path.side).all())
 

@@ -1,4 +1,4 @@
-"""Which solver solves which table."""
+"""Choice of the solver for each table."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
 
 
 def _batch(problem: Problem) -> int:
-    """How many tables the interior point works on at a time."""
+    """Return the number of tables that the interior point works on at a time."""
     if problem.n <= exact.BY_ROWS_MAX_PLAYERS:
         return 256
     # Beyond, tables differ in their numbers of effects in play and of steps. On a processor the padding costs more

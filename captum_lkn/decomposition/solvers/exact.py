@@ -36,7 +36,7 @@ _TRIES = 4  # crossovers of one table
 
 @dataclass
 class Solution:
-    """What came out for one table.
+    """Solution of one table.
 
     Attributes:
         effects: ``[2, 2^n]``.

@@ -289,7 +289,7 @@ class _System:
 
 
 def _reach(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], share: float) -> Tensor:
-    """How far a step of each table can go, at most 1, before one of the values reaches 0; a share of it."""
+    """Return how far a step of each table can go, at most 1, before one of the values reaches 0; a share of it."""
     fastest = torch.stack([_fastest(*first), _fastest(*second)]).amax(0)
     return torch.where(fastest <= share, torch.ones_like(fastest), share / fastest)
 

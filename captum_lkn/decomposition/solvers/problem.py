@@ -60,7 +60,7 @@ class Problem:
 
     @property
     def ands_only(self) -> bool:
-        """Whether no OR effect exists."""
+        """True where no OR effect exists."""
         return bool(torch.isinf(self.weights[..., 1, :]).all())
 
     def penalty(self, effects: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def balanced(dual: Tensor) -> Tensor:
 
 
 def relative_gap(penalty: Tensor, bound: Tensor) -> Tensor:
-    """How far a sum can lie above its minimum, relative to it; 0 where the minimum is 0 and reached."""
+    """Return how far a sum can lie above its minimum, relative to it; 0 where the minimum is 0 and reached."""
     tiny = torch.finfo(penalty.dtype).tiny
     gap = (penalty - bound).clamp_min(0) / bound.clamp_min(tiny)
     return torch.where(penalty <= tiny, torch.zeros_like(gap), gap)
