@@ -187,7 +187,15 @@ class Model:
         """Call the forward function with what :meth:`arranged` returned for the same arguments."""
         with as_written() if self._compiled_parts else nullcontext():
             if self._hugging_face is None:
-                returned = self._call_with_tensors_placed(arguments, positional, keywords)
+                try:
+                    returned = self._call_with_tensors_placed(arguments, positional, keywords)
+                except TypeError as error:
+                    if arguments.names is None or "unexpected keyword argument" not in str(error):
+                        raise
+                    raise TypeError(
+                        f"the entries of a mapping go by keyword, and {self.name} does not take them ({error}). "
+                        "If it takes one mapping, give a function: lambda **inputs: model(inputs)"
+                    ) from error
             else:
                 self._hugging_face.limits.check(keywords)
                 unmasked = self._all_at_home(_unmasked(arguments))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,7 +49,8 @@ def split_inputs(inputs: Any) -> SplitInputs:
     if isinstance(inputs, tuple):
         return SplitInputs(_check_batch(inputs), None, {})
     if not isinstance(inputs, Mapping):
-        raise TypeError(f"inputs must be a tensor, a tuple of tensors or a mapping; got {kind_of(inputs)}")
+        hint = ". Give torch.from_numpy(inputs)" if isinstance(inputs, np.ndarray) else ""
+        raise TypeError(f"inputs must be a tensor, a tuple of tensors or a mapping; got {kind_of(inputs)}{hint}")
     names = tuple(name for name in _MASKED_ENTRIES if inputs.get(name) is not None)[:1]
     if not names:
         names = tuple(name for name, x in inputs.items() if isinstance(x, Tensor) and x.is_floating_point())

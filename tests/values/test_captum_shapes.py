@@ -7,12 +7,14 @@ import pytest
 import torch
 from forwards import Recording, assert_tables, naive_table, normal, plain
 from torch import nn
+from transformers import T5Config, T5ForConditionalGeneration
 
 from captum_lkn import (
     AndOrInteraction,
     ExactShapleyValues,
     Fixed,
     LayerAndOrInteraction,
+    SelectOutput,
     players_from_mask,
     select_players,
 )
@@ -149,6 +151,7 @@ class Squeezed(nn.Module):
         return self.last(self.first(x).tanh()).squeeze()
 
 
+@pytest.mark.filterwarnings("ignore:the 2 kept players do not explain")
 @pytest.mark.parametrize("batch", [1, 2, 3])
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("perturbations_per_eval", [1, 5, None])
@@ -189,6 +192,50 @@ def test_one_row_for_all_nodes_of_a_graph(nodes):
     assert_close(interactions.attributions(), found)
 
 
+def test_one_value_repeated_in_each_row():
+    def total(x):
+        return x.prod().expand(len(x))
+
+    assert_close(ExactShapleyValues(total).attribute(X[:1]), theirs(total, X[:1]))
+    with pytest.raises(ValueError, match="rows of a batch influence each other"):
+        ExactShapleyValues(total).attribute(X)
+
+
+# ---------------------------------------------------------------- forwards that take something else
+
+
+def test_a_forward_that_takes_one_mapping():
+    def forward(batch):
+        return batch["a"].sum(1) * batch["b"].prod(1)
+
+    with pytest.raises(
+        TypeError, match=r"by keyword, and forward does not take them.*lambda \*\*inputs: model\(inputs\)"
+    ):
+        ExactShapleyValues(forward).attribute({"a": X, "b": X})
+    found = ExactShapleyValues(lambda **inputs: forward(inputs)).attribute({"a": X, "b": X + 1})
+    expected = ExactShapleyValues(lambda a, b: forward({"a": a, "b": b})).attribute((X, X + 1))
+    assert torch.equal(found[0], expected[0])
+
+
+def test_numpy_arrays_name_the_way():
+    with pytest.raises(TypeError, match=r"got a ndarray\. Give torch\.from_numpy\(inputs\)"):
+        ExactShapleyValues(lambda x: x.sum(1)).attribute(X.numpy())
+    with pytest.raises(TypeError, match=r"got a ndarray.*SelectOutput\(.*torch\.from_numpy\(output\)\)"):
+        ExactShapleyValues(lambda x: x.sum(1).numpy()).attribute(X)
+    read = SelectOutput(lambda x: x.sum(1).numpy(), lambda output: torch.from_numpy(output))
+    assert_close(ExactShapleyValues(read).attribute(X), X)
+
+
+def test_an_encoder_decoder_without_decoder_inputs():
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=50, **sizes)).eval()
+    example = {"input_ids": torch.tensor([[3, 4, 5]])}
+    with pytest.raises(ValueError, match=r"T5ForConditionalGeneration has a decoder.*Give decoder_input_ids"):
+        ExactShapleyValues(model).attribute(example, target=(0, 1))
+    found = ExactShapleyValues(model).attribute(example | {"decoder_input_ids": torch.tensor([[0]])}, target=(0, 1))
+    assert bool(found.any())
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 3)])
 @pytest.mark.parametrize("inputs", [1, 2])
 def test_all_outputs_without_a_target(shape, inputs):
@@ -203,7 +250,7 @@ def test_all_outputs_without_a_target(shape, inputs):
         assert ours.shape == (2, *shape, 4)
         torch.testing.assert_close(ours, others, atol=1e-3, rtol=1e-3)  # theirs adds up 8! float32 numbers
     with pytest.raises(ValueError, match="target"):
-        AndOrInteraction(forward).attribute(given)
+        AndOrInteraction(forward, score="logit").attribute(given)
 
 
 def test_all_outputs_are_checked_as_one_is():

@@ -146,7 +146,7 @@ def test_rows_that_influence_each_other_are_detected_in_the_first_forward(forwar
     recorded = Recording(forward)
     with pytest.raises(ValueError, match=INFLUENCE):
         plain(recorded).attribute(X[:batch], perturbations_per_eval=4)
-    assert len(recorded.rows) <= 4  # the samples as they are, the first masks, two of them alone
+    assert len(recorded.rows) <= 5  # the samples, the first masks, two of them alone, a few others
 
 
 def test_a_score_that_looks_across_rows_is_detected():

@@ -83,8 +83,18 @@ class HuggingFace:
         try:
             returned = function(**keywords)
         except ValueError as error:
-            raise self.limits.explain(error, keywords) or error from error
+            raise self.limits.explain(error, keywords) or self._without_decoder(error, keywords) or error from error
         return without_answers_in_padding(returned, keywords, unmasked)
+
+    def _without_decoder(self, error: ValueError, keywords: Mapping[str, Any]) -> ValueError | None:
+        """Return a clearer error where an encoder-decoder model got nothing for its decoder."""
+        given = [keywords.get(name) for name in ("decoder_input_ids", "decoder_inputs_embeds", "labels")]
+        if not getattr(self.model.config, "is_encoder_decoder", False) or any(x is not None for x in given):
+            return None
+        return ValueError(
+            f"{type(self.model).__name__} has a decoder, and got no tokens for it ({error}). Give decoder_input_ids, "
+            "in the inputs or in additional_forward_args"
+        )
 
     def token_read(self, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Tensor | None:
         """Return the token that the head reads in each row; see the function of this name in ``head``."""
