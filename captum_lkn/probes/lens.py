@@ -247,7 +247,7 @@ def _made_up(model: Model) -> tuple[Arguments, Arguments]:
         images = torch.stack([torch.linspace(-1, 1, count), torch.linspace(0, 9, count).sin()]).to(weight)
         images = images.reshape(2, config.num_channels, height, width)
         return Arguments((images[:1],), ("pixel_values",)), Arguments((images,), ("pixel_values",))
-    raise ValueError(f"{model.name} takes {function.main_input_name}, which cannot be made up here. {_WAY_OUT}")
+    raise ValueError(f"{model.name} takes {function.main_input_name}, of which no example can be made here. {_WAY_OUT}")
 
 
 def _texts(rows: Sequence[Sequence[int]], function: Any, device: torch.device) -> Arguments:
