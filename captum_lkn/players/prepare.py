@@ -61,6 +61,10 @@ def prepare(
 
 def layout_of(players: Players, sample: int) -> InputLayout:
     """Return the map from the players of a sample back to its inputs, for attributions."""
-    dtypes = tuple(x.dtype if x.is_floating_point() else torch.get_default_dtype() for x in players.inputs)
+    # At least float32: attributions are in units of the output, which half inputs need not be able to hold.
+    dtypes = tuple(
+        torch.promote_types(x.dtype, torch.float32) if x.is_floating_point() else torch.get_default_dtype()
+        for x in players.inputs
+    )
     owners = tuple(owner[sample] for owner in players.owners)
     return InputLayout(owners, players.is_tuple, dtypes, players.inputs[0].device)

@@ -295,3 +295,14 @@ def test_a_double_model_is_held_to_doubles():
         with pytest.raises(ValueError, match="more than the rounding of torch"):
             plain(shaky).attribute(X.double())
         assert plain(lambda x: 1e7 + x.sum(1)).attribute(X.double())[0].v_empty == 1e7
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_attributions_to_half_inputs_hold_the_outputs(dtype):
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=dtype)
+
+    def price(x):
+        return 30_000 * x.float().sum(1)
+
+    for found in (ExactShapleyValues(price).attribute(x), plain(price).attribute(x).attributions()):
+        assert torch.equal(found, torch.tensor([[30_000.0, 60_000.0, 90_000.0, 120_000.0]]))
