@@ -178,7 +178,7 @@ class Scores:
         (lambda x: {3: x}, "output[3]"),
         (lambda x: Answer(1.0, x), "output.scores"),
         (lambda x: collections.namedtuple("Scores", "loss scores")(None, x), "output.scores"),
-        (Scores, "output.scores"),
+        (lambda x: Scores(x), "output.scores"),
         (lambda x: x.numpy(), "torch.from_numpy(output)"),
     ],
     ids=["tuple", "list", "dict", "numbers", "dataclass", "named tuple", "object", "ndarray"],
