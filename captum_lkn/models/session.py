@@ -174,20 +174,23 @@ def _close(modules: list[nn.Module], session: _Session) -> None:
 def _is_in_training(root: nn.Module, modules: list[nn.Module], session: _Session) -> bool:
     """Return whether a session found a model in training mode, and no session around it in the same thread did.
 
+    It holds the lock, since other threads open and close their sessions of the same modules meanwhile.
+
     The flag of a wrapper has no effect. Nor have those of modules that a conversion made (quantised ones), which are
     set when they are made, whatever the mode of the model.
     """
-    outer = any(
-        other is not session and other.thread == session.thread
-        for module in modules
-        for other in _FLAGS[id(module)].sessions
-    )
-    return not outer and any(
-        _FLAGS[id(module)].training
-        and not is_wrapper(module)
-        and (module is root or not type(module).__module__.startswith("torch.ao."))
-        for module in modules
-    )
+    with _LOCK:
+        outer = any(
+            other is not session and other.thread == session.thread
+            for module in modules
+            for other in _FLAGS[id(module)].sessions
+        )
+        return not outer and any(
+            _FLAGS[id(module)].training
+            and not is_wrapper(module)
+            and (module is root or not type(module).__module__.startswith("torch.ao."))
+            for module in modules
+        )
 
 
 def _has_fixed_mode(root: nn.Module) -> bool:

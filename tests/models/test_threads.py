@@ -14,6 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification, GPT2Config, 
 
 from captum_lkn import LayerAndOrInteraction, logit_lens
 from captum_lkn.models.layers import Layer
+from captum_lkn.models.session import evaluation
 
 ROUNDS = 3
 FIRST, SECOND = normal(1, 6, seed=1), normal(3, 6, seed=2)
@@ -141,3 +142,24 @@ def test_a_logit_lens_is_found_beside_forwards_of_the_user():
             return [logit_lens(model)(feature)]
 
     assert_as_alone(model, [lens, forwards])
+
+
+def test_many_sessions(net):
+    """Sessions that open and close in other threads do not disturb one that looks at the flags."""
+    errors = []
+
+    def run():
+        try:
+            for _ in range(400):
+                with evaluation(net, "the model"):
+                    pass
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert not net.training
