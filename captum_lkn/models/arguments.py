@@ -19,7 +19,8 @@ class Fixed:
 
     As in Captum, a tensor among ``additional_forward_args`` whose first dimension is the batch is taken for a row a
     sample, and goes with the masked copies of that sample. Wrap one that has this length by chance, such as the keys of
-    an attention, a temperature ``[1]`` for one sample, or the edges of a graph; it is passed on as it is.
+    an attention, a temperature ``[1]`` for one sample, or the edges of a graph; it is passed on as it is. An entry of a
+    mapping of inputs may be wrapped as well: it is not masked.
 
     Attributes:
         value: The argument.

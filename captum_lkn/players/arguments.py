@@ -17,6 +17,7 @@ from torch import Tensor
 from captum_lkn._common.messages import SHOWN, dtype_of, kind_of, shape_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
+from captum_lkn.models.arguments import Fixed
 
 __all__ = [
     "SplitInputs",
@@ -51,9 +52,10 @@ def split_inputs(inputs: Any) -> SplitInputs:
     if not isinstance(inputs, Mapping):
         hint = ". Give torch.from_numpy(inputs)" if isinstance(inputs, np.ndarray) else ""
         raise TypeError(f"inputs must be a tensor, a tuple of tensors or a mapping; got {kind_of(inputs)}{hint}")
-    names = tuple(name for name in _MASKED_ENTRIES if inputs.get(name) is not None)[:1]
+    maskable = {name: value for name, value in inputs.items() if value is not None and not isinstance(value, Fixed)}
+    names = tuple(name for name in _MASKED_ENTRIES if name in maskable)[:1]
     if not names:
-        names = tuple(name for name, x in inputs.items() if isinstance(x, Tensor) and x.is_floating_point())
+        names = tuple(name for name, x in maskable.items() if isinstance(x, Tensor) and x.is_floating_point())
     if not names:
         raise ValueError(
             f"inputs has the entries {list(inputs)}, none of which can be masked. Give one of "

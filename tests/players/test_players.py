@@ -10,7 +10,7 @@ from forwards import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_lkn import ExactShapleyValues
+from captum_lkn import ExactShapleyValues, Fixed
 from captum_lkn.players.players import Players, players_from_mask
 
 QUARTERS = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
@@ -273,6 +273,8 @@ def test_tuple_form_is_remembered():
             ("inputs_embeds",),
         ),
         ({"a": torch.ones(1, 2), "n": torch.ones(1).long(), "flag": True, "b": torch.ones(1, 3)}, ("a", "b")),
+        ({"input_ids": Fixed(torch.ones(3, 2).long()), "pixel_values": torch.ones(1, 2)}, ("pixel_values",)),
+        ({"a": torch.ones(1, 2), "b": Fixed(torch.ones(1, 3))}, ("a",)),
     ],
 )
 def test_what_is_masked_of_a_mapping(entries, masked):
