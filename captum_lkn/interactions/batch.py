@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import files
+from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.formats import effect_format, shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.interactions.about import WIDTH, shared_lines
@@ -55,6 +56,9 @@ class InteractionsBatch(Sequence[Interactions]):
         >>> len(batch[:1])
         1
     """
+
+    plot = Accessor("captum_lkn.plot.accessors", "INTERACTIONS_BATCH")
+    """Pictures: ``batch.plot.summary()``; see :mod:`captum_lkn.plot`."""
 
     def __init__(self, samples: Iterable[Interactions]) -> None:
         if isinstance(samples, Interactions) or not isinstance(samples, Iterable):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import files
+from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition import indices, lattice
 from captum_lkn.decomposition.decompose import Decomposition
@@ -89,6 +90,9 @@ class Interactions:
     layout: InputLayout | None = None
     options: DecompositionOptions = None  # type: ignore[assignment]  # never None once made
     epsilon: float = torch.finfo(torch.float64).eps
+
+    plot = Accessor("captum_lkn.plot.accessors", "INTERACTIONS")
+    """Pictures: ``found.plot.waterfall()``; see :mod:`captum_lkn.plot`."""
 
     def __post_init__(self) -> None:
         check_players(self.players)

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from captum_lkn._common import files
+from captum_lkn._common.accessors import Accessor
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.interactions.about import About
@@ -110,6 +111,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
     ratio: Ratio = "sum"
     accuracies: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     noise_ceiling: NoiseCeiling | None = None
+
+    plot = Accessor("captum_lkn.plot.accessors", "CHANGE")
+    """Pictures: ``change.plot.flow()``; see :mod:`captum_lkn.plot`."""
 
     def __post_init__(self) -> None:
         check_comparison(tau=self.tau, scope=self.scope, literal_eq6=self.literal_eq6, ratio=self.ratio)

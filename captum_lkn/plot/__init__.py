@@ -1,1 +1,18 @@
-"""Figures of results, and picture files as inputs."""
+"""Pictures of results, and picture files as inputs.
+
+Each picture is a function of a result, in a file of its own, and a method of the result: ``found.plot.waterfall()``. It
+returns the figure and its axes, draws into given ``ax=``, and touches no state of pyplot.
+
+=================  ==============================================================================
+``waterfall``      effects as steps from v(empty) to v(N)
+``bars``           the strongest effects
+``upset``          the strongest effects and their players, as a matrix
+``sentence``       words with arcs, AND above, OR below
+``images``         parts of an image
+``accessors``      the methods that each kind of result has
+``canvas``         figures, and the looks that pictures share
+``fonts``          labels in any script
+``names``          names of players, interactions and layers
+``pictures``       picture files, read as inputs of models
+=================  ==============================================================================
+"""

@@ -1,0 +1,26 @@
+"""Pictures of each kind of result, by the names that they have on it: ``found.plot.waterfall()``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captum_lkn.plot.bars import bars
+from captum_lkn.plot.sentence import sentence
+from captum_lkn.plot.upset import upset
+from captum_lkn.plot.waterfall import waterfall
+
+__all__ = ["CHANGE", "INTERACTIONS", "INTERACTIONS_BATCH"]
+
+INTERACTIONS: dict[str, Any] = {
+    "bars": bars,
+    "sentence": sentence,
+    "upset": upset,
+    "waterfall": waterfall,
+}
+"""Pictures of ``Interactions``."""
+
+INTERACTIONS_BATCH: dict[str, Any] = {}
+"""Pictures of ``InteractionsBatch``."""
+
+CHANGE: dict[str, Any] = {}
+"""Pictures of ``KnowledgeChange``."""

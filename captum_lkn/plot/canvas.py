@@ -1,0 +1,240 @@
+"""Figures without pyplot, and the looks that all pictures share.
+
+A picture that is given no axes makes its own ``matplotlib.figure.Figure``, which belongs to no window and to no global
+state. Colours come from :mod:`captum_lkn._common.colours`, those of text and background from Matplotlib's settings, so
+that a dark style works.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+from matplotlib.transforms import ScaledTranslation
+
+from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
+from captum_lkn._common.formats import effect_format
+from captum_lkn.interactions import Interactions
+from captum_lkn.plot.fonts import families_for
+
+__all__ = [
+    "BODY",
+    "OR_HATCH",
+    "SMALL",
+    "Picture",
+    "canvas",
+    "caption",
+    "effect_legend",
+    "finished",
+    "ink",
+    "legend_below",
+    "numbers",
+    "panels",
+    "paper",
+    "score_label",
+    "tidy",
+]
+
+BODY = 9.5
+"""Size of labels, in points."""
+
+SMALL = 8.5
+"""Size of numbers beside marks, in points."""
+
+OR_HATCH = "////"
+"""Hatch of OR effects; AND effects are plain."""
+
+_PIXELS = 80  # of a notebook's picture an inch: nine inches fit the column of a notebook
+_RETINA = 2
+_MINUS = "\N{MINUS SIGN}"
+
+_Axes: TypeAlias = Any  # an array of axes: Matplotlib's own stubs say Any
+
+
+class Picture(NamedTuple):
+    """A figure and its main axes, ``fig, ax = ...``; a notebook shows it.
+
+    Attributes:
+        fig: The figure: ``fig.savefig("found.pdf")`` writes it.
+        ax: The axes that were given, or else the main ones.
+    """
+
+    fig: Figure
+    ax: Axes
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        file = io.BytesIO()
+        self.fig.savefig(file, format="png", dpi=_PIXELS * _RETINA)
+        return file.getvalue(), {"width": round(self.fig.get_figwidth() * _PIXELS)}
+
+
+def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
+    """Return the figure and the axes to draw into.
+
+    Args:
+        ax: Axes that the user gave; None makes a new figure.
+        width: Of a new figure, in inches.
+        height: The same.
+
+    Returns:
+        The figure and its axes.
+    """
+    fig, grid = panels(ax, width, height, keep=True)
+    return fig, grid[0, 0]
+
+
+def panels(
+    ax: Axes | None,
+    width: float,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    keep: bool = False,
+    **grid: Any,
+) -> tuple[Figure, _Axes]:
+    """Return the figure and several axes to draw into.
+
+    Args:
+        ax: Axes that the user gave, whose place is divided; None makes a new figure.
+        width: Of a new figure, in inches.
+        height: The same.
+        rows: Of axes.
+        columns: The same.
+        keep: Whether given axes are drawn into as they are.
+        **grid: Options of Matplotlib's ``GridSpec``, such as ``height_ratios``.
+
+    Returns:
+        The figure, and an object array ``[rows, columns]`` of axes.
+    """
+    if ax is None:
+        fig = Figure(figsize=(width, height), layout="constrained")
+        spec = fig.add_gridspec(rows, columns, **grid)
+    else:
+        fig = ax.figure  # type: ignore[assignment]  # of a subfigure: what it offers is enough
+        if keep:
+            return fig, np.array([[ax]], dtype=object)
+        ax.set_axis_off()
+        place = ax.get_subplotspec()
+        if place is None:  # axes that were placed by hand
+            x0, y0, x1, y1 = ax.get_position().extents
+            spec = fig.add_gridspec(rows, columns, left=x0, right=x1, bottom=y0, top=y1, **grid)
+        else:
+            spec = place.subgridspec(rows, columns, **grid)  # type: ignore[assignment]
+    found = np.empty((rows, columns), dtype=object)
+    for row in range(rows):
+        for column in range(columns):
+            found[row, column] = fig.add_subplot(spec[row, column])
+    return fig, found
+
+
+def finished(fig: Figure, ax: Axes, drawn: Sequence[Axes] = ()) -> Picture:
+    """Return a picture, after text that the default font cannot write has got fonts that can.
+
+    Args:
+        fig: The figure.
+        ax: The main axes.
+        drawn: All axes that were drawn into, where there are several.
+
+    Returns:
+        The picture.
+    """
+    texts = [text for axes in (ax, *drawn) for text in axes.findobj(Text)]
+    more = families_for("".join(text.get_text() for text in texts))
+    if more:
+        for text in texts:
+            text.set_fontfamily([*text.get_fontfamily(), *more])
+    return Picture(fig, ax)
+
+
+def ink() -> str:
+    """Return the colour of text and lines."""
+    return str(mpl.rcParams["text.color"])
+
+
+def paper() -> str:
+    """Return the colour behind the marks."""
+    return str(mpl.rcParams["axes.facecolor"])
+
+
+def tidy(ax: Axes, *sides: str) -> None:
+    """Hide the frame but for some sides, and set the size of tick labels."""
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in sides)
+        spine.set_color(NEUTRAL)
+    ax.tick_params(labelsize=BODY, color=NEUTRAL)
+    for name, axis in (("left", ax.yaxis), ("bottom", ax.xaxis)):
+        if name not in sides:
+            axis.set_tick_params(length=0)
+
+
+def numbers(values: Sequence[float], signed: bool = True) -> list[str]:
+    """Write numbers in one format, three significant digits for the largest, with the sign of minus.
+
+    Example:
+        >>> numbers([-1.25, 10.0])
+        ['−1.2', '+10.0']
+    """
+    form = effect_format(max((abs(value) for value in values), default=0.0))
+    texts = [form.format(value if value else 0.0).replace("-", _MINUS) for value in values]
+    return texts if signed else [text.removeprefix("+") for text in texts]
+
+
+def score_label(found: Interactions, name: str) -> str:
+    """Return the label of an axis: a name, and the unit of the score where that is known."""
+    unit = found.provenance.get("unit")
+    return f"{name} ({unit})" if unit else name
+
+
+def caption(ax: Axes, title: str, below: str = "") -> None:
+    """Write a title at the left, and a smaller line below it."""
+    ax.set_title(f"{title}\n" if below else title, loc="left", fontsize=BODY + 1.5, weight="bold", parse_math=False)
+    if below:
+        ax.annotate(
+            below,
+            (0, 1),
+            (0, 4),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=SMALL,
+            va="bottom",
+            parse_math=False,
+        )
+
+
+def legend_below(ax: Axes, handles: Sequence[Any], points: float = 32, *, right: bool = False, **options: Any) -> None:
+    """Put a legend in one line below the axes, where it covers no mark.
+
+    Args:
+        ax: The axes.
+        handles: Entries of the legend, with their labels.
+        points: The distance from the axes, with room for tick labels and the axis label.
+        right: Whether the line ends at the right end of the axes; else it begins at their left.
+        **options: Of Matplotlib's legend.
+    """
+    below = ax.transAxes + ScaledTranslation(0, -points / 72, ax.figure.dpi_scale_trans)
+    look = {"frameon": False, "fontsize": SMALL, "ncols": len(handles), "borderaxespad": 0.0, "handlelength": 1.6}
+    side = (
+        {"loc": "upper right", "bbox_to_anchor": (1, 0)} if right else {"loc": "upper left", "bbox_to_anchor": (0, 0)}
+    )
+    ax.legend(handles=list(handles), bbox_transform=below, **(side | look | options))
+
+
+def effect_legend(ax: Axes, effects: Sequence[float], has_or: bool, points: float = 32) -> None:
+    """Explain the colours of the signs and the hatch of OR, as far as they appear, below the axes."""
+    handles = []
+    if any(effect > 0 for effect in effects):
+        handles.append(Patch(facecolor=POSITIVE, label="raises the score"))
+    if any(effect < 0 for effect in effects):
+        handles.append(Patch(facecolor=NEGATIVE, label="lowers it"))
+    if has_or:
+        handles.append(Patch(facecolor=NEUTRAL, edgecolor=paper(), hatch=OR_HATCH, linewidth=0, label="OR effect"))
+    if handles:
+        legend_below(ax, handles, points)

@@ -1,0 +1,183 @@
+"""Data that pictures draw, labels in any script, and that no global state changes."""
+
+import pickle
+import warnings
+
+import matplotlib as mpl
+import plot_results as results
+import pytest
+from matplotlib.figure import Figure
+
+from captum_lkn import Interactions
+from captum_lkn.plot import fonts
+from captum_lkn.plot.accessors import CHANGE, INTERACTIONS, INTERACTIONS_BATCH
+from captum_lkn.plot.canvas import Picture
+from captum_lkn.plot.names import interaction_names
+
+EFFECTS = {
+    "one player": (["only"], [("and", (0,), -1.5)]),
+    "no effects": (["a", "b"], []),
+    "no value": (["a", "b"], [("and", (0,), 1.0), ("and", (1,), -1.0)]),
+    "all negative": (["not", "$x^2$", "%s"], [("and", (0,), -1.5), ("or", (0, 1), -0.5), ("and", (0, 1, 2), -0.1)]),
+    "tiny": (["a", "b"], [("and", (0,), 1e-12), ("and", (0, 1), -3e-9)]),
+    "huge": (["a", "b"], [("and", (0,), 1e15), ("or", (0, 1), -3e14)]),
+    "scripts": (["שלום", "مرحبا", "Ω", "<b>&", "\\n\n", ""], [("and", (0, 1), 1.0), ("or", (1, 2, 3, 4, 5), -0.5)]),
+    "long": (["x" * 300, "Donaudampfschifffahrtsgesellschaft"], [("and", (0, 1), 1.0), ("or", (0, 1), -0.5)]),
+    "many": ([f"column_{i}" for i in range(14)], [("and", tuple(range(0, i)), 1.0 / i) for i in range(1, 14)]),
+}
+FOUND = {name: results.found_of(*parts) for name, parts in EFFECTS.items()}
+
+
+@pytest.mark.parametrize("name", INTERACTIONS)
+@pytest.mark.parametrize("case", FOUND)
+def test_any_result_is_drawn(case, name):
+    if name == "patches":
+        pytest.skip("needs an image")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fig, _ = INTERACTIONS[name](FOUND[case])
+        fig.draw_without_rendering()
+
+
+# ---------------------------------------------------------------- the data
+
+
+def test_the_steps_of_a_waterfall_lead_from_nothing_to_the_whole():
+    found = results.sentence()
+    _, ax = found.plot.waterfall(5)
+    steps = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert steps[0][0] == found.v_empty
+    assert [width for _, width in steps[:5]] == pytest.approx([one.effect for one in found.top(5)])
+    ends = [x + width for x, width in steps]
+    assert [x for x, _ in steps[1:]] == pytest.approx(ends[:-1])
+    assert ends[-1] == pytest.approx(found.v_full, abs=1e-12)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names[0].startswith("v(∅)")
+    assert names[-2:] == ["9 weaker effects, summed", "v(N), all players"]
+
+
+def test_a_waterfall_names_what_the_effects_do_not_explain():
+    whole = results.sentence()
+    values = whole.values.clone()
+    values[-1] += 0.25
+    found = Interactions(whole.players, whole.effects, values, kappa=0.25, gap=0.0)
+    _, ax = found.plot.waterfall(3)
+    assert sum(bar.get_width() for bar in ax.patches) == pytest.approx(found.v_full - found.v_empty, abs=1e-12)
+    assert ax.get_yticklabels()[-2].get_text() == "not explained (within kappa)"
+    assert ax.patches[-1].get_width() == pytest.approx(0.25)
+
+
+def test_bars_are_the_strongest_effects_and_or_is_hatched():
+    found = results.sentence()
+    _, ax = found.plot.bars(4)
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([2.2, 2.0, -1.1, -1.0])
+    assert [bool(bar.get_hatch()) for bar in ax.patches] == [False, False, False, True]
+    _, ax = found.plot.bars(4, kind="or")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["not | good", "not | single", "a | single | scene"]
+
+
+def test_an_upset_matrix_has_the_members_of_each_effect():
+    found = results.sentence()
+    fig, ax = found.plot.upset(6)
+    matrix = fig.axes[3]
+    marked = [line for line in matrix.lines if line.get_markersize() > 5]
+    assert [tuple(line.get_ydata()) for line in marked] == [one.members for one in found.top(6)]
+    assert [line.get_markerfacecolor() == line.get_color() for line in marked] == [
+        one.kind == "and" for one in found.top(6)
+    ]
+    shapley = [bar.get_width() for bar in fig.axes[2].patches if bar.get_height() < 0.7]
+    assert shapley == pytest.approx(found.shapley_values().tolist())
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([one.effect for one in found.top(6)])
+
+
+def test_arcs_of_and_are_above_the_words_and_of_or_below():
+    _, ax = results.sentence().plot.sentence()
+    texts = {text.get_text(): text.get_position() for text in ax.texts}
+    assert texts["+2.00"][1] > texts["not"][1] == 0 > texts["\N{MINUS SIGN}1.00"][1]
+    assert texts["not"][0] < texts["+2.00"][0] < texts["good"][0]
+
+
+# ---------------------------------------------------------------- names and fonts
+
+
+def test_letters_that_no_font_has_become_boxes_with_one_warning(monkeypatch):
+    monkeypatch.setattr(fonts, "_other", lambda letter: None)
+    with pytest.warns(UserWarning, match="no installed font has 日, 本: ") as caught:
+        assert fonts.written(["a日", "本b", "c", "e\u302a"]) == ["a□", "□b", "c", "e"]
+    assert len(caught) == 1
+
+
+def test_a_font_that_has_the_letters_is_added(monkeypatch):
+    monkeypatch.setattr(fonts, "_other", lambda letter: "Some CJK")
+    found = results.found_of(["日", "a"], [("and", (0, 1), 1.0)])
+    _, ax = found.plot.bars()
+    assert ax.get_yticklabels()[0].get_text() == "日 & a"
+    assert ax.get_yticklabels()[0].get_fontfamily()[-1] == "Some CJK"
+
+
+def test_labels_are_not_read_as_mathematics():
+    found = results.found_of(["$x", "y$"], [("and", (0, 1), 1.0)])
+    _, ax = found.plot.bars()
+    assert ax.get_yticklabels()[0].get_text() == "$x & y$"
+    assert not ax.get_yticklabels()[0].get_parse_math()
+
+
+def test_shortened_names_still_tell_players_apart():
+    found = results.found_of([f"feature_{i}" for i in range(12)], [("and", tuple(range(8, 12)), 1.0)])
+    assert interaction_names(found, found.top(1), 38) == ["fe..._8 & fe..._9 & fe...10 & fe...11"]
+    assert interaction_names(found, found.top(1), 20) == ["feature_8 & f... (4)"]
+
+
+def test_widths_grow_with_the_text():
+    assert 0 < fonts.text_width("i", 10) < fonts.text_width("wide", 10) < fonts.text_width("wide", 20)
+    assert fonts.families_for("plain") == []
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_a_picture_is_a_figure_and_axes_that_a_notebook_shows():
+    picture = results.sentence().plot.waterfall()
+    fig, ax = picture
+    assert isinstance(picture, Picture)
+    assert isinstance(fig, Figure)
+    assert ax in fig.axes
+    png, size = picture._repr_png_()
+    assert png.startswith(b"\x89PNG")
+    assert 300 < size["width"] < 1000
+
+
+@pytest.mark.parametrize("name", INTERACTIONS)
+def test_given_axes_are_drawn_into(name):
+    fig = Figure(figsize=(10, 8), layout="constrained")
+    first, second = fig.subplots(2)
+    found_fig, ax = INTERACTIONS[name](results.sentence(), ax=second)
+    assert found_fig is fig
+    assert ax is second
+    assert not first.has_data()
+    fig.draw_without_rendering()
+    by_hand = Figure().add_axes((0.2, 0.2, 0.6, 0.6))
+    INTERACTIONS[name](results.sentence(), ax=by_hand)[0].draw_without_rendering()
+
+
+def test_no_global_state_changes():
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums(), mpl.get_backend(), dict(mpl.rcParams)
+    for name, draw in INTERACTIONS.items():
+        if name != "patches":
+            draw(results.sentence())
+    for draw in INTERACTIONS_BATCH.values():
+        draw(results.batch())
+    assert (plt.get_fignums(), mpl.get_backend(), dict(mpl.rcParams)) == before
+
+
+def test_results_list_their_pictures():
+    found = results.sentence()
+    assert dir(found.plot) == sorted(INTERACTIONS)
+    assert dir(results.batch().plot) == sorted(INTERACTIONS_BATCH)
+    assert dir(results.change().plot) == sorted(CHANGE)
+    assert "waterfall" in repr(found.plot)
+    with pytest.raises(AttributeError, match=r"there is no 'waterfal' here; there are .*waterfall"):
+        found.plot.waterfal()
+    assert pickle.loads(pickle.dumps(found)).plot.bars()
