@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_lkn._common.rounding import agree
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.fingerprint import fingerprint
+from captum_lkn.models.hugging_face.facts import padding_token
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.scores import ScoreLike, resolve_score
 from captum_lkn.outputs.targets import TargetLike
@@ -339,7 +340,7 @@ def _sample(players: Players, sample: int) -> Players:
 def _padded(players: Players, arguments: Arguments, model: Model) -> tuple[Players, Arguments]:
     """Return the same samples with three more tokens of padding, as beside a longer text."""
     mask = arguments.keywords.get("attention_mask")
-    pad = getattr(getattr(model.inner, "config", None), "pad_token_id", None)
+    pad = padding_token(model.inner)
     if players.names != ("input_ids",) or not isinstance(mask, Tensor) or mask.dim() != 2 or pad is None:
         raise _NotCheckedError("give token ids with an attention mask")
     left = bool((mask[:, 0] == 0).any())

@@ -20,12 +20,17 @@ from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn._common.warn import warn
 from captum_lkn.causal.prefix_tree import PrefixTree, leaf_logits, why_not, worth_it
-from captum_lkn.causal.prompts import checked_prompts, left_padded, next_logits, prompt_of, visible_ids
+from captum_lkn.causal.prompts import check_others, checked_prompts, left_padded, next_logits, prompt_of, visible_ids
 from captum_lkn.causal.scores import ROWS, continuation_log_odds
 from captum_lkn.causal.tokens import continuation_ids, rewritten
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.hugging_face.call import HuggingFace
-from captum_lkn.models.hugging_face.facts import model_of_pipeline, vocabulary_size
+from captum_lkn.models.hugging_face.facts import (
+    is_encoder_decoder,
+    is_hugging_face,
+    model_of_pipeline,
+    vocabulary_size,
+)
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
@@ -172,20 +177,22 @@ class Continuation:
         tokens = " | ".join(map(str, ids if self._tokenizer is None else self._tokenizer.convert_ids_to_tokens(ids)))
         return f"Continuation of {type(self.module).__name__} with {count_of(len(self.tokens), 'token')}: {tokens}"
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None, **others: Any) -> Tensor:
         """Return the log-odds of the continuation after each prompt.
 
         Args:
             input_ids: Integers ``[R, T]``.
             attention_mask: ``[R, T]``, 0 at padding; None if there is none.
+            **others: What else a tokenizer returns, as far as it does not change the model's output; left out.
 
         Returns:
             Float64 ``[R, 1]`` (float32 on MPS).
 
         Raises:
-            TypeError: `input_ids` is not a tensor of integers.
+            TypeError: `input_ids` is not a tensor of integers, or another argument would change the output.
             ValueError: Shapes that do not fit, or a prompt without a token.
         """
+        check_others(self.module, others)
         ids, mask = left_padded(*checked_prompts(input_ids, attention_mask))
         written = self.tokens[:-1].to(ids.device).expand(len(ids), -1)
         ids = torch.cat([ids, written], 1)
@@ -344,10 +351,10 @@ class Continuation:
 def _causal(model: Any) -> Any:
     """Return the model inside its wrappers: each length of a prompt would be compiled anew."""
     model = Model(model).inner if callable(model) else model
-    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
+    if not isinstance(model, nn.Module) or not is_hugging_face(model):
         raise TypeError(f"model must be a causal language model of transformers; got {kind_of(model)}")
     can_generate = getattr(model, "can_generate", lambda: True)
-    if getattr(model.config, "is_encoder_decoder", False) or not can_generate():
+    if is_encoder_decoder(model) or not can_generate():
         raise ValueError(
             f"{type(model).__name__} is not a causal language model. Load one with AutoModelForCausalLM.from_pretrained"
         )

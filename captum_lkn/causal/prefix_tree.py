@@ -23,7 +23,13 @@ from torch import Tensor
 
 from captum_lkn._common.messages import shape_of
 from captum_lkn.interactions.layout import BACKGROUND
-from captum_lkn.models.hugging_face.facts import adds_virtual_tokens
+from captum_lkn.models.hugging_face.facts import (
+    adds_virtual_tokens,
+    attention_implementation,
+    has_linear_biases,
+    unusual_caches,
+    vocabulary_size,
+)
 
 __all__ = ["PrefixTree", "kept_logits", "leaf_logits", "why_not", "worth_it"]
 
@@ -139,21 +145,17 @@ def why_not(model: Any, parameters: set[str]) -> str | None:
     Returns:
         The reason, as the end of a sentence about the model.
     """
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
     if adds_virtual_tokens(model):
         return "its adapter puts tokens of its own before the prompt"
     missing = sorted({"attention_mask", "position_ids", "past_key_values", "use_cache"} - parameters)
     if missing:
         return f"its forward takes no {', '.join(missing)}"
-    attention = getattr(model.config, "_attn_implementation", None)
+    attention = attention_implementation(model)
     if attention not in ("eager", "sdpa"):
         return f"its attention, {attention}, takes no tree mask: load it with attn_implementation='sdpa'"
-    if getattr(model.config, "alibi", False) or getattr(model, "_is_stateful", False):
+    if has_linear_biases(model) or getattr(model, "_is_stateful", False):
         return "its positions or its state are not those of a key-value cache"
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers} - {DynamicLayer}
-    others = ", ".join(sorted(kind.__name__ for kind in kinds))
+    others = ", ".join(unusual_caches(model))
     return f"its cache has layers of {others}, which keep no whole prefix" if others else None
 
 
@@ -291,8 +293,7 @@ class _Walk:
         """Return the number of rows of a forward, from sizes alone: the same call gives the same answer."""
         rows = _KEYS // self.layouts[block].mask.shape[1]
         if block == len(self.layouts) - 1:
-            vocabulary = self.model.config.get_text_config().vocab_size
-            rows = min(rows, _LOGITS // (vocabulary * self.keep * len(self.layouts[block].paths)))
+            rows = min(rows, _LOGITS // (vocabulary_size(self.model) * self.keep * len(self.layouts[block].paths)))
         return max(rows, 1)
 
     def _forward(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -10,10 +11,51 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.causal.prefix_tree import kept_logits
 from captum_lkn.models.hugging_face.call import HuggingFace
-from captum_lkn.models.hugging_face.facts import adds_virtual_tokens
+from captum_lkn.models.hugging_face.facts import adds_virtual_tokens, number_of_token_types
 from captum_lkn.players.players import Players
 
-__all__ = ["checked_prompts", "left_padded", "next_logits", "prompt_of", "visible_ids"]
+__all__ = ["check_others", "checked_prompts", "left_padded", "next_logits", "prompt_of", "visible_ids"]
+
+
+# What tokenizers may return beside token ids and their mask.
+_FROM_TOKENIZERS: Final = (
+    "token_type_ids",
+    "special_tokens_mask",
+    "offset_mapping",
+    "overflowing_tokens",
+    "overflow_to_sample_mapping",
+    "num_truncated_tokens",
+    "length",
+)
+
+
+def check_others(model: Any, others: Mapping[str, Any]) -> None:
+    """Check that a prompt's further arguments change nothing, so that they can be left out.
+
+    Those are outputs of a tokenizer that the model does not take, and the token types 0 of a model with a table for
+    them, which are its default. (GPT-2 adds the embedding of a word for token type 0.)
+
+    Args:
+        model: A causal model of `transformers`.
+        others: The arguments, by keyword.
+
+    Raises:
+        TypeError: There is another one.
+    """
+    taken = HuggingFace(model).parameters
+    for name, value in others.items():
+        is_default = (
+            name == "token_type_ids"
+            and isinstance(value, Tensor)
+            and not bool(value.any())
+            and number_of_token_types(model) is not None
+        )
+        if value is None or is_default or (name in _FROM_TOKENIZERS and name not in taken):
+            continue
+        raise TypeError(
+            f"a continuation of {type(model).__name__} takes input_ids and attention_mask; got {name} too: leave it "
+            "out of the inputs and of additional_forward_args"
+        )
 
 
 def visible_ids(players: Players, sample: int) -> list[int] | None:
@@ -70,15 +112,13 @@ def next_logits(model: Any, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
 def _without_padding(model: Any, ids: Tensor, mask: Tensor, keep: int, options: dict[str, Any]) -> Tensor:
     """Return the last logits of left-padded prompts, those of one length in one forward."""
     lengths = mask.sum(1)
-    logits = None
+    places, parts = [], []
     for length in sorted(set(lengths.tolist())):
-        rows = lengths == length
+        rows = (lengths == length).nonzero()[:, 0]
         own = options | {"input_ids": ids[rows, -length:], "attention_mask": mask[rows, -length:]}
-        part = kept_logits(model, keep, **own)
-        logits = part.new_empty(len(ids), *part.shape[1:]) if logits is None else logits
-        logits[rows] = part
-    assert logits is not None  # there is at least one row
-    return logits
+        parts.append(kept_logits(model, keep, **own))
+        places.append(rows)
+    return torch.cat(parts)[torch.cat(places).argsort()]
 
 
 def prompt_of(players: Players, sample: int, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
+from captum_lkn._common.warn import warn
+from captum_lkn.models.hugging_face.facts import vocabulary_size
 
 __all__ = ["continuation_ids", "rewritten"]
 
@@ -29,11 +31,15 @@ def continuation_ids(model: Any, continuation: Any, tokenizer: Any) -> Tensor:
     Raises:
         TypeError: Something else than a text or ids, or a text without a tokenizer.
         ValueError: No token, or one that is not in the vocabulary.
+
+    Warns:
+        UserWarning: The text has characters that the tokenizer does not know.
     """
     if isinstance(continuation, str):
         if tokenizer is None:
             raise TypeError(f"continuation is a text, {continuation!r}, which needs a tokenizer. Give it, or token ids")
         ids = torch.tensor(_tokenise_inside(tokenizer, continuation), dtype=torch.int64)
+        _warn_of_unknown(tokenizer, continuation, ids.tolist())
     elif isinstance(continuation, (Sequence, Tensor)):
         ids = torch.as_tensor(continuation).cpu()
     else:
@@ -42,10 +48,20 @@ def continuation_ids(model: Any, continuation: Any, tokenizer: Any) -> Tensor:
         raise ValueError(f"continuation must be one sequence of at least one token; got {continuation!r}")
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise TypeError(f"continuation must be a text or token ids; got {continuation!r}")
-    size = model.config.get_text_config().vocab_size
+    size = vocabulary_size(model)
     if not 0 <= int(ids.min()) <= int(ids.max()) < size:
         raise ValueError(f"continuation must hold ids of the vocabulary, 0 to {size - 1}; got {ids.tolist()}")
     return ids.long()
+
+
+def _warn_of_unknown(tokenizer: Any, text: str, ids: Sequence[int]) -> None:
+    """Warn of characters that a tokenizer does not know, for all of which it has one token."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if unknown in ids and str(tokenizer.unk_token) not in text:
+        warn(
+            f"the tokenizer does not know all characters of the continuation {text!r}: their token "
+            f"{tokenizer.unk_token!r} is scored, which stands for others as well"
+        )
 
 
 def _tokenise_inside(tokenizer: Any, text: str) -> list[int]:

@@ -20,6 +20,7 @@ from captum_lkn.demo import image as vision_demo
 from captum_lkn.demo import text as text_demo
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
+from captum_lkn.models.hugging_face.facts import class_names
 from captum_lkn.models.hugging_face.pretrained import load_classifier, load_image_classifier
 from captum_lkn.models.model import Model
 from captum_lkn.players.images import image_players
@@ -61,7 +62,7 @@ def explain_text(
         raise ValueError(f"--words must be words with commas between them; got {words!r}")
     console = Console()
     classifier, tokenizer = load_classifier(model)
-    chosen = class_of(target, classifier.config.id2label)
+    chosen = class_of(target, class_names(classifier))
     players = text_players(tokenizer, sentence, words=chosen_words)
     players = _few_enough(console, classifier, players, most, chosen)
     if fitted is None:
@@ -99,7 +100,7 @@ def explain_image(
     given = None if grid is None else grid_of(grid)
     console = Console()
     classifier, processor = load_image_classifier(model)
-    labels = classifier.config.id2label
+    labels = class_names(classifier)
     chosen = class_of(target, labels)
     pixels = picture_input(processor, file)
     parts: dict[str, Any] = {"segments": "slic", "n_segments": slic}
@@ -108,7 +109,9 @@ def explain_image(
     players = image_players({"pixel_values": pixels}, model=classifier, baseline=cast(Any, baseline), **parts)
     players = _few_enough(console, classifier, players, most, chosen)
     found = _explain(classifier, players, chosen)[0]
-    print_image_interactions(console, found, title=file.name, label=labels[found.provenance["target"]], top=top)
+    print_image_interactions(
+        console, found, title=file.name, label=labels[int(str(found.provenance["target"]))], top=top
+    )
     _save(console, found, out)
     if draw is not None:
         draw_interactions(pixels[0], found, draw)
@@ -132,7 +135,7 @@ def fit_probes(
     texts, labels = read_texts(data, text=text_column, label=label_column)
     console = Console()
     classifier, tokenizer = load_classifier(model)
-    classes = as_classes(labels[:limit], classifier.config.label2id)
+    classes = as_classes(labels[:limit], class_names(classifier))
     loader = batches(tokenizer, texts[:limit], classes, batch_size, max_length)
     chosen = layers_of(layers, Model(classifier))
     fitted = LinearProbes.fit(classifier, chosen, loader, seed=seed, show_progress=sys.stderr.isatty())
@@ -190,7 +193,7 @@ def _explain(classifier: Any, players: Players, target: int | str) -> Interactio
 
 
 def _print_text(console: Console, classifier: Any, found: InteractionsBatch, sentence: str, top: int) -> None:
-    label = classifier.config.id2label[found[0].provenance["target"]]
+    label = class_names(classifier)[int(str(found[0].provenance["target"]))]
     print_text_interactions(console, found[0], title=sentence, label=label, top=top)
 
 

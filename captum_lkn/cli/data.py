@@ -97,12 +97,12 @@ def read_texts(
     return LabelledTexts(texts, labels)
 
 
-def as_classes(labels: Sequence[Label], label2id: Mapping[str, int] | None = None) -> list[int]:
+def as_classes(labels: Sequence[Label], names: Mapping[int, str] | None = None) -> list[int]:
     """Convert labels to numbers of classes.
 
     Args:
         labels: Numbers, or names in upper or lower case.
-        label2id: The model's classes by name, such as ``model.config.label2id``.
+        names: The names of the model's classes, by their numbers.
 
     Returns:
         A number for each label.
@@ -111,18 +111,18 @@ def as_classes(labels: Sequence[Label], label2id: Mapping[str, int] | None = Non
         ValueError: A name is not one of the model's classes.
 
     Example:
-        >>> as_classes(["Positive", "negative", 1], {"negative": 0, "positive": 1})
+        >>> as_classes(["Positive", "negative", 1], {0: "negative", 1: "positive"})
         [1, 0, 1]
     """
-    known = {name.lower(): number for name, number in (label2id or {}).items()}
+    known = {name.lower(): number for number, name in (names or {}).items()}
     unknown = sorted({name for name in labels if isinstance(name, str) and name.lower() not in known})
     if unknown:
-        names = some_of(list(map(repr, unknown)))
-        if not label2id:
-            raise ValueError(f"the labels {names} are names, and the model has no names for its classes. Use numbers")
+        given = some_of(list(map(repr, unknown)))
+        if not names:
+            raise ValueError(f"the labels {given} are names, and the model has no names for its classes. Use numbers")
         raise ValueError(
-            f"the labels {names} are not classes of the model, which has {some_of(list(label2id))}. Use these names, "
-            "or the numbers of the classes"
+            f"the labels {given} are not classes of the model, which has {some_of(list(names.values()))}. Use "
+            "these names, or the numbers of the classes"
         )
     return [known[one.lower()] if isinstance(one, str) else one for one in labels]
 

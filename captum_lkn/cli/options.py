@@ -116,7 +116,7 @@ def class_of(given: str, labels: Mapping[int, str]) -> int | str:
 
     Args:
         given: The option's value: a number, a name in upper or lower case, or ``predicted``.
-        labels: The names of the model's classes, ``config.id2label``.
+        labels: The names of the model's classes, by their numbers.
 
     Returns:
         The class.

@@ -73,6 +73,7 @@ class _Token(NamedTuple):
     word: int | None
     start: int
     end: int
+    has_break: bool = False
 
     @property
     def is_space(self) -> bool:
@@ -114,7 +115,8 @@ def units_of(
 ) -> list[Unit]:
     """Find the units of one encoded text, and their tokens.
 
-    Special tokens belong to no unit. Neither does white space, unless the tokenizer counts it to the word behind it.
+    Special tokens belong to no unit. Neither does white space, unless it is a space that the tokenizer
+    counts to the word behind it; line breaks stay where they are.
 
     Args:
         tokenizer: A tokenizer of `transformers`.
@@ -196,7 +198,8 @@ def _tokens(tokenizer: Any, encoding: BatchEncoding, sample: int, parts: Sequenc
             continue  # written into the text, such as [SEP]; an unknown word's token reads otherwise
         # Some tokenizers put a space of their own before a text, and give it the offsets of the first character.
         own_space = set(names[i]) <= _MARKS_OF_SPACE and not set(covered.strip()) <= _MARKS_OF_SPACE
-        tokens.append(_Token(i, part, word, *((start, start) if own_space else _trimmed(parts[part], start, end))))
+        first, last = (start, start) if own_space else _trimmed(parts[part], start, end)
+        tokens.append(_Token(i, part, word, first, last, len(f"{covered}.".splitlines()) > 1))
     return _with_marks(tokens, parts)
 
 
@@ -268,7 +271,7 @@ def _owned(spans: Sequence[Span], tokens: list[_Token], text: str) -> list[Unit]
             continue
         owner[token.position] = len(groups) - 1
     for space, following in reversed(list(pairwise(tokens))):
-        if space.is_space and following.position in owner and space.word == following.word:
+        if space.is_space and not space.has_break and following.position in owner and space.word == following.word:
             owner[space.position] = owner[following.position]
     members: list[list[int]] = [[] for _ in groups]
     for position, group in sorted(owner.items()):

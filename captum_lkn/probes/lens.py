@@ -20,14 +20,8 @@ from torch.nn.functional import gelu, relu, silu
 
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn.models.arguments import Arguments
-from captum_lkn.models.hugging_face.facts import (
-    is_encoder_decoder,
-    number_of_positions,
-    padding_token,
-    takes_token_ids,
-    vocabulary_size,
-)
-from captum_lkn.models.hugging_face.head import pools_at_last_token
+from captum_lkn.models.hugging_face.examples import made_up_inputs
+from captum_lkn.models.hugging_face.facts import is_encoder_decoder
 from captum_lkn.models.layers import Layer, find_layers
 from captum_lkn.models.model import Model
 from captum_lkn.models.pooling import name_of
@@ -38,7 +32,6 @@ __all__ = ["LogitLens", "logit_lens"]
 _WAY_OUT = "Name the modules between the last block and the logits with modules=[...]"
 # Functions that models apply between their modules.
 _FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (relu, gelu, torch.tanh, silu)
-_ROWS, _LENGTH = 3, 6  # of the texts that a lens is tried on; they have 6, 4 and 2 tokens
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-8}  # of a head that runs again, relatively; 0.05 of half precision
 
 
@@ -178,7 +171,13 @@ class _Run(NamedTuple):
 def _found(model: Model, root: nn.Module) -> LogitLens:
     """Find the head of a Hugging Face model by watching it run, and check it."""
     name = _last_block(model, root)
-    one, several = _made_up(model)
+    function: Any = model.forward_func
+    made_up = made_up_inputs(function)
+    if made_up is None:
+        raise ValueError(
+            f"{model.name} takes {function.main_input_name}, of which no example can be made here. {_WAY_OUT}"
+        )
+    one, several = made_up
     with model.session():
         outputs, runs = _watch(model, root, root.get_submodule(name), one)
         lens = LogitLens(model.name, tuple(_chain(outputs[-1], runs)))
@@ -224,41 +223,6 @@ def _last_block(model: Model, root: nn.Module) -> str:
         raise ValueError(f"{model.name} has no single list of blocks, after which its head could be found. {_WAY_OUT}")
     name = max(lists, key=lambda key: sum(p.numel() for p in lists[key].parameters()))
     return f"{name}.{len(lists[name]) - 1}"
-
-
-def _made_up(model: Model) -> tuple[Arguments, Arguments]:
-    """Make up inputs: one token or image, and a batch of different ones, in which texts differ in length."""
-    function: Any = model.forward_func
-    config = function.config
-    weight = next(function.parameters())
-    if takes_token_ids(function):
-        # Neither the padding token nor the end token, by which a head may find its place.
-        end = getattr(config, "eos_token_id", None)
-        special = {padding_token(function), *(end if isinstance(end, (list, tuple)) else (end,))}
-        usable = [token for token in range(min(vocabulary_size(function), 64)) if token not in special]
-        limit = number_of_positions(function) or _LENGTH
-        ids = [usable[(7 * place + 1) % len(usable)] for place in range(_ROWS * _LENGTH)]
-        rows = [ids[_LENGTH * row :][: max(1, min(_LENGTH - 2 * row, limit))] for row in range(_ROWS)]
-        return _texts([rows[0][:1]], function, weight.device), _texts(rows, function, weight.device)
-    if function.main_input_name == "pixel_values" and hasattr(config, "image_size"):
-        size = config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        count = config.num_channels * height * width
-        images = torch.stack([torch.linspace(-1, 1, count), torch.linspace(0, 9, count).sin()]).to(weight)
-        images = images.reshape(2, config.num_channels, height, width)
-        return Arguments((images[:1],), ("pixel_values",)), Arguments((images,), ("pixel_values",))
-    raise ValueError(f"{model.name} takes {function.main_input_name}, of which no example can be made here. {_WAY_OUT}")
-
-
-def _texts(rows: Sequence[Sequence[int]], function: Any, device: torch.device) -> Arguments:
-    """Return a batch of texts, padded on the right, where decoders and encoders alike may be padded."""
-    longest, pad = max(map(len, rows)), padding_token(function)
-    padded = [[*row, *[0 if pad is None else pad] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    if pad is None and pools_at_last_token(function):  # it refuses a batch
-        padded, mask = padded[:1], mask[:1]
-    ids = torch.tensor(padded, device=device)
-    return Arguments((ids,), ("input_ids",), keywords={"attention_mask": torch.tensor(mask, device=device)})
 
 
 def _watch(model: Model, root: nn.Module, block: nn.Module, arguments: Arguments) -> tuple[list[Tensor], list[_Run]]:

@@ -31,7 +31,7 @@ from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players
 from captum_lkn.probes.lens import LogitLens
 from captum_lkn.probes.linear import LinearProbe
-from captum_lkn.probes.readouts import Readout, check_readout_output
+from captum_lkn.probes.readouts import Readout, check_readout_output, read_out
 from captum_lkn.values.agreement import Agreement, RowsDifferError
 from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import out_of_memory
@@ -56,7 +56,7 @@ class Source:
         """Return the read-out's logits for the layer's feature."""
         if self.readout is None:
             raise ValueError(f"{self.label!r} has no read-out")
-        return self.readout(feature)
+        return read_out(self.readout, feature, f"layer {self.label!r}")
 
     @property
     def is_linear(self) -> bool:

@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import math
 import warnings
@@ -10,9 +11,9 @@ import transformers
 from forwards import data_parallel
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import tiny_causal
+from tiny_models import BERT, made, tiny_causal
 from tiny_tokenizers import byte_bpe, byte_fallback, paris_bytes, paris_pieces, sentence_pieces, word_level
-from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
+from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
 from captum_lkn import (
     AndOrInteraction,
@@ -459,7 +460,9 @@ def test_a_prompt_that_ends_in_an_end_token_is_noted():
 )
 def test_no_character_of_a_continuation_is_dropped(make, text, tokens):
     tokenizer = make()
-    says = Continuation(tiny_causal("llama", vocab_size=len(tokenizer)), text, tokenizer)
+    unknown = tokenizer.unk_token in tokens
+    with pytest.warns(match="does not know all characters") if unknown else contextlib.nullcontext():
+        says = Continuation(tiny_causal("llama", vocab_size=len(tokenizer)), text, tokenizer)
     assert tokenizer.convert_ids_to_tokens(says.tokens) == tokens
 
 
@@ -517,3 +520,28 @@ def test_a_layer_pooled_by_rule_is_read_at_the_last_token_of_what_the_model_gets
         ]
     for vector in expected:  # all players present, somewhere among the rows
         assert any(torch.allclose(row, vector, atol=1e-5) for feature in seen for row in feature)
+
+
+def test_what_a_tokenizer_returns_beside_ids_and_mask(llama):
+    """Token types that a model does not take, or whose default they are, change nothing; others are refused."""
+    mask = torch.ones_like(PROMPT)
+    extras = {"token_type_ids": mask, "special_tokens_mask": mask, "length": torch.tensor([6])}
+    says = Continuation(llama, [7])
+    expected = AndOrInteraction(says).attribute({"input_ids": PROMPT}, baselines=0, feature_mask=OWNERS)
+    given = {"attention_mask": mask, **extras}
+    found = AndOrInteraction(says).attribute(
+        {"input_ids": PROMPT}, baselines=0, feature_mask=OWNERS, additional_forward_args=given
+    )
+    torch.testing.assert_close(found[0].values, expected[0].values, atol=1e-5, rtol=0)
+    bert = made(BertLMHeadModel, BertConfig, **BERT, is_decoder=True)
+    with torch.no_grad():
+        by_hand = bert(PROMPT, token_type_ids=0 * mask).logits[0, -1].double()
+        z = Continuation(bert, [7])(PROMPT, mask, token_type_ids=0 * mask)
+        expected = by_hand[7] - torch.cat([by_hand[:7], by_hand[8:]]).logsumexp(0)
+        assert float(z) == pytest.approx(float(expected), abs=1e-5)
+        with pytest.raises(TypeError, match="BertLMHeadModel takes input_ids and attention_mask; got token_type_ids"):
+            Continuation(bert, [7])(PROMPT, mask, token_type_ids=mask)
+        with pytest.raises(TypeError, match=r"GPT2LMHeadModel takes .* got token_type_ids too: leave it out"):
+            Continuation(tiny_causal("gpt2"), [7])(PROMPT, mask, token_type_ids=0 * mask)
+        with pytest.raises(TypeError, match="got position_ids too"):
+            says(PROMPT, mask, position_ids=mask)

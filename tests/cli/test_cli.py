@@ -201,7 +201,7 @@ def test_probes_bring_their_own_pooling_and_side(folder, films, tmp_path):
     model = transformers.BertForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     texts, labels = read_texts(films)
-    loader = batches(tokenizer, texts, as_classes(labels, model.config.label2id))
+    loader = batches(tokenizer, texts, as_classes(labels, model.config.id2label))
     probes, out = tmp_path / "probes.safetensors", tmp_path / "change.safetensors"
     LinearProbes.fit(model, [Layer(0, pool="mean"), Layer(1, input=True)], loader).save(probes)
     for layers, expected in (

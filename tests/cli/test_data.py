@@ -155,10 +155,10 @@ def test_a_data_set_by_name(monkeypatch):
 
 
 def test_classes_by_name():
-    assert as_classes(["POS", 0, "neg"], {"neg": 0, "pos": 1}) == [1, 0, 0]
+    assert as_classes(["POS", 0, "neg"], {0: "neg", 1: "pos"}) == [1, 0, 0]
     assert as_classes([2, 0]) == [2, 0]
     with pytest.raises(ValueError, match=r"'bad', 'good' are not .*, which has neg, pos\. Use these names, or"):
-        as_classes(["good", "bad", "neg"], {"neg": 0, "pos": 1})
+        as_classes(["good", "bad", "neg"], {0: "neg", 1: "pos"})
     with pytest.raises(ValueError, match=r"labels 'good' are names, and the model has no names for its classes\. Use"):
         as_classes(["good"])
 
@@ -212,10 +212,10 @@ def test_from_a_file_to_probes(tmp_path):
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8
     )
-    config.label2id = {"negative": 0, "positive": 1}
+    config.id2label = {0: "negative", 1: "positive"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = BertForSequenceClassification(config).eval()
-    loader = batches(tokenizer, texts, as_classes(labels, config.label2id), batch_size=8)
+    loader = batches(tokenizer, texts, as_classes(labels, config.id2label), batch_size=8)
     probes = LinearProbes.fit(model, [0, 1], loader)
     assert [probe.accuracy for probe in probes.values()] == [(1, 1), (1, 1)]

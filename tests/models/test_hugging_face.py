@@ -1,5 +1,8 @@
 """Hugging Face models: called by keyword, without a cache, whatever their outputs are made of."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 from forwards import assert_tables, naive_table, normal, plain, record
@@ -24,6 +27,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+import captum_lkn
 from captum_lkn import AndOrInteraction, ExactShapleyValues, SelectOutput, image_players, players_from_mask
 
 GPT2 = {
@@ -346,3 +350,17 @@ def test_token_types_beyond_the_table(bert):
     with pytest.raises(ValueError, match=r"token_type_ids must be from 0 to 1, .*got 0 to 2: leave token_type_ids out"):
         plain(bert).attribute({"input_ids": IDS, "token_type_ids": IDS % 3}, **ASKED, target=1)
     assert not calls
+
+
+def test_only_one_package_reads_configurations():
+    root = Path(captum_lkn.__file__).parent
+    readers = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = isinstance(node, ast.Attribute) and node.attr == "config"
+            asked = isinstance(node, ast.Call) and any(
+                isinstance(argument, ast.Constant) and argument.value == "config" for argument in node.args
+            )
+            if named or asked:
+                readers.add(path.parent.relative_to(root).as_posix())
+    assert readers == {"models/hugging_face"}

@@ -67,6 +67,14 @@ def test_words_are_those_that_a_reader_sees(kind, text, words):
 
 
 @every_tokenizer
+@pytest.mark.parametrize("units", ["words", "pre-tokens", "sentences"])
+def test_line_breaks_are_background(kind, units):
+    players = players_of(kind, "it is good.\n\nit was\n", units=units)
+    for player in range(len(players.labels[0])):
+        assert not any(mark in token for token in tokens_of(kind, players, player) for mark in ("0x0A", "Ċ", "\n"))
+
+
+@every_tokenizer
 def test_all_occurrences_of_a_word_are_found_beside_punctuation(kind):
     text = "it was good, not great. (it is it)"
     assert labels_of(kind, text, words=["it", "good"]) == ["it", "good", "it", "it"]

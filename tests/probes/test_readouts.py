@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from tiny_models import made
 from torch import nn
 
+from captum_lkn import LayerAndOrInteraction
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer, find_layers
 from captum_lkn.models.model import Model
@@ -336,3 +337,16 @@ def test_a_head_that_averages_over_tokens_is_refused(pooling, holds):
     else:
         with pytest.raises(ValueError, match=r"gives other logits than the model itself.*reads several tokens"):
             logit_lens(model)
+
+
+@pytest.mark.parametrize("readout", ["module", "method", "function"])
+def test_a_read_out_on_another_device_than_its_layer(readout):
+    """The meta device stands for a second one."""
+    network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).eval()
+    elsewhere = nn.Linear(3, 2, device="meta")
+    kinds = {"module": elsewhere, "method": elsewhere.forward, "function": lambda x: elsewhere(x)}
+    method = LayerAndOrInteraction(network, "0", probe=kinds[readout])
+    place = "another device" if readout == "function" else "meta"
+    message = rf"the read-out of layer '0' has weights on {place}, and the layer puts out tensors on cpu: move .* there"
+    with pytest.raises(ValueError, match=message):
+        method.attribute(torch.ones(1, 4), target=0)

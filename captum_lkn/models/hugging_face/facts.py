@@ -19,9 +19,13 @@ from captum_lkn.outputs.scores import OutputKind
 
 __all__ = [
     "adds_virtual_tokens",
+    "attention_implementation",
     "class_names",
+    "closing_tokens",
     "first_position",
+    "has_linear_biases",
     "head_sizes",
+    "image_shape",
     "is_decoder",
     "is_encoder_decoder",
     "is_hugging_face",
@@ -35,6 +39,7 @@ __all__ = [
     "position_ids_of",
     "takes_token_ids",
     "token_embedding",
+    "unusual_caches",
     "vocabulary_size",
 ]
 
@@ -126,6 +131,23 @@ def padding_token(model: Any) -> int | None:
     return None if token is None else int(token)
 
 
+def closing_tokens(model: Any) -> set[int]:
+    """Return the ids of the end tokens; empty where the model has none."""
+    end = getattr(getattr(model, "config", None), "eos_token_id", None)
+    return {int(token) for token in (end if isinstance(end, (list, tuple)) else [end]) if token is not None}
+
+
+def image_shape(model: Any) -> tuple[int, int, int] | None:
+    """Return channels, height and width of the images that a vision model was made for; None where it has no size."""
+    config = getattr(model, "config", None)
+    size: Any = getattr(config, "image_size", None)
+    channels: Any = getattr(config, "num_channels", None)
+    if not is_whole(channels) or not (is_whole(size) or (isinstance(size, (tuple, list)) and len(size) == 2)):
+        return None
+    height, width = (size, size) if is_whole(size) else size
+    return int(channels), int(height), int(width)
+
+
 def patch_size(model: Any) -> tuple[int, int] | None:
     """Return the height and width of the patches that a vision model cuts images into; None where it has none."""
     config = getattr(model, "config", None)
@@ -145,6 +167,29 @@ def vocabulary_size(model: Any) -> int:
     if size is None:  # CANINE hashes characters
         raise ValueError(f"{type(model).__name__} has no vocabulary: its configuration has no vocab_size")
     return int(size)
+
+
+def attention_implementation(model: Any) -> str | None:
+    """Return the name of the implementation of attention, such as ``"sdpa"``; None where the model states none."""
+    name = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    return None if name is None else str(name)
+
+
+def has_linear_biases(model: Any) -> bool:
+    """Return whether positions enter as linear biases of the attention (ALiBi), which follow the attention mask."""
+    return bool(getattr(getattr(model, "config", None), "alibi", False))
+
+
+def unusual_caches(model: Any) -> list[str]:
+    """Return the kinds of cache of a causal model's layers that do not keep keys and values of a whole prefix.
+
+    Sliding windows and recurrent states are such.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers} - {DynamicLayer}
+    return sorted(kind.__name__ for kind in kinds)
 
 
 def token_embedding(model: Any) -> Any:
