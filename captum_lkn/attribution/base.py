@@ -25,7 +25,7 @@ from captum_lkn.outputs.scores import ScoreLike, resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, layout_of, prepare
-from captum_lkn.values.evaluator import Source
+from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, value_tables
 
 __all__ = ["ConvergenceDelta", "DescribesPrompts", "InputsOrList", "InteractionMethod", "Method"]

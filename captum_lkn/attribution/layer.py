@@ -21,7 +21,7 @@ from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames
 from captum_lkn.probes.linear import LinearProbe, check_weights
 from captum_lkn.probes.readouts import Readout
-from captum_lkn.values.evaluator import Source
+from captum_lkn.values.sources import Source
 
 __all__ = ["LayerAndOrInteraction"]
 

@@ -17,8 +17,9 @@ from captum_lkn.models.model import Model
 from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target, TargetLike
 from captum_lkn.players.players import Players
-from captum_lkn.values.evaluator import Evaluator, Source
+from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.limits import check_sizes
+from captum_lkn.values.sources import Source
 
 __all__ = ["EvaluatesAllMasks", "Request", "ValueTables", "value_tables"]
 

@@ -1,0 +1,152 @@
+"""Find out on the first masked copies which forwards a model takes, and that their rows are independent.
+
+There are three kinds of forwards, see :class:`captum_lkn.values.forwards.MaskedForwards`. Any rows side by side are
+tried first; one value for the whole batch shows in the output; and where rows side by side fail, or differ from single
+rows, forwards of all samples in their order are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.warn import warn
+from captum_lkn.players.players import Players
+from captum_lkn.values.agreement import Agreement, RowsDifferError
+from captum_lkn.values.scoring import ForwardError, ScoredForwards
+
+__all__ = ["FirstForward", "few_masks"]
+
+
+class FirstForward:
+    """The first forward of masked copies, compared with single rows.
+
+    Args:
+        scored: The forwards; they are told what was found out.
+        agreement: Compares values.
+        unmasked: The values of the unmasked samples, ``[B, L]``.
+        evaluate: From the samples and masks of one forward to its values.
+
+    Attributes:
+        noise: ``[L]``, the largest difference between rows together and alone; None where they were not compared.
+    """
+
+    def __init__(
+        self,
+        scored: ScoredForwards,
+        agreement: Agreement,
+        unmasked: Tensor,
+        evaluate: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        self.noise: Tensor | None = None
+        self._scored = scored
+        self._forwards = scored.forwards
+        self._players = scored.forwards.players
+        self._agreement = agreement
+        self._unmasked = unmasked
+        self._evaluate = evaluate
+
+    def values(self, samples: Tensor, masks: Tensor) -> Tensor:
+        """Return the values ``[R, L]`` of the first rows, and check that they mean what they should.
+
+        Args:
+            samples: Int64 ``[R]``, the sample of each row.
+            masks: Bool ``[R, n_max]``.
+
+        Raises:
+            ValueError: A value is not finite; rows influence each other.
+
+        Warns:
+            UserWarning: The model only takes the batch as it was given.
+        """
+        self._scored.trying = True
+        try:
+            values = torch.cat(self._forwards.run(samples, masks, self._evaluate))
+            self._scored.checked = True
+            if self._forwards.whole_batch:
+                return values
+            with torch.no_grad():
+                self._agreement.check_finite(samples, masks, values)
+                differs = self._difference_from_single_rows(samples, masks, values)
+        except ForwardError as failed:
+            return self._in_their_order(samples, masks, failed.error)
+        finally:
+            self._scored.trying = False
+        self._scored.unmasked_logits = {}
+        if differs is None:
+            return values
+        self.noise = None
+        if self._is_one_value_repeated(values):
+            self._forwards.take_for_whole_batch(self._scored.reader.layers)
+            return torch.cat(self._forwards.run(samples, masks, self._evaluate))
+        if len(self._players) > 1 and (self._forwards.arguments.positional or self._forwards.arguments.keywords):
+            return self._in_their_order(samples, masks, differs)
+        raise differs
+
+    def _difference_from_single_rows(self, samples: Tensor, masks: Tensor, values: Tensor) -> ValueError | None:
+        """Compare the first and the last row with the same rows alone, and the last unmasked sample; keep the noise."""
+        alone = values.clone()
+        for row in sorted({0, len(samples) - 1}):
+            drops_removed = self._scored.first_position is not None
+            if len(self._players) == 1 and not drops_removed and bool(masks[row].all()):
+                alone[row] = self._unmasked[0]
+            else:
+                alone[row] = self._evaluate(samples[row : row + 1], masks[row : row + 1])[0]
+        self.noise = (values - alone).abs().amax(0)
+        if not self._agreement.same(values, alone):
+            return self._agreement.influence(len(samples), self.noise)
+        if len(self._players) > 1:
+            everyone, full = self._forwards.everyone()
+            last = self._evaluate(everyone[-1:], full[-1:])
+            unmasked = self._unmasked.to(values)
+            together = torch.cat([values, unmasked, unmasked[-1:]])
+            if not self._agreement.same(together, torch.cat([values, unmasked, last])):
+                return self._agreement.influence(len(self._players), (last - unmasked[-1:].to(last)).abs().amax(0))
+        return None
+
+    def _is_one_value_repeated(self, values: Tensor) -> bool:
+        """Return whether each row of a forward has the same value, which is one for the whole batch."""
+        if len(self._players) > 1 or min(len(values), self._forwards.rows) <= 2:
+            return False
+        with torch.no_grad():
+            few = self._evaluate(*few_masks(self._players))
+        return bool((torch.cat([few == few[:1], values == values[:1]])).all())
+
+    def _in_their_order(self, samples: Tensor, masks: Tensor, error: Exception) -> Tensor:
+        """Try forwards of all samples in their order, since others fail; raise the error if these do not help."""
+        self._scored.checked, self._scored.trying = False, True
+        everyone, full = self._forwards.everyone()
+        none, but_first = ~full, full.clone()
+        but_first[0] = False
+        try:
+            with torch.no_grad():
+                all_absent, first_absent = self._evaluate(everyone, none), self._evaluate(everyone, but_first)
+        except ForwardError:
+            raise error from None
+        finally:
+            self._scored.trying = False
+        unmasked = self._unmasked.to(all_absent)
+        expected = torch.cat([all_absent[:1], unmasked[1:]])
+        scale = torch.cat([all_absent, unmasked])
+        same = self._agreement.same(torch.cat([scale, expected]), torch.cat([scale, first_absent]))
+        if self._forwards.whole_batch or not same:
+            raise error
+        self._forwards.aligned = self._scored.checked = True
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, RowsDifferError) else str(error)
+        batch = len(self._players)
+        warn(
+            f"masked copies of any samples in a forward do not work ({reason}). Forwards of the "
+            f"{'one sample' if batch == 1 else f'{batch} samples in their order'} do, and are used; they take longer. "
+            "If an additional argument has no row for each sample, give captum_lkn.Fixed(argument)"
+        )
+        return self._forwards.run_aligned(samples, masks, self._evaluate)
+
+
+def few_masks(players: Players) -> tuple[Tensor, Tensor]:
+    """Return some masks of the first and of the last sample: all players, every other one, none."""
+    every = torch.arange(max(players.sizes))
+    masks = torch.stack([every >= 0, every % 2 == 0, every < 0])
+    chosen = sorted({0, len(players) - 1})
+    return torch.tensor(chosen).repeat_interleave(len(masks)), masks.repeat(len(chosen), 1)

@@ -1,0 +1,176 @@
+"""Score forwards of masked copies: a row of outputs, and of each layer's read-out, becomes a row of values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.rounding import no_autocast
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.reading import LayerReader
+from captum_lkn.outputs.operands import to_float64
+from captum_lkn.outputs.probabilities import refuse_probabilities
+from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.targets import Target
+from captum_lkn.values.forwards import MaskedForwards
+from captum_lkn.values.limits import out_of_memory
+from captum_lkn.values.removal import without_removed
+from captum_lkn.values.sources import Source
+
+__all__ = ["ForwardError", "ScoredForwards", "side_by_side"]
+
+
+class ForwardError(Exception):
+    """Failure of the model's forward, while it is not known yet which forwards it takes.
+
+    Attributes:
+        error: What the forward raised.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _ReadOutError(ForwardError):
+    """Failure of a read-out or of a score, inside the model's forward."""
+
+
+class ScoredForwards:
+    """Forwards of masked copies, and their values.
+
+    Args:
+        forwards: The masked copies.
+        reader: Runs the model and reads its layers.
+        sources: L places to read.
+        score: From outputs and targets to values.
+
+    Attributes:
+        target: What is explained; set once the unmasked outputs are known.
+        shape: The shape of a sample's output; set with the target.
+        every_output: Whether all outputs are values, instead of those of a target.
+        unmasked_logits: By source the unmasked logits, which are looked at beside those of the first forward.
+        first_position: The position of the first token, where tokens that are removed are left out; else None.
+        checked: Whether the rows of a forward were checked; before that, probabilities are refused.
+        trying: Whether it is still open which forwards the model takes; then its errors are :class:`ForwardError`.
+    """
+
+    target: Target
+    shape: tuple[int, ...]
+
+    def __init__(self, forwards: MaskedForwards, reader: LayerReader, sources: Sequence[Source], score: Score) -> None:
+        self.forwards = forwards
+        self.reader = reader
+        self.sources = tuple(sources)
+        self.score = score
+        self.every_output = False
+        self.unmasked_logits: dict[int, Tensor] = {}
+        self.first_position: int | None = None
+        self.checked = False
+        self.trying = False
+        self.of_layers = [place for place, source in enumerate(self.sources) if source.layer is not None]
+
+    def unscored(self, samples: Tensor, masks: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return a forward's output ``[R, ...]``, and the logits of each layer, before the target is known."""
+        self.forwards.forwards += 1
+        return self.reader(
+            self.forwards.copies(samples, masks),
+            lambda place, feature: self.sources[self.of_layers[place]].logits(feature),
+        )
+
+    def outputs(self, samples: Tensor, masks: Tensor) -> Tensor:
+        """Return the model's outputs for masked copies that fit one forward, ``[R, ...]``."""
+        self.forwards.forwards += 1
+        arguments = self.forwards.copies(samples, masks)
+        return self._in_rows(self.reader(arguments, lambda _, feature: feature.new_empty(0))[0], len(samples))
+
+    def values(self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Return the values ``[R, L]`` of masked copies that fit one forward, or one for each number of tokens."""
+        arguments = self.forwards.copies(samples, masks, baselines)
+        if self.first_position is None:
+            return self._forward(arguments, samples)
+        places, parts = [], []
+        for rows, part in without_removed(arguments, self.first_position):
+            places.append(rows)
+            parts.append(self._forward(part, samples[rows]))
+        values = torch.cat(parts)
+        return values[torch.cat(places).argsort().to(values.device)]
+
+    def every(self, output: Tensor) -> Tensor:
+        """Return all outputs ``[R, ...]`` of each row as values, ``[R, L]``."""
+        return to_float64(output.reshape(len(output), -1))
+
+    def _forward(self, arguments: Arguments, samples: Tensor) -> Tensor:
+        """Run one forward; a read-out is scored inside its hook, so that a number a row is all that is kept."""
+
+        def of_layer(place: int, feature: Tensor) -> Tensor:
+            try:
+                return self._layer_values(self.of_layers[place], feature, samples)
+            except Exception as error:
+                raise _ReadOutError(error) from error
+
+        self.forwards.forwards += 1
+        try:
+            output, kept = self.reader(arguments, of_layer, self._explained(samples))
+        except _ReadOutError as failed:
+            raise failed.error from failed.error.__cause__
+        except Exception as error:
+            if not self.trying or (isinstance(error, RuntimeError) and out_of_memory(error)):
+                raise
+            raise ForwardError(error) from error
+        output = self._in_rows(output, len(samples))
+        if not self.forwards.whole_batch and not self.checked and len(output) == 1 < len(samples):
+            # One sample and an output of one row could be either; several rows tell.
+            self.forwards.take_for_whole_batch(self.reader.layers)
+            return output.new_empty(len(samples), len(self.sources))
+        if self.forwards.whole_batch:
+            samples = torch.zeros(1, dtype=torch.int64)
+        try:
+            logits, classes = self.target.select(output, samples)
+        except ValueError as error:
+            raise (ForwardError(error) if self.trying else error) from None
+        if self.every_output:
+            return self.every(output)
+        layers = iter(kept)
+        return side_by_side(
+            [
+                self._scored(place, logits, classes) if source.layer is None else next(layers)
+                for place, source in enumerate(self.sources)
+            ]
+        )
+
+    def _layer_values(self, place: int, feature: Tensor, samples: Tensor) -> Tensor:
+        source = self.sources[place]
+        logits = source.logits(feature, self.target.n_outputs)
+        classes = self.target.classes.to(logits.device)[samples.to(logits.device)]
+        try:
+            return self._scored(place, logits, classes)
+        except ValueError as error:  # what it calls the output is the read-out's
+            raise ValueError(f"at layer {source.label!r}, {error}") from error
+
+    def _scored(self, place: int, logits: Tensor, classes: Tensor) -> Tensor:
+        """Score the logits of one source; those of the first forward are checked beside the unmasked ones."""
+        if not self.checked:
+            known = [self.unmasked_logits[place]] if place in self.unmasked_logits else []
+            refuse_probabilities(self.score, torch.cat([*known, logits.detach()]), linear=self.sources[place].is_linear)
+        with no_autocast():
+            return self.score(logits, classes)
+
+    def _in_rows(self, output: Tensor, rows: int) -> Tensor:
+        """Return the output with the first dimension that a forward of one row, or of one value, may have dropped."""
+        whole_batch = self.forwards.whole_batch
+        dropped = (rows == 1 or whole_batch) and tuple(output.shape) == self.shape != (1,)
+        output = output[None] if output.dim() == 0 or dropped else output
+        return output[:1] if whole_batch else output  # one value may be repeated in each row
+
+    def _explained(self, samples: Tensor) -> Tensor | None:
+        """Return the token that the target is at, bool ``[R, T]``, where the output has one a token."""
+        if len(self.target.shape) != 2:
+            return None
+        return self.target.positions.cpu()[samples] == torch.arange(self.target.position_sizes[0])
+
+
+def side_by_side(columns: Sequence[Tensor]) -> Tensor:
+    """Return columns ``[R]``, which may lie on the devices of several layers, as one tensor ``[R, L]``."""
+    return torch.stack([column.to(columns[0].device) for column in columns], dim=1)
