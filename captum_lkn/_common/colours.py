@@ -7,7 +7,7 @@ readers with any kind of colour blindness tell apart, unlike red and green. Both
 
 from __future__ import annotations
 
-__all__ = ["DIVERGING", "NEGATIVE", "NEUTRAL", "POSITIVE", "colour_of"]
+__all__ = ["DIVERGING", "FORGOTTEN", "NEGATIVE", "NEUTRAL", "NEW", "ORDERS", "OVERLAP", "POSITIVE", "colour_of"]
 
 POSITIVE = "#0072B2"
 """Colour of positive effects, as Matplotlib, HTML, SVG and Rich take it."""
@@ -20,6 +20,18 @@ NEUTRAL = "#767676"
 
 DIVERGING = (NEGATIVE, "#FFFFFF", POSITIVE)
 """Colours of a map of values, from the most negative over 0 to the most positive."""
+
+OVERLAP = "#009E73"
+"""Colour of knowledge that two layers share; this and the next two are of Okabe and Ito, too."""
+
+NEW = "#F0E442"
+"""Colour of knowledge that only the later layer has."""
+
+FORGOTTEN = "#CC79A7"
+"""Colour of knowledge that only the earlier layer has."""
+
+ORDERS = ("#12402F", "#218563", "#66BF92", "#BFE3A8")
+"""Colours of orders 1, 2, 3 and higher ones: from dark to light, so that they differ in greyscale, too."""
 
 
 def colour_of(effect: float) -> str:

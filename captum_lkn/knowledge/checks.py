@@ -12,7 +12,7 @@ from captum_lkn._common.warn import warn
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.comparison import Scope, thresholds
 
-__all__ = ["check_interactions", "check_label", "warn_of_normalisers"]
+__all__ = ["amplified_layers", "check_interactions", "check_label", "warn_of_normalisers"]
 
 # A layer is warned of whose salient effects add up to more than so many times its normaliser, and to more than so many
 # times those of the other layers. In the demo these are 2 to 4, and 12 at the one block that changes little as a whole.
@@ -47,6 +47,23 @@ def check_interactions(interactions: Any) -> None:
             )
 
 
+def amplified_layers(
+    normalisers: Mapping[str, float], interactions: Mapping[str, InteractionsBatch], tau: float, scope: Scope
+) -> set[str]:
+    """Return the layers whose normaliser is so small that dividing by it dwarfs the other layers' effects.
+
+    Args:
+        normalisers: By layer what its effects are divided by.
+        interactions: By layer the interactions of all samples.
+        tau: The threshold of salience.
+        scope: Over what the largest effect is taken.
+
+    Returns:
+        Labels of layers; those of a normaliser of 0 are not among them.
+    """
+    return set(_amplified(_strengths(normalisers, interactions, tau, scope)))
+
+
 def warn_of_normalisers(
     normalisers: Mapping[str, float],
     interactions: Mapping[str, InteractionsBatch],
@@ -60,6 +77,30 @@ def warn_of_normalisers(
     the layer changes little as a whole while its effects cancel, and its ratios are mostly that division: two layers
     share at most the smaller sum, so that redundancy is at least 1 - R / r (R of the reference), whichever the effects.
     """
+    for label, unit in normalisers.items():
+        if not unit:
+            warn(
+                f"|v(N) - v(empty)| of {label!r} is 0 in all samples, so that its effects cannot be compared with "
+                "those of another layer: its strengths are NaN. Choose samples, or a layer, where masking changes the "
+                "score"
+            )
+    strengths = _strengths(normalisers, interactions, tau, scope)
+    for label, (strength, others) in _amplified(strengths).items():
+        if label == reference:
+            bound = "completeness seems low"
+        else:
+            bound = f"its redundancy is at least {max(0.0, 1 - strengths.get(reference, 0.0) / strength):.0%}"
+        warn(
+            f"the salient effects of {label!r} add up to {strength:.1f} times its mean |v(N) - v(empty)|, those of the "
+            f"other layers to {others:.1f} times theirs (median): by this division alone {bound}, whichever "
+            "effects there are. Take more samples, or samples where masking all players changes its score more"
+        )
+
+
+def _strengths(
+    normalisers: Mapping[str, float], interactions: Mapping[str, InteractionsBatch], tau: float, scope: Scope
+) -> dict[str, float]:
+    """Return by layer the sum of its salient effects in normalisers, the mean over the samples."""
     strengths: dict[str, float] = {}
     for label, unit in normalisers.items():
         effects = [one.effects for one in interactions[label]]
@@ -67,22 +108,14 @@ def warn_of_normalisers(
             salient = zip(effects, thresholds(effects, tau, scope), strict=True)
             total = sum(float(one.values[one.above(limit)].abs().sum()) for one, limit in salient)
             strengths[label] = total / unit / len(effects)
-        else:
-            warn(
-                f"|v(N) - v(empty)| of {label!r} is 0 in all samples, so that its effects cannot be compared with "
-                "those of another layer: its strengths are NaN. Choose samples, or a layer, where masking changes the "
-                "score"
-            )
+    return strengths
+
+
+def _amplified(strengths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Return the strength of each layer that dwarfs the others, with the median of these."""
+    found = {}
     for label, strength in strengths.items():
         others = [other for name, other in strengths.items() if name != label]
-        if not others or not strength > max(_LARGE, _TIMES * median(others)):
-            continue
-        if label == reference:
-            bound = "completeness seems low"
-        else:
-            bound = f"its redundancy is at least {max(0.0, 1 - strengths.get(reference, 0.0) / strength):.0%}"
-        warn(
-            f"the salient effects of {label!r} add up to {strength:.1f} times its mean |v(N) - v(empty)|, those of the "
-            f"other layers to {median(others):.1f} times theirs (median): by this division alone {bound}, whichever "
-            "effects there are. Take more samples, or samples where masking all players changes its score more"
-        )
+        if others and strength > max(_LARGE, _TIMES * median(others)):
+            found[label] = strength, median(others)
+    return found

@@ -8,8 +8,11 @@ returns the figure and its axes, draws into given ``ax=``, and touches no state 
 ``bars``           the strongest effects
 ``upset``          the strongest effects and their players, as a matrix
 ``sentence``       words with arcs, AND above, OR below
+``flow``           knowledge that grows, stays and is forgotten, layer by layer
+``heatmap``        the strongest interactions at every layer
 ``images``         parts of an image
 ``accessors``      the methods that each kind of result has
+``depth``          layers in their order
 ``canvas``         figures, and the looks that pictures share
 ``fonts``          labels in any script
 ``names``          names of players, interactions and layers

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from captum_lkn.plot.bars import bars
+from captum_lkn.plot.flow import flow
+from captum_lkn.plot.heatmap import heatmap
 from captum_lkn.plot.sentence import sentence
 from captum_lkn.plot.upset import upset
 from captum_lkn.plot.waterfall import waterfall
@@ -22,5 +24,8 @@ INTERACTIONS: dict[str, Any] = {
 INTERACTIONS_BATCH: dict[str, Any] = {}
 """Pictures of ``InteractionsBatch``."""
 
-CHANGE: dict[str, Any] = {}
+CHANGE: dict[str, Any] = {
+    "heatmap": heatmap,
+    "flow": flow,
+}
 """Pictures of ``KnowledgeChange``."""

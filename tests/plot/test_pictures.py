@@ -28,6 +28,8 @@ PICTURES = {
     "bars": lambda: results.sentence().plot.bars(),
     "upset": lambda: results.sentence().plot.upset(),
     "sentence": lambda: results.sentence().plot.sentence(),
+    "flow": lambda: results.change().plot.flow(),
+    "heatmap": lambda: results.change().plot.heatmap(),
 }
 
 

@@ -1,0 +1,132 @@
+"""Layers in their order, and strengths by order of interactions: what pictures of a change share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_lkn._common.checks import is_whole
+from captum_lkn.decomposition.effects import KINDS, Kind
+from captum_lkn.interactions import Interactions
+from captum_lkn.knowledge import KnowledgeChange
+from captum_lkn.knowledge.checks import amplified_layers
+from captum_lkn.knowledge.comparison import Comparison, Strengths
+from captum_lkn.plot.names import layer_names
+
+__all__ = [
+    "GROUPS",
+    "Depth",
+    "by_group",
+    "check_sample",
+    "depth_of",
+    "kind_only",
+    "smooth",
+    "subject_of",
+]
+
+GROUPS = ("order 1", "order 2", "order 3", "order 4 and higher")
+"""Names of the groups of orders that pictures tell apart."""
+
+_PLATEAU = 0.3  # of the way to the next layer that a smooth line stays level
+_POINTS = 24
+_Line: TypeAlias = NDArray[np.float64]
+
+
+class Depth(NamedTuple):
+    """Layers from the earliest to the reference.
+
+    Attributes:
+        labels: Their labels, the reference's at the end.
+        names: Short names.
+        prefix: The dotted beginning of the labels that the names leave out.
+        amplified: Those whose normaliser is small, so that dividing by it dwarfs the other layers.
+    """
+
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+    prefix: str
+    amplified: frozenset[str]
+
+    @property
+    def axis(self) -> str:
+        """The label of an axis of layers."""
+        return f"layer ({self.prefix})" if self.prefix else "layer"
+
+
+def depth_of(change: KnowledgeChange) -> Depth:
+    """Return the layers of a change, the reference at the end."""
+    labels = (*(label for label in change.layers if label != change.reference), change.reference)
+    names, prefix = layer_names(labels)
+    normalisers = {label: change.normalisers[label] for label in labels}
+    amplified = amplified_layers(normalisers, change.interactions, change.tau, change.scope)
+    return Depth(labels, tuple(names), prefix, frozenset(amplified - {change.reference}))
+
+
+def kind_only(comparison: Comparison, kind: Kind | None) -> Comparison:
+    """Return a comparison of one kind, or of both together: quantities ``[1, m]``.
+
+    Args:
+        comparison: Quantities ``[2, m]``.
+        kind: ``"and"`` or ``"or"``; None takes both.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f'kind must be "and", "or" or None; got {kind!r}')
+    rows = slice(None) if kind is None else slice(KINDS.index(kind), KINDS.index(kind) + 1)
+    return Comparison(Strengths(*(part[:, rows].sum(1, keepdim=True) for part in comparison.samples)), comparison.ratio)
+
+
+def by_group(strengths: Tensor) -> list[float]:
+    """Sum strengths ``[1, m]`` by the groups of orders."""
+    found = torch.cat([strengths[0], strengths.new_zeros(max(0, len(GROUPS) - strengths.shape[1]))])
+    last = len(GROUPS) - 1
+    return [*found[:last].tolist(), float(found[last:].sum())]
+
+
+def smooth(values: Sequence[float]) -> tuple[_Line, _Line]:
+    """Return a line through values at 0, 1, 2, ... that is level at each and bends between them.
+
+    Returns:
+        x and y. Between two layers nothing was measured: the line only leads the eye.
+    """
+    t = np.linspace(0, 1, _POINTS)
+    bend = np.clip((t - _PLATEAU) / (1 - 2 * _PLATEAU), 0, 1)
+    bend = bend * bend * (3 - 2 * bend)
+    xs, ys = [np.array([-_PLATEAU])], [np.array([values[0]])]
+    for place, (one, other) in enumerate(pairwise(values)):
+        xs.append(place + t)
+        ys.append(one + (other - one) * bend)
+    xs.append(np.array([len(values) - 1 + _PLATEAU]))
+    ys.append(np.array([values[-1]]))
+    return np.concatenate(xs), np.concatenate(ys)
+
+
+def check_sample(change: KnowledgeChange, sample: int) -> dict[str, Interactions]:
+    """Return by layer the interactions of one sample.
+
+    Raises:
+        ValueError: There is no such sample.
+    """
+    if not is_whole(sample) or not 0 <= sample < change.n_samples:
+        raise ValueError(f"sample must be from 0 to {change.n_samples - 1}; got {sample!r}")
+    return {label: batch[sample] for label, batch in change.interactions.items()}
+
+
+def subject_of(change: KnowledgeChange, sample: int | None = None) -> str:
+    """Return the class and the text of a sample, or the number of the samples."""
+    if sample is None and change.n_samples > 1:
+        return f"{change.n_samples} samples"
+    about = change.interactions[change.reference][sample or 0].about
+    text = f"“{about.text}”" if about.text else ""
+    return ", ".join(part for part in (about.explained, text) if part)

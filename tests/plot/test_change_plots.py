@@ -1,0 +1,108 @@
+"""Data that pictures of a change draw."""
+
+import math
+import warnings
+
+import numpy as np
+import plot_results as results
+import pytest
+from matplotlib.figure import Figure
+
+from captum_lkn import InteractionsBatch, KnowledgeChange
+from captum_lkn.plot.accessors import CHANGE
+
+ARGUMENTS = {"emergence": ("not",)}
+
+
+def of_layers(**layers):
+    return KnowledgeChange({label: InteractionsBatch(samples) for label, samples in layers.items()})
+
+
+def constant():
+    return results.found_of(["not", "good"], [("and", (0,), 1.0), ("and", (1,), -1.0)])
+
+
+CASES = {
+    "one player": lambda: of_layers(a=[results.found_of(["not"], [("and", (0,), 1.0)])],
+                                    output=[results.found_of(["not"], [("and", (0,), -2.0)])]),
+    "a layer without effects": lambda: of_layers(
+        **{"block.0": [results.found_of(["not", "b"], [("and", (0,), 1e-9)])],
+           "block.1": [results.found_of(["not", "b"], [("and", (0, 1), -1.0), ("or", (0, 1), -1.0)])],
+           "output": [results.found_of(["not", "b"], [("and", (0, 1), -1.0)])]}),
+    "a normaliser of 0": lambda: of_layers(a=[constant()], output=[results.found_of(["not", "good"],
+                                                                                [("and", (0, 1), 1.0)])]),
+    "no effects": lambda: of_layers(a=[results.found_of(["not"], [])], output=[results.found_of(["not"], [])]),
+    "thirteen layers": lambda: of_layers(
+        **{f"block.{i}": [results.found_of(["not", "x" * 99], [("and", (0, 1), 1.0 + i)])] * 3 for i in range(12)},
+        output=[results.found_of(["not", "x" * 99], [("and", (0, 1), 1.0)])] * 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGE)
+@pytest.mark.parametrize("case", CASES)
+def test_any_change_is_drawn(case, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of normalisers of 0
+        change = CASES[case]()
+        warnings.simplefilter("error")
+        fig, _ = CHANGE[name](change, *ARGUMENTS.get(name, ()))
+        fig.draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", CHANGE)
+def test_given_axes_are_drawn_into(name):
+    fig = Figure(figsize=(10, 8), layout="constrained")
+    first, second = fig.subplots(2)
+    found_fig, ax = CHANGE[name](results.change(), *ARGUMENTS.get(name, ()), ax=second)
+    assert found_fig is fig
+    assert ax is second
+    assert not first.has_data()
+
+
+def test_the_box_of_the_flow_is_filled_by_what_is_shared():
+    change = results.change()
+    fig, ax = change.plot.flow()
+    bars = [bar for bar in ax.patches if math.isclose(bar.get_width(), 0.6)]
+    for place, layer in enumerate(change):
+        one = change[layer]
+        here = [bar for bar in bars if math.isclose(bar.get_x() + 0.3, place)]
+        up = sum(bar.get_height() for bar in here if bar.get_height() > 0)
+        down = -sum(bar.get_height() for bar in here if bar.get_height() < 0)
+        whole = float(one.reference_all.sum())
+        assert up == pytest.approx(float(one.overlap.sum()) / whole)
+        assert down == pytest.approx(min(float(one.forgotten.sum()) / whole, 1.5))
+    texts = [text.get_text() for text in fig.axes[1].texts]
+    assert {"stays in the output", "is forgotten"} <= set(texts)
+    names = [label.get_text() for label in fig.axes[1].get_yticklabels()]
+    assert names[:2] == ["not", "not & good"]
+    assert "a & good" in names
+
+
+def test_a_layer_of_a_small_normaliser_is_marked_and_does_not_dwarf_the_others():
+    small = results.found_of(["not", "b"], [("and", (0,), 5.0), ("and", (1,), -5.0), ("and", (0, 1), 0.1)])
+    usual = results.found_of(["not", "b"], [("and", (0, 1), 1.0), ("and", (0,), 0.5)])
+    with pytest.warns(UserWarning, match="the salient effects of 'a' add up to"):
+        change = of_layers(a=[small], b=[usual], c=[usual], output=[usual])
+    fig, ax = change.plot.flow()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a*", "b", "c", "output"]
+    assert ax.get_ylim()[0] > -0.4
+    assert any(text.get_text().startswith("↓") for text in ax.texts)
+    assert "small there" in fig.axes[1].get_xlabel()
+
+
+def test_a_heatmap_has_the_effects_at_every_layer():
+    change = results.change()
+    fig, ax = change.plot.heatmap(3)
+    shown = np.asarray(ax.images[0].get_array())
+    found = {label: batch[0] for label, batch in change.interactions.items()}
+    top = found["output"].top(3)
+    expected = [[found[label].effect(*one.members, kind=one.kind) for label in found] for one in top]
+    assert shown == pytest.approx(np.array(expected))
+    curve = fig.axes[0].lines[0].get_ydata()
+    assert list(curve) == pytest.approx([one.v_full for one in found.values()])
+    _, ax = change.plot.heatmap(2, layer="encoder.0")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["not", "good"]
+    with pytest.raises(ValueError, match="there is no layer 'encoder9' here"):
+        change.plot.heatmap(layer="encoder9")
+    with pytest.raises(ValueError, match="sample must be from 0 to 0; got 1"):
+        change.plot.heatmap(sample=1)
