@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -12,6 +13,10 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__main__.py"
 IDS = [str(path.relative_to(ROOT)) for path in FILES]
 RIDDLES = {"What", "How", "Which", "Where", "Whether", "Of", "Who", "When", "Why"}
 MOST_LINES = 600  # the aim is 400: a file that is longer wants splitting
+FACTORIES = re.compile(
+    r"torch\.(arange|as_tensor|asarray|empty|eye|full|linspace|logspace|ones|rand|randint|randn|randperm|scalar_tensor"
+    r"|tensor|tril_indices|triu_indices|zeros)"
+)
 
 
 def docstrings(path):
@@ -40,3 +45,11 @@ def test_every_module_says_what_it_exports(path):
     targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
     only_a_docstring = len(body) == 1
     assert only_a_docstring or "__all__" in {t.id for t in targets if isinstance(t, ast.Name)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_every_tensor_says_its_device(path):
+    """The default device may be another one than that of the user's inputs."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    made = [c for c in calls if FACTORIES.fullmatch(ast.unparse(c.func))]
+    assert [ast.unparse(c) for c in made if "device" not in {keyword.arg for keyword in c.keywords}] == []

@@ -133,7 +133,9 @@ class InteractionMethod(Method):
                 f"attributions must be the InteractionsBatch that attribute returned; got {type(attributions).__name__}"
             )
         sums = torch.stack([x.effects.values.sum() + x.effects.constant - x.v_full for x in attributions])
-        return ConvergenceDelta(sums, torch.tensor([x.residual for x in attributions], dtype=torch.float64))
+        return ConvergenceDelta(
+            sums, torch.tensor([x.residual for x in attributions], dtype=torch.float64, device="cpu")
+        )
 
     def _batches(
         self,

@@ -118,7 +118,7 @@ def check_model(
             together, targets, epsilon = one.unmasked, one.target.describe(), one.epsilon
         wanted: Any
         for sample, wanted in enumerate(targets):
-            place = torch.tensor([sample])
+            place = torch.tensor([sample], device="cpu")
             rows = arguments.rows(place, len(players))
             own = _sample(players, sample)
             only = tuple(wanted) if isinstance(wanted, list) else wanted
@@ -176,9 +176,9 @@ def check_score(score: ScoreLike, columns: int = 3, *, verbose: bool = True) -> 
         ok          large outputs have finite scores
     """
     found = resolve_score(score)
-    generator = torch.Generator().manual_seed(0)
-    output = torch.randn(6, columns, generator=generator)
-    target = torch.arange(6) % (2 if found.binary else columns)
+    generator = torch.Generator("cpu").manual_seed(0)
+    output = torch.randn(6, columns, generator=generator, device="cpu")
+    target = torch.arange(6, device="cpu") % (2 if found.binary else columns)
 
     def shape() -> None:
         found(output, target)
@@ -243,7 +243,11 @@ def check_players(players: Players, *, verbose: bool = True) -> tuple[Check, ...
 
     def full() -> None:
         for sample, n in enumerate(players.sizes):
-            _equal(copies(sample, torch.ones(n, dtype=torch.bool)), tuple(x[[sample]] for x in players.inputs), sample)
+            _equal(
+                copies(sample, torch.ones(n, dtype=torch.bool, device="cpu")),
+                tuple(x[[sample]] for x in players.inputs),
+                sample,
+            )
 
     def empty() -> None:
         for sample, n in enumerate(players.sizes):
@@ -251,7 +255,7 @@ def check_players(players: Players, *, verbose: bool = True) -> tuple[Check, ...
                 torch.where(owner[[sample]] >= 0, baseline[[sample]], x[[sample]])
                 for x, baseline, owner in zip(players.inputs, players.baselines, players.owners, strict=True)
             )
-            _equal(copies(sample, torch.zeros(n, dtype=torch.bool)), expected, sample)
+            _equal(copies(sample, torch.zeros(n, dtype=torch.bool, device="cpu")), expected, sample)
 
     def owning() -> None:
         for sample, labels in enumerate(players.labels):
@@ -263,7 +267,7 @@ def check_players(players: Players, *, verbose: bool = True) -> tuple[Check, ...
     def each() -> None:
         for sample, n in enumerate(players.sizes):
             for player in range(n):
-                mask = torch.arange(n) != player
+                mask = torch.arange(n, device="cpu") != player
                 for copy, x, owner in zip(copies(sample, mask), players.inputs, players.owners, strict=True):
                     other = owner[sample] != player
                     if not torch.equal(copy[0][other], x[sample][other]):
@@ -319,10 +323,10 @@ def _equal(some: tuple[Tensor, ...], others: tuple[Tensor, ...], sample: int) ->
 
 def _masks(players: Players) -> tuple[Tensor, Tensor]:
     """Return random masks of each sample, with all players and with none among them."""
-    columns, generator = max(players.sizes), torch.Generator().manual_seed(0)
-    masks = torch.rand(len(players), _MASKS, columns, generator=generator) < 0.5
+    columns, generator = max(players.sizes), torch.Generator("cpu").manual_seed(0)
+    masks = torch.rand(len(players), _MASKS, columns, generator=generator, device="cpu") < 0.5
     masks[:, 0], masks[:, -1] = False, True
-    return torch.arange(len(players)).repeat_interleave(_MASKS), masks.flatten(0, 1)
+    return torch.arange(len(players), device="cpu").repeat_interleave(_MASKS), masks.flatten(0, 1)
 
 
 def _sample(players: Players, sample: int) -> Players:

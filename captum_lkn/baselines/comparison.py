@@ -183,7 +183,9 @@ def _of_sample(a: Interactions, b: Interactions, k: int, tau: float) -> tuple[fl
     both, either = salient[0].keys() & salient[1].keys(), salient[0].keys() | salient[1].keys()
     signs = [salient[0][key] * salient[1][key] > 0 for key in both]
     everything = _effects(a.top(None)), _effects(b.top(None))
-    effects = torch.tensor([[all_.get(key, 0.0) for key in sorted(either)] for all_ in everything], dtype=torch.float64)
+    effects = torch.tensor(
+        [[all_.get(key, 0.0) for key in sorted(either)] for all_ in everything], dtype=torch.float64, device="cpu"
+    )
     return (
         _jaccard(salient[0].keys(), salient[1].keys()),
         _jaccard(_effects(a.top(k)).keys(), _effects(b.top(k)).keys()),

@@ -123,7 +123,7 @@ def mean_embedding(model: nn.Module, data: Mapping[str, Any] | Iterable[Any]) ->
     """
     embed = _embedding(model)
     parts = [_real_tokens(entry) for entry in ([data] if isinstance(data, Mapping) else _entries(data))]
-    ids = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+    ids = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device="cpu")
     if not len(ids):
         raise ValueError("data has no token to take the mean of: give encodings with input_ids")
     tokens, counts = torch.unique(ids, return_counts=True)
@@ -170,13 +170,13 @@ def _absent(baseline: Any, embed: nn.Module, vectors: Tensor) -> tuple[Tensor, s
     if isinstance(baseline, str):
         if baseline != "mean":
             raise ValueError(f'baseline must be "mean", a token id or a tensor [D] or [T, D]; got {baseline!r}')
-        tokens = torch.arange(_vocabulary(embed))
+        tokens = torch.arange(_vocabulary(embed), device="cpu")
         return _weighted_mean(embed, tokens, torch.ones_like(tokens)), "mean embedding of the vocabulary"
     if is_whole(baseline):
         token = int(baseline)
         if not 0 <= token < _vocabulary(embed):
             raise ValueError(f"baseline {token} is no token id: give one from 0 to {_vocabulary(embed) - 1}")
-        return _embedded(embed, torch.tensor(token)), f"embedding of token {token}"
+        return _embedded(embed, torch.tensor(token, device="cpu")), f"embedding of token {token}"
     if not isinstance(baseline, Tensor) or not baseline.is_floating_point():
         raise TypeError(
             f'baseline must be "mean", a token id or a floating tensor [D] or [T, D]; got {kind_of(baseline)}'
@@ -215,7 +215,7 @@ def _weighted_mean(embed: nn.Module, tokens: Tensor, counts: Tensor) -> Tensor:
 def _needed(caller: Model, arguments: Arguments, players: Players) -> dict[str, Tensor]:
     """Return the further keyword arguments with which the model has the same outputs for embeddings as for ids."""
     (ids,) = arguments.inputs
-    arguments = arguments.rows(torch.arange(len(ids)), len(ids))
+    arguments = arguments.rows(torch.arange(len(ids), device="cpu"), len(ids))
     embedded = replace(arguments, inputs=players.inputs, names=players.names)
     expected = caller(arguments)
     candidates: list[dict[str, Tensor]] = [{}]
@@ -251,9 +251,9 @@ def _real_tokens(entry: Any) -> Tensor:
     """Return the ids of an encoding that are neither padding nor special, int64 ``[K]`` on the CPU."""
     if not isinstance(entry, Mapping) or "input_ids" not in entry:
         raise TypeError(f"data holds {kind_of(entry)}: give mappings with input_ids, as tokenizers return")
-    ids = torch.as_tensor(entry["input_ids"]).cpu()
+    ids = torch.as_tensor(entry["input_ids"], device="cpu").cpu()
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"input_ids must hold integers; got {kind_of(ids)}")
-    real = torch.as_tensor(entry.get("attention_mask", torch.ones_like(ids))).cpu().bool()
-    special = torch.as_tensor(entry.get("special_tokens_mask", torch.zeros_like(ids))).cpu().bool()
+    real = torch.as_tensor(entry.get("attention_mask", torch.ones_like(ids)), device="cpu").cpu().bool()
+    special = torch.as_tensor(entry.get("special_tokens_mask", torch.zeros_like(ids)), device="cpu").cpu().bool()
     return ids[real & ~special].long()

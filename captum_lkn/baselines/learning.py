@@ -88,7 +88,9 @@ class LearnedBaseline:
         Args:
             path: The file, ending in ``.safetensors``.
         """
-        numbers_ = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("history", "reach")}
+        numbers_ = {
+            name: torch.tensor(getattr(self, name), dtype=torch.float64, device="cpu") for name in ("history", "reach")
+        }
         files.write(path, _SCHEMA, {"vector": self.vector, **numbers_}, self.provenance)
 
     @classmethod
@@ -246,10 +248,10 @@ def _table(evaluator: Evaluator, vector: Tensor, sample: int) -> Tensor:
 
     def part(vector: Tensor, masks: Tensor) -> Tensor:
         baseline = _broadcast(vector, players.inputs[0])
-        samples = torch.full((len(masks),), sample)
+        samples = torch.full((len(masks),), sample, device="cpu")
         return evaluator.values(samples, masks, (baseline,))[:, 0].cpu().double()
 
-    masks = torch.split(lattice.members(torch.arange(1 << n), columns), evaluator.rows)
+    masks = torch.split(lattice.members(torch.arange(1 << n, device="cpu"), columns), evaluator.rows)
     if len(masks) == 1:
         return part(vector, masks[0])
     # Activations are kept for one part at a time, and recomputed when its gradient is wanted.

@@ -324,7 +324,7 @@ class Continuation:
         tree = PrefixTree.of(owners, n)
         if not worth_it(tree):
             return _plainly("its prefixes share too little", tree.plain_tokens)
-        outputs = torch.empty(1 << n, 1, dtype=torch.float64)
+        outputs = torch.empty(1 << n, 1, dtype=torch.float64, device="cpu")
         with Model(self).session():
             leaves = leaf_logits(self.module, tree, present, absent, owners, len(self.tokens))
             for batch, (subsets, logits) in enumerate(leaves):
@@ -339,7 +339,7 @@ class Continuation:
 
     def _disagreement(self, players: Players, sample: int, mask: Tensor, subsets: Tensor, values: Tensor) -> str | None:
         """Compare plain outputs of some subsets with the tree's; say so if they differ by more than rounding."""
-        few = torch.tensor(sorted({0, len(subsets) // 3, len(subsets) - 1}))
+        few = torch.tensor(sorted({0, len(subsets) // 3, len(subsets) - 1}), device="cpu")
         (copies,) = players.masked(sample, lattice.members(subsets[few], players.sizes[sample]))
         home = self.module.device
         plain = self(copies.to(home), mask.long().expand(len(few), -1).to(home))[:, 0].cpu().double()
@@ -366,7 +366,9 @@ def _check_causal(model: Any) -> None:
     if model.training or any(parameter.is_meta for parameter in model.parameters()):
         return
     ids = torch.arange(_PROBE, device=model.device).expand(2, -1) % vocabulary_size(model)
-    ids = torch.cat([ids[:, :-1], (ids[:, -1:] + torch.tensor([[0], [1]]).to(ids)) % vocabulary_size(model)], 1)
+    ids = torch.cat(
+        [ids[:, :-1], (ids[:, -1:] + torch.tensor([[0], [1]], device="cpu").to(ids)) % vocabulary_size(model)], 1
+    )
     with torch.no_grad():
         before, after = next_logits(model, ids, torch.ones_like(ids), 2)[:, 0].double()
     change = float((before - after).abs().max())

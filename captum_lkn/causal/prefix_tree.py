@@ -103,7 +103,9 @@ class PrefixTree:
 
     def levels(self, owners: Tensor) -> Tensor:
         """Return the level, from 1, of the owner of each token ``[T]``; 0 for the background."""
-        level_of = torch.tensor([*sorted(range(len(self.order)), key=self.order.__getitem__), BACKGROUND]) + 1
+        level_of = (
+            torch.tensor([*sorted(range(len(self.order)), key=self.order.__getitem__), BACKGROUND], device="cpu") + 1
+        )
         return level_of[owners]  # the background's -1 reads the last entry
 
     def table_index(self, leaves: Tensor) -> Tensor:
@@ -174,14 +176,14 @@ class _Layout(NamedTuple):
 def _layout(tree: PrefixTree, first: int, last: int) -> _Layout:
     before = tree.bounds[first]
     parts = [
-        (depth, node, torch.arange(tree.bounds[level], tree.bounds[level + 1]))
+        (depth, node, torch.arange(tree.bounds[level], tree.bounds[level + 1], device="cpu"))
         for depth, level in enumerate(range(first, last + 1), start=1)
         for node in range(1 << depth)
     ]
     positions = torch.cat([segment for _, _, segment in parts])
-    sizes = torch.tensor([len(segment) for _, _, segment in parts])
-    nodes = torch.tensor([node for _, node, _ in parts]).repeat_interleave(sizes)
-    depths = torch.tensor([depth for depth, _, _ in parts]).repeat_interleave(sizes)
+    sizes = torch.tensor([len(segment) for _, _, segment in parts], device="cpu")
+    nodes = torch.tensor([node for _, node, _ in parts], device="cpu").repeat_interleave(sizes)
+    depths = torch.tensor([depth for depth, _, _ in parts], device="cpu").repeat_interleave(sizes)
 
     def ancestors(of: Tensor) -> Tensor:
         """Tell for each token if it lies on the path to a node, or would if the node were deeper: ``[len(of), S]``."""
@@ -189,9 +191,9 @@ def _layout(tree: PrefixTree, first: int, last: int) -> _Layout:
 
     # Deeper tokens lie further back in the prompt, so that the order of positions excludes them.
     mask = ancestors(nodes) & (positions <= positions[:, None])
-    leaves = torch.arange(1 << (last - first + 1))
+    leaves = torch.arange(1 << (last - first + 1), device="cpu")
     path = ancestors(leaves).nonzero()[:, 1].reshape(len(leaves), -1)
-    shared = torch.arange(before).expand(len(leaves), -1)
+    shared = torch.arange(before, device="cpu").expand(len(leaves), -1)
     seen = mask.new_ones(len(mask), before)
     return _Layout(positions, nodes, torch.cat([seen, mask], 1), torch.cat([shared, before + path], 1))
 
@@ -256,23 +258,29 @@ class _Walk:
         shared = self.tree.bounds[1]
         known: _KeysValues = []
         if shared:
-            _, known = self._forward(self.tokens[None, :shared], torch.arange(shared), [], None, keep=torch.tensor([0]))
-        yield from self._descend(0, torch.tensor([0]), known)
+            _, known = self._forward(
+                self.tokens[None, :shared],
+                torch.arange(shared, device="cpu"),
+                [],
+                None,
+                keep=torch.tensor([0], device="cpu"),
+            )
+        yield from self._descend(0, torch.tensor([0], device="cpu"), known)
 
     def _descend(self, block: int, rows: Tensor, known: _KeysValues) -> Iterator[tuple[Tensor, Tensor]]:
         """Go from nodes on the level above a block, with their keys and values, down to the leaves: depth first."""
         first, last = self.tree.blocks[block]
         layout = self.layouts[block]
         is_bottom = block == len(self.layouts) - 1
-        inner = torch.arange(1 << (last - first + 1))
-        ends = self._ends(layout, last) if is_bottom else torch.tensor([0])
+        inner = torch.arange(1 << (last - first + 1), device="cpu")
+        ends = self._ends(layout, last) if is_bottom else torch.tensor([0], device="cpu")
         logits, known = self._forward(self._fill(rows, layout, first), layout.positions, known, layout.mask, keep=ends)
         nodes = (rows[:, None] | inner << (first - 1)).flatten()
         if is_bottom:
             yield nodes, logits.reshape(len(nodes), self.keep, -1)
             return
-        of = torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(inner)))
-        for part in torch.split(torch.arange(len(nodes)), self._rows(block + 1)):
+        of = torch.cartesian_prod(torch.arange(len(rows), device="cpu"), torch.arange(len(inner), device="cpu"))
+        for part in torch.split(torch.arange(len(nodes), device="cpu"), self._rows(block + 1)):
             row, leaf = of[part].unbind(1)
             yield from self._descend(block + 1, nodes[part], _select(known, row, layout.paths[leaf]))
 
@@ -286,7 +294,7 @@ class _Walk:
     def _ends(self, layout: _Layout, last: int) -> Tensor:
         """Return the positions of the leaves' last tokens in the packed sequence, leaf after leaf."""
         size = self.tree.bounds[last + 1] - self.tree.bounds[last]
-        ends = torch.arange(len(layout.positions) - size * len(layout.paths), len(layout.positions))
+        ends = torch.arange(len(layout.positions) - size * len(layout.paths), len(layout.positions), device="cpu")
         return ends.reshape(len(layout.paths), size)[:, -self.keep :].flatten()
 
     def _rows(self, block: int) -> int:
@@ -308,7 +316,7 @@ class _Walk:
             cache.update(keys, values, layer)
         additive = None
         if mask is not None:  # a mask of numbers is what both implementations of attention take
-            hidden = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+            hidden = torch.zeros(mask.shape, dtype=dtype, device="cpu").masked_fill(~mask, torch.finfo(dtype).min)
             additive = hidden.to(device).expand(len(ids), 1, -1, -1)
         logits = kept_logits(
             self.model,

@@ -38,10 +38,10 @@ def continuation_ids(model: Any, continuation: Any, tokenizer: Any) -> Tensor:
     if isinstance(continuation, str):
         if tokenizer is None:
             raise TypeError(f"continuation is a text, {continuation!r}, which needs a tokenizer. Give it, or token ids")
-        ids = torch.tensor(_tokenise_inside(tokenizer, continuation), dtype=torch.int64)
+        ids = torch.tensor(_tokenise_inside(tokenizer, continuation), dtype=torch.int64, device="cpu")
         _warn_of_unknown(tokenizer, continuation, ids.tolist())
     elif isinstance(continuation, (Sequence, Tensor)):
-        ids = torch.as_tensor(continuation).cpu()
+        ids = torch.as_tensor(continuation, device="cpu").cpu()
     else:
         raise TypeError(f"continuation must be a text or token ids; got {kind_of(continuation)}")
     if ids.dim() != 1 or len(ids) == 0:

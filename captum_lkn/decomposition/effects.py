@@ -127,13 +127,15 @@ class Effects:
             ValueError: As for the class; an unknown kind; a player's number out of range.
         """
         kept = [one for one in effects if one[2] != 0]
-        members = torch.zeros(len(kept), n, dtype=torch.bool)
+        members = torch.zeros(len(kept), n, dtype=torch.bool, device="cpu")
         for row, (kind, players, _) in enumerate(kept):
             if kind not in KINDS or not all(0 <= i < n for i in players):
                 raise ValueError(f"kind must be 'and' or 'or', players 0 to {n - 1}; got {kind!r}, {players!r}")
             members[row, list(players)] = True
-        is_or = torch.tensor([kind == "or" for kind, *_ in kept], dtype=torch.bool)
-        return cls(n, constant, members, is_or, torch.tensor([one[2] for one in kept], dtype=torch.float64))
+        is_or = torch.tensor([kind == "or" for kind, *_ in kept], dtype=torch.bool, device="cpu")
+        return cls(
+            n, constant, members, is_or, torch.tensor([one[2] for one in kept], dtype=torch.float64, device="cpu")
+        )
 
     @classmethod
     def from_tables(cls, and_effects: Tensor, or_effects: Tensor) -> Effects:

@@ -89,7 +89,7 @@ def n_players(table: Tensor) -> int:
     return int(size).bit_length() - 1
 
 
-def orders(n: int, *, device: torch.device | str | None = None) -> Tensor:
+def orders(n: int, *, device: torch.device | str = "cpu") -> Tensor:
     r"""Return the number of players in every subset.
 
     Args:
@@ -115,7 +115,7 @@ def orders(n: int, *, device: torch.device | str | None = None) -> Tensor:
     return result
 
 
-def masks(n: int, *, device: torch.device | str | None = None) -> Tensor:
+def masks(n: int, *, device: torch.device | str = "cpu") -> Tensor:
     """Return every subset as a row of booleans.
 
     Args:

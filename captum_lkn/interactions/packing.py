@@ -29,7 +29,7 @@ def pack(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[
     tensors = pack_effects([one["effects"] for one in samples], "effects")
     tensors["values"] = torch.cat([one["values"] for one in samples])
     for name in _NUMBERS:  # as tensors, since JSON has no infinity, and a gap may be infinite
-        tensors[name] = torch.tensor([one[name] for one in samples], dtype=torch.float64)
+        tensors[name] = torch.tensor([one[name] for one in samples], dtype=torch.float64, device="cpu")
     layouts: dict[Any, int] = {}
     descriptions: list[dict[str, Any]] = []
     options: dict[DecompositionOptions, int] = {}
@@ -76,8 +76,8 @@ def pack_effects(several: Sequence[Effects], name: str) -> dict[str, Tensor]:
     """Turn effects into tensors whose names begin with ``name``, end to end."""
     sets = [np.packbits(one.members.numpy(), axis=1, bitorder="little").reshape(-1) for one in several]
     return {
-        f"{name}.count": torch.tensor([len(one) for one in several]),
-        f"{name}.constant": torch.tensor([one.constant for one in several], dtype=torch.float64),
+        f"{name}.count": torch.tensor([len(one) for one in several], device="cpu"),
+        f"{name}.constant": torch.tensor([one.constant for one in several], dtype=torch.float64, device="cpu"),
         f"{name}.sets": torch.from_numpy(np.concatenate([*sets, np.zeros(0, np.uint8)])),
         f"{name}.is_or": torch.cat([one.is_or for one in several]),
         f"{name}.values": torch.cat([one.values for one in several]),

@@ -95,7 +95,7 @@ def measure_noise_ceiling(
     """
     check_noise_ceiling(draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
     effects = {
-        layer: _draw_layer(batch, draws, torch.Generator().manual_seed(seed), value_noise, jitter)
+        layer: _draw_layer(batch, draws, torch.Generator("cpu").manual_seed(seed), value_noise, jitter)
         for layer, batch in interactions.items()
     }
     return NoiseCeiling(effects, seed, value_noise, jitter)
@@ -185,7 +185,7 @@ def _draw_layer(
         drawn = decompose(
             torch.stack([noisy[i][0] for i in places]),
             cost=torch.stack([noisy[i][1] for i in places]),
-            kappa=torch.tensor([[batch[i].kappa] for i in places], dtype=torch.float64),
+            kappa=torch.tensor([[batch[i].kappa] for i in places], dtype=torch.float64, device="cpu"),
             options=options,
             names=[f"draw {draw} of sample {i}" for i in places for draw in range(draws)],
         )
@@ -202,6 +202,6 @@ def _noisy(
     if value_noise is None and one.kappa > 0:
         deviation = _NOISE_IN_KAPPA * one.kappa
     size = len(one.values)
-    noise = torch.randn(draws, size, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(draws, 2, size, generator=generator, dtype=torch.float64)
+    noise = torch.randn(draws, size, generator=generator, dtype=torch.float64, device="cpu")
+    uniform = torch.rand(draws, 2, size, generator=generator, dtype=torch.float64, device="cpu")
     return one.values + deviation * noise, 1 + jitter * (2 * uniform - 1)

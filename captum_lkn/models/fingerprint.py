@@ -93,16 +93,16 @@ def _dense(name: str, value: Tensor) -> Iterator[Tensor]:
         if per_channel:
             yield from (value.q_per_channel_scales(), value.q_per_channel_zero_points())
         else:
-            yield torch.tensor([value.q_scale(), value.q_zero_point()], dtype=torch.float64)
+            yield torch.tensor([value.q_scale(), value.q_zero_point()], dtype=torch.float64, device="cpu")
     elif value.layout is torch.strided and not value.is_nested:
         yield value
     elif value.layout is torch.sparse_coo:
         whole = value.coalesce()
-        yield from (torch.tensor(value.shape), whole.indices(), whole.values())
+        yield from (torch.tensor(value.shape, device="cpu"), whole.indices(), whole.values())
     elif value.layout in (torch.sparse_csr, torch.sparse_bsr):
-        yield from (torch.tensor(value.shape), value.crow_indices(), value.col_indices(), value.values())
+        yield from (torch.tensor(value.shape, device="cpu"), value.crow_indices(), value.col_indices(), value.values())
     elif value.layout in (torch.sparse_csc, torch.sparse_bsc):
-        yield from (torch.tensor(value.shape), value.ccol_indices(), value.row_indices(), value.values())
+        yield from (torch.tensor(value.shape, device="cpu"), value.ccol_indices(), value.row_indices(), value.values())
     else:
         raise TypeError(
             f"the module keeps {name!r} with the layout {value.layout}, which cannot be read: give a model of dense "
@@ -111,7 +111,7 @@ def _dense(name: str, value: Tensor) -> Iterator[Tensor]:
 
 
 def _text(text: str) -> Tensor:
-    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+    return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
 
 
 def _bytes(tensor: Tensor) -> memoryview:

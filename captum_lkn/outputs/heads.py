@@ -48,7 +48,7 @@ def read_output(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     if isinstance(output, (int, float)) and not isinstance(output, bool):
-        return torch.tensor(output, dtype=torch.float64)
+        return torch.tensor(output, dtype=torch.float64, device="cpu")
     logits = _entry(output, "logits")
     if isinstance(logits, Tensor):
         return logits

@@ -121,14 +121,14 @@ def fill_baseline(baseline: Any, x: Tensor, index: int) -> Tensor:
             )
         given = baseline.detach()
     elif isinstance(baseline, bool):
-        given = torch.tensor(baseline)
+        given = torch.tensor(baseline, device="cpu")
     elif isinstance(baseline, numbers.Integral):  # NumPy's integers too
         try:
-            given = torch.tensor(int(baseline))
+            given = torch.tensor(int(baseline), device="cpu")
         except (RuntimeError, ValueError, OverflowError):  # which one depends on the version of torch
             raise ValueError(f"baseline {index} is {baseline}, which no integer dtype holds. Give a float") from None
     elif isinstance(baseline, numbers.Real):
-        given = torch.tensor(float(baseline), dtype=torch.float64)
+        given = torch.tensor(float(baseline), dtype=torch.float64, device="cpu")
     else:
         raise TypeError(f"baseline {index} must be a tensor or a number; got {kind_of(baseline)}")
     if given.is_complex() or (given.dtype == torch.bool and x.dtype != torch.bool):

@@ -162,7 +162,9 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     if not (sigma > 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma must be above 0 and finite, a number of pixels; got {sigma}")
     radius = int(4 * float(sigma) + 0.5)
-    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / float(sigma)).square())
+    weights = torch.exp(
+        -0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu") / float(sigma)).square()
+    )
     dtype = torch.promote_types(images.dtype, torch.float32)  # half precision would lose the tails
     kernel = (weights / weights.sum()).to(images.device, dtype)
     planes = images.to(dtype).flatten(0, 1)[:, None]

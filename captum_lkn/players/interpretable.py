@@ -118,7 +118,14 @@ def _check_rendering(
 ) -> None:
     """Check that single values present or absent give the tokens of the text that Captum would render."""
     n = players.sizes[0]
-    some = torch.cat([torch.eye(n), 1 - torch.eye(n), torch.ones(1, n), torch.zeros(1, n)]).bool()
+    some = torch.cat(
+        [
+            torch.eye(n, device="cpu"),
+            1 - torch.eye(n, device="cpu"),
+            torch.ones(1, n, device="cpu"),
+            torch.zeros(1, n, device="cpu"),
+        ]
+    ).bool()
     ids, seen = players.masked(0, some)
     for mask, row, shown in zip(some.tolist(), ids, seen, strict=True):
         text = render(*(pair[not mask[feature]] for *pair, feature in zip(*sides, features, strict=True)))

@@ -118,7 +118,7 @@ class Players:
             raise TypeError(f"masks must be a bool tensor, True where a player is present; got {kind_of(masks)}")
         if masks.dim() != 2 or masks.shape[1] != n:
             raise ValueError(f"masks must be [M, {n}], sample {sample} has {n} players; got {shape_of(masks)}")
-        return self.masked_rows(torch.full((len(masks),), sample), masks)
+        return self.masked_rows(torch.full((len(masks),), sample, device="cpu"), masks)
 
     def masked_rows(
         self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None

@@ -41,7 +41,7 @@ def prompt_players(
     roles: Collection[str] = ("user",),
     chat_template: str | None = None,
     max_length: int | None = None,
-    device: torch.device | str | None = None,
+    device: torch.device | str = "cpu",
 ) -> Players:
     """Make players of a prompt for a causal language model.
 
@@ -65,7 +65,7 @@ def prompt_players(
         roles: The roles whose messages can be masked.
         chat_template: For a tokenizer without one, or in place of its own.
         max_length: The most tokens that the prompt may have. None: the tokenizer's `model_max_length`.
-        device: The device of the tensors.
+        device: The device of the tensors; the model's inputs are moved to its own.
 
     Returns:
         Players of one prompt; what is masked is ``input_ids``, of a ``TextTemplateInput`` also ``attention_mask``.

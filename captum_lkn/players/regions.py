@@ -55,7 +55,7 @@ class Regions:
             ValueError: If a region is unknown, or a mask has another shape.
         """
         if isinstance(foreground, (Tensor, np.ndarray)):
-            masks = self._masks(torch.as_tensor(foreground), batch)
+            masks = self._masks(torch.as_tensor(foreground, device="cpu"), batch)
             samples = max(len(self.ids), len(masks))
             both = zip(self.ids.expand(samples, -1, -1), masks.expand(samples, -1, -1), strict=True)
             return replace(self, ids=torch.stack([_only(ids, torch.unique(ids[mask])) for ids, mask in both]))
@@ -93,7 +93,7 @@ class Regions:
 
 
 def grid_regions(
-    height: int, width: int, grid: int | tuple[int, int], unit: tuple[int, int] = (1, 1), device: Any = None
+    height: int, width: int, grid: int | tuple[int, int], unit: tuple[int, int] = (1, 1), device: Any = "cpu"
 ) -> Regions:
     """Divide an image into rows and columns, as equal as whole units allow.
 
@@ -134,7 +134,7 @@ def grid_regions(
 
 
 def patch_regions(
-    height: int, width: int, patch_size: int | tuple[int, int], unit: tuple[int, int] = (1, 1), device: Any = None
+    height: int, width: int, patch_size: int | tuple[int, int], unit: tuple[int, int] = (1, 1), device: Any = "cpu"
 ) -> Regions:
     """Divide an image into patches; if their size does not divide it, the last row and column are smaller.
 
@@ -172,7 +172,7 @@ def patch_regions(
     return _cells([*range(0, height, h), height], [*range(0, width, w), width], device)
 
 
-def segment_regions(height: int, width: int, batch: int, segments: Any, device: Any = None) -> Regions:
+def segment_regions(height: int, width: int, batch: int, segments: Any, device: Any = "cpu") -> Regions:
     """Make regions of a given map of segments.
 
     Args:
@@ -191,7 +191,7 @@ def segment_regions(height: int, width: int, batch: int, segments: Any, device: 
     """
     if not isinstance(segments, (Tensor, np.ndarray)):
         raise TypeError(f'segments must be a map of whole numbers [H, W], or "slic"; got {segments!r}')
-    ids = torch.as_tensor(segments)
+    ids = torch.as_tensor(segments, device="cpu")
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"segments must hold whole numbers; got {kind_of(ids)}. Convert the map with .long()")
     if ids.shape not in ((height, width), (batch, height, width)):
@@ -246,8 +246,8 @@ def model_patch(model: Any) -> tuple[int, int] | None:
 
 def _cells(rows: list[int], columns: list[int], device: Any) -> Regions:
     """Make the cells between lines that are given by their pixels, the image's borders among them."""
-    row = torch.arange(len(rows) - 1).repeat_interleave(torch.tensor(rows).diff())
-    column = torch.arange(len(columns) - 1).repeat_interleave(torch.tensor(columns).diff())
+    row = torch.arange(len(rows) - 1, device="cpu").repeat_interleave(torch.tensor(rows, device="cpu").diff())
+    column = torch.arange(len(columns) - 1, device="cpu").repeat_interleave(torch.tensor(columns, device="cpu").diff())
     height, width = len(rows) - 1, len(columns) - 1
     return Regions(
         (row[:, None] * width + column)[None].to(device),

@@ -39,7 +39,7 @@ def text_players(
     baseline: str | int | None = None,
     removal: bool = False,
     max_length: int | None = None,
-    device: torch.device | str | None = None,
+    device: torch.device | str = "cpu",
 ) -> Players:
     """Make a player of each word of a text, for a model of Hugging Face or any other that takes token ids.
 
@@ -67,7 +67,7 @@ def text_players(
         removal: Whether absent words are removed instead: the attention mask is 0 at their tokens. The others keep
             their positions. If the model allows it, removed tokens are not computed at all.
         max_length: The most tokens that a text may have. None takes the tokenizer's `model_max_length`.
-        device: The device of the tensors.
+        device: The device of the tensors; the model's inputs are moved to its own.
 
     Returns:
         Players whose inputs are ``input_ids`` ``[B, L]`` (with ``removal`` the ``attention_mask``) and whose
@@ -122,7 +122,7 @@ def text_players(
 
 def owners_of(kept: Sequence[Sequence[Unit]], length: int) -> torch.Tensor:
     """Return the player of each token, int64 ``[B, length]``, of the units that are players."""
-    owners = torch.full((len(kept), length), BACKGROUND)
+    owners = torch.full((len(kept), length), BACKGROUND, device="cpu")
     for i, chosen in enumerate(kept):
         for number, unit in enumerate(chosen):
             owners[i, unit.positions] = number

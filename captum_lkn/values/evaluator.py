@@ -274,7 +274,7 @@ class Evaluator:
         scored.every_output = self._every_output and self._target is None and math.prod(scored.shape) > 1
         labels = [source.label for source in self.sources]
         if scored.every_output:
-            labels = [f"output {list(index)}" for index in torch.ones(scored.shape).nonzero().tolist()]
+            labels = [f"output {list(index)}" for index in torch.ones(scored.shape, device="cpu").nonzero().tolist()]
         self._agreement = Agreement(self.players, labels, scored.reader.model.precision(parts[0][0]))
         if scored.every_output:
             self.target = scored.target = resolve_target(tuple([0] * len(scored.shape)), output)

@@ -146,7 +146,7 @@ class FirstForward:
 
 def few_masks(players: Players) -> tuple[Tensor, Tensor]:
     """Return some masks of the first and of the last sample: all players, every other one, none."""
-    every = torch.arange(max(players.sizes))
+    every = torch.arange(max(players.sizes), device="cpu")
     masks = torch.stack([every >= 0, every % 2 == 0, every < 0])
     chosen = sorted({0, len(players) - 1})
-    return torch.tensor(chosen).repeat_interleave(len(masks)), masks.repeat(len(chosen), 1)
+    return torch.tensor(chosen, device="cpu").repeat_interleave(len(masks)), masks.repeat(len(chosen), 1)

@@ -51,12 +51,12 @@ class MaskedForwards:
     def everyone(self, present: bool = True) -> tuple[Tensor, Tensor]:
         """Return a row for each sample, with all players present or none."""
         batch = len(self.players)
-        return torch.arange(batch), torch.full((batch, self._columns), present)
+        return torch.arange(batch, device="cpu"), torch.full((batch, self._columns), present, device="cpu")
 
     def copies(self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None) -> Arguments:
         """Return the arguments of one forward: a row a mask, or all samples under one mask."""
         if self.whole_batch:
-            samples, masks = torch.arange(len(self.players)), masks.expand(len(self.players), -1)
+            samples, masks = torch.arange(len(self.players), device="cpu"), masks.expand(len(self.players), -1)
         inputs = self.players.masked_rows(samples, masks, baselines)
         return replace(self.arguments, inputs=inputs).rows(samples, len(self.players))
 
@@ -143,5 +143,5 @@ def _one_of_each_sample(samples: Tensor) -> tuple[Tensor, ...]:
     order = samples.argsort(stable=True)
     of_sample = samples[order]
     rank = torch.empty_like(samples)
-    rank[order] = torch.arange(len(samples)) - torch.searchsorted(of_sample, of_sample)
+    rank[order] = torch.arange(len(samples), device="cpu") - torch.searchsorted(of_sample, of_sample)
     return torch.split(rank.argsort(stable=True), rank.bincount().tolist())

@@ -125,7 +125,7 @@ class ScoredForwards:
             self.forwards.take_for_whole_batch(self.reader.layers)
             return output.new_empty(len(samples), len(self.sources))
         if self.forwards.whole_batch:
-            samples = torch.zeros(1, dtype=torch.int64)
+            samples = torch.zeros(1, dtype=torch.int64, device="cpu")
         try:
             logits, classes = self.target.select(output, samples)
         except ValueError as error:
@@ -168,7 +168,7 @@ class ScoredForwards:
         """Return the token that the target is at, bool ``[R, T]``, where the output has one a token."""
         if len(self.target.shape) != 2:
             return None
-        return self.target.positions.cpu()[samples] == torch.arange(self.target.position_sizes[0])
+        return self.target.positions.cpu()[samples] == torch.arange(self.target.position_sizes[0], device="cpu")
 
 
 def side_by_side(columns: Sequence[Tensor]) -> Tensor:

@@ -156,7 +156,7 @@ def select_players(
         score=resolve_score(score),
         perturbations_per_eval=perturbations_per_eval,
     )
-    everyone, (samples, masks) = torch.arange(len(players)), _first_pass(players.sizes)
+    everyone, (samples, masks) = torch.arange(len(players), device="cpu"), _first_pass(players.sizes)
     total = len(samples) + 2 * len(players)
     with evaluator, tqdm(total=total, desc="first pass", unit="mask", disable=not show_progress) as bar:
         evaluator.check_samples_apart()
@@ -217,9 +217,11 @@ def _first_pass(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return samples ``[R]`` and masks ``[R, n_max]``: of each sample no player, all but one, one alone."""
     masks = []
     for n in sizes:
-        alone = torch.eye(n, dtype=torch.bool)
-        masks.append(torch.cat([torch.zeros(1, n, dtype=torch.bool), ~alone, alone]))
-    samples = torch.arange(len(sizes)).repeat_interleave(torch.tensor([len(own) for own in masks]))
+        alone = torch.eye(n, dtype=torch.bool, device="cpu")
+        masks.append(torch.cat([torch.zeros(1, n, dtype=torch.bool, device="cpu"), ~alone, alone]))
+    samples = torch.arange(len(sizes), device="cpu").repeat_interleave(
+        torch.tensor([len(own) for own in masks], device="cpu")
+    )
     return samples, torch.cat([pad(own, (0, max(sizes) - own.shape[1])) for own in masks])
 
 
@@ -235,7 +237,7 @@ def _strengths(v_full: Tensor, values: Tensor) -> Tensor:
 
 def _strongest(strengths: Tensor, k: int) -> Tensor:
     """Return a mask of the k strongest, bool ``[n]``."""
-    chosen = torch.zeros(len(strengths), dtype=torch.bool)
+    chosen = torch.zeros(len(strengths), dtype=torch.bool, device="cpu")
     chosen[strengths.argsort(descending=True, stable=True)[:k]] = True
     return chosen
 
@@ -284,7 +286,7 @@ def _selected(players: Players, choices: tuple[Choice, ...], rest: Rest) -> Sele
 
 def _row(choice: Choice) -> Tensor:
     """Return the mask with the kept players alone, ``[1, n]``."""
-    mask = torch.zeros(1, len(choice.strengths), dtype=torch.bool)
+    mask = torch.zeros(1, len(choice.strengths), dtype=torch.bool, device="cpu")
     mask[0, list(choice.kept)] = True
     return mask
 
@@ -294,7 +296,8 @@ def _renumbered(owner: Tensor, choices: tuple[Choice, ...]) -> Tensor:
     small = compact(owner)
     parts = []
     for choice, own in zip(choices, small.expand(len(choices), *small.shape[1:]), strict=True):
-        places = torch.full((len(choice.strengths) + 1,), BACKGROUND)  # the last one is read by the background's -1
-        places[list(choice.kept)] = torch.arange(len(choice.kept))
+        # The last place is read by the background's -1.
+        places = torch.full((len(choice.strengths) + 1,), BACKGROUND, device="cpu")
+        places[list(choice.kept)] = torch.arange(len(choice.kept), device="cpu")
         parts.append(places.to(own.device)[own])
     return torch.stack(parts).expand(owner.shape)

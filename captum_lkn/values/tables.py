@@ -206,24 +206,24 @@ def _all_at_once(
         outputs, records[sample] = function.all_masks(evaluator.players, sample, own, advance=advance)
         if outputs is None:
             continue
-        samples = torch.full((1 << n,), sample)
+        samples = torch.full((1 << n,), sample, device="cpu")
         values = evaluator.score_outputs(outputs, samples).cpu().double()[:, None]
-        evaluator.check_finite(samples, lattice.members(torch.arange(1 << n), n), values)
+        evaluator.check_finite(samples, lattice.members(torch.arange(1 << n, device="cpu"), n), values)
         tables[sample] = values.T.repeat(len(evaluator.sources), 1)
     return tables, records
 
 
 def _stream(evaluator: Evaluator, left: list[int], advance: Callable[[int], object]) -> Tensor:
     """Return the values of all masks of some samples, one sample after the other, float64 ``[sum of 2^n, L]``."""
-    sizes = torch.tensor(evaluator.players.sizes)[left]
-    chosen, counts = torch.tensor(left), 1 << sizes
+    sizes = torch.tensor(evaluator.players.sizes, device="cpu")[left]
+    chosen, counts = torch.tensor(left, device="cpu"), 1 << sizes
     ends = counts.cumsum(0)
     columns, total = int(sizes.max()), int(ends[-1])
-    values = torch.empty(total, evaluator.unmasked.shape[1], dtype=torch.float64)
+    values = torch.empty(total, evaluator.unmasked.shape[1], dtype=torch.float64, device="cpu")
     pending: list[Tensor] = []
 
     def rows(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        index = torch.arange(start, stop)
+        index = torch.arange(start, stop, device="cpu")
         place = torch.searchsorted(ends, index, right=True)
         return chosen[place], lattice.members(index - ends[place] + counts[place], columns)
 

@@ -119,8 +119,8 @@ class _Spectral:
 
 @lru_cache(maxsize=64)
 def _spectral(block: Block, n: int, dtype: torch.dtype, device: torch.device) -> _Spectral:
-    left, singular, right_t = torch.linalg.svd(torch.tensor(block, dtype=torch.float64))
-    powers = torch.ones(1, dtype=torch.float64)
+    left, singular, right_t = torch.linalg.svd(torch.tensor(block, dtype=torch.float64, device="cpu"))
+    powers = torch.ones(1, dtype=torch.float64, device="cpu")
     for _ in range(n):
         powers = torch.kron(powers, singular)
     return _Spectral(

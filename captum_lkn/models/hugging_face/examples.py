@@ -48,7 +48,7 @@ def made_up_inputs(model: Any) -> tuple[Arguments, Arguments] | None:
     if model.main_input_name != "pixel_values" or shape is None:
         return None
     count = shape[0] * shape[1] * shape[2]
-    flat = torch.stack([torch.linspace(-1, 1, count), torch.linspace(0, 9, count).sin()])
+    flat = torch.stack([torch.linspace(-1, 1, count, device="cpu"), torch.linspace(0, 9, count, device="cpu").sin()])
     images = flat.to(weight).reshape(2, *shape)
     return Arguments((images[:1],), ("pixel_values",)), Arguments((images,), ("pixel_values",))
 
