@@ -184,3 +184,48 @@ def optimality_violation(v, ands, ors, kappa, ridge, pin_ends=True, order_weight
     )
     assert found.status == 0, found.message
     return max(infeasible, found.fun)
+
+
+def effect_range(v, kappa, budget, effect, order_weight=0.0, pin_ends=True, kind="and-or"):
+    """The least and the largest value of one effect ``(set, is OR)`` over all explanations that cost at most a budget."""
+    n = n_of(v)
+    effects = effects_of(n, kind)
+    z = np.array(synthesis_matrix(n, effects))
+    reach = np.hstack([z, -z, np.ones((2**n, 1))])
+    prices = np.array([1 + order_weight * (size(s) - 1) for s, _ in effects])
+    slack = np.array(slack_of(v, kappa, pin_ends))
+    tight, loose = slack == 0, slack > 0
+    goal = np.array([float(one == effect) for one in effects])
+    ends = []
+    for sign in (1, -1):
+        found = linprog(
+            np.concatenate([sign * goal, -sign * goal, [0.0]]),
+            A_eq=reach[tight] if tight.any() else None,
+            b_eq=np.array(v)[tight] if tight.any() else None,
+            A_ub=np.vstack([reach[loose], -reach[loose], [*prices, *prices, 0.0]]),
+            b_ub=np.concatenate([(v + slack)[loose], (slack - v)[loose], [budget]]),
+            bounds=[(0, None)] * (2 * len(effects)) + [(None, None)],
+            method="highs",
+        )
+        assert found.status == 0, found.message
+        ends.append(sign * found.fun)
+    return ends
+
+
+def least_squares(v, effects, start, pin_ends=True):
+    """The amounts of effects ``(set, is OR)`` that reproduce v best, nearest to `start`; and the constant.
+
+    With pinned ends the constant is v(empty) and the amounts add up to v(N) - v(empty).
+    """
+    v, start = np.array(v), np.array(start)
+    z = np.array(synthesis_matrix(n_of(v), effects))
+    if not pin_ends:
+        design = np.hstack([np.ones((len(v), 1)), z])
+        before = np.concatenate([[v[0]], start])
+        found = before + np.linalg.lstsq(design, v - design @ before, rcond=1e-9)[0]
+        return found[1:], found[0]
+    # An orthonormal basis of the changes that add up to 0 turns the constraint into fewer unknowns.
+    free = np.linalg.svd(np.ones((1, len(effects))))[2][1:].T
+    base = start + (v[-1] - v[0] - start.sum()) / len(effects)
+    steps = np.linalg.lstsq(z @ free, v - v[0] - z @ base, rcond=1e-9)[0]
+    return base + free @ steps, v[0]

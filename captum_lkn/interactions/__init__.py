@@ -2,6 +2,9 @@
 
 =============  ==================================================================
 ``sample``     ``Interactions``: the effects of one sample's value table
+``table``      what it knows from the value table alone
+``listing``    what it knows from the effects alone
+``ranges``     ranges of effects over explanations of about the same cost
 ``batch``      ``InteractionsBatch``: a sequence of them
 ``layout``     ``InputLayout``: the map from players back to the input's scalars
 ``ranking``    ``Interaction``: effects as sorted lists

@@ -14,6 +14,7 @@ from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.formats import effect_format, shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of
+from captum_lkn.decomposition.effects import TAU
 from captum_lkn.interactions.about import WIDTH, shared_lines
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.packing import pack, unpack
@@ -119,6 +120,22 @@ class InteractionsBatch(Sequence[Interactions]):
         tuples = [a if isinstance(a, tuple) else (a,) for a in each]
         stacked = tuple(torch.stack(column) for column in zip(*tuples, strict=True))
         return stacked if isinstance(each[0], tuple) else stacked[0]
+
+    def refit(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> InteractionsBatch:
+        """Fit the salient effects of every sample anew to its values; see :meth:`Interactions.refit`.
+
+        Args:
+            tau: As in :meth:`Interactions.salient`, like the others.
+            relative: As there.
+            above_kappa: As there.
+
+        Returns:
+            A batch of refitted interactions.
+
+        Raises:
+            ValueError: As there.
+        """
+        return InteractionsBatch(one.refit(tau, relative, above_kappa=above_kappa) for one in self)
 
     def to_frame(self) -> pd.DataFrame:
         """Return all effects of nonempty sets that are not exactly 0, sample by sample, the strongest first.

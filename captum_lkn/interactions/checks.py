@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of, shape_of
+from captum_lkn.decomposition.effects import Effects
+from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 
-__all__ = ["check_bound", "check_count", "check_masks"]
+__all__ = ["check_bound", "check_count", "check_masks", "check_options"]
 
 
 def check_bound(name: str, value: Any, or_infinite: bool = False) -> float:
@@ -48,3 +50,13 @@ def check_masks(masks: Any, n: int) -> None:
         )
     if masks.dim() not in (1, 2) or masks.shape[-1] != n:
         raise ValueError(f"masks must be [m, {n}] or [{n}], one entry a player; got {shape_of(masks)}")
+
+
+def check_options(options: Any, kappa: float, effects: Effects) -> DecompositionOptions:
+    """Return the options of a decomposition; None becomes the defaults with this kappa."""
+    if isinstance(options, DecompositionOptions):
+        return options
+    if options is not None:
+        raise TypeError(f"options must be a DecompositionOptions; got {kind_of(options)}")
+    kind: DecompositionKind = "and-or" if bool(effects.is_or.any()) else "and"
+    return DecompositionOptions(kappa=kappa, kind=kind)

@@ -45,7 +45,8 @@ def pack(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[
                 descriptions.append(dict(key[0]))
                 tensors |= {f"layout.{place}.owners.{i}": owner for i, owner in enumerate(owners)}
         number = options.setdefault(one["options"], len(options))
-        entries.append({"players": one["players"], "provenance": one["provenance"], "layout": place, "options": number})
+        entry = {name: one[name] for name in ("players", "provenance", "refitted")}
+        entries.append({**entry, "layout": place, "options": number})
     stored = [each.to_dict() for each in options]
     return tensors, {"samples": entries, "layouts": descriptions, "options": stored}
 
@@ -66,6 +67,7 @@ def unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[d
             "provenance": sample["provenance"],
             "layout": None if sample["layout"] is None else layouts[sample["layout"]],
             "options": options[sample["options"]],
+            "refitted": sample.get("refitted", False),  # not in files of the first version
             **{name: float(tensors[name][b]) for name in _NUMBERS},
         }
         for b, sample in enumerate(samples)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from captum_lkn._common.formats import columns, effect_format, percent, printable, shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.decomposition.effects import TAU
+from captum_lkn.decomposition.refit import Fidelity
 from captum_lkn.interactions.about import WIDTH, About
 
 __all__ = ["SampleReport", "bars", "html_table", "joined", "sample_html", "sample_line", "sample_text"]
@@ -39,6 +40,7 @@ class SampleReport:
         within: The largest deviation of the effects from a value; 0 where that is rounding.
         kappa: The deviation that was allowed.
         gap: The certified gap.
+        fidelity: The agreement of refitted effects with the values; None where they were not refitted.
     """
 
     about: About
@@ -50,6 +52,7 @@ class SampleReport:
     within: float
     kappa: float
     gap: float
+    fidelity: Fidelity | None = None
 
     @property
     def ends(self) -> tuple[str, str]:
@@ -87,6 +90,11 @@ def sample_text(report: SampleReport) -> str:
         f"salient (above {percent(TAU)} of the largest): {salient}, against 2^{n} = {1 << n} outputs",
         f"outputs reproduced within {within} (kappa {report.kappa:.3g}); {bound}",
     ]
+    if report.fidelity is not None:
+        lines[-1:] = [
+            f"refitted by least squares: R^2 {report.fidelity.r_squared:.3f}, outputs missed by up to {within}",
+            f"(kappa {report.kappa:.3g} does not bound it); nothing certified",
+        ]
     return "\n  ".join(lines)
 
 
@@ -94,7 +102,8 @@ def sample_html(report: SampleReport) -> str:
     """Return the strongest interactions as a table."""
     number = effect_format(max((abs(effect) for *_, effect in report.rows), default=0.0))
     ends, salient = report.ends, f"{report.n_salient} salient of 2^{len(report.labels)}"
-    caption = "\n".join([*report.about.lines(), f"v(empty) = {ends[0]}, v(N) = {ends[1]}; {salient}"])
+    fit = [f"refitted by least squares: R^2 {report.fidelity.r_squared:.3f}"] if report.fidelity else []
+    caption = "\n".join([*report.about.lines(), f"v(empty) = {ends[0]}, v(N) = {ends[1]}; {salient}", *fit])
     rows = [(kind.upper(), name, str(order), number.format(effect)) for kind, name, order, effect in report.rows]
     return html_table(caption, ("kind", "players", "order", "effect"), rows)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
@@ -14,18 +14,22 @@ from torch import Tensor
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.messages import kind_of
-from captum_lkn.decomposition import indices, lattice
 from captum_lkn.decomposition.decompose import Decomposition
-from captum_lkn.decomposition.effects import KINDS, TAU, Effects, Kind, OrderStrength, check_table
-from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
+from captum_lkn.decomposition.effects import TAU, Effects, check_table
+from captum_lkn.decomposition.options import DecompositionOptions
+from captum_lkn.decomposition.ranges import effect_intervals
+from captum_lkn.decomposition.refit import Fidelity, fidelity_of, refit_effects
 from captum_lkn.interactions.about import WIDTH, About, about_of
-from captum_lkn.interactions.checks import check_bound, check_count, check_masks
+from captum_lkn.interactions.checks import check_bound, check_count, check_masks, check_options
 from captum_lkn.interactions.frame import to_frame
-from captum_lkn.interactions.labels import check_players, distinct_labels, player_numbers
+from captum_lkn.interactions.labels import check_players
 from captum_lkn.interactions.layout import InputLayout
+from captum_lkn.interactions.listing import EffectLists
 from captum_lkn.interactions.packing import pack, unpack
+from captum_lkn.interactions.ranges import EffectRange, EffectRanges
 from captum_lkn.interactions.ranking import Interaction, ranked
 from captum_lkn.interactions.rendering import SampleReport, sample_html, sample_line, sample_text
+from captum_lkn.interactions.table import ValueTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +40,7 @@ _SCHEMA = "Interactions"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Interactions:
+class Interactions(ValueTable, EffectLists):
     """Sparse AND-OR interactions of one sample: effects of sets of players.
 
     Up to `kappa`, the score with the players T present is v(empty) plus the AND effects of all sets inside T and the OR
@@ -54,6 +58,8 @@ class Interactions:
         provenance: A record for people of model, layer, score, target and the like; what JSON can hold.
         layout: The map from players back to the inputs; None where that is not known.
         epsilon: The relative rounding error of the values: the machine epsilon of the forwards' dtype.
+        refitted: Whether the effects were fitted anew to the values (:meth:`refit`); `kappa` then does not bound the
+            deviation, and nothing is certified.
         options: The options of the decomposition, used by everything that decomposes again. Where none are given, they
             are the defaults with this `kappa`, for AND effects alone if there is no OR effect.
 
@@ -90,6 +96,7 @@ class Interactions:
     layout: InputLayout | None = None
     options: DecompositionOptions = None  # type: ignore[assignment]  # never None once made
     epsilon: float = torch.finfo(torch.float64).eps
+    refitted: bool = False
 
     plot = Accessor("captum_lkn.plot.accessors", "INTERACTIONS")
     """Pictures: ``found.plot.waterfall()``; see :mod:`captum_lkn.plot`."""
@@ -107,113 +114,27 @@ class Interactions:
         object.__setattr__(self, "gap", check_bound("gap", self.gap, or_infinite=True))
         object.__setattr__(self, "epsilon", check_bound("epsilon", self.epsilon))
         object.__setattr__(self, "provenance", files.to_json(self.provenance, "provenance"))
-        object.__setattr__(self, "options", self._checked_options())
+        object.__setattr__(self, "options", check_options(self.options, self.kappa, self.effects))
+        if not isinstance(self.refitted, bool):
+            raise TypeError(f"refitted must be True or False; got {self.refitted!r}")
         if self.layout is not None and self.layout.n_players > len(self.players):
             raise ValueError(
                 f"the layout has {self.layout.n_players} players or more, but {len(self.players)} have labels"
             )
-
-    def _checked_options(self) -> DecompositionOptions:
-        given: object = self.options
-        if isinstance(given, DecompositionOptions):
-            return given
-        if given is not None:
-            raise TypeError(f"options must be a DecompositionOptions; got {kind_of(given)}")
-        kind: DecompositionKind = "and-or" if bool(self.effects.is_or.any()) else "and"
-        return DecompositionOptions(kappa=self.kappa, kind=kind)
-
-    @property
-    def n_players(self) -> int:
-        """The number n of players."""
-        return len(self.players)
-
-    @cached_property
-    def labels(self) -> tuple[str, ...]:
-        """The labels, repeated ones told apart: ``is[1]``, ``is[2]``."""
-        return distinct_labels(self.players)
-
-    @property
-    def and_effects(self) -> Tensor:
-        """The AND effects as a table, float64 ``[2^n]``: bit i of the index = player i; entry 0 is v(empty)."""
-        return self.effects.tables()[0]
-
-    @property
-    def or_effects(self) -> Tensor:
-        """The OR effects as a table; 0 for the empty set and for single players, whose effects are AND effects."""
-        return self.effects.tables()[1]
-
-    @property
-    def orders(self) -> Tensor:
-        """The number of players in every set, int64 ``[2^n]``."""
-        return lattice.orders(self.n_players)
-
-    @property
-    def v_empty(self) -> float:
-        """The score with all players absent."""
-        return float(self.values[0])
-
-    @property
-    def v_full(self) -> float:
-        """The score of the sample as it is, all players present."""
-        return float(self.values[-1])
 
     @property
     def residual(self) -> float:
         """The largest ``|v(T) - predict(T)|`` over all T."""
         return float((self.values - self.effects.reconstruction).abs().max())
 
-    def effect(self, *players: str | SupportsIndex, kind: Kind = "and") -> float:
-        """Return the effect of one set of players.
-
-        Args:
-            *players: Their labels or numbers, in any order. A label that several players have needs its number:
-                ``"is[2]"``, see `labels`.
-            kind: ``"and"`` or ``"or"``; of a single player both are the same.
-
-        Returns:
-            The effect in the units of the score; 0 where the set has none.
-
-        Raises:
-            TypeError: If a player is neither a label nor a number.
-            ValueError: If there is no such player or kind, or no player was given.
-        """
-        if kind not in KINDS:
-            raise ValueError(f'kind must be "and" or "or"; got {kind!r}')
-        members = player_numbers(players, self.players, self.labels)
-        if not members:
-            raise ValueError("players must be one or more: give labels or numbers")
-        asked = Effects.of(self.n_players, [(kind if len(members) > 1 else "and", members, 1.0)])
-        return float(self.effects.at(asked))
-
-    def top(self, k: SupportsIndex | None = 10, kind: Kind | None = None) -> list[Interaction]:
-        """The k strongest interactions.
-
-        Args:
-            k: How many at most; None takes all. There are fewer where fewer are not exactly 0.
-            kind: ``"and"`` or ``"or"``; None takes both.
-
-        Returns:
-            Interactions of nonempty sets, by descending absolute effect; of equally strong ones the lower
-            order first, then AND before OR, then the earlier players.
-
-        Raises:
-            TypeError: If `k` is no whole number.
-            ValueError: If `k` is negative, or there is no such kind.
-        """
-        limit = check_count(k)
-        if kind is None:
-            return ranked(self.labels, self.effects, limit)
-        if kind not in KINDS:
-            raise ValueError(f'kind must be "and", "or" or None; got {kind!r}')
-        return ranked(self.labels, self.effects.select(self.effects.is_or == (kind == "or")), limit)
-
-    def salient(self, tau: float = TAU, relative: bool = True) -> list[Interaction]:
+    def salient(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> list[Interaction]:
         """The interactions that are stronger than a threshold; the paper's section 3.2.
 
         Args:
             tau: The threshold.
             relative: Whether `tau` is a share of the largest absolute effect of nonempty sets, AND and OR
                 together; else it is in the units of the score.
+            above_kappa: Whether effects up to `kappa`, by which each value may be missed, are left out as well.
 
         Returns:
             Interactions with ``|effect| >`` threshold, sorted as in :meth:`top`.
@@ -221,18 +142,94 @@ class Interactions:
         Raises:
             ValueError: If `tau` is negative or not a number.
         """
-        tau = check_bound("tau", tau, or_infinite=True)
-        chosen = self.effects.salient(tau) if relative else self.effects.above(tau)
-        return ranked(self.labels, self.effects.select(chosen))
+        return ranked(self.labels, self._salient(tau, relative, above_kappa))
 
-    def by_order(self) -> list[OrderStrength]:
-        """Number and strength of the effects by kind and order.
+    def _salient(self, tau: float, relative: bool, above_kappa: bool) -> Effects:
+        tau = check_bound("tau", tau, or_infinite=True)
+        threshold = tau * self.effects.largest if relative else tau
+        return self.effects.select(self.effects.above(max(threshold, self.kappa if above_kappa else 0.0)))
+
+    def fidelity(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> Fidelity:
+        """Return how well the salient effects alone reproduce the values.
+
+        Args:
+            tau: As in :meth:`salient`, like the others; 0 takes all effects.
+            relative: As there.
+            above_kappa: As there.
 
         Returns:
-            2n rows: AND from order 1 to n, then OR (whose order 1 is empty, being merged into AND).
-            ``pandas.DataFrame(found.by_order())`` makes a table of it.
+            Their number, R^2 over all 2^n values, and the largest miss of a value in the units of the score.
+
+        Raises:
+            ValueError: As there.
         """
-        return self.effects.by_order()
+        return fidelity_of(self._salient(tau, relative, above_kappa), self.values)
+
+    def refit(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> Interactions:
+        """Fit the salient effects anew to the values, by least squares, and drop the others.
+
+        The decomposition shrinks effects: every value may be missed by `kappa`, and smaller effects cost less. The
+        refit keeps the sets and takes the shrinkage away. Its effects are no longer within `kappa` of every value, and
+        no certificate holds for them; printing says both.
+
+        Args:
+            tau: As in :meth:`salient`, like the others. Effects that fall below the threshold are dropped, and the rest
+                is fitted again, until none does.
+            relative: As there.
+            above_kappa: As there.
+
+        Returns:
+            The interactions of these sets, with v(empty) and v(N) exact where they were pinned.
+
+        Raises:
+            ValueError: As there.
+
+        Example:
+            >>> from captum_lkn.decomposition import decompose
+            >>> v = torch.tensor([0.0, -0.1, -0.1, 2.0], dtype=torch.float64)
+            >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, kappa=0.1))
+            >>> [str(one) for one in found.refit().top()], found.refit().fidelity().largest_miss
+            (['not & good  +2.00'], 0.1)
+        """
+        found = self
+        while True:
+            chosen = found._salient(tau, relative, above_kappa)
+            if found.refitted and len(chosen) == len(found.effects):
+                return found
+            effects = refit_effects(chosen, self.values, pin_ends=self.options.pin_ends)
+            found = replace(self, effects=effects, gap=math.inf, refitted=True)
+
+    def effect_ranges(self, k: SupportsIndex | None = 10, slack: float = 0.001) -> EffectRanges:
+        """Return the interval that each of the strongest effects takes over all explanations of about the same cost.
+
+        Explanations reproduce every value within `kappa` and cost at most ``1 + slack`` times this one. The cost is
+        the sum of ``w_S |I(S)|`` with the order weight alone: a higher price of OR effects and the ridge decide between
+        explanations of nearly the same cost, and do not count. A range that contains 0 says that the values do not
+        determine the effect. Each range takes about ten decompositions.
+
+        Args:
+            k: The number of effects, the strongest ones; None takes all.
+            slack: The share of the cost that is added.
+
+        Returns:
+            A sequence of ranges, certified: no such explanation lies outside. Printed, those that contain 0 are marked.
+
+        Raises:
+            TypeError: If `k` is no whole number.
+            ValueError: If `k` is negative, `slack` negative or not finite, or the effects do not reproduce the values
+                within `kappa`, as after a refit.
+        """
+        limit, slack = check_count(k), check_bound("slack", slack)
+        if self.residual > self.kappa + 1e-9 * float(self.values.abs().max()):
+            raise ValueError(
+                f"effects must reproduce every value within kappa = {self.kappa:.3g}; got a miss of "
+                f"{self.residual:.3g}. Take the ranges of the decomposition, before refit()"
+            )
+        places = [place for place in self.effects.strongest().tolist() if self.effects.values[place] != 0][:limit]
+        options = self.options.replace(kappa=self.kappa)
+        intervals = effect_intervals(self.effects, self.values, places, slack=slack, options=options)
+        pairs = zip(self.top(limit), intervals, strict=True)
+        return EffectRanges(tuple(EffectRange(one, each.low, each.high) for one, each in pairs), slack)
 
     def predict(self, masks: Tensor) -> Tensor:
         """The scores that the effects add up to; the right-hand side of Eq. 3.
@@ -241,7 +238,7 @@ class Interactions:
             masks: Bool ``[m, n]`` or ``[n]`` in the players' order, True where a player is present.
 
         Returns:
-            float64 ``[m]``, or a scalar for one mask, on the CPU: within `kappa` of the model's own.
+            float64 ``[m]``, or a scalar for one mask, on the CPU: within `kappa` of the model's own, unless `refitted`.
 
         Raises:
             TypeError: If `masks` is not a bool tensor.
@@ -249,61 +246,6 @@ class Interactions:
         """
         check_masks(masks, self.n_players)
         return self.effects.predict(masks.cpu())
-
-    def shapley_values(self) -> Tensor:
-        """The players' Shapley values, exactly, of the value table itself.
-
-        Returns:
-            float64 ``[n]``; they add up to ``v_full - v_empty``, whatever `kappa`.
-        """
-        return indices.shapley_values(self.values)
-
-    def banzhaf_values(self) -> Tensor:
-        """The players' Banzhaf values, exactly, of the value table itself.
-
-        Returns:
-            float64 ``[n]``.
-        """
-        return indices.banzhaf_values(self.values)
-
-    def interaction_index(self, order: int = 2) -> dict[tuple[int, ...], float]:
-        """The Shapley interaction index, exactly, of the value table itself.
-
-        Args:
-            order: How many players a set has at most; n or more means all sets.
-
-        Returns:
-            The index of every set of 1 to `order` players, by its players' ascending numbers; single players,
-            whose index is the Shapley value, first.
-
-        Raises:
-            ValueError: If `order` is less than 1.
-        """
-        index = indices.shapley_interaction_index(self.values, order)
-        chosen = (self.orders[1:] <= order).nonzero().flatten() + 1
-        chosen = chosen[self.orders[chosen].argsort(stable=True)]
-        bits = range(self.n_players)
-        return {
-            tuple(i for i in bits if subset >> i & 1): value
-            for subset, value in zip(chosen.tolist(), index[chosen].tolist(), strict=True)
-        }
-
-    def attributions(self) -> Tensor | tuple[Tensor, ...]:
-        """The Shapley value of its player at every scalar of the input, 0 at the background.
-
-        Returns:
-            Tensors in the shapes of the sample's inputs, without a batch dimension; a tuple where the inputs
-            were one.
-
-        Raises:
-            ValueError: If there is no layout.
-        """
-        if self.layout is None:
-            raise ValueError(
-                "these interactions have layout=None, so nothing says which scalars of an input a player "
-                "owns: take shapley_values(), one value a player, or give an InputLayout"
-            )
-        return self.layout.spread(self.shapley_values())
 
     def to_frame(self) -> pd.DataFrame:
         """Return all effects of nonempty sets that are not exactly 0, the strongest first.
@@ -381,11 +323,6 @@ class Interactions:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
-    def n_salient(self) -> int:
-        """The number of salient interactions, at the paper's threshold."""
-        return int(self.effects.salient().sum())
-
-    @property
     def about(self) -> About:
         """Model, class, text and continuation that these interactions are about, as the provenance records them."""
         return about_of(self.provenance)
@@ -405,6 +342,7 @@ class Interactions:
             within=0.0 if self.residual <= 1e-12 * float(self.values.abs().max()) else self.residual,
             kappa=self.kappa,
             gap=self.gap,
+            fidelity=self.fidelity() if self.refitted else None,
         )
 
     def __repr__(self) -> str:
