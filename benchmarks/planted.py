@@ -3,9 +3,9 @@
     python benchmarks/planted.py [--quick] [--out FOLDER]
 
 A planted game is the sum of a few AND and OR effects, with Gaussian noise on its 2^n values. Every method decomposes
-same games; its salient effects (above 5 % of the largest) are compared with those planted. Each game is drawn with
-noise twice, and the two answers are compared with each other (stability). Tables of networks have no known effects: there
-the noise is added, and stability and the number of salient effects are what is measured.
+the same games; its salient effects (above 5 % of the largest) are compared with those planted. Each game is drawn with
+noise twice, and the two answers are compared with each other (stability). Tables of networks have no known effects:
+there the noise is added, and stability and the number of salient effects are what is measured.
 
 Games of the seed TUNING were used to choose the defaults of DecompositionOptions; games of the seed HELD_OUT were not.
 The script writes planted.json and planted.md to the folder.

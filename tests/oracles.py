@@ -187,7 +187,7 @@ def optimality_violation(v, ands, ors, kappa, ridge, pin_ends=True, order_weight
 
 
 def effect_range(v, kappa, budget, effect, order_weight=0.0, pin_ends=True, kind="and-or"):
-    """The least and the largest value of one effect ``(set, is OR)`` over all explanations that cost at most a budget."""
+    """The least and the largest value of an effect ``(set, is OR)`` over all explanations within a budget."""
     n = n_of(v)
     effects = effects_of(n, kind)
     z = np.array(synthesis_matrix(n, effects))

@@ -1,10 +1,10 @@
 """Ranges of effects: the values that an effect takes over all explanations of a table that cost about the same.
 
 With x_j fixed to t, let g(t) be the least cost of an explanation. g is convex, so the values of x_j at which the cost
-stays within a budget are an interval, and two kinds of lines enclose its ends. A line through two points of g lies above
-g between them: where it meets the budget there is an explanation within the budget. Beyond them it lies below g: where
-it meets the budget there is none further out. Each point is one decomposition of the table less t times the effect's
-own table, whose gap certifies both sides.
+stays within a budget are an interval, and two kinds of lines enclose its ends. A line through two points of g lies
+above g between them: where it meets the budget there is an explanation within the budget. Beyond them it lies below g:
+where it meets the budget there is none further out. Each point is one decomposition of the table less t times the
+effect's own table, whose gap certifies both sides.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _FIXED: Final = 30.0
 
 _TOLERANCE: Final = 1e-7
 _ROUNDS: Final = 8
+_APART: Final = 1e-7
 _FINE: Final = 0.01  # of the largest effect: an end is known well enough
 
 
@@ -78,7 +79,8 @@ def effect_intervals(
 class _Side:
     """One end of one interval, in units of its direction: distances from the effect that was found, growing outwards.
 
-    ``points`` are (distance, lower bound of g, upper bound of g), sorted.
+    ``points`` are (distance, lower bound of g, upper bound of g). ``inner`` is within the interval, nothing beyond
+    ``outer`` is.
     """
 
     row: int
@@ -88,8 +90,14 @@ class _Side:
     outer: float
     inner: float = 0.0
 
+    @property
+    def place(self) -> int:
+        """The place of this side among all: the low and the high end of each interval follow each other."""
+        return 2 * self.row + (self.sign > 0)
+
     def refine(self) -> None:
         """Move both bounds of the end as far as the points allow."""
+        self.points.sort()
         inside = [p for p in self.points if p[2] <= self.budget]
         outside = [p for p in self.points if p[1] > self.budget]
         self.inner = max(self.inner, inside[-1][0])
@@ -102,7 +110,7 @@ class _Side:
         for first in range(len(self.points)):
             for second in range(first + 1, len(self.points)):
                 (a, _, low), (b, high, _) = self.points[first], self.points[second]
-                if high > low:
+                if high > low and b - a > _APART * self.budget:  # nearer ones differ by rounding
                     self.outer = min(self.outer, max(b, a + (b - a) * (self.budget - low) / (high - low)))
         self.outer = max(self.outer, self.inner)
 
@@ -122,7 +130,7 @@ class _Search:
         self.fine = _FINE * effects.largest
         self.index = (effects.is_or[chosen].long(), lattice.subset_index(effects.members[chosen]))
         one = torch.zeros(len(chosen), 2, len(values), dtype=torch.float64)
-        one[(torch.arange(len(chosen)), *self.index)] = 1.0
+        one[torch.arange(len(chosen)), self.index[0], self.index[1]] = 1.0
         self.tables = lattice.reconstruct(one[:, 0], one[:, 1])
         self.sides = [
             # |x_j| alone costs its weight: nothing lies further out.
@@ -178,9 +186,8 @@ class _Search:
                 side.points.append((at, float(bound[place]), float("inf")))
                 if there > 0:
                     side.points.append((there, 0.0, float(upper[place])))
-        for side in dict.fromkeys(side.row * 2 + (side.sign > 0) for side, _ in asked):
-            self.sides[side].points.sort()
-            self.sides[side].refine()
+        for place in {side.place for side, _ in asked}:
+            self.sides[place].refine()
 
 
 def _weights(effects: Effects, order_weight: float) -> Tensor:

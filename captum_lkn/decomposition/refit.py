@@ -1,8 +1,8 @@
 """Least-squares refit of effects whose sets stay as they are, and how well effects reproduce a table.
 
-The sparse decomposition shrinks effects: each value may be missed by kappa, and smaller effects cost less. A refit keeps
-the sets that were found and chooses their effects anew, so that they reproduce the values best. It is the second stage
-of the relaxed lasso (Meinshausen, "Relaxed Lasso", Computational Statistics & Data Analysis 52, 2007).
+The sparse decomposition shrinks effects: each value may be missed by kappa, and smaller effects cost less. A refit
+keeps the sets that were found and chooses their effects anew, so that they reproduce the values best. It is the second
+stage of the relaxed lasso (Meinshausen, "Relaxed Lasso", Computational Statistics & Data Analysis 52, 2007).
 """
 
 from __future__ import annotations

@@ -143,12 +143,12 @@ class InteractionsBatch(Sequence[Interactions]):
         Returns:
             A DataFrame with the columns sample (0 to B - 1), explained (the class by name and index), text,
             continuation, kind, players (a tuple of labels, repeated ones told apart), members (a tuple of their
-            numbers), order and effect.
+            numbers), order, effect and above_kappa (whether its absolute value is).
 
         Raises:
             ImportError: If pandas is not installed.
         """
-        return to_frame((sample.provenance, sample.top(None)) for sample in self)
+        return to_frame((sample.provenance, sample.kappa, sample.top(None)) for sample in self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.

@@ -16,7 +16,7 @@ __all__ = ["EffectLists"]
 
 
 class EffectLists:
-    """What a result knows from its effects alone.
+    """Part of a result that depends on its effects alone.
 
     Attributes:
         players: n labels.

@@ -29,7 +29,7 @@ class EffectRange(NamedTuple):
 
     @property
     def contains_zero(self) -> bool:
-        """Whether the effect may be absent, or of the other sign: the table does not determine that it is there."""
+        """True where the effect may be absent or have the other sign, so that the values do not determine it."""
         return self.low <= 0 <= self.high
 
     def __str__(self) -> str:

@@ -37,6 +37,7 @@ class SampleReport:
         v_full: The score with all players.
         rows: Kind, name, order and effect of the strongest interactions.
         n_salient: The number of salient interactions.
+        n_above_kappa: The number of those above kappa.
         within: The largest deviation of the effects from a value; 0 where that is rounding.
         kappa: The deviation that was allowed.
         gap: The certified gap.
@@ -49,6 +50,7 @@ class SampleReport:
     v_full: float
     rows: Sequence[tuple[str, str, int, float]]
     n_salient: int
+    n_above_kappa: int
     within: float
     kappa: float
     gap: float
@@ -81,6 +83,8 @@ def sample_text(report: SampleReport) -> str:
     within = f"{report.within:.2g}" if report.within else "rounding"
     bound = "nothing certified" if math.isinf(report.gap) else f"at most {percent(report.gap)} above the optimum"
     salient = count_of(report.n_salient, "effect")
+    if report.n_above_kappa < report.n_salient:
+        salient += f", {report.n_above_kappa} above kappa"
     names = some_of([shortened(printable(name), _LABEL_WIDTH) for name in report.labels])
     lines = [
         *textwrap.wrap(f"Interactions of {count_of(n, 'player')}: {names}", WIDTH - 2),

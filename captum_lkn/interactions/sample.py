@@ -247,17 +247,21 @@ class Interactions(ValueTable, EffectLists):
         check_masks(masks, self.n_players)
         return self.effects.predict(masks.cpu())
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self, ranges: EffectRanges | None = None) -> pd.DataFrame:
         """Return all effects of nonempty sets that are not exactly 0, the strongest first.
+
+        Args:
+            ranges: What :meth:`effect_ranges` gave, for two more columns: low and high.
 
         Returns:
             A DataFrame with the columns sample (0), explained, text, continuation, kind, players (a tuple of labels,
-            repeated ones told apart), members (a tuple of their numbers), order and effect.
+            repeated ones told apart), members (a tuple of their numbers), order, effect and above_kappa (whether its
+            absolute value is).
 
         Raises:
             ImportError: If pandas is not installed.
         """
-        return to_frame([(self.provenance, self.top(None))])
+        return to_frame([(self.provenance, self.kappa, self.top(None))], ranges)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
@@ -339,6 +343,7 @@ class Interactions(ValueTable, EffectLists):
             v_full=self.v_full,
             rows=[(one.kind, one.name, one.order, one.effect) for one in self.top(rows)],
             n_salient=self.n_salient,
+            n_above_kappa=len(self.salient(above_kappa=True)),
             within=0.0 if self.residual <= 1e-12 * float(self.values.abs().max()) else self.residual,
             kappa=self.kappa,
             gap=self.gap,

@@ -11,7 +11,7 @@ __all__ = ["ValueTable"]
 
 
 class ValueTable:
-    """What a result knows from its value table alone.
+    """Part of a result that depends on its value table alone.
 
     Attributes:
         players: n labels.

@@ -43,7 +43,8 @@ def test_what_the_table_alone_determines_has_no_range():
     options = found.options.replace(kappa=0.0)
     for place, (low, high) in enumerate(effect_intervals(found.effects, v, [0, 1, 2], slack=0.1, options=options)):
         effect = float(found.effects.values[place])
-        assert low == pytest.approx(effect, abs=0.05) and high == pytest.approx(effect, abs=0.05)
+        assert low == pytest.approx(effect, abs=0.05)
+        assert high == pytest.approx(effect, abs=0.05)
 
 
 def test_no_effects_have_no_ranges():

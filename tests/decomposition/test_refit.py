@@ -40,7 +40,8 @@ def test_a_refit_is_the_least_squares_solution_nearest_to_what_was_there(given_,
     expected, constant = oracles.least_squares(v, list(amounts), list(amounts.values()), pin_ends)
     asked = sparse(n, dict(zip(amounts, range(1, 9), strict=False)))
     places = [int(x) - 1 for x in asked.values]
-    assert found.members.equal(start.members) and found.is_or.equal(start.is_or)
+    assert found.members.equal(start.members)
+    assert found.is_or.equal(start.is_or)
     # Squared, as in normal equations, the condition of 15 dependent columns costs half of the digits.
     assert found.values.numpy() == pytest.approx(np.array(expected)[places], rel=1e-6, abs=1e-6)
     assert found.constant == pytest.approx(constant, rel=1e-6, abs=1e-6)

@@ -544,6 +544,7 @@ def test_to_frame_lists_the_nonzero_effects():
             "members": [(0, 1), (0, 1), (0,)],
             "order": [2, 2, 1],
             "effect": [-2.0, 1.5, 1.0],
+            "above_kappa": [True] * 3,
         }
     )
     pd.testing.assert_frame_equal(found.to_frame(), expected)
@@ -555,7 +556,7 @@ def test_to_frame_of_a_batch_numbers_the_samples():
     batch = InteractionsBatch([random_interactions(2), nothing, random_interactions(3)])
     frame = batch.to_frame()
     assert list(frame.columns) == [
-        "sample", "explained", "text", "continuation", "kind", "players", "members", "order", "effect",
+        "sample", "explained", "text", "continuation", "kind", "players", "members", "order", "effect", "above_kappa",
     ]  # fmt: skip
     assert frame["sample"].value_counts().to_dict() == {0: 4, 2: 7 + 4}
     assert frame[frame["sample"] == 2]["effect"].tolist() == [one.effect for one in batch[2].top(None)]
