@@ -26,7 +26,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 UNFINISHED := $(VENV)/.unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-transformers test-transformers4 lint bench clean
+.PHONY: help demo test test-fast test-full test-transformers test-transformers4 lint bench clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -41,6 +41,9 @@ test: lint ## lint, then all tests, those in docstrings and in the docs too
 
 test-fast: $(INSTALLED_DEV) ## the tests that are not marked slow
 	$(PYTEST) -m 'not slow'
+
+test-full: lint ## all tests, and more of their data: each setting, more random examples, each line interrupted
+	$(PYTEST) --full
 
 test-transformers: $(INSTALLED_DEV) ## the tests that use transformers alone
 	$(PYTEST) $$(grep -rlE '(from|import) transformers|importorskip."transformers' tests --include='test_*.py')
