@@ -1,9 +1,12 @@
 """Results made by hand, whose pictures do not depend on a solver or on its options."""
 
+from dataclasses import replace
+
 import torch
 
 from captum_lkn import Interactions, InteractionsBatch, KnowledgeChange
 from captum_lkn.decomposition.effects import Effects
+from captum_lkn.knowledge import NoiseCeiling
 
 WORDS = ("not", "a", "single", "good", "scene")
 OUTPUT = [
@@ -23,6 +26,11 @@ def found_of(words, effects, constant=-0.8, **about):
 def scaled(effects, *factors):
     """Return the effects, the first ones times their factors; the others are left out."""
     return [(kind, members, effect * f) for (kind, members, effect), f in zip(effects, factors, strict=False)]
+
+
+def scaled_effects(effects, factor):
+    """Return the effects, those of one player times a factor and the others times its square."""
+    return replace(effects, values=effects.values * torch.where(effects.orders == 1, factor, factor**2))
 
 
 def sentence():
@@ -62,9 +70,10 @@ def change(ceiling=False):
             for label, effects in layers.items()
         }
     )
-    return made.with_noise_ceiling(draws=2) if ceiling else made
-
-
-def table(n, seed=0):
-    """Return a table of random values."""
-    return torch.randn(1 << n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    if not ceiling:
+        return made
+    shaken = {
+        label: (tuple(scaled_effects(batch[0].effects, factor) for factor in (0.8, 1.15)),)
+        for label, batch in made.interactions.items()
+    }
+    return replace(made, noise_ceiling=NoiseCeiling(shaken, seed=0, value_noise=None, jitter=0.0))

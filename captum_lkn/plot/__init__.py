@@ -10,6 +10,10 @@ returns the figure and its axes, draws into given ``ax=``, and touches no state 
 ``sentence``       words with arcs, AND above, OR below
 ``flow``           knowledge that grows, stays and is forgotten, layer by layer
 ``heatmap``        the strongest interactions at every layer
+``completeness``   completeness and redundancy over the depth
+``stacked``        overlap, new and forgotten, by layer and order
+``matrix``         knowledge that any two layers share
+``emergence``      combinations of chosen words, by layer
 ``images``         parts of an image
 ``accessors``      the methods that each kind of result has
 ``depth``          layers in their order

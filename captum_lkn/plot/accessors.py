@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from captum_lkn.plot.bars import bars
+from captum_lkn.plot.completeness import completeness
+from captum_lkn.plot.emergence import emergence
 from captum_lkn.plot.flow import flow
 from captum_lkn.plot.heatmap import heatmap
+from captum_lkn.plot.matrix import matrix
 from captum_lkn.plot.sentence import sentence
+from captum_lkn.plot.stacked import stacked
 from captum_lkn.plot.upset import upset
 from captum_lkn.plot.waterfall import waterfall
 
@@ -25,7 +29,11 @@ INTERACTIONS_BATCH: dict[str, Any] = {}
 """Pictures of ``InteractionsBatch``."""
 
 CHANGE: dict[str, Any] = {
+    "completeness": completeness,
+    "emergence": emergence,
     "heatmap": heatmap,
+    "matrix": matrix,
+    "stacked": stacked,
     "flow": flow,
 }
 """Pictures of ``KnowledgeChange``."""

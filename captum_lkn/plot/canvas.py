@@ -33,13 +33,16 @@ __all__ = [
     "caption",
     "effect_legend",
     "finished",
+    "framed",
     "ink",
     "legend_below",
+    "legend_in",
     "numbers",
     "panels",
     "paper",
     "score_label",
     "tidy",
+    "whole_percent",
 ]
 
 BODY = 9.5
@@ -51,6 +54,7 @@ SMALL = 8.5
 OR_HATCH = "////"
 """Hatch of OR effects; AND effects are plain."""
 
+_HEAD, _FOOT = 0.46, 0.26  # inches: the title and the legend of several panels
 _PIXELS = 80  # of a notebook's picture an inch: nine inches fit the column of a notebook
 _RETINA = 2
 _MINUS = "\N{MINUS SIGN}"
@@ -135,6 +139,43 @@ def panels(
     return fig, found
 
 
+def framed(
+    ax: Axes | None, width: float, height: float, rows: int, columns: int, title: str, below: str, foot: bool = True
+) -> tuple[Figure, _Axes, Axes]:
+    """Return several axes under one title, and axes below them for a legend.
+
+    Title and legend have rows of their own, so that their width does not squeeze the panels.
+
+    Args:
+        ax: As for :func:`panels`, like all up to ``columns``.
+        width: Of a new figure, in inches.
+        height: The same, title and legend included.
+        rows: Of axes.
+        columns: The same.
+        title: The title.
+        below: A smaller line below it.
+        foot: Whether there is a legend.
+
+    Returns:
+        The figure, an object array ``[rows, columns]`` of axes, and the axes of the legend.
+    """
+    bottom = _FOOT if foot else 0.01
+    fig, outer = panels(ax, width, height, 3, 1, height_ratios=[_HEAD, height - _HEAD - bottom, bottom])
+    head, body, foot_ax = outer.ravel()
+    for axes in (head, foot_ax):
+        axes.set_axis_off()
+    text = head.annotate(title, (0, 1), (2, -2), xycoords="axes fraction", textcoords="offset points", va="top")
+    text.set(fontsize=BODY + 1.5, weight="bold", parse_math=False, in_layout=False)
+    line = head.annotate(below, (0, 1), (2, -19), xycoords="axes fraction", textcoords="offset points", va="top")
+    line.set(fontsize=SMALL, parse_math=False, in_layout=False)
+    spec = body.get_subplotspec().subgridspec(rows, columns)
+    body.remove()
+    found = np.empty((rows, columns), dtype=object)
+    for row, column in np.ndindex(rows, columns):
+        found[row, column] = fig.add_subplot(spec[row, column])
+    return fig, found, foot_ax
+
+
 def finished(fig: Figure, ax: Axes, drawn: Sequence[Axes] = ()) -> Picture:
     """Return a picture, after text that the default font cannot write has got fonts that can.
 
@@ -187,6 +228,11 @@ def numbers(values: Sequence[float], signed: bool = True) -> list[str]:
     return texts if signed else [text.removeprefix("+") for text in texts]
 
 
+def whole_percent(share: float) -> str:
+    """Return a share as a percentage without decimals, such as ``42 %``."""
+    return f"{100 * share:.0f} %"
+
+
 def score_label(found: Interactions, name: str) -> str:
     """Return the label of an axis: a name, and the unit of the score where that is known."""
     unit = found.provenance.get("unit")
@@ -225,6 +271,12 @@ def legend_below(ax: Axes, handles: Sequence[Any], points: float = 32, *, right:
         {"loc": "upper right", "bbox_to_anchor": (1, 0)} if right else {"loc": "upper left", "bbox_to_anchor": (0, 0)}
     )
     ax.legend(handles=list(handles), bbox_transform=below, **(side | look | options))
+
+
+def legend_in(foot: Axes, handles: Sequence[Any]) -> None:
+    """Put a legend in one line into axes of its own, see :func:`framed`."""
+    legend = foot.legend(handles=list(handles), frameon=False, fontsize=SMALL, ncols=len(handles), loc="center left")
+    legend.set_in_layout(False)
 
 
 def effect_legend(ax: Axes, effects: Sequence[float], has_or: bool, points: float = 32) -> None:

@@ -22,10 +22,11 @@ from captum_lkn.plot.names import layer_names
 __all__ = [
     "GROUPS",
     "Depth",
-    "by_group",
     "check_sample",
     "depth_of",
+    "grouped",
     "kind_only",
+    "kind_title",
     "smooth",
     "subject_of",
 ]
@@ -52,6 +53,12 @@ class Depth(NamedTuple):
     names: tuple[str, ...]
     prefix: str
     amplified: frozenset[str]
+
+    @property
+    def starred(self) -> list[str]:
+        """The names, with an asterisk after those of amplified layers."""
+        both = zip(self.names, self.labels, strict=True)
+        return [f"{name}*" if label in self.amplified else name for name, label in both]
 
     @property
     def axis(self) -> str:
@@ -87,11 +94,14 @@ def kind_only(comparison: Comparison, kind: Kind | None) -> Comparison:
     return Comparison(Strengths(*(part[:, rows].sum(1, keepdim=True) for part in comparison.samples)), comparison.ratio)
 
 
-def by_group(strengths: Tensor) -> list[float]:
-    """Sum strengths ``[1, m]`` by the groups of orders."""
-    found = torch.cat([strengths[0], strengths.new_zeros(max(0, len(GROUPS) - strengths.shape[1]))])
-    last = len(GROUPS) - 1
-    return [*found[:last].tolist(), float(found[last:].sum())]
+def kind_title(kind: Kind | None) -> str:
+    """Return a name of the effects of a kind, or of both."""
+    return f"{kind.upper()} effects" if kind else "AND and OR effects"
+
+
+def grouped(comparison: Comparison) -> Comparison:
+    """Return a comparison by groups of orders: quantities ``[..., 4]``."""
+    return Comparison(Strengths(*map(_by_group, comparison.samples)), comparison.ratio)
 
 
 def smooth(values: Sequence[float]) -> tuple[_Line, _Line]:
@@ -130,3 +140,9 @@ def subject_of(change: KnowledgeChange, sample: int | None = None) -> str:
     about = change.interactions[change.reference][sample or 0].about
     text = f"“{about.text}”" if about.text else ""
     return ", ".join(part for part in (about.explained, text) if part)
+
+
+def _by_group(strengths: Tensor) -> Tensor:
+    last = len(GROUPS) - 1
+    padded = torch.nn.functional.pad(strengths, (0, max(0, len(GROUPS) - strengths.shape[-1])))
+    return torch.cat([padded[..., :last], padded[..., last:].sum(-1, keepdim=True)], -1)

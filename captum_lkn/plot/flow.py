@@ -26,8 +26,9 @@ from captum_lkn.plot.canvas import (
     panels,
     paper,
     tidy,
+    whole_percent,
 )
-from captum_lkn.plot.depth import GROUPS, Depth, by_group, depth_of, kind_only, smooth, subject_of
+from captum_lkn.plot.depth import GROUPS, Depth, depth_of, grouped, kind_only, smooth, subject_of
 from captum_lkn.plot.fonts import written
 from captum_lkn.plot.names import interaction_names
 
@@ -99,16 +100,14 @@ def _draw_box(ax: Axes, change: KnowledgeChange, depth: Depth) -> None:
     ax.axhline(0, color=ink(), linewidth=1.3, zorder=5)
     for place, (part, gone) in enumerate(zip(shared, lost, strict=True)):
         _number_box(ax, place, sum(part), sum(gone), deepest, is_reference=place == len(shared) - 1)
-    names = [
-        f"{name}*" if label in depth.amplified else name for name, label in zip(depth.names, depth.labels, strict=True)
-    ]
+    names = depth.starred
     ax.set_xticks(range(len(names)), names, parse_math=False)
     if sum(map(len, names)) > 80:
         ax.tick_params(axis="x", rotation=30)
     height = 1 + deepest
     ax.set_ylim(-deepest - 0.09 * height, 1 + 0.08 * height)
     ax.yaxis.set_major_locator(MultipleLocator(0.25 if deepest < 0.6 else 0.5))
-    ax.yaxis.set_major_formatter(lambda y, _: f"{abs(y):.0%}".replace("%", " %"))
+    ax.yaxis.set_major_formatter(lambda y, _: whole_percent(abs(y)))
     ax.set_xlabel(depth.axis, fontsize=BODY)
     ax.set_ylabel("forgotten | shared\n(share of the output's)", fontsize=BODY)
     tidy(ax, "left")
@@ -122,11 +121,11 @@ def _shares(change: KnowledgeChange, depth: Depth) -> tuple[list[list[float]], l
     """Return by layer and group of orders what is shared and what forgotten, and the reference's, as shares."""
     shared, lost, whole = [], [], [0.0] * len(GROUPS)
     for label in depth.labels[:-1]:
-        one = kind_only(change[label], None)
+        one = grouped(kind_only(change[label], None))
         total = float(one.reference_all.sum()) or 1.0
-        shared.append([value / total for value in by_group(one.overlap)])
-        lost.append([value / total for value in by_group(one.forgotten)])
-        whole = [value / total for value in by_group(one.reference_all)]
+        shared.append((one.overlap[0] / total).tolist())
+        lost.append((one.forgotten[0] / total).tolist())
+        whole = (one.reference_all[0] / total).tolist()
     return [*shared, whole], [*lost, [0.0] * len(GROUPS)], whole
 
 
@@ -161,10 +160,10 @@ def _number_box(ax: Axes, place: int, shared: float, lost: float, deepest: float
         write(0, "no value", "bottom")
     else:
         near_the_frame = 0.85 < shared < 1
-        write(1 if near_the_frame else shared, f"{100 * shared:.0f} %", "bottom")
+        write(1 if near_the_frame else shared, whole_percent(shared), "bottom")
         if lost > 0:
             cut = "↓ " if lost > deepest else ""
-            write(-min(lost, deepest), f"{cut}{100 * lost:.0f} %", "top")
+            write(-min(lost, deepest), f"{cut}{whole_percent(lost)}", "top")
 
 
 # ---------------------------------------------------------------- the ribbons

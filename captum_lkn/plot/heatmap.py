@@ -95,11 +95,9 @@ def heatmap(
     tidy(cells)
     _draw_ends(curve, [found[name] for name in depth.labels])
     curve.set_xlim(cells.get_xlim())
-    caption(
-        curve,
-        f"The strongest interactions of {'the ' * (label == OUTPUT)}{written([label], 30)[0]}, at every layer",
-        written([subject_of(change, sample)], 100)[0],
-    )
+    whose = "the output" if label == OUTPUT else label
+    below = f"the strongest of {whose}; {subject_of(change, sample)}"
+    caption(curve, "Interactions, layer by layer", written([below], round(12 * fig.get_figwidth()))[0])
     return finished(fig, cells if ax is None else ax, [curve, cells])
 
 

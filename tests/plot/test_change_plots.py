@@ -46,12 +46,13 @@ def test_any_change_is_drawn(case, name):
         change = CASES[case]()
         warnings.simplefilter("error")
         fig, _ = CHANGE[name](change, *ARGUMENTS.get(name, ()))
+        fig.set_layout_engine("none")  # the layout takes most of the time
         fig.draw_without_rendering()
 
 
 @pytest.mark.parametrize("name", CHANGE)
 def test_given_axes_are_drawn_into(name):
-    fig = Figure(figsize=(10, 8), layout="constrained")
+    fig = Figure(figsize=(10, 8))
     first, second = fig.subplots(2)
     found_fig, ax = CHANGE[name](results.change(), *ARGUMENTS.get(name, ()), ax=second)
     assert found_fig is fig
@@ -106,3 +107,60 @@ def test_a_heatmap_has_the_effects_at_every_layer():
         change.plot.heatmap(layer="encoder9")
     with pytest.raises(ValueError, match="sample must be from 0 to 0; got 1"):
         change.plot.heatmap(sample=1)
+
+
+def test_curves_are_completeness_and_redundancy_by_order():
+    change = results.change(ceiling=True)
+    fig, ax = change.plot.completeness(kind="and")
+    curves = {line.get_label(): line.get_ydata() for line in ax.lines if line.get_marker() == "o"}
+    assert curves["order 1"] == pytest.approx([float(one.completeness[0, 0]) for one in change.values()])
+    right = next(axes for axes in fig.axes if axes.get_ylabel() == "redundancy")
+    curves = {line.get_label(): line.get_ydata() for line in right.lines if line.get_marker() == "s"}
+    assert curves["order 2"] == pytest.approx([float(one.redundancy[0, 1]) for one in change.values()])
+    ceilings = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    assert ceilings[0] == pytest.approx(float(change.own["output"].completeness[0, 0]))
+    _, bare = results.change().plot.completeness()
+    assert not any(line.get_linestyle() == ":" for line in bare.lines)
+    with pytest.raises(ValueError, match=r'kind must be "and", "or" or None; got \'xor\''):
+        change.plot.completeness(kind="xor")
+
+
+def test_stacked_bars_are_overlap_new_and_forgotten():
+    change = results.change()
+    fig, ax = change.plot.stacked()
+    first = next(iter(change.values()))
+    heights = np.array([bar.get_height() for bar in ax.patches]).reshape(3, -1)
+    count = heights.shape[1]
+    for row, part in zip(heights, (first.overlap, first.new, -first.forgotten), strict=True):
+        assert row == pytest.approx(part.sum(0)[:count].numpy())
+    titles = [axes.get_title() for axes in fig.axes if axes.patches]
+    assert titles == ["layer 0", "1", "2", "3"]
+
+
+def test_the_matrix_has_the_completeness_of_any_two_layers():
+    change = results.change()
+    _, ax = change.plot.matrix()
+    shares = np.asarray(ax.images[0].get_array())
+    assert np.diag(shares) == pytest.approx(1)
+    one = change["encoder.1"]
+    assert shares[1, 4] == pytest.approx(float(one.overlap.sum() / one.reference_all.sum()))
+    assert shares[4, 1] == pytest.approx(float(one.overlap.sum() / one.all.sum()))
+
+
+def test_emergence_is_the_strength_of_the_combinations_with_a_word():
+    samples = [
+        results.found_of(["Not", "good"], [("and", (0,), 9.0), ("and", (0, 1), -2.0), ("or", (0, 1), 1.0)]),
+        results.found_of(["a", "dull", "film"], [("and", (0, 1), 5.0)]),
+        results.found_of(["not", "dull", "not"], [("and", (0, 1), 1.0), ("or", (1, 2), 1.0), ("and", (0, 2), 2.0)]),
+    ]
+    change = of_layers(a=samples, output=samples)
+    _, ax = change.plot.emergence("not", ("not", "good"), "dull", alone=True)
+    curves = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert curves["not (2 samples)"] == [3.5, 3.5]
+    assert curves["not, alone"] == [4.5, 4.5]
+    assert curves["not … good (1 sample)"] == [3.0, 3.0]
+    assert curves["dull (2 samples)"] == [3.5, 3.5]
+    with pytest.raises(ValueError, match=r"no sample has 'goood'; did you mean 'good'\?"):
+        change.plot.emergence("goood")
+    with pytest.raises(ValueError, match="words must be one or more labels"):
+        change.plot.emergence()

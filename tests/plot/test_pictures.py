@@ -30,6 +30,10 @@ PICTURES = {
     "sentence": lambda: results.sentence().plot.sentence(),
     "flow": lambda: results.change().plot.flow(),
     "heatmap": lambda: results.change().plot.heatmap(),
+    "completeness": lambda: results.change(ceiling=True).plot.completeness(),
+    "stacked": lambda: results.change().plot.stacked(),
+    "matrix": lambda: results.change().plot.matrix(),
+    "emergence": lambda: results.change().plot.emergence("not", ("not", "good"), alone=True),
 }
 
 
