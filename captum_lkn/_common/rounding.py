@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +29,9 @@ class Precision(NamedTuple):
 
 
 _LOW = (torch.float16, torch.bfloat16)
-_TF32_EPS = 2.0**-10
+_REDUCED = {"tf32": ("TF32", 2.0**-10), "bf16": ("bfloat16 matrix products", torch.finfo(torch.bfloat16).eps)}
+# From torch 2.9 on each backend has a setting, which the older functions set as well.
+_BY_NAME = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 
 
 def precision_in_force(dtype: torch.dtype, device: torch.device, *, convolutions: bool = False) -> Precision:
@@ -55,18 +57,55 @@ def precision_in_force(dtype: torch.dtype, device: torch.device, *, convolutions
         return Precision(f"{low} autocast", torch.finfo(low).eps, True, "leave torch.autocast")
     if dtype in _LOW:
         return Precision(str(dtype), torch.finfo(dtype).eps, True, "call .float() on the model")
-    if not dtype.is_floating_point:
-        dtype = torch.float32
     if dtype == torch.float32:
-        wanted = torch.get_float32_matmul_precision()
-        highest = 'call torch.set_float32_matmul_precision("highest")'
-        if device.type == "cuda" and wanted != "highest":
-            return Precision("TF32", _TF32_EPS, True, highest)
-        if device.type == "cuda" and convolutions and torch.backends.cudnn.allow_tf32:
-            return Precision("TF32", _TF32_EPS, True, "set torch.backends.cudnn.allow_tf32 = False")
-        if device.type == "cpu" and wanted == "medium":
-            return Precision("bfloat16 matrix products", torch.finfo(torch.bfloat16).eps, True, highest)
+        setting = _setting_of_products(device.type)
+        if setting is None and convolutions and device.type == "cuda":
+            setting = _setting_of_cuda_convolutions()
+        if setting is not None:
+            reduced, older, place = setting
+            name, eps = _REDUCED[reduced]
+            return Precision(name, eps, True, older if _has_older_settings() else f'set {place} = "ieee"')
     return Precision(str(dtype), torch.finfo(dtype).eps)
+
+
+class _Setting(NamedTuple):
+    """A setting under which float32 is not computed in float32."""
+
+    reduced: str  # a key of _REDUCED
+    older: str  # advice to those who use torch's older settings
+    place: str  # the attribute that holds it, from torch 2.9 on
+
+
+def _setting_of_products(device: str) -> _Setting | None:
+    """Return the setting under which matrix products are computed in less than float32; None where they are not."""
+    backends: Any = torch.backends
+    older = 'call torch.set_float32_matmul_precision("highest")'
+    if device == "cuda":
+        wanted = backends.cuda.matmul.fp32_precision if _BY_NAME else torch.get_float32_matmul_precision()
+        place = "torch.backends.cuda.matmul.fp32_precision"
+        return _Setting("tf32", older, place) if wanted in ("tf32", "high", "medium") else None
+    if device == "cpu":
+        wanted = backends.mkldnn.matmul.fp32_precision if _BY_NAME else torch.get_float32_matmul_precision()
+        place = "torch.backends.mkldnn.matmul.fp32_precision"
+        return _Setting("bf16", older, place) if wanted in ("bf16", "medium") else None
+    return None
+
+
+def _setting_of_cuda_convolutions() -> _Setting | None:
+    cudnn: Any = torch.backends.cudnn
+    if not (cudnn.conv.fp32_precision == "tf32" if _BY_NAME else cudnn.allow_tf32):
+        return None
+    return _Setting("tf32", "set torch.backends.cudnn.allow_tf32 = False", "torch.backends.cudnn.conv.fp32_precision")
+
+
+def _has_older_settings() -> bool:
+    """Return whether torch's older settings can be used: reading them fails once ``fp32_precision`` was set."""
+    try:
+        torch.get_float32_matmul_precision()
+        _ = torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -175,7 +175,7 @@ class InteractionMethod(Method):
                             part,
                             provenance(sample) | origins[place],
                             layout_of(request.players, sample),
-                            torch.finfo(one.dtype).eps,
+                            one.epsilon,
                         )
                     )
         return list(map(InteractionsBatch, columns))

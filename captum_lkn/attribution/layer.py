@@ -14,6 +14,7 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.models.fingerprint import weight_versions
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers
 from captum_lkn.models.pooling import name_of
 from captum_lkn.outputs.scores import ScoreLike
@@ -111,6 +112,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         for found in self._layers:  # what is missing is missed now; but there may be read-outs of the inputs alone
             if found is not None and not self._has(replace(found, input=True)):
                 self._readout(found)
+        self._checked: list[tuple[Any, ...]] | None = None
         self._check_weights()
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
@@ -153,6 +155,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         Warns:
             UserWarning: As :meth:`AndOrInteraction.attribute`.
         """
+        self._check_weights()
         sources = self._sources(attribute_to_layer_input)
         batches = self._batches(
             inputs,
@@ -191,11 +194,16 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         return delta(attributions, *args)
 
     def _check_weights(self) -> None:
-        """Check that linear probes were fitted to this very model; once, since it reads all of its weights."""
+        """Check that linear probes were fitted to this very model, whose weights are read when they have changed."""
         module = self._model.module
-        probes = self._probe.values() if isinstance(self._probe, Mapping) else [self._probe]
-        if module is not None:
-            check_weights(module, [probe for probe in probes if isinstance(probe, LinearProbe)])
+        readouts = self._probe.values() if isinstance(self._probe, Mapping) else [self._probe]
+        probes = [readout for readout in readouts if isinstance(readout, LinearProbe)]
+        if module is None or not probes:
+            return
+        versions = weight_versions(module)
+        if versions != self._checked:
+            check_weights(module, probes)
+            self._checked = versions
 
     def _check_kind(self, probe: LinearProbe) -> None:
         """Check that a probe was fitted to the kind of columns that the score reads."""

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from captum_lkn._common.messages import kind_of, some_of
+from captum_lkn.baselines.samples import check_same_sample
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.interactions.about import other_question
 
 __all__ = ["average_baselines"]
-
-_SHARED = ("model", "layer", "score", "target", "continuation")
 
 
 def average_baselines(found: Sequence[InteractionsBatch]) -> InteractionsBatch:
@@ -66,13 +66,14 @@ def _mean(place: int, versions: Sequence[Interactions]) -> Interactions:
                 f"sample {place} has the players {some_of(first.players)} in the first batch and "
                 f"{some_of(other.players)} in another. Give the same players under several baselines"
             )
-        for key in _SHARED:
-            mine, others = first.provenance.get(key), other.provenance.get(key)
-            if mine != others:
-                raise ValueError(
-                    f"sample {place} has the {key} {mine} in the first batch and {others} in another. Only the "
-                    "baselines may differ"
-                )
+        differing = other_question(first.provenance, other.provenance) or _other_place(first, other)
+        if differing:
+            name, mine, others = differing
+            raise ValueError(
+                f"sample {place} has the {name} {mine} in the first batch and {others} in another. Only the baselines "
+                "may differ"
+            )
+        check_same_sample(place, first, other, ("the first baseline", "another"))
         if other.options != first.options:
             raise ValueError(
                 f"sample {place} has the options {first.options} in the first batch and {other.options} in another. "
@@ -86,4 +87,14 @@ def _mean(place: int, versions: Sequence[Interactions]) -> Interactions:
         "baseline": [one.provenance.get("baseline") for one in versions],
         "forwards": sum(used),
     }
-    return Interactions.from_decomposition(first.players, values, part, provenance, first.layout)
+    epsilon = max(one.epsilon for one in versions)
+    return Interactions.from_decomposition(first.players, values, part, provenance, first.layout, epsilon)
+
+
+def _other_place(first: Interactions, other: Interactions) -> tuple[str, Any, Any] | None:
+    """Return the model or layer in which two results differ, with both values."""
+    for name in ("model", "layer"):
+        mine, others = first.provenance.get(name), other.provenance.get(name)
+        if mine != others:
+            return name, mine, others
+    return None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import count_of, kind_of, some_of
+from captum_lkn.baselines.samples import check_same_sample
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.interactions import Interaction, Interactions, InteractionsBatch
 from captum_lkn.outputs.targets import TargetLike
@@ -145,12 +146,13 @@ def compare_baselines(
                 "AndOrInteraction, or LayerAndOrInteraction with one layer"
             )
         found[name] = batch
-        first = next(iter(found.values()))
-        if [one.players for one in batch] != [one.players for one in first]:
+        first, reference = next(iter(found.items()))
+        if [one.players for one in batch] != [one.players for one in reference]:
             raise ValueError(
-                f"baseline {name!r} has other players than {next(iter(found))!r}: compare baselines of the same "
-                "samples and players"
+                f"baseline {name!r} has other players than {first!r}: compare baselines of the same samples and players"
             )
+        for place, (one, other) in enumerate(zip(reference, batch, strict=True)):
+            check_same_sample(place, one, other, (repr(first), repr(name)))
     pairs = tuple(_agreement(a, b, found[a], found[b], k, tau) for a, b in combinations(found, 2))
     return BaselineComparison(found, pairs, k, tau)
 

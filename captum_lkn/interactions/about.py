@@ -9,12 +9,13 @@ from typing import Any
 
 from captum_lkn._common.formats import printable, shortened
 
-__all__ = ["WIDTH", "About", "about_of", "shared_lines"]
+__all__ = ["WIDTH", "About", "about_of", "other_question", "shared_lines"]
 
 WIDTH = 80
 """Columns of a terminal that printed results fit."""
 
 _ORIGIN = ("model", "layer", "score")
+_QUESTION = ("score", "target", "text", "continuation")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,35 @@ def about_of(provenance: Mapping[str, Any]) -> About:
         printable(str(provenance.get("text") or "")),
         _continuation_text(provenance.get("continuation")),
     )
+
+
+def other_question(first: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Compare the questions of two results of one sample.
+
+    Args:
+        first: The provenance of one.
+        other: The provenance of the other.
+
+    Returns:
+        The first thing in which they differ, of score, target, text, continuation and kind of effects, with both
+        values; None where both answer one question, as far as that is recorded in both.
+
+    Example:
+        >>> other_question({"score": "prob", "target": 0}, {"score": "prob", "target": 1})
+        ('target', 0, 1)
+    """
+    for name in (*_QUESTION, "kind"):
+        mine, theirs = _recorded(first, name), _recorded(other, name)
+        if mine is not None and theirs is not None and mine != theirs:
+            return name, mine, theirs
+    return None
+
+
+def _recorded(provenance: Mapping[str, Any], name: str) -> Any:
+    if name == "kind":
+        settings = provenance.get("decomposition")
+        return settings.get("kind") if isinstance(settings, Mapping) else None
+    return provenance.get(name)
 
 
 def shared_lines(several: Sequence[About]) -> list[str]:

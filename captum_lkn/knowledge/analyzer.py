@@ -85,7 +85,10 @@ class LayerwiseKnowledge:
         self.forward_func = forward_func
         several = isinstance(layers, Sequence) and not isinstance(layers, str)
         given: list[Any] = list(layers) if several else [layers]  # type: ignore[arg-type]
-        self.layers = find_layers(Model(forward_func), [one for one in given if not _is_output(one)])
+        inner = [one for one in given if not _is_output(one)]
+        if given and not inner:
+            raise ValueError(f"layers must have a layer besides {OUTPUT!r}, with which layers are compared anyway")
+        self.layers = find_layers(Model(forward_func), inner)
         resolve_score(score)  # what is wrong shows now, not after probes were fitted
         self._score = score
         self.options = given_options(options, {"noise": noise, "kappa": kappa, "kind": kind})
@@ -165,7 +168,7 @@ class LayerwiseKnowledge:
                 "there are no read-outs of the layers yet: call fit_probes(dataloader), or give "
                 "probes=LinearProbes.load(path) or another read-out to LayerwiseKnowledge"
             )
-        # Kept for its read-outs: checking that they were fitted to this model reads all of its weights.
+        # Kept, since it knows which weights it has checked: reading them all takes long.
         if self._method_of is None or self._method_of[0] is not self.probes:
             method = LayerAndOrInteraction(
                 self.forward_func, [*self.layers, OUTPUT], probe=self.probes, score=self._score, options=self.options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor
+from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.interactions.about import About
@@ -117,6 +117,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     def __post_init__(self) -> None:
         check_comparison(tau=self.tau, scope=self.scope, literal_eq6=self.literal_eq6, ratio=self.ratio)
+        object.__setattr__(self, "tau", float(self.tau))  # a NumPy number cannot be saved
         check_interactions(self.interactions)
         object.__setattr__(self, "interactions", dict(self.interactions))
         self._known(self.reference)
@@ -128,11 +129,14 @@ class KnowledgeChange(Mapping[str, Comparison]):
             )
         labels = tuple(dict.fromkeys((*self.layers, self.reference)))
         units = {label: self.normalisers[label] for label in labels}
-        warn_of_normalisers(units, self.interactions, self.reference, self.tau, self.scope)
+        bounded = self.ratio == "sum" and not self.literal_eq6
+        warn_of_normalisers(units, self.interactions, self.reference, self.tau, self.scope, bounded=bounded)
 
     # ------------------------------------------------------------ a mapping, from layer to comparison
 
     def __getitem__(self, layer: str) -> Comparison:
+        if layer not in self._comparisons:
+            raise KeyError(f"{layer!r} is not compared here; there are {some_of(list(self._comparisons))}")
         return self._comparisons[layer]
 
     def __iter__(self) -> Iterator[str]:
@@ -212,12 +216,15 @@ class KnowledgeChange(Mapping[str, Comparison]):
             reference: The label of the layer that it is compared with.
 
         Returns:
-            A comparison of one layer, with the same options.
+            A comparison of one layer, with the same options. It has the noise ceiling where that was measured for both.
 
         Raises:
             ValueError: There is no such layer.
         """
-        return replace(self, layers=(self._known(layer),), reference=self._known(reference))
+        labels = self._known(layer), self._known(reference)
+        drawn = self.noise_ceiling
+        kept = drawn if drawn and set(labels) <= set(drawn.effects) else None
+        return replace(self, layers=labels[:1], reference=labels[1], noise_ceiling=kept)
 
     def with_noise_ceiling(
         self,
@@ -235,8 +242,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
             draws: The number of draws.
             seed: The seed of the noise; torch's own random state is not touched.
             value_noise: Standard deviation of the Gaussian noise on every value, as a share of the sample's
-                \|v(N) - v(empty)\|; None: a quarter of its kappa, which is a share of 0.01 by default, and 0.01 where
-                kappa is 0.
+                \|v(N) - v(empty)\|, or of a quarter of the largest \|v(T) - v(empty)\| where that is more. None: a
+                quarter of the noise that the decomposition allows, which is 0.01 by default, and 0.01 where it allows
+                none.
             jitter: Each weight w_S of the minimised sum is multiplied by 1 + jitter * u, u uniform in [-1, 1].
 
         Returns:
@@ -249,16 +257,21 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Warns:
             UserWarning: An extraction did not reach its tolerance.
         """
-        ceiling = measure_noise_ceiling(
-            self.interactions, draws=draws, seed=seed, value_noise=value_noise, jitter=jitter
-        )
+        compared = {label: self.interactions[label] for label in dict.fromkeys((*self.layers, self.reference))}
+        ceiling = measure_noise_ceiling(compared, draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
         return self._with(noise_ceiling=ceiling)
 
     def _with(self, **changes: Any) -> KnowledgeChange:
-        """Return the same layers with other options: what there is to warn of was said when this one was made."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return replace(self, **changes)
+        """Return the same layers with other options, without the warnings that were given when this one was made.
+
+        It sets the attributes itself: suppressing warnings would suppress those of other threads as well.
+        """
+        parts = {each.name: getattr(self, each.name) for each in fields(self)} | changes
+        check_comparison(**{name: parts[name] for name in ("tau", "scope", "literal_eq6", "ratio")})
+        new = object.__new__(type(self))
+        for name, value in parts.items():
+            object.__setattr__(new, name, float(value) if name == "tau" else value)
+        return new
 
     # ------------------------------------------------------------ noise
 
@@ -297,7 +310,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         """
         label = self._known(layer)
         effects = self._effects(label)
-        drawn = self.noise_ceiling and self.noise_ceiling.effects[label]
+        drawn = self.noise_ceiling and self.noise_ceiling.effects.get(label)
         shares = drawn and selection_frequencies(effects, drawn, tau=self.tau, scope=self.scope)
         found = []
         for place, (one, above) in enumerate(

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+import torch
+
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.warn import warn
-from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.decomposition.effects import KINDS
+from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.interactions.about import other_question
 from captum_lkn.knowledge.comparison import Scope, thresholds
 
 __all__ = ["amplified_layers", "check_interactions", "check_label", "warn_of_normalisers"]
@@ -30,21 +34,34 @@ def check_label(label: Any, interactions: Mapping[str, Any]) -> str:
 
 
 def check_interactions(interactions: Any) -> None:
-    """Check that all layers have batches, of the same samples and players."""
+    """Check that all layers have batches that answer one question: of the same samples, players, score and class."""
     if not isinstance(interactions, Mapping):
         raise TypeError(f"interactions must be a mapping from layer to InteractionsBatch; got {kind_of(interactions)}")
-    players: dict[str, list[tuple[str, ...]]] = {}
     for label, batch in interactions.items():
         if not isinstance(label, str) or not isinstance(batch, InteractionsBatch):
             raise TypeError(f"interactions must map labels to InteractionsBatch; got {label!r}: {kind_of(batch)}")
-        players[label] = [one.players for one in batch]
-    for label, found in players.items():
-        first = next(iter(players))
-        if found != players[first]:
+    for label, batch in interactions.items():
+        first = next(iter(interactions))
+        if len(batch) != len(interactions[first]):
             raise ValueError(
-                f"layer {label!r} has {len(found)} samples, {first!r} {len(players[first])}, or their players differ: "
-                "compare layers on the same samples, with the same players"
+                f"interactions must be of the same samples; got {len(interactions[first])} at {first!r} and "
+                f"{len(batch)} at {label!r}"
             )
+        for place, (one, other) in enumerate(zip(interactions[first], batch, strict=True)):
+            _check_question(place, first, one, label, other)
+
+
+def _check_question(place: int, first: str, one: Interactions, label: str, other: Interactions) -> None:
+    """Check that two layers' interactions of a sample answer one question."""
+    differing = other_question(one.provenance, other.provenance)
+    if one.players != other.players:
+        differing = "players", some_of(one.players), some_of(other.players)
+    if differing:
+        name, mine, theirs = differing
+        raise ValueError(
+            f"interactions must answer one question; sample {place} has the {name} {mine} at {first!r} and {theirs} at "
+            f"{label!r}. Extract both for the same {name}"
+        )
 
 
 def amplified_layers(
@@ -70,12 +87,15 @@ def warn_of_normalisers(
     reference: str,
     tau: float,
     scope: Scope,
+    *,
+    bounded: bool,
 ) -> None:
     """Warn of layers whose normaliser is 0, or small against their salient effects.
 
     The salient effects of a layer add up to r times its normaliser. Where r is several times that of the other layers,
     the layer changes little as a whole while its effects cancel, and its ratios are mostly that division: two layers
-    share at most the smaller sum, so that redundancy is at least 1 - R / r (R of the reference), whichever the effects.
+    share at most the smaller sum, so that redundancy, a ratio of sums over the samples, is at least 1 - R / r (R of the
+    reference) for each kind, whichever the effects. `bounded` says that redundancy is that ratio.
     """
     for label, unit in normalisers.items():
         if not unit:
@@ -85,37 +105,47 @@ def warn_of_normalisers(
                 "score"
             )
     strengths = _strengths(normalisers, interactions, tau, scope)
+    known = strengths.get(reference) if bounded else None
     for label, (strength, others) in _amplified(strengths).items():
-        if label == reference:
-            bound = "completeness seems low"
-        else:
-            bound = f"its redundancy is at least {max(0.0, 1 - strengths.get(reference, 0.0) / strength):.0%}"
+        bounds = _bounds(strengths[label], known) if known and label != reference else []
+        meaning = "completeness seems low" if label == reference else " and ".join(bounds) or "redundancy seems high"
         warn(
             f"the salient effects of {label!r} add up to {strength:.1f} times its mean |v(N) - v(empty)|, those of the "
-            f"other layers to {others:.1f} times theirs (median): by this division alone {bound}, whichever "
-            "effects there are. Take more samples, or samples where masking all players changes its score more"
+            f"other layers to {others:.1f} times theirs (median): by this division alone {meaning}. Take more "
+            "samples, or samples where masking all players changes its score more"
         )
 
 
 def _strengths(
     normalisers: Mapping[str, float], interactions: Mapping[str, InteractionsBatch], tau: float, scope: Scope
-) -> dict[str, float]:
-    """Return by layer the sum of its salient effects in normalisers, the mean over the samples."""
-    strengths: dict[str, float] = {}
+) -> dict[str, dict[str, float]]:
+    """Return by layer and kind the sum of the salient effects in normalisers, the mean over the samples."""
+    strengths = {}
     for label, unit in normalisers.items():
         effects = [one.effects for one in interactions[label]]
         if unit:
             salient = zip(effects, thresholds(effects, tau, scope), strict=True)
-            total = sum(float(one.values[one.above(limit)].abs().sum()) for one, limit in salient)
-            strengths[label] = total / unit / len(effects)
+            sums = [one.sum_by_order(one.values.abs() * one.above(limit), one.n).sum(-1) for one, limit in salient]
+            means = torch.stack(sums).mean(0) / unit
+            strengths[label] = dict(zip(KINDS, means.tolist(), strict=True))
     return strengths
 
 
-def _amplified(strengths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+def _amplified(strengths: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, float]]:
     """Return the strength of each layer that dwarfs the others, with the median of these."""
+    whole = {label: sum(of_kinds.values()) for label, of_kinds in strengths.items()}
     found = {}
-    for label, strength in strengths.items():
-        others = [other for name, other in strengths.items() if name != label]
+    for label, strength in whole.items():
+        others = [other for name, other in whole.items() if name != label]
         if others and strength > max(_LARGE, _TIMES * median(others)):
             found[label] = strength, median(others)
     return found
+
+
+def _bounds(strength: Mapping[str, float], reference: Mapping[str, float]) -> list[str]:
+    """Return what the strengths alone say of a layer's redundancy, for the kinds of which they say something."""
+    return [
+        f"the redundancy of {kind.upper()} effects is at least {1 - reference[kind] / strength[kind]:.0%}"
+        for kind in KINDS
+        if strength[kind] > reference[kind]
+    ]

@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_number
 from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition.effects import TAU, Effects
 
@@ -171,6 +172,8 @@ def compare(
             f"layer and reference must be of the same samples and players; got samples of {players[0]} and "
             f"{players[1]} players"
         )
+    if not layer:
+        raise ValueError("layer must have the effects of at least one sample; got none")
     limits = thresholds(layer, tau, scope), thresholds(reference, tau, scope)
     highest = max(players[0])
     each = [
@@ -256,11 +259,9 @@ def check_comparison(*, tau: float, scope: str, literal_eq6: bool, ratio: str) -
         TypeError: ``tau`` is not a number, or ``literal_eq6`` not a bool.
         ValueError: An option is out of range or unknown.
     """
-    try:
-        share = float(tau)
-    except (TypeError, ValueError):
-        raise TypeError(f"tau must be a number from 0 to 1; got {tau!r}") from None
-    if not 0 <= share <= 1:
+    if not is_number(tau):
+        raise TypeError(f"tau must be a number from 0 to 1; got {tau!r}")
+    if not 0 <= tau <= 1:
         raise ValueError(f"tau must be a share of the largest effect, from 0 to 1; got {tau!r}")
     for name, value, known in (("scope", scope, get_args(Scope)), ("ratio", ratio, get_args(Ratio))):
         if value not in known:

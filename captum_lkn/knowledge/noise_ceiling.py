@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import NOISE, DecompositionOptions
@@ -34,6 +35,8 @@ __all__ = [
 DRAWS: Final = 5
 JITTER: Final = 1e-3
 _NOISE_IN_KAPPA: Final = 0.25
+# Where masking everybody changes next to nothing, a share of that change would be no noise at all.
+_SHARE_OF_SPREAD: Final = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,8 @@ class NoiseCeiling:
     Attributes:
         effects: For each layer and sample the effects of all draws.
         seed: The seed of noise and jitter.
-        value_noise: The standard deviation of the noise as a share of \|v(N) - v(empty)\|; None: a quarter of kappa, or
-            0.01 where kappa is 0.
+        value_noise: The standard deviation of the noise as a share of \|v(N) - v(empty)\|; None: that of
+            :func:`measure_noise_ceiling`.
         jitter: The largest relative change of a weight.
     """
 
@@ -82,8 +85,9 @@ def measure_noise_ceiling(
         draws: The number of draws.
         seed: The seed of noise and jitter.
         value_noise: The standard deviation of the noise on each value, as a share of the sample's
-            \|v(N) - v(empty)\|. None: a quarter of its kappa, which is a share of 0.01 by default; 0.01 where kappa
-            is 0, so that exact decompositions get noise as well.
+            \|v(N) - v(empty)\|, or of a quarter of the largest \|v(T) - v(empty)\| where that is more, so that tables
+            whose ends are equal get noise as well. None: a quarter of the options' ``noise``, which is 0.01 by default
+            and where ``noise`` is 0; a quarter of kappa where the options state kappa itself.
         jitter: Each weight w_S is multiplied by 1 + jitter * u, u uniform in [-1, 1].
 
     Returns:
@@ -95,10 +99,10 @@ def measure_noise_ceiling(
     """
     check_noise_ceiling(draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
     effects = {
-        layer: _draw_layer(batch, draws, torch.Generator("cpu").manual_seed(seed), value_noise, jitter)
+        layer: _draw_layer(batch, int(draws), torch.Generator("cpu").manual_seed(int(seed)), value_noise, jitter)
         for layer, batch in interactions.items()
     }
-    return NoiseCeiling(effects, seed, value_noise, jitter)
+    return NoiseCeiling(effects, int(seed), None if value_noise is None else float(value_noise), float(jitter))
 
 
 def own_comparison(
@@ -156,14 +160,14 @@ def check_noise_ceiling(*, draws: int, seed: int, value_noise: float | None, jit
         ValueError: Something is out of range.
     """
     for name, count in (("draws", draws), ("seed", seed)):
-        if isinstance(count, bool) or not isinstance(count, int):
+        if not is_whole(count):
             raise TypeError(f"{name} must be a whole number; got {count!r}")
     if draws < 1:
         raise ValueError(f"draws must be at least 1; got {draws}")
     if not 0 <= seed < 1 << 63:
         raise ValueError(f"seed must be from 0 to 2^63 - 1; got {seed}")
     for name, number in (("value_noise", 0.0 if value_noise is None else value_noise), ("jitter", jitter)):
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
+        if not is_number(number):
             raise TypeError(f"{name} must be a number; got {number!r}")
         if not 0 <= number < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite; got {number}")
@@ -197,11 +201,18 @@ def _noisy(
     one: Interactions, draws: int, generator: torch.Generator, value_noise: float | None, jitter: float
 ) -> tuple[Tensor, Tensor]:
     """Return noisy value tables ``[draws, 2^n]`` and factors of the weights ``[draws, 2, 2^n]``."""
-    share = NOISE * _NOISE_IN_KAPPA if value_noise is None else value_noise
-    deviation = share * abs(one.v_full - one.v_empty)
-    if value_noise is None and one.kappa > 0:
-        deviation = _NOISE_IN_KAPPA * one.kappa
-    size = len(one.values)
+    deviation, size = _deviation(one, value_noise), len(one.values)
     noise = torch.randn(draws, size, generator=generator, dtype=torch.float64, device="cpu")
     uniform = torch.rand(draws, 2, size, generator=generator, dtype=torch.float64, device="cpu")
     return one.values + deviation * noise, 1 + jitter * (2 * uniform - 1)
+
+
+def _deviation(one: Interactions, value_noise: float | None) -> float:
+    """Return the standard deviation of the noise on a sample's values."""
+    share = value_noise
+    if share is None:
+        if one.options.kappa:
+            return _NOISE_IN_KAPPA * one.kappa
+        share = _NOISE_IN_KAPPA * (one.options.noise or NOISE)
+    spread = float((one.values - one.v_empty).abs().max())
+    return share * max(abs(one.v_full - one.v_empty), _SHARE_OF_SPREAD * spread)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captum_lkn._common.messages import kind_of
 from captum_lkn.models.wrappers import plain_name
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "weight_versions"]
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -43,6 +43,32 @@ def fingerprint(module: nn.Module) -> str:
             digest.update(f"{plain_name(name)} {tensor.dtype} {list(tensor.shape)}\n".encode())
             digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def weight_versions(module: nn.Module) -> list[tuple[Any, ...]]:
+    """Return for each parameter and buffer where it is stored, and how often it was changed in place.
+
+    It reads no weights. As long as it stays the same, so does the fingerprint, unless weights were changed behind
+    autograd's back, through ``.data``.
+
+    Args:
+        module: Any module.
+
+    Example:
+        >>> network = nn.Linear(2, 2)
+        >>> before = weight_versions(network)
+        >>> with torch.no_grad():
+        ...     _ = network.bias.add_(1)
+        >>> weight_versions(network) == before
+        False
+    """
+    return [_version(tensor) for tensor in (*module.parameters(), *module.buffers())]
+
+
+def _version(tensor: Tensor) -> tuple[Any, ...]:
+    changes = 0 if tensor.is_inference() else tensor._version  # tensors made in inference mode do not count changes
+    place = tensor.data_ptr() if tensor.layout is torch.strided and not nn.parameter.is_lazy(tensor) else 0
+    return id(tensor), place, tensor.dtype, tensor.device, changes
 
 
 def _stored(module: nn.Module) -> dict[str, Any]:

@@ -284,11 +284,15 @@ class Model:
 
     def precision(self, output: Tensor) -> Precision:
         """Return the precision of the values: that of output, parameters, autocast or TF32, whichever is coarsest."""
-        parts = [] if self.module is None else list(self.module.modules())
-        dtypes = {output.dtype, *(p.dtype for module in parts for p in module.parameters(recurse=False))}
-        low = [dtype for dtype in (torch.bfloat16, torch.float16) if dtype in dtypes]
-        convolutions = any(isinstance(module, _ConvNd) for module in parts)
-        return precision_in_force(low[0] if low else output.dtype, output.device, convolutions=convolutions)
+        # A function may hold its model, as a Continuation does, and return another dtype than that computes in.
+        holder = self.forward_func if self.module is None else self
+        module = getattr(holder, "module", None)
+        parts = list(module.modules()) if isinstance(module, nn.Module) else []
+        of_parts = (p.dtype for part in parts for p in part.parameters(recurse=False))
+        dtypes = [dtype for dtype in (output.dtype, *of_parts) if dtype.is_floating_point and dtype.itemsize > 1]
+        coarsest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+        convolutions = any(isinstance(part, _ConvNd) for part in parts)
+        return precision_in_force(coarsest, output.device, convolutions=convolutions)
 
 
 def _may_be_lengths(value: Any) -> bool:

@@ -83,6 +83,7 @@ class ValueTables:
         forwards: How many forwards it took.
         whole_batch: Whether the forward gives one value a batch, as Captum also allows.
         dtype: The dtype of the forwards, float32 where they return integers.
+        epsilon: The rounding unit of the forwards: that of their dtype, of autocast or of TF32.
         output_shape: The shape of a sample's output, where the tables are those of all outputs; else None.
         evaluations: For each sample a record for provenance of how its values were computed: ``"evaluation"`` is
             ``"plain"``, ``"removed tokens dropped"`` or ``"prefix tree"``.
@@ -93,6 +94,7 @@ class ValueTables:
     forwards: int
     whole_batch: bool
     dtype: torch.dtype
+    epsilon: float
     output_shape: tuple[int, ...] | None
     evaluations: tuple[dict[str, Any], ...]
 
@@ -186,6 +188,7 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
         evaluator.forwards,
         evaluator.whole_batch,
         evaluator.dtype,
+        evaluator.epsilon,
         evaluator.output_shape,
         tuple(plain | records.get(sample, {}) for sample in range(len(sizes))),
     )

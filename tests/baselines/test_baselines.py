@@ -293,6 +293,7 @@ def test_the_mean_table_is_decomposed():
         assert not one.or_effects.any()
         assert one.provenance["baseline"] == ["0.0", "1.0", "-2.0"]
         assert one.kappa == pytest.approx(0.1 * abs(one.v_full - one.v_empty))
+        assert one.epsilon == 2**-23  # of the forwards, not of the mean
     shapley = sum(batch.attributions() for batch in found) / 3
     torch.testing.assert_close(mean.attributions(), shapley)  # they are linear in the table
 
@@ -301,7 +302,8 @@ def by_hand(*effects):
     """Interactions with these AND effects, of {0}, {1}, {0, 1}, {2} and so on."""
     and_effects, or_effects = torch.zeros(2, 8, dtype=torch.float64)
     and_effects[1 : 1 + len(effects)] = torch.tensor(effects, dtype=torch.float64)
-    return Interactions(("a", "b", "c"), Effects.from_tables(and_effects, or_effects), and_effects, 0.0, 0.0)
+    values = torch.zeros(8, dtype=torch.float64)  # v(N) is the same under all baselines
+    return Interactions(("a", "b", "c"), Effects.from_tables(and_effects, or_effects), values, 0.0, 0.0)
 
 
 def test_averages_of_things_that_do_not_belong_together():
@@ -315,6 +317,7 @@ def test_averages_of_things_that_do_not_belong_together():
         (asked(score="margin"), "sample 0 has the score logit in the first batch and margin"),
         (asked(inputs=x[:1]), r"the batches must hold the same samples; got \[2, 1\] samples"),
         (asked(player_names=["p", "q"]), "has the players 0, 1 in the first batch and p, q in another"),
+        (asked(inputs=10 * x), "score of the unmasked sample 0 is 1 under the first baseline and 10 under another"),
     ]:
         with pytest.raises(ValueError, match=said):
             average_baselines([asked(), other])
@@ -603,6 +606,7 @@ def test_baselines_that_change_much_and_little():
             ValueError,
             "baseline 'b' has other players than 'a'",
         ),
+        ({"baselines": {"a": (X, 0), "b": (10 * X, 0)}}, ValueError, "under 'a' and .* under 'b'"),
     ],
 )
 def test_comparisons_that_do_not_fit(changed, error, said):

@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from forwards import normal
@@ -9,6 +10,7 @@ from torch import nn
 from captum_lkn import AndOrInteraction, Interactions, InteractionsBatch, Layer, players_from_mask
 from captum_lkn.decomposition import Effects, lattice
 from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge, compare
+from captum_lkn.models.fingerprint import fingerprint
 from captum_lkn.probes import LinearProbe, LinearProbes
 
 # ---------------------------------------------------------------- made by hand
@@ -198,7 +200,7 @@ def cancelling(times):
 
 def test_a_layer_that_changes_little_as_a_whole_is_warned_of():
     others = {"before": cancelling(2.0), "after": cancelling(4.0), "output": cancelling(3.0)}
-    says = r"effects of 'between' add up to 12\.0 times .* other layers to 3\.0 times .* redundancy is at least 75%"
+    says = r"'between' add up to 12\.0 times .* other layers to 3\.0 times .* redundancy of AND effects is at least 75%"
     with pytest.warns(UserWarning, match=says):
         change = KnowledgeChange({"between": cancelling(12.0), **others})
     assert float(change["between"].over_orders().redundancy[0, 0]) >= 0.75
@@ -206,6 +208,70 @@ def test_a_layer_that_changes_little_as_a_whole_is_warned_of():
     KnowledgeChange({"between": cancelling(8.0), **others})
     with pytest.warns(UserWarning, match=r"effects of 'output' .* completeness seems low"):
         KnowledgeChange({"before": cancelling(2.0), "output": cancelling(12.0)})
+
+
+def test_the_bound_that_is_warned_of_holds_for_the_kind_it_names():
+    """OR effects that cancel say nothing of the AND effects, nor of the mean of the samples' ratios."""
+    layer = InteractionsBatch([sample([0.0, 1, 0, 0, 0, 0, 0, 0], [0.0, 0, 0, 10, 0, 0, -10, 0], tuple("abc"))])
+    output = InteractionsBatch([sample([0.0, 1, 0, 0, 0, 0, 0, 0], players=tuple("abc"))])
+    with pytest.warns(UserWarning, match="this division alone the redundancy of OR effects is at least 100%") as seen:
+        change = KnowledgeChange({"layer": layer, "output": output})
+    assert change["layer"].over_orders().redundancy[:, 0].tolist() == [0.0, 1.0]
+    assert "AND" not in str(seen[0].message)
+    with pytest.warns(UserWarning, match="by this division alone redundancy seems high"):
+        KnowledgeChange({"layer": layer, "output": output}, ratio="mean")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ({"target": 0}, {"target": 1}, "sample 0 has the target 0 at 'a' and 1 at 'b'"),
+        ({"score": "prob"}, {"score": "log_odds"}, "the score prob at 'a' and log_odds at 'b'"),
+        ({"text": "good"}, {"text": "bad"}, "the text good at 'a' and bad at 'b'"),
+        ({"decomposition": {"kind": "and"}}, {"decomposition": {"kind": "and-or"}}, "the kind and at 'a' and and-or"),
+    ],
+)
+def test_answers_to_different_questions_are_not_compared(one, other, said):
+    a, b = (InteractionsBatch([sample([0.0, 1, 2, 3], provenance=about)]) for about in (one, other))
+    with pytest.raises(ValueError, match=said):
+        KnowledgeChange({"a": a, "b": b}, reference="b")
+    KnowledgeChange({"a": a, "b": InteractionsBatch([sample([0.0, 1, 2, 3])])}, reference="b")  # it is not recorded
+
+
+@pytest.mark.filterwarnings("ignore:the salient effects")
+def test_weights_that_changed_after_the_first_analysis_are_noticed():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).eval()
+    probe = {"0": LinearProbe(Layer("0"), torch.eye(2, 3), torch.zeros(2), fingerprint=fingerprint(net))}
+    study = LayerwiseKnowledge(net, ["0"], probes=probe, score="logit", noise=0)
+    study.analyze(torch.ones(1, 4), target=0)
+    with torch.no_grad():
+        net[0].weight.add_(1.0)
+    with pytest.raises(ValueError, match=r"was fitted to .* with weights of SHA-256"):
+        study.analyze(torch.ones(1, 4), target=0)
+
+
+def test_a_sample_whose_ends_are_equal_gets_noise_as_well():
+    """A share of |v(N) - v(empty)| = 0 would be no noise, and a ceiling of 1."""
+    still = InteractionsBatch([sample([0.0, 4.0, 0.0, -4.0]), sample([0.0, 4.0, 0.0, 0.0])])
+    change = KnowledgeChange({"a": still, "b": still}, reference="b").with_noise_ceiling(draws=3)
+    for draws in change.noise_ceiling.effects["a"]:
+        assert len({tuple(draw.at(draws[0]).tolist()) for draw in draws}) == 3
+
+
+def test_ceilings_are_measured_for_what_is_compared():
+    change = random_change().between("first", "second").with_noise_ceiling(draws=1)
+    assert set(change.noise_ceiling.effects) == {"first", "second"}
+    assert change.between("first", "output").noise_ceiling is None
+    assert change.between("second", "first").noise_ceiling is change.noise_ceiling
+    assert change.salient("output")[0][0].selection_frequency is None
+
+
+def test_numbers_of_numpy_are_numbers_and_texts_are_not(tmp_path):
+    change = two_layers().compare(tau=np.float32(0.1)).with_noise_ceiling(draws=np.int64(1), jitter=np.float32(0))
+    change.save(tmp_path / "change.safetensors")
+    for wrong in ("0.1", True, None):
+        with pytest.raises(TypeError, match="tau must be a number"):
+            two_layers(tau=wrong)
 
 
 def test_a_layer_that_does_not_change_is_nan_and_said_so():
@@ -384,9 +450,9 @@ def test_a_layer_object_names_a_layer():
 
 
 def test_other_samples_players_and_types_are_refused():
-    with pytest.raises(ValueError, match="compare layers on the same samples"):
+    with pytest.raises(ValueError, match="interactions must be of the same samples"):
         KnowledgeChange({"a": random_batch(0), "output": random_batch(1, sizes=(3,))})
-    with pytest.raises(ValueError, match="compare layers on the same samples"):
+    with pytest.raises(ValueError, match="sample 0 has the players p0, p1 at 'a' and p0, p1, p2 at 'output'"):
         KnowledgeChange({"a": random_batch(0, sizes=(2, 3)), "output": random_batch(1)})
     with pytest.raises(TypeError, match="must map labels to InteractionsBatch; got 'output': a list"):
         KnowledgeChange({"a": random_batch(0), "output": []})
