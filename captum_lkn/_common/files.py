@@ -274,10 +274,10 @@ def _load(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[st
 def _document(blob: bytes, tensors: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     """Return the JSON object of captum-lkn in the header of a safetensors file."""
     header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
-    entry = header.get("__metadata__", {}).get(_KEY)
+    entry = (header.get("__metadata__") or {}).get(_KEY)
     try:
-        document = json.loads(entry or "null")
-    except ValueError as error:
+        document = json.loads(entry or "null", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # the latter of a text that nests too deeply
         raise ValueError(f"{name} has a damaged header ({error}). Copy it again, or save it anew") from error
     needed = {"schema": str, "schema_version": int, "package_version": str, "metadata": dict, "sha256": str}
     if not isinstance(document, dict) or not all(isinstance(document.get(key), type_) for key, type_ in needed.items()):
@@ -286,6 +286,10 @@ def _document(blob: bytes, tensors: Mapping[str, Tensor], name: str) -> dict[str
             f"{some_of(sorted(tensors)) or 'none'}). Open it with safetensors.torch.load_file"
         )
     return document
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _check_document(document: Mapping[str, Any], kind: str, version: int, name: str) -> None:

@@ -305,6 +305,15 @@ def test_a_foreign_safetensors_file_is_named(path):
             files.read(path, "Thing")
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 200_000, '{"schema": "Thing", "metadata": {"kappa": NaN}}', '{"a": Infinity}', "{"]
+)
+def test_a_header_that_is_not_json_is_damaged(path, text):
+    safetensors.torch.save_file({"weight": torch.ones(2)}, path, metadata={"captum_lkn": text})
+    with pytest.raises(ValueError, match=r"it\.safetensors' has a damaged header"):
+        files.read(path, "Thing")
+
+
 def test_every_damaged_byte_is_noticed(path):
     files.write(path, "Thing", {"x": torch.arange(4.0), "y": torch.ones(1)}, {"kappa": 0.25, "label": "good"})
     whole = path.read_bytes()
