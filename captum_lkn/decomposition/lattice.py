@@ -57,8 +57,8 @@ _OR: Final[Block] = ((0, 1), (1, -1))
 _MAX_BITS: Final = 62
 """Players of a subset whose index fits an int64."""
 
-# Five players make 32 x 32 matrices: large enough for a matrix product to pay, small enough to stay O(n 2^n).
-_GROUP: Final = 5
+# Up to six players make one matrix, 64 x 64: large enough for a product to pay, small enough to stay O(n 2^n).
+_GROUP: Final = 6
 
 
 def n_players(table: Tensor) -> int:
@@ -337,8 +337,10 @@ def kronecker(table: Tensor, block: Block) -> Tensor:
     n = n_players(table)
     check_floating(table)
     result = table
-    for low in range(0, n, _GROUP):
-        size = min(_GROUP, n - low)
+    groups = -(-n // _GROUP)
+    for group in range(groups):  # of nearly the same size
+        low = group * n // groups
+        size = (group + 1) * n // groups - low
         matrix = _power(block, size, table.dtype, table.device)
         # Index = (higher bits, this group, lower bits): a product with the middle one.
         if low == 0:

@@ -60,72 +60,74 @@ def iterate(problem: Problem, every: int, dtype: torch.dtype) -> Iterator[Iterat
     slack = problem.slack.to(dtype)
     weights = problem.weights.to(dtype).clone()
     weights[..., 0] = 0  # the empty effects are the constant: they have no price here
-    blocks = [_spectral(block, problem.n, dtype, values.device) for block in (_AND_BLOCK, _OR_BLOCK)]
+    halves = _spectral(problem.n, dtype, values.device)
     threshold = weights / _PENALTY
-    shrink = 1 + problem.ridge / _PENALTY * (weights > 0).to(dtype)
+    shrink = 1 / (1 + problem.ridge / _PENALTY * (weights > 0).to(dtype))
 
-    # Along dimension -2: the AND and the OR half.
-    tables = torch.stack([values, values], dim=-2) / 2
-    effects = torch.stack([b.effects_of(t) for b, t in zip(blocks, tables.unbind(-2), strict=True)], dim=-2)
+    # Along dimension -2: the AND half and the OR half, whose tables are kept in the order of the complements.
+    tables = torch.stack([values, values.flip(-1)], dim=-2) / 2
+    effects = halves.effects_of(tables)
     push_effects = torch.zeros_like(effects)
     push_tables = torch.zeros_like(tables)
+    threshold_below = -threshold
     while True:
         for _ in range(every):
-            wanted = effects - push_effects, tables - push_tables
-            solved = [b.solve(e, t) for b, e, t in zip(blocks, *(w.unbind(-2) for w in wanted), strict=True)]
-            new_effects = torch.stack([s[0] for s in solved], dim=-2)
-            new_tables = torch.stack([s[1] for s in solved], dim=-2)
-            moved = torch.lerp(effects, new_effects, _RELAXATION) + push_effects
-            effects = (moved - moved.clamp(-threshold, threshold)) / shrink
-            push_effects = moved - effects
-            moved = torch.lerp(tables, new_tables, _RELAXATION) + push_tables
-            missed = values - moved.sum(-2)
-            missed = missed - missed.clamp(-slack, slack)
-            tables = moved + missed.unsqueeze(-2) / 2
-            push_tables = moved - tables
-        # The scaled multipliers of both copies estimate the dual vector; the block OR is minus the OR transform.
-        signs = torch.tensor([[1.0], [-1.0]], dtype=dtype, device=values.device)
-        dual = -_SLAB_SHARE * _PENALTY * push_tables.mean(-2)
-        nonempty = torch.cat([torch.zeros_like(effects[..., :1]), effects[..., 1:]], dim=-1)
-        constant = tables.sum(-2)[..., :1]
-        yield Iterate(*((t.to(problem.values.dtype)) for t in (signs * nonempty, constant, dual)))
+            new_effects, new_tables = halves.solve(effects - push_effects, tables - push_tables)
+            moved = torch.lerp(effects, new_effects, _RELAXATION).add_(push_effects)
+            effects = (moved - moved.clamp(threshold_below, threshold)).mul_(shrink)
+            push_effects = moved.sub_(effects)
+            moved = torch.lerp(tables, new_tables, _RELAXATION).add_(push_tables)
+            missed = values - moved[..., 0, :] - moved[..., 1, :].flip(-1)
+            missed = (missed - missed.clamp(-slack, slack)).div_(2)
+            push_tables = torch.stack([missed, missed.flip(-1)], dim=-2).neg_()
+            tables = moved - push_tables
+        # The scaled multipliers of both copies estimate the dual vector.
+        dual = -_SLAB_SHARE * _PENALTY * push_tables[..., 0, :]
+        ands, ors = effects.unbind(-2)
+        both = torch.stack([ands, -ors], dim=-2)
+        both[..., 0] = 0
+        constant = (tables[..., 0, :1] + tables[..., 1, -1:]).clone()
+        yield Iterate(*((t.to(problem.values.dtype)) for t in (both, constant, dual)))
 
 
-_AND_BLOCK: Block = ((1, 0), (-1, 1))
-_OR_BLOCK: Block = ((0, 1), (1, -1))
+_BLOCK: Block = ((1, 0), (-1, 1))
 
 
 @dataclass(frozen=True)
 class _Spectral:
-    """The Kronecker power K of a 2 x 2 block, by its singular vectors: K = U diag(s) Q'."""
+    """The Kronecker power K of the Moebius block, by its singular vectors: K = U diag(s) Q'.
+
+    It serves both halves: the OR transform is minus that of the table in the order of the complements.
+    """
 
     left: Block
     left_t: Block
     right: Block
     right_t: Block
     singular: Tensor
+    damped: Tensor
+    share: Tensor
 
     def effects_of(self, table: Tensor) -> Tensor:
         """K applied to a table."""
-        return lattice.kronecker(self.singular * lattice.kronecker(table, self.right_t), self.left)
+        return lattice.kronecker(table, _BLOCK)
 
     def solve(self, effects: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """The t that minimises ``|K t - effects|^2 + share |t - table|^2``, as (K t, t)."""
-        inner = self.singular * lattice.kronecker(effects, self.left_t)
-        inner = inner + _SLAB_SHARE * lattice.kronecker(table, self.right_t)
-        inner = inner / (self.singular.square() + _SLAB_SHARE)
+        inner = lattice.kronecker(effects, self.left_t).mul_(self.damped)
+        inner.addcmul_(lattice.kronecker(table, self.right_t), self.share)
         return lattice.kronecker(self.singular * inner, self.left), lattice.kronecker(inner, self.right)
 
 
 @lru_cache(maxsize=64)
-def _spectral(block: Block, n: int, dtype: torch.dtype, device: torch.device) -> _Spectral:
-    left, singular, right_t = torch.linalg.svd(torch.tensor(block, dtype=torch.float64, device="cpu"))
+def _spectral(n: int, dtype: torch.dtype, device: torch.device) -> _Spectral:
+    left, singular, right_t = torch.linalg.svd(torch.tensor(_BLOCK, dtype=torch.float64, device="cpu"))
     powers = torch.ones(1, dtype=torch.float64, device="cpu")
     for _ in range(n):
         powers = torch.kron(powers, singular)
-    return _Spectral(
-        _as_block(left), _as_block(left.T), _as_block(right_t.T), _as_block(right_t), powers.to(device, dtype)
-    )
+    inverse = 1 / (powers.square() + _SLAB_SHARE)
+    diagonals = (d.to(device, dtype) for d in (powers, powers * inverse, _SLAB_SHARE * inverse))
+    return _Spectral(_as_block(left), _as_block(left.T), _as_block(right_t.T), _as_block(right_t), *diagonals)
 
 
 def _as_block(matrix: Tensor) -> Block:

@@ -18,7 +18,7 @@ __all__ = ["Found", "solve"]
 
 # Up to here the interior point finishes what ADMM began; beyond, its systems outgrow memory and patience.
 _INTERIOR_MAX_PLAYERS = 13
-_WARM_UP_STEPS = 400
+_WARM_UP_STEPS = 200
 _FIRST_ORDER_STEPS = 3000
 # ADMM works on this many values at a time, which stay in the processor's cache.
 _CHUNK = 1 << 16

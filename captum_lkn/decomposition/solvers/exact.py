@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.solvers.crossover import Program, cross_over
+from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.interior import Point
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, relative_gap
 
@@ -24,13 +25,14 @@ _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
 _EXACT_BELOW = 1e-6
 BY_ROWS_MAX_PLAYERS = 6  # up to here the rows are the smaller system
 _PREVIEW = 1e-3  # a tolerance above this is a preview
-_CROSS_OVER = 1e-5  # from this relative gap on, few effects and rows are in the wrong set
+_CROSS_OVER = 5e-6  # from this relative gap on, few effects and rows are in the wrong set
 # Where all rows of a large table are met exactly, a pivot costs as much as a step, and many are needed from afar.
 _CROSS_OVER_EXACT = 1e-8
 _CERTAIN = 1e-9  # the gap of an exact optimum is rounding
 _PIVOTS = 100
 _LOOK = 30  # a certificate is computed once the point is within this many tolerances
 _STALLED_AFTER = 25  # steps without getting nearer
+_GUESSES = 2  # how often the sets are guessed before the crossover
 _TRIES = 4  # crossovers of one table
 
 
@@ -130,9 +132,15 @@ class _Run:
             done = [row for row in wanted if self.solutions[self.open[row]].gap <= self.tolerance]
         else:
             wanted = [row for row, table in enumerate(self.open) if distances[row] <= self.near[table] or stalled[row]]
-            done = self._cross_over(wanted, distances, stalled, step)
+            done = self._guess(wanted, step)
+            wanted = [row for row in wanted if row not in done]
+            late = [row for row in wanted if stalled[row] or self.tries[self.open[row]] >= _GUESSES]
+            done += self._cross_over(late, distances, stalled, step)
+            for row in wanted:
+                self.tries[self.open[row]] += 1
+                self.near[self.open[row]] = distances[row] / (30 if row in late else 3)
             # Where the crossover failed, the point's own effects may have to do.
-            tried = [row for row, table in enumerate(self.open) if self.tries[table] and row not in done]
+            tried = [row for row, table in enumerate(self.open) if self.tries[table] > _GUESSES and row not in done]
             self._certify(tried, step)
         for row, table in enumerate(self.open):
             if row in done or stalled[row]:
@@ -160,6 +168,24 @@ class _Run:
         if gap < kept.gap:
             kept.effects, kept.constant, kept.gap, kept.bound = effects.clone(), constant, gap, bound
 
+    def _guess(self, rows: list[int], step: int) -> list[int]:
+        """Solve tables on the sets that the point names; those for which that is the optimum."""
+        if not rows or not self.point.problem.ridge:
+            return []
+        # At least two: sums over a batch of one are rounded in another order, and bits must not depend on batch-mates.
+        index = torch.tensor(rows if len(rows) > 1 else rows * 2, device=self.point.dual.device)
+        effects, dual = self.point.guess()
+        problem = self.point.problem[index]
+        found = solve_guessed(problem, effects[index], dual[index])
+        bound = problem.bound(found.dual)
+        gaps = relative_gap(problem.penalty(found.effects), bound).tolist()
+        done = []
+        for i, row in enumerate(rows):
+            if bool(found.optimal[i]) and gaps[i] <= min(self.tolerance, _CERTAIN):
+                self._offer(self.open[row], found.effects[i], float(found.constant[i]), gaps[i], float(bound[i]), step)
+                done.append(row)
+        return done
+
     def _cross_over(self, rows: list[int], distances: list[float], stalled: list[bool], step: int) -> list[int]:
         done = []
         if rows:
@@ -179,13 +205,11 @@ class _Run:
                 x = one.repaired(x, constant)
             bound = one.bound(found.dual)
             gap = float(relative_gap(one.penalty(x), bound))
-            self.tries[table] += 1
             self.solutions[table].steps += found.pivots
             self._offer(table, x, constant, gap, float(bound), step + found.pivots)
             certain = gap <= min(self.tolerance, _CERTAIN)
-            if certain or (self.tries[table] >= _TRIES and self.solutions[table].gap <= self.tolerance):
+            if certain or (self.tries[table] >= _GUESSES + _TRIES - 1 and self.solutions[table].gap <= self.tolerance):
                 done.append(row)
-            self.near[table] = distances[row] / 30
         unfinished = [row for row in range(len(self.open)) if stalled[row] and row not in done]
         self._certify(unfinished, step)
         return done
