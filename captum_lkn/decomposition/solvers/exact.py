@@ -96,7 +96,8 @@ class _Run:
         self.open = list(range(len(point)))  # the table of each row of the point
         large = point.exact and problem.n > BY_ROWS_MAX_PLAYERS
         self.near = [_CROSS_OVER_EXACT if large else _CROSS_OVER] * len(point)
-        self.tries = [0] * len(point)
+        # A program's point lies between vertices: its sets cannot be guessed.
+        self.tries = [0 if problem.ridge else _GUESSES] * len(point)
         self.nearest = [(float("inf"), 0)] * len(point)
 
     def run(self) -> list[Solution]:
@@ -170,7 +171,8 @@ class _Run:
 
     def _guess(self, rows: list[int], step: int) -> list[int]:
         """Solve tables on the sets that the point names; those for which that is the optimum."""
-        if not rows or not self.point.problem.ridge:
+        rows = [row for row in rows if self.tries[self.open[row]] < _GUESSES]
+        if not rows:
             return []
         # At least two: sums over a batch of one are rounded in another order, and bits must not depend on batch-mates.
         index = torch.tensor(rows if len(rows) > 1 else rows * 2, device=self.point.dual.device)
