@@ -7,17 +7,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_lkn._common.messages import SHOWN, some_of
+from captum_lkn._common.messages import SHOWN, count_of, some_of
 from captum_lkn._common.rounding import Precision, agree
 from captum_lkn._common.warn import warn
 from captum_lkn.players.players import Players
 from captum_lkn.values.limits import MAX_PLAYERS
+from captum_lkn.values.padding import Trimmed
 
 __all__ = ["Agreement", "RowsDifferError"]
 
 
 class RowsDifferError(ValueError):
-    """Rows have other values together than alone."""
+    """Rows have other values together than alone.
+
+    Attributes:
+        found: What was found, without the advice.
+    """
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"{found}. {advice}")
+        self.found = found
 
 
 class Agreement:
@@ -80,13 +89,40 @@ class Agreement:
                 "statistics; give captum_lkn.Fixed(argument) for an additional argument that has no row for each sample"
             )
 
+    def check_padding(self, one: Trimmed, values: Tensor, padded: Tensor, trimmed: Tensor, model: str) -> None:
+        """Check that a sample has the same values with and without its padding.
+
+        Args:
+            one: The sample without its padding.
+            values: ``[R, L]`` of masked copies, whose range is the scale of rounding.
+            padded: ``[1, L]``, the values of the unmasked sample with padding.
+            trimmed: The same without it.
+            model: The name of the model.
+
+        Raises:
+            ValueError: The two differ by more than rounding.
+        """
+        if self.same(torch.cat([values, padded]), torch.cat([values, trimmed])):
+            return
+        place = int((padded - trimmed).abs()[0].nan_to_num(torch.inf).argmax())
+        tokens = one.length - (one.kept.stop - one.kept.start)
+        raise ValueError(
+            f"the value of sample {one.sample} at {self.labels[place]!r} is {float(padded[0, place]):.6g} with "
+            f"{count_of(tokens, 'token')} of padding, and {float(trimmed[0, place]):.6g} without: {model} reads "
+            "padding in spite of the attention mask, so that a sample's interactions would depend on the longest text "
+            "of its batch. Give one text at a time, without padding"
+        )
+
     def influence(self, rows: int, apart: Tensor) -> RowsDifferError:
         """Return the error for rows whose values differ by up to `apart`, ``[L]``, together and alone."""
+        found = "rows of a batch influence each other, or the forward is random"
+        compared = f"{rows} rows evaluated together and alone differ"
+        if rows == 1:
+            found, compared = "the forward is random, or keeps a state between calls", "one row evaluated twice differs"
         return RowsDifferError(
-            f"rows of a batch influence each other, or the forward is random: {rows} rows evaluated together and alone "
-            f"differ by up to {float(apart.max()):.3g}, more than the rounding of {self.precision.name}. Masked "
-            "evaluation needs independent rows: use a forward without batch statistics or noise; give "
-            "captum_lkn.Fixed(argument) for an additional argument that has no row for each sample"
+            f"{found}: {compared} by up to {float(apart.max()):.3g}, more than the rounding of {self.precision.name}",
+            "Masked evaluation needs independent rows: use a forward without batch statistics, state or noise; give "
+            "captum_lkn.Fixed(argument) for an additional argument that has no row for each sample",
         )
 
     def warn_of_low_precision(self, model: str, values: Tensor, apart: Tensor) -> None:

@@ -12,9 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from captum_lkn._common.messages import count_of
 from captum_lkn._common.warn import warn
 from captum_lkn.players.players import Players
 from captum_lkn.values.agreement import Agreement, RowsDifferError
+from captum_lkn.values.padding import without_padding
 from captum_lkn.values.scoring import ForwardError, ScoredForwards
 
 __all__ = ["FirstForward", "few_masks"]
@@ -76,6 +78,8 @@ class FirstForward:
             self._scored.trying = False
         self._scored.unmasked_logits = {}
         if differs is None:
+            with torch.no_grad():
+                self._check_padding(values)
             return values
         self.noise = None
         if self._is_one_value_repeated(values):
@@ -106,6 +110,22 @@ class FirstForward:
                 return self._agreement.influence(len(self._players), (last - unmasked[-1:].to(last)).abs().amax(0))
         return None
 
+    def _check_padding(self, values: Tensor) -> None:
+        """Check that the sample with the most padding has the same values without it, up to rounding of `values`."""
+        one = without_padding(self._scored.reader.model, self._forwards.arguments, len(self._players))
+        if one is None:
+            return
+        self._scored.trying = True
+        try:
+            trimmed = self._scored.trimmed(one)
+        except ForwardError:  # a model of a fixed length
+            return
+        finally:
+            self._scored.trying = False
+        if trimmed is not None:
+            padded = self._unmasked[[one.sample]].to(values)
+            self._agreement.check_padding(one, values, padded, trimmed.to(values), self._scored.reader.model.name)
+
     def _is_one_value_repeated(self, values: Tensor) -> bool:
         """Return whether each row of a forward has the same value, which is one for the whole batch."""
         if len(self._players) > 1 or min(len(values), self._forwards.rows) <= 2:
@@ -134,12 +154,11 @@ class FirstForward:
         if self._forwards.whole_batch or not same:
             raise error
         self._forwards.aligned = self._scored.checked = True
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, RowsDifferError) else str(error)
-        batch = len(self._players)
+        reason = error.found if isinstance(error, RowsDifferError) else f"{type(error).__name__}: {error}"
         warn(
-            f"masked copies of any samples in a forward do not work ({reason}). Forwards of the "
-            f"{'one sample' if batch == 1 else f'{batch} samples in their order'} do, and are used; they take longer. "
-            "If an additional argument has no row for each sample, give captum_lkn.Fixed(argument)"
+            f"masked copies of any samples in a forward do not work ({reason}). Forwards of "
+            f"{count_of(len(self._players), 'sample')} in their order do, and are used; they take longer. If an "
+            "additional argument has no row for each sample, give captum_lkn.Fixed(argument)"
         )
         return self._forwards.run_aligned(samples, masks, self._evaluate)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_lkn._common.rounding import no_autocast
 from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.layers import Layer
 from captum_lkn.models.reading import LayerReader
 from captum_lkn.outputs.operands import to_float64
 from captum_lkn.outputs.probabilities import refuse_probabilities
@@ -16,6 +17,7 @@ from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target
 from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import out_of_memory
+from captum_lkn.values.padding import Trimmed
 from captum_lkn.values.removal import without_removed
 from captum_lkn.values.sources import Source
 
@@ -97,11 +99,40 @@ class ScoredForwards:
         values = torch.cat(parts)
         return values[torch.cat(places).argsort().to(values.device)]
 
+    def trimmed(self, one: Trimmed) -> Tensor | None:
+        """Return the values ``[1, L]`` of a sample without its padding; None where they cannot be compared.
+
+        Not compared are layers whose feature depends on where tokens are, and the outputs of padding.
+        """
+        samples = torch.tensor([one.sample], device="cpu")
+        explained = self._explained(samples)
+        if explained is not None and explained.shape[1] == one.length:
+            explained = explained[:, one.kept]
+        if (explained is not None and not bool(explained.any())) or any(map(_depends_on_places, self.reader.layers)):
+            return None
+        output, kept = self._run(one.arguments, samples, explained)
+        whole = one.widened(self._in_rows(output, 1), self.shape)
+        if whole is None or (self.every_output and whole.shape != output.shape):
+            return None
+        return self._values_of(whole, kept, samples)
+
     def every(self, output: Tensor) -> Tensor:
         """Return all outputs ``[R, ...]`` of each row as values, ``[R, L]``."""
         return to_float64(output.reshape(len(output), -1))
 
     def _forward(self, arguments: Arguments, samples: Tensor) -> Tensor:
+        """Return the values of one forward."""
+        output, kept = self._run(arguments, samples, self._explained(samples))
+        output = self._in_rows(output, len(samples))
+        if not self.forwards.whole_batch and not self.checked and len(output) == 1 < len(samples):
+            # One sample and an output of one row could be either; several rows tell.
+            self.forwards.take_for_whole_batch(self.reader.layers)
+            return output.new_empty(len(samples), len(self.sources))
+        return self._values_of(output, kept, samples)
+
+    def _run(
+        self, arguments: Arguments, samples: Tensor, explained: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run one forward; a read-out is scored inside its hook, so that a number a row is all that is kept."""
 
         def of_layer(place: int, feature: Tensor) -> Tensor:
@@ -112,18 +143,16 @@ class ScoredForwards:
 
         self.forwards.forwards += 1
         try:
-            output, kept = self.reader(arguments, of_layer, self._explained(samples))
+            return self.reader(arguments, of_layer, explained)
         except _ReadOutError as failed:
             raise failed.error from failed.error.__cause__
         except Exception as error:
             if not self.trying or (isinstance(error, RuntimeError) and out_of_memory(error)):
                 raise
             raise ForwardError(error) from error
-        output = self._in_rows(output, len(samples))
-        if not self.forwards.whole_batch and not self.checked and len(output) == 1 < len(samples):
-            # One sample and an output of one row could be either; several rows tell.
-            self.forwards.take_for_whole_batch(self.reader.layers)
-            return output.new_empty(len(samples), len(self.sources))
+
+    def _values_of(self, output: Tensor, kept: Sequence[Tensor], samples: Tensor) -> Tensor:
+        """Return the values of a forward with an output ``[R, ...]`` and what was kept of each layer."""
         if self.forwards.whole_batch:
             samples = torch.zeros(1, dtype=torch.int64, device="cpu")
         try:
@@ -174,3 +203,8 @@ class ScoredForwards:
 def side_by_side(columns: Sequence[Tensor]) -> Tensor:
     """Return columns ``[R]``, which may lie on the devices of several layers, as one tensor ``[R, L]``."""
     return torch.stack([column.to(columns[0].device) for column in columns], dim=1)
+
+
+def _depends_on_places(layer: Layer) -> bool:
+    """Return whether a layer's feature may depend on where its tokens are, not only on what they are."""
+    return callable(layer.pool) or layer.select is not None or layer.pool == "flatten"

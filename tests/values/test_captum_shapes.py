@@ -83,7 +83,7 @@ def test_a_temperature_of_one_sample():
         return linear(x) / temperature
 
     options = {"target": 1, "additional_forward_args": (torch.tensor([0.5]),)}
-    with pytest.warns(UserWarning, match=r"RuntimeError: The size of tensor.*Forwards of the one sample do"):
+    with pytest.warns(UserWarning, match=r"RuntimeError: The size of tensor.*Forwards of 1 sample in their order do"):
         found = ExactShapleyValues(cooled).attribute(X[:1], **options)
     assert_close(found, theirs(cooled, X[:1], **options))
     fixed = ExactShapleyValues(cooled).attribute(X[:1], target=1, additional_forward_args=Fixed(torch.tensor([0.5])))
