@@ -15,7 +15,7 @@ from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, Interact
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.models.fingerprint import weight_versions
-from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers
+from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers, has_layer_named_output, is_output
 from captum_lkn.models.pooling import name_of
 from captum_lkn.outputs.scores import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
@@ -41,11 +41,12 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
     Args:
         forward_func: As in :class:`AndOrInteraction`.
         layer: A layer's dotted name, the module itself, the number of a block where the model has one list of them,
-            or a :class:`Layer`; or a list of these. ``"output"`` is the model's own output.
+            or a :class:`Layer`; or a list of these. ``"output"`` is the model's own output; a layer of that name is
+            ``Layer("output")``, and ``"output (layer)"`` in results.
         device_ids: Captum's; only one device is supported.
         probe: ``readout(feature [R, D]) -> logits [R, C]``, column c for output c of the model: a linear probe, the
             logit lens, any callable. For a list of layers a mapping from their labels to such, or one for all.
-            ``"output"`` needs none.
+            ``"output"`` takes none.
         score: As in :class:`AndOrInteraction`, like all that follows; applied to the read-out's logits.
         noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of sample and layer.
         kappa: The same as an absolute number.
@@ -56,7 +57,8 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
     Raises:
         TypeError: A layer or a read-out is something else.
         ValueError: An unknown layer (the message has close matches), a layer without a read-out, a probe that was
-            trained on another layer, another model or another kind of labels than the score reads, several devices.
+            trained on another layer, another model or another kind of labels than the score reads, a read-out of the
+            model's own output, several devices.
 
     Example:
         >>> class Net(torch.nn.Module):
@@ -102,13 +104,15 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             raise ValueError(f"device_ids has {len(device_ids)} devices: layers are read on one; give the inner model")
         self._several = isinstance(layer, Sequence) and not isinstance(layer, str)
         given: list[Any] = list(layer) if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
-        inner = [one for one in given if not _is_output(one)]
+        inner = [one for one in given if not is_output(one)]
         layers = iter(find_layers(self._model, inner) if inner or not given else ())
-        self._layers = [None if _is_output(one) else next(layers) for one in given]
+        self._layers = [None if is_output(one) else next(layers) for one in given]
         labels = [OUTPUT if layer is None else layer.label for layer in self._layers]
         if labels.count(OUTPUT) > 1:
             raise ValueError(f"layer has {OUTPUT!r}, the model's own output, more than once: give it once")
         self._probe = probe
+        if OUTPUT in labels:
+            self._check_output(labels)
         for found in self._layers:  # what is missing is missed now; but there may be read-outs of the inputs alone
             if found is not None and not self._has(replace(found, input=True)):
                 self._readout(found)
@@ -217,6 +221,24 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
                 "Hugging Face model config.problem_type says what its columns are"
             )
 
+    def _check_output(self, labels: Sequence[str]) -> None:
+        """Check that no read-out is meant for what is read without one, the model's own output."""
+        label, ambiguous = Layer(OUTPUT).label, has_layer_named_output(self._model)
+        if isinstance(self._probe, Mapping):
+            given = OUTPUT in self._probe or (ambiguous and label in self._probe and label not in labels)
+        else:
+            given = self._probe is not None and (ambiguous or not self._several)  # of a list one for all the others
+        if given and ambiguous:
+            raise ValueError(
+                f"layer has {OUTPUT!r}, the model's own output, which takes no read-out, and {self._model.name} also "
+                f"has a layer of that name. For the layer give layer=Layer({OUTPUT!r}), whose label is {label!r}; for "
+                "the model's own output give a mapping without a read-out for it"
+            )
+        if given:
+            raise ValueError(
+                f"probe has a read-out for {OUTPUT!r}, the model's own output, which is scored as it is. Leave it out"
+            )
+
     def _has(self, layer: Layer) -> bool:
         return isinstance(self._probe, Mapping) and layer.label in self._probe
 
@@ -244,10 +266,6 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             readout.check(layer)
             self._check_kind(readout)
         return readout  # type: ignore[no-any-return]
-
-
-def _is_output(layer: Any) -> bool:
-    return isinstance(layer, str) and layer == OUTPUT
 
 
 def _origin(source: Source) -> dict[str, Any]:

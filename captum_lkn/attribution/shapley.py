@@ -58,7 +58,8 @@ class ExactShapleyValues(Method):
         Args:
             inputs: As in :meth:`AndOrInteraction.attribute`, like all that follows.
             baselines: What replaces absent players.
-            target: Which output. None, where there are several and the score is "logit": each of them, as in Captum.
+            target: Which output. None, where there are several: each of them, as in Captum, if the score reads the
+                target's value by itself, as "logit" does.
             additional_forward_args: What else the forward gets.
             feature_mask: Which scalars form a player.
             perturbations_per_eval: Masks a forward.
@@ -75,7 +76,7 @@ class ExactShapleyValues(Method):
         """
         players, arguments = prepare(inputs, baselines, additional_forward_args, feature_mask, None)
         requests = [Request(players, arguments, target)]
-        every = self._score.name == "logit"
+        every = self._score.reads == "values"
         (found,) = self._tables(requests, perturbations_per_eval, show_progress, self.get_name(), every_output=every)
         each = []
         for sample, values in enumerate(_shapley_values(found.tables)):

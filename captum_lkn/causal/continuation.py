@@ -20,7 +20,15 @@ from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn._common.warn import warn
 from captum_lkn.causal.prefix_tree import PrefixTree, leaf_logits, why_not, worth_it
-from captum_lkn.causal.prompts import check_others, checked_prompts, left_padded, next_logits, prompt_of, visible_ids
+from captum_lkn.causal.prompts import (
+    check_causal,
+    check_others,
+    checked_prompts,
+    left_padded,
+    next_logits,
+    prompt_of,
+    visible_ids,
+)
 from captum_lkn.causal.scores import ROWS, continuation_log_odds
 from captum_lkn.causal.tokens import continuation_ids, rewritten
 from captum_lkn.decomposition import lattice
@@ -29,7 +37,6 @@ from captum_lkn.models.hugging_face.facts import (
     is_encoder_decoder,
     is_hugging_face,
     model_of_pipeline,
-    vocabulary_size,
 )
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
@@ -42,8 +49,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["AllMasks", "Continuation", "continuation_log_odds"]
-
-_PROBE = 4  # tokens of the text by which a model is checked
 
 
 class AllMasks(NamedTuple):
@@ -89,7 +94,10 @@ class Continuation:
     Raises:
         TypeError: An argument of the wrong type; a text without a tokenizer.
         ValueError: The continuation is empty or not in the vocabulary; or the model is not causal, since a later token
-            changes earlier logits.
+            changes earlier logits. (The first call raises it where weights are on the meta device.)
+
+    Warns:
+        UserWarning: The model is in training mode; the check is made in evaluation mode.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -112,7 +120,11 @@ class Continuation:
         share_prefixes: bool = True,
     ) -> None:
         self.module: Any = _causal(model)
-        _check_causal(self.module)
+        self._called = HuggingFace(self.module)
+        # Weights that hooks of `accelerate` bring from elsewhere cost a minute: they wait for the first call.
+        self._is_checked = not any(parameter.is_meta for parameter in self.module.parameters())
+        if self._is_checked:
+            check_causal(self.module, self._called)
         self._tokenizer = _tokenizer(model, tokenizer)
         self.tokens = continuation_ids(self.module, continuation, self._tokenizer)
         self._given_text = continuation if isinstance(continuation, str) else None
@@ -151,12 +163,13 @@ class Continuation:
                 f"players must be of one prompt; got {count_of(len(players), 'prompt')}, each with its own prediction"
             )
         inner, tokenizer = _causal(model), _tokenizer(model, tokenizer)
+        called = HuggingFace(inner)
         ids, mask = prompt_of(players, 0)
         ids = ids[mask][None].to(inner.device)
         found: list[int] = []
         with Model(inner).session():
             for _ in range(tokens):
-                found.append(int(next_logits(inner, ids, torch.ones_like(ids), 1).argmax()))
+                found.append(int(next_logits(inner, called, ids, torch.ones_like(ids), 1).argmax()))
                 ids = pad(ids, (0, 1), value=found[-1])
         return cls(inner, found, tokenizer, share_prefixes=share_prefixes)
 
@@ -192,12 +205,16 @@ class Continuation:
             TypeError: `input_ids` is not a tensor of integers, or another argument would change the output.
             ValueError: Shapes that do not fit, or a prompt without a token.
         """
-        check_others(self.module, others)
+        if not self._is_checked:
+            check_causal(self.module, self._called)
+            self._is_checked = True
+        check_others(self._called, others)
         ids, mask = left_padded(*checked_prompts(input_ids, attention_mask))
         written = self.tokens[:-1].to(ids.device).expand(len(ids), -1)
         ids = torch.cat([ids, written], 1)
         mask = torch.cat([mask, torch.ones_like(written)], 1)
-        return continuation_log_odds(next_logits(self.module, ids, mask, len(self.tokens)), self.tokens)[:, None]
+        logits = next_logits(self.module, self._called, ids, mask, len(self.tokens))
+        return continuation_log_odds(logits, self.tokens)[:, None]
 
     def describe_prompt(self, players: Players, sample: int) -> dict[str, Any]:
         """Return a record of the continuation of one prompt, for provenance.
@@ -310,7 +327,7 @@ class Continuation:
         """
         if not self.share_prefixes:
             return _plainly("share_prefixes=False")
-        reason = _not_a_prompt(players) or why_not(self.module, set(HuggingFace(self.module).parameters))
+        reason = _not_a_prompt(players) or why_not(self.module, set(self._called.parameters))
         if reason is not None:
             return _plainly(reason)
         n = players.sizes[sample]
@@ -359,24 +376,6 @@ def _causal(model: Any) -> Any:
             f"{type(model).__name__} is not a causal language model. Load one with AutoModelForCausalLM.from_pretrained"
         )
     return model
-
-
-def _check_causal(model: Any) -> None:
-    """Check that another last token leaves the logits before it as they are; in training mode, dropout hides it."""
-    if model.training or any(parameter.is_meta for parameter in model.parameters()):
-        return
-    ids = torch.arange(_PROBE, device=model.device).expand(2, -1) % vocabulary_size(model)
-    ids = torch.cat(
-        [ids[:, :-1], (ids[:, -1:] + torch.tensor([[0], [1]], device="cpu").to(ids)) % vocabulary_size(model)], 1
-    )
-    with torch.no_grad():
-        before, after = next_logits(model, ids, torch.ones_like(ids), 2)[:, 0].double()
-    change = float((before - after).abs().max())
-    if change > 100 * torch.finfo(model.dtype).eps * float(before.abs().max()):
-        raise ValueError(
-            f"{type(model).__name__} is not causal: another last token changes the logits before it by {change:.3g}. "
-            "Load a causal language model; one of BERT's kind needs is_decoder=True"
-        )
 
 
 def _tokenizer(model: Any, tokenizer: Any) -> Any:

@@ -11,11 +11,14 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.causal.prefix_tree import kept_logits
 from captum_lkn.models.hugging_face.call import HuggingFace
-from captum_lkn.models.hugging_face.facts import adds_virtual_tokens, number_of_token_types
+from captum_lkn.models.hugging_face.facts import adds_virtual_tokens, vocabulary_size
+from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
 
-__all__ = ["check_others", "checked_prompts", "left_padded", "next_logits", "prompt_of", "visible_ids"]
+__all__ = ["check_causal", "check_others", "checked_prompts", "left_padded", "next_logits", "prompt_of", "visible_ids"]
 
+
+_PROBE: Final = 4  # tokens of the text by which a model is checked
 
 # What tokenizers may return beside token ids and their mask.
 _FROM_TOKENIZERS: Final = (
@@ -29,31 +32,58 @@ _FROM_TOKENIZERS: Final = (
 )
 
 
-def check_others(model: Any, others: Mapping[str, Any]) -> None:
+def check_causal(model: Any, called: HuggingFace) -> None:
+    """Check that another last token leaves the logits before it as they are.
+
+    The check runs in evaluation mode, since dropout changes all logits.
+
+    Args:
+        model: A language model of `transformers`.
+        called: The way in which it is called.
+
+    Raises:
+        ValueError: The model is not causal, or has no weights.
+
+    Warns:
+        UserWarning: The model is in training mode.
+    """
+    whole, size = Model(model), vocabulary_size(model)
+    with whole.session():
+        ids = torch.arange(_PROBE, device=whole.device or "cpu").expand(2, -1) % size
+        ids = torch.cat([ids[:, :-1], (ids[:, -1:] + torch.tensor([[0], [1]], device="cpu").to(ids)) % size], 1)
+        before, after = next_logits(model, called, ids, torch.ones_like(ids), 2)[:, 0].double()
+    change = float((before - after).abs().max())
+    if change > 100 * torch.finfo(model.dtype).eps * float(before.abs().max()):
+        raise ValueError(
+            f"{whole.name} is not causal: another last token changes the logits before it by {change:.3g}. Load a "
+            "causal language model; one of BERT's kind needs is_decoder=True"
+        )
+
+
+def check_others(called: HuggingFace, others: Mapping[str, Any]) -> None:
     """Check that a prompt's further arguments change nothing, so that they can be left out.
 
     Those are outputs of a tokenizer that the model does not take, and the token types 0 of a model with a table for
     them, which are its default. (GPT-2 adds the embedding of a word for token type 0.)
 
     Args:
-        model: A causal model of `transformers`.
+        called: A causal model of `transformers`.
         others: The arguments, by keyword.
 
     Raises:
         TypeError: There is another one.
     """
-    taken = HuggingFace(model).parameters
     for name, value in others.items():
         is_default = (
             name == "token_type_ids"
             and isinstance(value, Tensor)
             and not bool(value.any())
-            and number_of_token_types(model) is not None
+            and called.limits.token_types is not None
         )
-        if value is None or is_default or (name in _FROM_TOKENIZERS and name not in taken):
+        if value is None or is_default or (name in _FROM_TOKENIZERS and name not in called.parameters):
             continue
         raise TypeError(
-            f"a continuation of {type(model).__name__} takes input_ids and attention_mask; got {name} too: leave it "
+            f"a continuation of {called.name} takes input_ids and attention_mask; got {name} too: leave it "
             "out of the inputs and of additional_forward_args"
         )
 
@@ -82,11 +112,12 @@ def checked_prompts(input_ids: Any, attention_mask: Any) -> tuple[Tensor, Tensor
     return input_ids, (mask != 0).long()
 
 
-def next_logits(model: Any, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
+def next_logits(model: Any, called: HuggingFace, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
     """Return the last logits of left-padded prompts.
 
     Args:
         model: A causal model of `transformers`.
+        called: The way in which it is called.
         ids: Int64 ``[R, T]``.
         mask: ``[R, T]``, 0 at padding.
         keep: The number of last positions.
@@ -97,7 +128,6 @@ def next_logits(model: Any, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
     Raises:
         ValueError: Ids beyond the vocabulary, or more tokens than positions.
     """
-    called = HuggingFace(model)
     options: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
     called.limits.check(options)
     if "use_cache" in called.parameters:

@@ -11,7 +11,7 @@ from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.attribution.layer import LayerAndOrInteraction
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.knowledge.change import KnowledgeChange
-from captum_lkn.models.layers import OUTPUT, LayerLike, find_layers
+from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers, has_layer_named_output, is_output
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.scores import ScoreLike, resolve_score
 from captum_lkn.outputs.targets import TargetLike
@@ -85,10 +85,15 @@ class LayerwiseKnowledge:
         self.forward_func = forward_func
         several = isinstance(layers, Sequence) and not isinstance(layers, str)
         given: list[Any] = list(layers) if several else [layers]  # type: ignore[arg-type]
-        inner = [one for one in given if not _is_output(one)]
+        model, inner = Model(forward_func), [one for one in given if not is_output(one)]
+        if len(inner) < len(given) and has_layer_named_output(model):
+            raise ValueError(
+                f"layers has {OUTPUT!r}, the model's own output, with which all layers are compared, and {model.name} "
+                f"also has a layer of that name. Give Layer({OUTPUT!r}) for the layer, or leave {OUTPUT!r} out"
+            )
         if given and not inner:
             raise ValueError(f"layers must have a layer besides {OUTPUT!r}, with which layers are compared anyway")
-        self.layers = find_layers(Model(forward_func), inner)
+        self.layers = find_layers(model, inner)
         resolve_score(score)  # what is wrong shows now, not after probes were fitted
         self._score = score
         self.options = given_options(options, {"noise": noise, "kappa": kappa, "kind": kind})
@@ -171,10 +176,22 @@ class LayerwiseKnowledge:
         # Kept, since it knows which weights it has checked: reading them all takes long.
         if self._method_of is None or self._method_of[0] is not self.probes:
             method = LayerAndOrInteraction(
-                self.forward_func, [*self.layers, OUTPUT], probe=self.probes, score=self._score, options=self.options
+                self.forward_func,
+                [*self.layers, OUTPUT],
+                probe=self._readouts(),
+                score=self._score,
+                options=self.options,
             )
             self._method_of = self.probes, method
         return self._method_of[1]
+
+    def _readouts(self) -> Mapping[str, Readout]:
+        """Return the read-outs by label, without one of a layer called "output" that is not compared here."""
+        own, layer_named_output = [layer.label for layer in self.layers], Layer(OUTPUT).label
+        if not isinstance(self.probes, Mapping):
+            readout: Any = self.probes
+            return dict.fromkeys(own, readout)
+        return {label: one for label, one in self.probes.items() if label in own or label != layer_named_output}
 
     def _accuracies(self) -> dict[str, tuple[float, float]]:
         """The accuracies of those read-outs that know theirs; a probe made by hand has NaN."""
@@ -192,7 +209,3 @@ class LayerwiseKnowledge:
         probes = "no read-outs yet" if self.probes is None else f"read-outs: {type(self.probes).__name__}"
         labels = some_of([layer.label for layer in self.layers])
         return f"LayerwiseKnowledge of {Model(self.forward_func).name}: {labels}; {probes}"
-
-
-def _is_output(layer: Any) -> bool:
-    return isinstance(layer, str) and layer == OUTPUT

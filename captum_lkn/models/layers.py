@@ -16,7 +16,7 @@ from captum_lkn.models.model import Model
 from captum_lkn.models.names import find_module, modules
 from captum_lkn.models.pooling import Pool, check_pool, name_of
 
-__all__ = ["OUTPUT", "Layer", "LayerLike", "find_layers", "module_of"]
+__all__ = ["OUTPUT", "Layer", "LayerLike", "find_layers", "has_layer_named_output", "is_output", "module_of"]
 
 OUTPUT: Final = "output"
 """The model's own output, where it stands among layers."""
@@ -68,10 +68,14 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """The name of the layer in results: its name, its ``[call_index]``, and ``(input)`` where that is read."""
+        """The name of the layer in results: its name, its ``[call_index]``, and ``(input)`` where that is read.
+
+        A layer that is called ``output`` is ``"output (layer)"``, since ``"output"`` is the model's own output.
+        """
         name = type(self.name).__name__ if isinstance(self.name, nn.Module) else str(self.name)
         call = "" if self.call_index is None else f"[{self.call_index}]"
-        return f"{name}{call}{' (input)' if self.input else ''}"
+        label = f"{name}{call}{' (input)' if self.input else ''}"
+        return f"{OUTPUT} (layer)" if label == OUTPUT else label
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as values that JSON can hold; functions by their names, with brackets behind."""
@@ -120,6 +124,24 @@ def find_layers(model: Model, layers: LayerLike | Sequence[LayerLike], *, input:
             "function have no names, so give the model itself as forward_func"
         )
     return found
+
+
+def is_output(layer: Any) -> bool:
+    """Return whether something that names a layer is the str ``"output"``, the model's own output."""
+    return isinstance(layer, str) and layer == OUTPUT
+
+
+def has_layer_named_output(model: Model) -> bool:
+    """Return whether a model has a module that is called ``output``, so that the name alone is ambiguous.
+
+    Example:
+        >>> has_layer_named_output(Model(nn.Linear(3, 2)))
+        False
+    """
+    try:
+        return model.module is not None and bool(find_module(model.module, OUTPUT))
+    except ValueError:
+        return False
 
 
 def module_of(model: Model, layer: Layer) -> nn.Module:

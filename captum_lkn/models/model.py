@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.rounding import Precision, precision_in_force
+from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
@@ -84,8 +85,11 @@ class Model:
 
     @property
     def output_kind(self) -> OutputKind:
-        """The columns of the output: classes, unless a Hugging Face model states that they are labels or values."""
-        return "classes" if self._hugging_face is None else self._hugging_face.output_kind
+        """The columns of the output: classes, unless a Hugging Face model states that its logits are labels or values.
+
+        The statement, ``config.problem_type``, is about the logits; another output that is selected is not meant.
+        """
+        return "classes" if self._hugging_face is None or not self._reads_head else self._hugging_face.output_kind
 
     def score_for_model(self, score: Score) -> Score:
         """Return a score for this model's outputs; see :meth:`captum_lkn.outputs.scores.Score.for_outputs`."""
@@ -118,6 +122,23 @@ class Model:
         if self._reads_head and output.dim() == 3:
             return 2  # classes of tokens, or the positions of start and end
         return find_class_dim(output, inputs, score, self._hugging_face.class_counts)
+
+    def warn_of_selected_columns(self, score: Score) -> None:
+        """Warn where selected columns are compared as classes, and the model's logits are stated not to be classes.
+
+        Args:
+            score: The score, brought to the model's outputs.
+
+        Warns:
+            UserWarning: See above.
+        """
+        stated: OutputKind = "classes" if self._hugging_face is None else self._hugging_face.output_kind
+        if stated != "classes" and not self._reads_head and score.reads == "classes":
+            warn(
+                f"config.problem_type says that the logits of {self.name} are {stated}, and SelectOutput selects "
+                f"another output, whose columns score={score.name!r} takes for classes, of which one is true. If they "
+                "are labels or values by themselves, give score='logit'"
+            )
 
     @property
     def _reads_head(self) -> bool:

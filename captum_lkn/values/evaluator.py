@@ -281,6 +281,8 @@ class Evaluator:
             self.unmasked = scored.every(output)
             return
         self.target = scored.target = self.resolve(self._target, output)
+        if self.target.n_outputs > 1:
+            self.model.warn_of_selected_columns(self._score)
         rows = samples[:1] if self.whole_batch else samples
         if (self.whole_batch and len(parts) > 1) or (scored.of_layers and len(self.target.shape) == 2):
             # The first forwards had too few samples, or layers were read without knowing the explained token.

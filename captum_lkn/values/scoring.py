@@ -11,7 +11,6 @@ from captum_lkn._common.rounding import no_autocast
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.reading import LayerReader
-from captum_lkn.outputs.operands import to_float64
 from captum_lkn.outputs.probabilities import refuse_probabilities
 from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target
@@ -117,8 +116,11 @@ class ScoredForwards:
         return self._values_of(whole, kept, samples)
 
     def every(self, output: Tensor) -> Tensor:
-        """Return all outputs ``[R, ...]`` of each row as values, ``[R, L]``."""
-        return to_float64(output.reshape(len(output), -1))
+        """Return the values ``[R, L]`` of all outputs ``[R, ...]``, by a score that reads each by itself."""
+        single = output.reshape(-1, 1)
+        with no_autocast():
+            values = self.score(single, torch.zeros(len(single), dtype=torch.int64, device=single.device))
+        return values.reshape(len(output), -1)
 
     def _forward(self, arguments: Arguments, samples: Tensor) -> Tensor:
         """Return the values of one forward."""

@@ -11,7 +11,7 @@ from forwards import Recording, normal, plain
 from torch import nn
 
 import captum_lkn
-from captum_lkn import AndOrInteraction, DecompositionOptions, ExactShapleyValues, InteractionsBatch
+from captum_lkn import AndOrInteraction, DecompositionOptions, ExactShapleyValues, InteractionsBatch, Score
 
 X = normal(2, 3)
 LINE = normal(2, 3, seed=1)
@@ -76,6 +76,20 @@ SAYS = [
     ({"inputs": {"labels": torch.ones(1).long()}}, ValueError, r"inputs has the entries \['labels'\], none of which"),
     ({"inputs": {"input_ids": [[1, 2]]}}, TypeError, r"inputs\['input_ids'\].*a list.*return_tensors=\"pt\""),
 ]
+
+
+def test_a_score_is_not_recognised_by_its_name():
+    """A user's function that is called like a named score is applied; several outputs need a target for it."""
+
+    def logit(output, target):
+        return output.sum(1) ** 2
+
+    with pytest.raises(ValueError, match="target must select one of the 3 values a sample"):
+        ExactShapleyValues(three_logits, score=logit).attribute(X)
+    half = Score("half", lambda output, target: output.gather(1, target[:, None])[:, 0] / 2, "values")
+    found = ExactShapleyValues(three_logits, score=half).attribute(X)
+    each = [ShapleyValues(three_logits).attribute(X, target=c) / 2 for c in range(3)]
+    torch.testing.assert_close(found, torch.stack(each, 1), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -571,14 +571,60 @@ def test_probes_of_another_layer_or_checkpoint_are_refused(net):
     plain(net, "first", probe(fingerprint=""))  # told not to mind
 
 
-def test_a_submodule_called_output_beside_the_output():
-    net = Net().eval()
-    net.output = net.last
-    method = plain(net, [Layer("output"), "first"], linear(6))  # the same module as last
-    assert [layer.label for layer in method._layers] == ["last", "first"]
-    net.last = net.inner[0]
+class NetWithOutputLayer(nn.Module):
+    """A layer called output, and behind it another: x -> 2x -> 2x + 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.output, self.final = nn.Linear(2, 2, bias=False), nn.Linear(2, 2)
+        with torch.no_grad():
+            self.output.weight.copy_(2 * torch.eye(2))
+            self.final.weight.copy_(torch.eye(2))
+            self.final.bias.fill_(1)
+
+    def forward(self, x):
+        return self.final(self.output(x))
+
+
+def test_a_layer_called_output_and_the_models_own_output():
+    net, x = NetWithOutputLayer().eval(), torch.tensor([[3.0, 5.0]])
+
+    def hundredfold(feature):
+        return 100 * feature
+
+    found = plain(net, [Layer("output"), "output"], {"output (layer)": hundredfold}).attribute(x, target=1)
+    assert {label: one[0].v_full for label, one in found.items()} == {"output (layer)": 1000, "output": 11}
+    assert found["output (layer)"][0].provenance["layer"] == "output (layer)"
+    assert plain(net, Layer("output"), hundredfold).attribute(x, target=0)[0].v_full == 600
+    assert plain(net, "output").attribute(x, target=0)[0].v_full == 7
+    assert plain(net, ["final", "output"], {"final": hundredfold}).attribute(x, target=0)["output"][0].v_full == 7
+
+
+@pytest.mark.parametrize(
+    ("layer", "probe"),
+    [
+        ("output", lambda f: f),
+        (["final", "output"], lambda f: f),
+        ("output", {"output": lambda f: f}),
+        (["final", "output"], {"final": lambda f: f, "output (layer)": lambda f: f}),
+    ],
+)
+def test_a_read_out_for_either_output_is_refused(layer, probe):
+    with pytest.raises(
+        ValueError, match=r"also has a layer of that name.*give layer=Layer\('output'\), whose label is"
+    ):
+        plain(NetWithOutputLayer().eval(), layer, probe)
+
+
+@pytest.mark.parametrize("probe", [linear(3), {"output": linear(3)}])
+def test_a_read_out_for_the_models_own_output_is_refused(net, probe):
+    with pytest.raises(ValueError, match="probe has a read-out for 'output', the model's own output, which is scored"):
+        plain(net, "output", probe)
+
+
+def test_the_models_own_output_given_twice(net):
     with pytest.raises(ValueError, match="layer has 'output', the model's own output, more than once"):
-        plain(net, [Layer("output"), "output"], linear(6))
+        plain(net, ["output", "output"])
 
 
 def test_a_missing_read_out_of_the_inputs(net, probes):

@@ -140,7 +140,8 @@ def test_captum_takes_it_too(llama):
 
 def test_the_model_inside_is_found_and_left_as_it_was():
     model = tiny_causal("llama").train()
-    says = Continuation(model, [5])
+    with pytest.warns(UserWarning, match="LlamaForCausalLM is in training mode"):
+        says = Continuation(model, [5])
     assert Model(says).module is model
     with pytest.warns(UserWarning, match="LlamaForCausalLM is in training mode"):
         AndOrInteraction(says).attribute(PROMPT, 1, feature_mask=OWNERS)
@@ -363,12 +364,29 @@ def test_a_model_whose_earlier_logits_change_is_refused(family, settings, is_cau
     sizes = {"vocab_size": 29, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 1}
     config = getattr(transformers, f"{family}Config")(**sizes, intermediate_size=8, initializer_range=0.5, **settings)
     head = "BertLMHeadModel" if family == "Bert" else "RobertaForCausalLM"
-    model = getattr(transformers, head)(config).eval()
-    if is_causal:
-        assert Continuation(model, [1])(PROMPT).shape == (1, 1)
-        return
-    with pytest.raises(ValueError, match=f"{head} is not causal: another last token changes the logits before it by"):
-        Continuation(model, [1])
+    model = getattr(transformers, head)(config)  # in training mode, whose dropout changes all logits
+    for used in (model.train, model.eval):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of training mode
+            if is_causal:
+                assert Continuation(used(), [1])(PROMPT).shape == (1, 1)
+                continue
+            with pytest.raises(ValueError, match=f"{head} is not causal: another last token changes the logits before"):
+                Continuation(used(), [1])
+        assert model.training is (used == model.train)
+
+
+def test_a_model_with_offloaded_weights_is_checked_at_the_first_call():
+    accelerate = pytest.importorskip("accelerate", reason="offloading is accelerate's, a development extra")
+    sizes = {"vocab_size": 29, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    causal, config = tiny_causal("llama"), BertConfig(**sizes, intermediate_size=8, initializer_range=0.5)
+    expected = Continuation(causal, [5])(PROMPT)
+    offloaded = Continuation(accelerate.cpu_offload(causal), [5])
+    assert all(parameter.is_meta for parameter in causal.parameters())
+    torch.testing.assert_close(offloaded(PROMPT), expected)
+    other = Continuation(accelerate.cpu_offload(transformers.BertLMHeadModel(config).eval()), [5])
+    with pytest.raises(ValueError, match="BertLMHeadModel is not causal"):
+        other(PROMPT)
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])

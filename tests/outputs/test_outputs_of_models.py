@@ -163,6 +163,30 @@ def test_a_partial_of_a_named_score_reads_labels_like_the_score():
         assert found[0].provenance["explained"] == "label 1"
 
 
+class TwoHeads(transformers.BertForSequenceClassification):
+    """A head of three topics beside the one that the configuration describes."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.topic = nn.Linear(config.hidden_size, 3)
+
+    def forward(self, input_ids=None, **others):
+        pooled = self.bert(input_ids).pooler_output
+        return {"logits": self.classifier(pooled), "topic": self.topic(pooled)}
+
+
+@pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
+def test_what_a_model_states_of_its_logits_does_not_hold_for_another_output(problem):
+    model = made(TwoHeads, transformers.BertConfig, **BERT | {"problem_type": problem})
+    ids, words = torch.tensor([[7, 12, 30, 41]]), torch.tensor([[-1, 0, 1, 2]])
+    table = table_of(lambda row: odds(model(row)["topic"][0], 1), ids, words, baseline=3)
+    with pytest.warns(UserWarning, match="another output, whose columns score='log_odds' takes for classes"):
+        found = plain(SelectOutput(model, lambda output: output["topic"]), score="log_odds").attribute(
+            ids, 3, 1, feature_mask=words
+        )
+    assert_tables(found, [table])
+
+
 def test_a_partial_of_the_binary_score_takes_class_1():
     net = nn.Linear(2, 1).eval()
     for target, sign in ((1, 1), (0, -1)):

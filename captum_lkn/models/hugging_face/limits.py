@@ -77,7 +77,7 @@ class Limits:
             )
 
     def _check_token_types(self, types: Any) -> None:
-        size = self._token_types
+        size = self.token_types
         if size is None or not isinstance(types, Tensor) or not types.numel():
             return
         low, high = (int(end) for end in torch.aminmax(types))
@@ -140,7 +140,8 @@ class Limits:
         return token_embedding(self.model)
 
     @functools.cached_property
-    def _token_types(self) -> int | None:
+    def token_types(self) -> int | None:
+        """The size of the model's table of token types; None where there is none."""
         return number_of_token_types(self.model)
 
     @functools.cached_property
