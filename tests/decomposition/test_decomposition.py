@@ -116,10 +116,19 @@ def assert_same_bits(found, reference, rows=slice(None), at=slice(None), fields=
         assert torch.equal(getattr(found, name)[rows], getattr(reference, name)[at]), name
 
 
+@functools.cache
+def found_by_effects(n):
+    """For each set of players T and each effect S: is S in T, and does S meet T? One matrix for each kind."""
+    sets = torch.arange(2**n)
+    within, meets = (sets & ~sets[:, None]) == 0, (sets & sets[:, None]) != 0
+    return within.double(), meets.double()
+
+
 def assert_within_kappa(found, v, pin_ends=True):
     """Effects and residual are what they say, and nothing lies beyond kappa."""
     unit = max(1.0, float(v.abs().max()))
-    reconstruction = lattice.and_inverse(found.and_effects) + lattice.or_inverse(found.or_effects)
+    ands, ors = found_by_effects(lattice.n_players(v))
+    reconstruction = found.and_effects @ ands.T + found.or_effects @ ors.T
     torch.testing.assert_close(reconstruction, found.reconstruct(), rtol=0, atol=1e-12 * unit)
     torch.testing.assert_close(v.double() - reconstruction, found.residual, rtol=0, atol=1e-12 * unit)
     assert float((found.residual.abs().amax(-1) - found.kappa).max()) <= 1e-9
@@ -161,9 +170,12 @@ def test_real_tables_are_reproduced_within_kappa(n, setting):
 @pytest.mark.parametrize("tolerance", [TOLERANCE, 0.02, 0.1])
 @EACH_N
 @EACH_SETTING
-def test_the_gap_is_never_below_the_true_excess(n, setting, tolerance):
-    # Without noise ten players take seconds a table.
-    tables = slice(None) if (n, setting) != (10, "exact") else slice(2) if tolerance < 0.02 else slice(1)
+def test_the_gap_is_never_below_the_true_excess(n, setting, tolerance, full):
+    tables = slice(None) if full else slice(None, None, {6: 1, 8: 4, 10: 3}[n])
+    if (n, setting) == (10, "exact"):
+        tables = (
+            slice(2) if full else slice(1, 2)
+        )  # without noise ten players take 11 s for the first, 2 s for this one
     v = real(n)[tables]
     found = nearly(v, tolerance=tolerance, **PROGRAM, **SETTINGS[setting])
     excess = found.objective / optimum(n, setting)[tables] - 1
@@ -175,8 +187,9 @@ def test_the_gap_is_never_below_the_true_excess(n, setting, tolerance):
 
 @pytest.mark.parametrize("setting", ["noise_pinned_ends", "noise_free_ends"])
 @EACH_N
-def test_a_looser_tolerance_takes_fewer_steps_and_no_better_gap(n, setting):
-    loose, tight = (nearly(real(n)[:3], tolerance=t, **SETTINGS[setting]) for t in (0.1, 1e-6))
+def test_a_looser_tolerance_takes_fewer_steps_and_no_better_gap(n, setting, full):
+    v = real(n)[: 3 if full or n < 10 else 1]
+    loose, tight = (nearly(v, tolerance=t, **SETTINGS[setting]) for t in (0.1, 1e-6))
     assert bool((loose.steps <= tight.steps).all())
     assert loose.converged.all()
 
@@ -184,11 +197,11 @@ def test_a_looser_tolerance_takes_fewer_steps_and_no_better_gap(n, setting):
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [6, 8])
 @pytest.mark.parametrize("setting", ["noise_pinned_ends", "noise_free_ends"])
-def test_highs_agrees_with_the_solvers_on_the_papers_program(n, setting):
+def test_highs_agrees_with_the_solvers_on_the_papers_program(n, setting, full):
     options = PROGRAM | SETTINGS[setting]
-    v = real(n)[:6]
+    v = real(n)[: 6 if full or n < 8 else 2]
     by_highs, found = decompose(v, solver="highs", **options), nearly(v, **options)
-    torch.testing.assert_close(by_highs.objective, optimum(n, setting)[:6], rtol=1e-9, atol=0)
+    torch.testing.assert_close(by_highs.objective, optimum(n, setting)[: len(v)], rtol=1e-9, atol=0)
     assert bool((found.objective / by_highs.objective - 1 <= found.gap + 1e-9).all())
     assert float(by_highs.gap.max()) < 1e-9
     assert_within_kappa(by_highs, v, pin_ends=setting == "noise_pinned_ends")
@@ -284,11 +297,12 @@ def test_and_effects_alone_with_noise_reach_their_optimum(n):
 @pytest.mark.slow
 @EACH_N
 @pytest.mark.parametrize("setting", ["noise_pinned_ends", "noise_free_ends"])
-def test_jitter_of_a_millionth_of_the_range_moves_the_effects_by_less_than_a_thousandth(n, setting):
-    v, options = real(n), SETTINGS[setting]
+def test_jitter_of_a_millionth_of_the_range_moves_the_effects_by_less_than_a_thousandth(n, setting, full):
+    tables = slice(None) if full else slice(None, None, {6: 1, 8: 4, 10: 3}[n])
+    v, options = real(n)[tables], SETTINGS[setting]
     jitter = 2 * torch.rand(v.shape, generator=torch.Generator().manual_seed(n), dtype=torch.float64) - 1
     moved = nearly(v + 1e-6 * span(v).unsqueeze(-1) * jitter, **options)
-    assert distance(moved, of_real(n, **options)) <= 1e-3
+    assert distance(moved, nearly(v, **options)) <= 1e-3
 
 
 @pytest.mark.parametrize("n", [6, 8])
@@ -776,7 +790,7 @@ def test_options_out_of_range_are_quoted(option, message):
 )
 def test_options_of_the_wrong_type_are_named(option):
     ((name, given),) = option.items()
-    with pytest.raises((TypeError, ValueError), match=rf"{name}.*{given}"):
+    with pytest.raises(TypeError, match=rf"{name} must be .*; got {given!r}"):
         decompose(torch.zeros(2, 4), **option)
 
 
@@ -785,16 +799,10 @@ def test_highs_refuses_more_than_ten_players():
         decompose(torch.zeros(2**11), solver="highs")
 
 
-def test_values_that_overflow_are_never_certified():
+def test_values_whose_range_overflows_are_refused():
     huge = torch.tensor([-1.7e308, 1.7e308, 0.0, 1e308], dtype=torch.float64)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = decompose(huge)
-    except ValueError:
-        return
-    assert not found.converged.any()
-    assert not float(found.gap) <= 1
+    with pytest.raises(ValueError, match="must differ by less than the largest float64"):
+        decompose(huge)
 
 
 # ---------------------------------------------------------------- small ones
@@ -828,13 +836,19 @@ def test_entries_of_nested_batches():
 
 
 @pytest.mark.parametrize("name", ["noise", "kappa", "order_weight", "or_weight", "ridge", "tolerance"])
-@pytest.mark.parametrize("value", ["0.1", True, None, [0.1]], ids=str)
+@pytest.mark.parametrize("value", ["0.1", True, [0.1]], ids=str)
 def test_only_numbers_are_numbers(name, value):
-    if value is None or (name == "kappa" and isinstance(value, list)):
-        decompose(random(8), kappa=0.1, **({name: value} if name != "kappa" else {}))
+    if name == "kappa" and isinstance(value, list):
+        with pytest.raises(ValueError, match=r"kappa must be one number, .*tables \[\]; got \[1\]"):
+            decompose(random(8), kappa=value)
         return
     with pytest.raises(TypeError, match=rf"{name} must be .*; got "):
         decompose(random(8), **{name: value})
+
+
+@pytest.mark.parametrize("name", ["noise", "kappa", "order_weight", "or_weight", "ridge", "tolerance"])
+def test_none_is_the_default(name):
+    assert_same_bits(decompose(random(1, 8), **{name: None}), decompose(random(1, 8)))
 
 
 def test_a_warning_names_the_tables():
