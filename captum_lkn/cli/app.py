@@ -35,6 +35,7 @@ Most = Annotated[
 ]
 _TEXT_MODEL = "A text classifier: a folder, or a name on the Hugging Face hub."
 _IMAGE_MODEL = "An image classifier: a folder, or a name on the Hugging Face hub."
+_UNITS = "Parts of the text that are players: words, pre-tokens (the tokenizer's words), tokens, characters, sentences."
 _LAYERS = "names or numbers of blocks, such as 0,3,5 or 0-5; or all"
 
 
@@ -61,6 +62,7 @@ def text(
     words: Annotated[
         str | None, typer.Option(help="Only these words are players, separated by commas; the others stay visible.")
     ] = None,
+    units: Annotated[str, typer.Option(help=_UNITS)] = "words",
     most: Most = 12,
     layers: Annotated[
         str | None, typer.Option(help=f"Layers to explain as well: {_LAYERS} that have probes. Needs --probes.")
@@ -72,7 +74,7 @@ def text(
     out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
 ) -> None:
     """Explain a text classifier's decision about one text, and with probes also its layers."""
-    _run("explain_text", model, sentence, target, words, most, layers, probes, top, out)
+    _run("explain_text", model, sentence, target, words, units, most, layers, probes, top, out)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from rich.console import Console
 from torch import Tensor
@@ -27,6 +27,7 @@ from captum_lkn.players.images import image_players
 from captum_lkn.players.players import Players
 from captum_lkn.players.regions import model_patch
 from captum_lkn.players.text import text_players
+from captum_lkn.players.units import UnitKind
 from captum_lkn.plot.images import check_drawing, draw_interactions
 from captum_lkn.plot.pictures import picture_input
 from captum_lkn.probes import LinearProbes
@@ -44,6 +45,7 @@ def explain_text(
     sentence: str,
     target: str,
     words: str | None,
+    units: str,
     most: int,
     layers: str | None,
     probes: Path | None,
@@ -57,22 +59,25 @@ def explain_text(
     fitted = None if probes is None else LinearProbes.load(probes)
     if not sentence.strip():
         raise ValueError("the text to explain is empty")
+    kinds = get_args(UnitKind)
+    if units not in kinds:
+        raise ValueError(f"--units must be one of {', '.join(kinds)}; got {units!r}")
     chosen_words = None if words is None else listed(words)
     if chosen_words == []:
         raise ValueError(f"--words must be words with commas between them; got {words!r}")
     console = Console()
     classifier, tokenizer = load_classifier(model)
     chosen = class_of(target, class_names(classifier))
-    players = text_players(tokenizer, sentence, words=chosen_words)
+    players = text_players(tokenizer, sentence, words=chosen_words, units=cast(Any, units))
     players = _few_enough(console, classifier, players, most, chosen)
     if fitted is None:
         found = _explain(classifier, players, chosen)
-        _print_text(console, classifier, found, sentence, top)
+        _print_text(console, classifier, found, sentence, top, units)
         _save(console, found[0], out)
         return
     study = LayerwiseKnowledge(classifier, layers_with_probes(layers, Model(classifier), fitted), probes=fitted)
     change = study.analyze(players, target=chosen, show_progress=sys.stderr.isatty())
-    _print_text(console, classifier, change.interactions[change.reference], sentence, top)
+    _print_text(console, classifier, change.interactions[change.reference], sentence, top, units)
     print_change(console, change)
     _save(console, change, out)
 
@@ -192,9 +197,11 @@ def _explain(classifier: Any, players: Players, target: int | str) -> Interactio
     return found
 
 
-def _print_text(console: Console, classifier: Any, found: InteractionsBatch, sentence: str, top: int) -> None:
+def _print_text(
+    console: Console, classifier: Any, found: InteractionsBatch, sentence: str, top: int, units: str = "words"
+) -> None:
     label = class_names(classifier)[int(str(found[0].provenance["target"]))]
-    print_text_interactions(console, found[0], title=sentence, label=label, top=top)
+    print_text_interactions(console, found[0], title=sentence, label=label, units=units, top=top)
 
 
 def _save(console: Console, result: Any, out: Path | None) -> None:

@@ -19,6 +19,7 @@ __all__ = ["in_options", "one_line_errors"]
 # Arguments of Python that messages of the library name, and the options that set them.
 _OPTIONS = {
     "words": "--words",
+    "units": "--units",
     "target": "--target",
     "layers": "--layers",
     "probes": "--probes",

@@ -24,7 +24,9 @@ __all__ = [
 ]
 
 
-def print_text_interactions(console: Console, found: Interactions, *, title: str, label: str, top: int = 5) -> None:
+def print_text_interactions(
+    console: Console, found: Interactions, *, title: str, label: str, units: str = "words", top: int = 5
+) -> None:
     """Print the score of a decision, its strongest interactions, and the quality of the explanation.
 
     Args:
@@ -32,12 +34,13 @@ def print_text_interactions(console: Console, found: Interactions, *, title: str
         found: The interactions of one text; its provenance names the unit of the score.
         title: The text.
         label: The name of the class, or of the value, that is explained.
+        units: The parts of the text that are players, such as ``"sentences"``.
         top: Number of AND and of OR interactions.
     """
     console.print(f'\n[bold]"{escape(title)}"[/bold]')
-    console.print(f"[bold]{escape(label)}[/bold] with {ends(found, 'words')}", highlight=False)
-    print_interactions(console, found, "word", top)
-    print_certificate(console, found, "masked sentences")
+    console.print(f"[bold]{escape(label)}[/bold] with {ends(found, units)}", highlight=False)
+    print_interactions(console, found, units.removesuffix("s"), top)
+    print_certificate(console, found, "masked texts" if units == "sentences" else "masked sentences")
 
 
 def print_interactions(console: Console, found: Interactions, part: str, top: int) -> None:

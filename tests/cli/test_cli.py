@@ -70,6 +70,24 @@ def test_only_the_chosen_words_are_players(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("units", "players"),
+    [
+        ("words", ("not", "good", ".", "bad", "film", "!")),
+        ("tokens", ("not", "good", ".", "bad", "film", "!")),
+        ("characters", ("not", "good", ".", "bad", "film", "!")),  # its tokens are whole words
+        ("sentences", ("not good.", "bad film!")),
+    ],
+)
+def test_the_parts_of_a_text_that_are_players(folder, tmp_path, units, players):
+    out = tmp_path / "found.safetensors"
+    done = run("text", folder, "not good. bad film!", "--units", units, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert Interactions.load(out).players == players
+    assert f"AND: all of these {units} together" in " ".join(done.output.split())
+    assert f"with all {len(players)} {units} masked" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["not good", "--target", "NEUTRAL"], "is not a class of the model. Give one of: 0 NEG, 1 POS"),
@@ -78,6 +96,10 @@ def test_only_the_chosen_words_are_players(folder, tmp_path):
         (["not good", "--words", ","], "--words must be words with commas"),
         (["   "], "the text to explain is empty"),
         (["not good", "--out", "found.pickle"], "safetensors"),
+        (
+            ["not good", "--units", "lines"],
+            "--units must be one of words, pre-tokens, tokens, characters, sentences",
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_said_in_a_line(folder, arguments, message):
