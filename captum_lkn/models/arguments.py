@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
 
-__all__ = ["Arguments", "Fixed"]
+__all__ = ["Arguments", "Fixed", "fresh"]
 
 
 @dataclass(frozen=True)
@@ -106,3 +106,18 @@ class Arguments:
                 f"additional_forward_args must not have {', '.join(twice)}, which the inputs have too: leave it out"
             )
         return masked
+
+
+def fresh(arguments: Arguments) -> Arguments:
+    """Return the same arguments without a history of gradients, and none of inference mode, for another forward."""
+
+    def own(value: Any) -> Any:
+        return value.detach().clone() if isinstance(value, Tensor) else value
+
+    return Arguments(
+        tuple(own(x) for x in arguments.inputs),
+        arguments.names,
+        tuple(own(value) for value in arguments.positional),
+        {name: own(value) for name, value in arguments.keywords.items()},
+        None if arguments.unmasked is None else tuple(own(x) for x in arguments.unmasked),
+    )

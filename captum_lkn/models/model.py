@@ -223,19 +223,20 @@ class Model:
                 returned = self._hugging_face.forward(self.forward_func, self._all_at_home(keywords), unmasked)
         return self._selected.outputs(returned)
 
-    def token_read(self, arguments: Arguments, keywords: Mapping[str, Any]) -> Tensor | None:
-        """Return the token that the head of a Hugging Face model reads in each row, if its place depends on the row.
+    def token_places(self, arguments: Arguments, keywords: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return places in a text at which the head of a Hugging Face model may read.
 
         Args:
             arguments: The arguments as given.
             keywords: The same by keyword, from :meth:`arranged`.
 
         Returns:
-            Bool ``[R, T]``, or None.
+            By name bool ``[R, T]``, one token in each row; see
+            :func:`captum_lkn.models.hugging_face.head.token_places`. Empty for anything else.
         """
         if self._hugging_face is None:
-            return None
-        return self._hugging_face.token_read(keywords, _unmasked(arguments))
+            return {}
+        return self._hugging_face.token_places(keywords, _unmasked(arguments))
 
     def arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments by position and by keyword; a Hugging Face model gets all of them by keyword.

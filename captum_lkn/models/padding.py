@@ -47,11 +47,11 @@ def attention_mask(function: Any, positional: Sequence[Any], keywords: Mapping[s
     return mask.expand(rows, -1) if mask is not None and len(mask) == 1 else mask
 
 
-def unknown_mask(function: Any, positional: Sequence[Any], keywords: Mapping[str, Any], output: Tensor) -> str | None:
-    """Return the name of an argument that may be a padding mask of a layer's output ``[R, T, D]``, if there is one."""
+def unknown_mask(function: Any, positional: Sequence[Any], keywords: Mapping[str, Any], length: int) -> str | None:
+    """Return the name of an argument that may be a padding mask of `length` tokens, if there is one."""
     for name, value in _named(function, positional, keywords).items():
         named = isinstance(value, Tensor) and any(word in name for word in _WORDS)
-        if named and value.shape == output.shape[:2] and bool((value != value[:1, :1]).any()):
+        if named and value.shape[1:] == (length,) and bool((value != value[:1, :1]).any()):
             return name
     return None
 

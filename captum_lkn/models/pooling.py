@@ -8,33 +8,42 @@ pool          ``[R, T, D]`` (tokens)                ``[R, C, H, W]`` and the lik
 ``"cls"``     the first token                       refused
 ``"last"``    the last real token                   refused
 a function    its result, ``[R, D]``                the same
-``"auto"``    of a Hugging Face model the token     flattened; the mean over space where that would be
-              that its head reads, else the mean    over 2^16 numbers
+``"auto"``    as the model's head takes tokens,     flattened; the mean over space where that would be
+              see below                             over 2^16 numbers
 ============  ==========================================================================================
 
-Where the output that is explained is one token's, ``"auto"`` reads that token. ``[R, D]`` stays as it is. Padding
-never counts: a token is real where the attention mask is not 0.
+Where the output that is explained is one token's, ``"auto"`` reads that token. Else it does what the model's head does,
+as one forward shows: it takes the first token, the last, a mean, or several of these side by side (see
+:mod:`captum_lkn.models.head_pooling`). ``[R, D]`` stays as it is. Padding never counts: a token is real where the
+attention mask is not 0. Convolutions over one dimension put out maps ``[R, C, T]``; ``"cls"``, ``"last"``, and
+``"auto"`` where the head takes tokens, read them as T tokens.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of, shape_of
 
-__all__ = ["Named", "Pool", "check_pool", "name_of", "pooled"]
+__all__ = ["Named", "Part", "Pool", "check_pool", "name_of", "pooled"]
 
 Named = Literal["auto", "flatten", "mean", "cls", "last"]
 Pool: TypeAlias = Named | Callable[[Tensor], Tensor]
 """A pooling, from a layer's output ``[R, ...]`` to a feature ``[R, D]``."""
 
+Part: TypeAlias = str | Tensor
+"""What a head takes of tokens: one of ``"cls"``, ``"last"``, ``"very last"``, ``"mean"``, ``"rest"`` (the mean over all
+but the first) and ``"flatten"``, the name of a known place, or weights ``[T]``."""
+
 _MOST_FLAT = 1 << 16
+_NO_PLACES: Final[Mapping[str, Tensor]] = MappingProxyType({})
 
 
 def check_pool(pool: Any) -> None:
@@ -58,18 +67,28 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def pooled(
-    output: Tensor, pool: Pool, tokens: Named, mask: Tensor | None, *, explained: Tensor | None = None, where: str
+    output: Tensor,
+    pool: Pool,
+    tokens: Sequence[Part],
+    mask: Tensor | None,
+    *,
+    explained: Tensor | None = None,
+    places: Mapping[str, Tensor] = _NO_PLACES,
+    channels_second: bool = False,
+    where: str,
 ) -> Tensor:
     """Pool a layer's output to one feature a row.
 
     Args:
         output: A layer's output, ``[R, ...]``.
         pool: The pooling.
-        tokens: The meaning of ``"auto"`` for ``[R, T, D]``; see
-            :func:`captum_lkn.models.hugging_face.head.token_read_by_head`.
+        tokens: The meaning of ``"auto"`` for ``[R, T, D]``: what the head takes, side by side; empty where that is
+            not known, and all of ``[R, C, T]`` is taken.
         mask: The attention mask, ``[R, T]``; None means that all tokens are real.
         explained: Bool ``[R, T]``, for each row the token whose output is explained, which ``"auto"`` then takes; None
             where the model has one output for all tokens.
+        places: Known places by name, each bool ``[R, T]``, with one token in each row.
+        channels_second: Whether the output is ``[R, C, T]``, if it has three dimensions.
         where: The layer's name in an error.
 
     Returns:
@@ -81,7 +100,7 @@ def pooled(
 
     Example:
         >>> output = torch.tensor([[[1.0], [3.0], [9.0]]])
-        >>> pooled(output, "mean", "mean", torch.tensor([[1, 1, 0]]), where="layer 'block'")
+        >>> pooled(output, "mean", ["mean"], torch.tensor([[1, 1, 0]]), where="layer 'block'")
         tensor([[2.]])
     """
     if callable(pool):
@@ -97,9 +116,16 @@ def pooled(
     if output.dim() <= 2:
         return output.reshape(len(output), -1)
     if output.dim() == 3:
-        if pool == "auto" and explained is not None and explained.shape == output.shape[:2]:
-            return output[explained.to(output.device)]
-        return _pooled_tokens(output, tokens if pool == "auto" else pool, mask, where)
+        each = output.transpose(1, 2) if channels_second else output
+        if pool == "auto" and explained is not None and explained.shape == each.shape[:2]:
+            return each[explained.to(output.device)]
+        parts: Sequence[Part] = tokens if pool == "auto" else [pool]
+        if not parts:
+            parts = ["flatten" if output[0].numel() <= _MOST_FLAT else "mean"]
+        if list(parts) == ["flatten"]:
+            _refuse_padding(mask, where)
+            return output.flatten(1)
+        return torch.cat([_pooled_tokens(each, part, mask, places, where) for part in parts], 1)
     if pool == "auto":
         pool = "flatten" if math.prod(output.shape[1:]) <= _MOST_FLAT else "mean"
     if pool == "flatten":
@@ -111,15 +137,20 @@ def pooled(
     )
 
 
-def _pooled_tokens(output: Tensor, pool: Named, mask: Tensor | None, where: str) -> Tensor:
-    if pool == "flatten":
-        if mask is not None and not bool(mask.all()):
-            raise ValueError(
-                f"pool='flatten' would count padding, which {where} has here: give 'mean', 'cls' or 'last'"
-            )
-        return output.flatten(1)
+def _refuse_padding(mask: Tensor | None, where: str) -> None:
+    if mask is not None and not bool(mask.all()):
+        raise ValueError(f"pool='flatten' would count padding, which {where} has here: give 'mean', 'cls' or 'last'")
+
+
+def _pooled_tokens(output: Tensor, pool: Part, mask: Tensor | None, places: Mapping[str, Tensor], where: str) -> Tensor:
+    if isinstance(pool, Tensor):
+        return torch.einsum("rtd,t->rd", output, pool.to(output))
     if pool == "cls":
         return output[:, 0]
+    if pool == "very last":
+        return output[:, -1]
+    if pool in places and places[pool].shape == output.shape[:2]:
+        return output[places[pool].to(output.device)]
     if mask is not None and mask.shape != output.shape[:2]:
         if not bool(mask.all()):
             raise ValueError(
@@ -128,9 +159,11 @@ def _pooled_tokens(output: Tensor, pool: Named, mask: Tensor | None, where: str)
             )
         mask = None
     real = torch.ones_like(output[..., 0], dtype=torch.bool) if mask is None else mask.to(output.device) > 0
-    if pool == "last":
-        places = torch.arange(1, output.shape[1] + 1, device=output.device)
-        return output[torch.arange(len(output), device=output.device), (places * real).argmax(1)]
+    if pool != "mean" and pool != "rest":  # the last real one, also for a place that is not known here
+        index = torch.arange(1, output.shape[1] + 1, device=output.device)
+        return output[torch.arange(len(output), device=output.device), (index * real).argmax(1)]
+    if pool == "rest" and output.shape[1] > 1:
+        output, real = output[:, 1:], real[:, 1:]
     # Selected, not multiplied, since padding may hold anything; summed in float32 at least, since float16 overflows.
     dtype = output.dtype if output.is_floating_point() else torch.get_default_dtype()
     kept = output.masked_fill(~real[..., None], 0)

@@ -16,16 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn.models.arguments import Arguments
-from captum_lkn.models.hugging_face.head import has_time_first, token_read_by_head
+from captum_lkn.models.arguments import Arguments, fresh
+from captum_lkn.models.channels import Layout, layout_modules
+from captum_lkn.models.head_reading import HeadReading, Tokens
+from captum_lkn.models.hugging_face.head import has_time_first
 from captum_lkn.models.layers import Layer, module_of
 from captum_lkn.models.model import Model
 from captum_lkn.models.padding import PaddingMasks, attention_mask, masked_modules, unknown_mask
-from captum_lkn.models.pooling import pooled
+from captum_lkn.models.pooling import Part, pooled
 from captum_lkn.models.wrappers import unwrapped
 
 __all__ = ["LayerReader"]
 
+_COUNTED: Final = ("mean", "rest")  # over real tokens
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -64,7 +67,8 @@ class LayerReader:
         self.model = model.eager if self.layers else model
         self._modules = [module_of(self.model, layer) for layer in self.layers]
         # The module also of a function that is bound to a model, such as a continuation's.
-        self._tokens = token_read_by_head(unwrapped(self.model.module)) if self.layers else "mean"
+        self._head = HeadReading(self.model.module, self.model.name, self.layers)
+        self._layout_modules = layout_modules(self.model.module) if self.layers else ()
         self._masked_modules = masked_modules(self.model.module) if self.layers else ()
         self._hooked = self._hooks()
         self._forward: _Forward | None = None  # the one that runs
@@ -89,6 +93,7 @@ class LayerReader:
                 handles.extend(
                     m.register_forward_pre_hook(self._see_mask, with_kwargs=True) for m in self._masked_modules
                 )
+                handles.extend(m.register_forward_hook(self._see_layout) for m in self._layout_modules)
                 for place, (layer, module) in enumerate(zip(self.layers, self._modules, strict=True)):
                     handles.append(self._hook(place, layer, module))
                 yield
@@ -124,14 +129,17 @@ class LayerReader:
         forward = _Forward(len(self.layers), len(arguments.inputs[0]), use or (lambda _, feature: feature))
         if self.layers:
             forward.see(self.model.forward_func, *arranged)
-            forward.explained = self.model.token_read(arguments, arranged[1]) if explained is None else explained
+            forward.explained = explained
+            forward.places = self.model.token_places(arguments, arranged[1])
         self._forward = forward
         try:
             output = self.model.call_arranged(arguments, *arranged)
-            for place, tensor in forward.waiting:
-                self._keep(forward, place, tensor)
         finally:
             self._forward = None
+        if forward.waiting:
+            self._find_head(forward, arguments, output)
+            for tokens in forward.waiting:
+                self._keep(forward, tokens)
         for layer, calls in zip(self.layers, forward.calls, strict=True):
             _check_calls(layer, calls)
         return output, tuple(kept for kept in forward.kept if kept is not None)
@@ -155,6 +163,12 @@ class LayerReader:
         forward = self._running
         if forward is not None:
             forward.masks.see(module, args, kwargs)
+
+    def _see_layout(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Take where the channels are."""
+        forward = self._running
+        if forward is not None:
+            forward.layout.see(module, output)
 
     def _hook(self, place: int, layer: Layer, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> None:
@@ -185,33 +199,64 @@ class LayerReader:
                 f"layer {layer.label!r} {_verb(layer)} {kind_of(output)} in a forward of {forward.rows} rows: its "
                 "first dimension must be the rows; give Layer(..., select=) that brings it there"
             )
-        if real is None and output.dim() == 3 and self._masked_modules and not callable(layer.pool):
-            forward.waiting.append((place, output.clone()))  # the padding mask may come later in this forward
-        else:
-            self._keep(forward, place, output, real)
+        second = output.dim() == 3 and layer.select is None and forward.layout.is_second(output)
+        tokens = Tokens(place, output, second, real, is_packed=real is not None)
+        if output.dim() == 3 and not callable(layer.pool) and not forward.is_explained(tokens):
+            mask_may_come = real is None and bool(self._masked_modules)
+            if mask_may_come or self._head.is_wanted(tokens):  # both are known at the end of this forward
+                forward.waiting.append(tokens._replace(output=output.clone()))
+                return
+        self._keep(forward, tokens)
 
-    def _keep(self, forward: _Forward, place: int, output: Tensor, real: Tensor | None = None) -> None:
+    def _find_head(self, forward: _Forward, arguments: Arguments, output: Tensor) -> None:
+        """Find what the head takes of the tokens that wait for it, by a forward of its own."""
+        wanted = [
+            tokens._replace(real=self._mask_of(forward, tokens) if tokens.real is None else tokens.real)
+            for tokens in forward.waiting
+            # A head with an output for each token takes none before others.
+            if self._head.is_wanted(tokens) and (output.dim() != 3 or output.shape[1] != tokens.length)
+        ]
+        self._head.find(lambda: self.model(fresh(arguments)), forward.rows, wanted, forward.places)
+
+    def _keep(self, forward: _Forward, tokens: Tokens) -> None:
         """Pool a layer's output ``[R, ...]``, and keep what the user of the feature makes of it."""
+        place, output, second, real, _ = tokens
         layer, where = self.layers[place], f"layer {self.layers[place].label!r}"
+        parts = self._head.of(tokens, forward.places)
         if real is None and output.dim() == 3 and not callable(layer.pool):
-            real = self._real_tokens(forward, place, output)
-        feature = pooled(output, layer.pool, self._tokens, real, explained=forward.explained, where=where)
+            real = self._real_tokens(forward, tokens, parts if layer.pool == "auto" else (layer.pool,))
+        feature = pooled(
+            output,
+            layer.pool,
+            parts,
+            real,
+            explained=forward.explained,
+            places=forward.places,
+            channels_second=second,
+            where=where,
+        )
         # A clone, since a feature may be a view: neither may its user write into the network, nor the layers behind,
         # which may work in place, into what is kept.
         forward.kept[place] = forward.use(place, feature.clone())
 
-    def _real_tokens(self, forward: _Forward, place: int, output: Tensor) -> Tensor | None:
-        """Return which tokens of a layer's output ``[R, T, D]`` are real; None: all."""
-        layer, where = self.layers[place], f"layer {self.layers[place].label!r}"
+    def _mask_of(self, forward: _Forward, tokens: Tokens) -> Tensor | None:
+        """Return which tokens of a layer's output are real, by a mask whose meaning is known."""
         if forward.mask is not None:
             return forward.mask
-        mask = forward.masks.of(self._modules[place], output, where)
-        known = mask is not None or forward.is_explained(output) or layer.pool in ("cls", "flatten")
-        unknown = None if known or self._tokens != "mean" else unknown_mask(*forward.arguments, output)
+        place, output, second = tokens[:3]
+        each = output.transpose(1, 2) if second else output
+        return forward.masks.of(self._modules[place], each, f"layer {self.layers[place].label!r}")
+
+    def _real_tokens(self, forward: _Forward, tokens: Tokens, parts: Sequence[Part]) -> Tensor | None:
+        """Return which tokens of a layer's output are real; None: all."""
+        mask = self._mask_of(forward, tokens)
+        counts = mask is None and not forward.is_explained(tokens) and any(part in _COUNTED for part in parts)
+        unknown = unknown_mask(*forward.arguments, tokens.length) if counts else None
         if unknown is not None:
+            where = f"layer {self.layers[tokens.place].label!r}"
             raise ValueError(
-                f"{where} puts out {shape_of(output)}, and whether {unknown!r} marks its padding or its real tokens "
-                "is not known: call it attention_mask, 1 at real tokens, or give a function as pool"
+                f"{where} puts out {shape_of(tokens.output)}, and whether {unknown!r} marks its padding or its real "
+                "tokens is not known: call it attention_mask, 1 at real tokens, or give a function as pool"
             )
         return mask
 
@@ -223,13 +268,15 @@ class _Forward:
         self.thread = threading.get_ident()
         self.calls = [0] * layers
         self.kept: list[Tensor | None] = [None] * layers
-        self.waiting: list[tuple[int, Tensor]] = []  # outputs that are read before the padding mask is known
+        self.waiting: list[Tokens] = []  # outputs that are pooled behind this forward
         self.rows = rows
         self.use = use
         self.mask: Tensor | None = None  # an attention mask
         self.masks = PaddingMasks()  # those of torch's own modules
         self.arguments: tuple[Any, Sequence[Any], Mapping[str, Any]] = (None, (), {})
         self.explained: Tensor | None = None
+        self.places: Mapping[str, Tensor] = {}
+        self.layout = Layout()
 
     def see(self, function: Any, positional: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Take what the arguments of the model, or of a function around it, tell of padding."""
@@ -237,9 +284,9 @@ class _Forward:
         self.mask = self.mask if mask is None else mask
         self.arguments = (function, positional, keywords)
 
-    def is_explained(self, output: Tensor) -> bool:
-        """Return whether the token to read in ``[R, T, D]`` is known."""
-        return self.explained is not None and self.explained.shape == output.shape[:2]
+    def is_explained(self, tokens: Tokens) -> bool:
+        """Return whether the token whose output is explained is known."""
+        return self.explained is not None and self.explained.shape == (self.rows, tokens.length)
 
 
 def _padded(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -523,6 +523,7 @@ def test_the_lens_of_the_last_layer_is_the_output(llama):
         torch.testing.assert_close(of_layer.values, of_output.values, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:the forward does not tell")
 def test_a_layer_pooled_by_rule_is_read_at_the_last_token_of_what_the_model_gets(llama):
     says = Continuation(llama, [5, 9])
     ids, mask = padded("right", [[3, 9, 4], [3, 9, 4, 8, 7]])

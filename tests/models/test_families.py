@@ -213,7 +213,7 @@ def test_the_output_of_an_image_classifier(family):
     assert min(float(table.std()) for table in tables) > 1e-4
 
 
-@pytest.mark.parametrize(("family", "reads"), [("vit", "class token"), ("clip", "class token"), ("resnet", "map")])
+@pytest.mark.parametrize(("family", "reads"), [("vit", "class token"), ("clip", "patches"), ("resnet", "map")])
 def test_a_block_of_an_image_classifier(family, reads):
     model = loaded(family, IMAGES)
     blocks = {"vit": ("vit.layers.0", "vit.encoder.layer.0"), "clip": ("vision_model.encoder.layers.0",)}
@@ -225,12 +225,16 @@ def test_a_block_of_an_image_classifier(family, reads):
     hook = names[layer].register_forward_hook(lambda _, args, out: kept.append(out if torch.is_tensor(out) else out[0]))
     with torch.no_grad():
         model(pixel_values=pixels)
-        width = kept[-1][:, 0].numel() if reads == "class token" else kept[-1].numel()
-        readout = torch.nn.Linear(width, 3)
+        pooled = {
+            "class token": lambda states: states[:, 0],
+            "patches": lambda states: states[:, 1:].mean(1),  # the class token is not read
+            "map": lambda states: states.flatten(1),
+        }[reads]
+        readout = torch.nn.Linear(pooled(kept[-1]).numel(), 3)
 
         def value(x):
             model(pixel_values=x)
-            return readout(kept[-1][:, 0] if reads == "class token" else kept[-1].flatten(1))[0, 1]
+            return readout(pooled(kept[-1]))[0, 1]
 
         table = naive_table(value, (pixels,), (torch.zeros_like(pixels),), (quarters.expand(1, 3, 8, 8),), 0)
     hook.remove()

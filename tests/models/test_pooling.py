@@ -50,7 +50,7 @@ SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "i
 
 
 def pool(output, how, mask=None, tokens="mean"):
-    return pooled(output, how, tokens, mask, where=WHERE)
+    return pooled(output, how, [tokens], mask, where=WHERE)
 
 
 def by_hand(output, how, mask):

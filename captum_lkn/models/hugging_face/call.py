@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
 from captum_lkn.models.hugging_face.facts import class_names, head_sizes, output_kind, parameters_of, takes_token_ids
-from captum_lkn.models.hugging_face.head import check_padding_side, pools_at_last_token, token_read
+from captum_lkn.models.hugging_face.head import check_padding_side, pools_at_last_token, token_places
 from captum_lkn.models.hugging_face.limits import Limits
 from captum_lkn.models.hugging_face.padding import with_position_ids, without_answers_in_padding
 from captum_lkn.models.hugging_face.pooling_position import fixed_pooling_position, with_padding_token
@@ -96,9 +96,9 @@ class HuggingFace:
             "in the inputs or in additional_forward_args"
         )
 
-    def token_read(self, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the token that the head reads in each row; see the function of this name in ``head``."""
-        return token_read(self.model, keywords, unmasked)
+    def token_places(self, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return places at which the head may read; see the function of this name in ``head``."""
+        return token_places(self.model, keywords, unmasked)
 
     def by_keyword(self, positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """Return all arguments of a forward by keyword, without a cache.

@@ -133,7 +133,9 @@ def padding_token(model: Any) -> int | None:
 
 def closing_tokens(model: Any) -> set[int]:
     """Return the ids of the end tokens; empty where the model has none."""
-    end = getattr(getattr(model, "config", None), "eos_token_id", None)
+    config: Any = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config  # of several towers
+    end = getattr(config, "eos_token_id", None)
     return {int(token) for token in (end if isinstance(end, (list, tuple)) else [end]) if token is not None}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn.models.hugging_face.facts import (
+    closing_tokens,
     is_decoder,
     is_encoder_decoder,
     is_hugging_face,
@@ -21,15 +22,12 @@ __all__ = [
     "has_time_first",
     "last_token",
     "pools_at_last_token",
-    "token_read",
+    "token_places",
     "token_read_by_head",
 ]
 
 _ATTENDS_BOTH_WAYS: Final = ("xlnet",)  # as a classifier, though its language model predicts next words
 _TIME_FIRST: Final = ("xlnet",)
-_READS_END_TOKEN: Final = ("clip", "x_clip", "xclip", "groupvit", "owlvit", "owlv2")
-_READS_VERY_LAST: Final = ("siglip",)
-_OLD_END_TOKEN: Final = 2
 _CLASS_TOKENS: Final = ("cls_token", "class_embedding")
 
 
@@ -63,8 +61,8 @@ def pools_at_last_token(model: Any) -> bool:
     )
 
 
-def token_read(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> Tensor | None:
-    """Return the token that a head reads in each row, bool ``[R, T]``, where its place depends on the row.
+def token_places(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return places in a text at which a head may read, one token in each row, bool ``[R, T]``.
 
     Args:
         model: A Hugging Face model, without wrappers.
@@ -72,25 +70,23 @@ def token_read(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, T
         unmasked: By keyword, the masked inputs without a mask.
 
     Returns:
-        For GPT-2 and Llama the last token that is not padding, kept where it is in the unmasked text; for text towers
-        of CLIP's kind the end token, for those of SigLIP's the very last. None for any other model.
+        By name: ``"text end"``, where a classifier like GPT-2's reads, the last token that is not padding in the
+        unmasked text; ``"end token"``, the first one, and ``"largest id"``, where heads of CLIP's kind read.
     """
     inputs = keywords.get("input_ids")
     inputs = keywords.get("inputs_embeds") if inputs is None else inputs
     if not isinstance(inputs, Tensor) or inputs.dim() < 2:
-        return None
-    places = torch.arange(inputs.shape[1], device=inputs.device)
-    kind = str(getattr(model.config, "model_type", ""))
-    if kind.startswith(_READS_END_TOKEN) and not inputs.is_floating_point():
-        end = model.config.get_text_config().eos_token_id
-        # transformers: checkpoints of CLIP that say 2 are older than their end token, the largest id
-        place = inputs.argmax(1) if end == _OLD_END_TOKEN else (inputs == end).to(torch.uint8).argmax(1)
-        return places == place[:, None]
-    if kind.startswith(_READS_VERY_LAST):
-        return (places == inputs.shape[1] - 1).expand(len(inputs), -1)
+        return {}
+    index = torch.arange(inputs.shape[1], device=inputs.device)
     if pools_at_last_token(model):
-        return places == last_token(model, keywords, unmasked)[:, None]
-    return None
+        return {"text end": index == last_token(model, keywords, unmasked)[:, None]}
+    if inputs.dim() != 2 or inputs.is_floating_point():
+        return {}
+    found = {"largest id": index == inputs.argmax(1, keepdim=True)}
+    ends = torch.isin(inputs, torch.tensor(sorted(closing_tokens(model)), dtype=inputs.dtype, device=inputs.device))
+    if bool(ends.any(1).all()):
+        found["end token"] = index == ends.to(torch.uint8).argmax(1, keepdim=True)
+    return found
 
 
 def check_padding_side(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> None:
