@@ -180,7 +180,10 @@ def _found(model: Model, root: nn.Module) -> LogitLens:
     one, several = made_up
     with model.session():
         outputs, runs = _watch(model, root, root.get_submodule(name), one)
-        lens = LogitLens(model.name, tuple(_chain(outputs[-1], runs)))
+        steps = tuple(_chain(outputs[-1], runs))
+        if not steps:
+            raise ValueError(f"no module of {model.name} takes what its last block {name!r} puts out. {_WAY_OUT}")
+        lens = LogitLens(model.name, steps)
         last = Layer(name, call_index=len(outputs) - 1)  # one block may run again and again
         for arguments in (one, several):
             _check(lens, model, last, arguments)
@@ -203,7 +206,7 @@ def _check(lens: LogitLens, model: Model, last: Layer, arguments: Arguments) -> 
     expected = output[at.to(output.device)] if output.dim() == 3 and at is not None else output
     try:
         found = lens(feature)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # a norm of torch refuses other dimensions by a ValueError
         raise ValueError(f"{lens} cannot be applied to the output of {last.name!r} ({error}). {_WAY_OUT}") from error
     if found.shape != expected.shape or not _close(found, expected):
         raise ValueError(

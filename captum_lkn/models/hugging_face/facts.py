@@ -142,6 +142,7 @@ def closing_tokens(model: Any) -> set[int]:
 def image_shape(model: Any) -> tuple[int, int, int] | None:
     """Return channels, height and width of the images that a vision model was made for; None where it has no size."""
     config = getattr(model, "config", None)
+    config = config if hasattr(config, "image_size") else getattr(config, "vision_config", None)
     size: Any = getattr(config, "image_size", None)
     channels: Any = getattr(config, "num_channels", None)
     if not is_whole(channels) or not (is_whole(size) or (isinstance(size, (tuple, list)) and len(size) == 2)):
