@@ -1,4 +1,4 @@
-"""Where the channels of a layer's output ``[R, ?, ?]`` are: last, as of tokens, or second, as of convolutions."""
+"""Place of the channels of a layer's output ``[R, ?, ?]``: last, as of tokens, or second, as of convolutions."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Tokens(NamedTuple):
 
 
 class HeadReading:
-    """What ``"auto"`` takes of the tokens of each layer.
+    """Pooling of each layer's tokens under ``"auto"``, which is that of the model's head.
 
     Args:
         root: The model with its layers, without wrappers that call copies of them; None for a function.
