@@ -28,7 +28,7 @@ MOST = 20
 """Largest number of players, that of :mod:`captum_lkn.values.limits`, which is slow to import."""
 
 Top = Annotated[int, typer.Option(min=1, help="Number of AND and of OR interactions to print.")]
-Target = Annotated[str, typer.Option(help="The class: its number, its name, or 'predicted'.")]
+Target = Annotated[str, typer.Option(help="The class: its name, else its number, or 'predicted'.")]
 Most = Annotated[
     int,
     typer.Option(min=1, max=MOST, help="Largest number of players: those that matter most. The others stay visible."),

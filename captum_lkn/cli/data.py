@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Label", "LabelledTexts", "TextBatches", "as_classes", "batches", "read_texts"]
 
 Label: TypeAlias = "int | str"
-"""A class: its number or its name."""
+"""A class: its number, or a text that is its name or its number."""
 
 _TEXT = ("text", "sentence", "review")
 _LABEL = ("label", "labels", "target")
@@ -36,7 +36,8 @@ class LabelledTexts(NamedTuple):
 
     Attributes:
         texts: The texts, unchanged.
-        labels: Whole numbers as int, names as str.
+        labels: As the source has them: int, or str without spaces around. A CSV file has texts only, and whether ``"1"``
+            is the number or the name of a class is decided by :func:`as_classes`.
     """
 
     texts: list[str]
@@ -100,23 +101,41 @@ def read_texts(
 def as_classes(labels: Sequence[Label], names: Mapping[int, str] | None = None) -> list[int]:
     """Convert labels to numbers of classes.
 
+    Names may be numerals, such as the stars of a review. All labels are then read in one way: as names if each is one,
+    as numbers if each is one.
+
     Args:
-        labels: Numbers, or names in upper or lower case.
+        labels: Numbers, also as texts, or names in upper or lower case.
         names: The names of the model's classes, by their numbers.
 
     Returns:
         A number for each label.
 
     Raises:
-        ValueError: A name is not one of the model's classes.
+        ValueError: A label is neither a name of the model's classes nor a number; or all are both, for different
+            classes.
 
     Example:
-        >>> as_classes(["Positive", "negative", 1], {0: "negative", 1: "positive"})
+        >>> as_classes(["Positive", "negative", "1"], {0: "negative", 1: "positive"})
         [1, 0, 1]
+        >>> as_classes(["1", "2", "3"], {0: "1", 1: "2", 2: "3"})
+        [0, 1, 2]
     """
     known = {name.lower(): number for number, name in (names or {}).items()}
-    unknown = sorted({name for name in labels if isinstance(name, str) and name.lower() not in known})
-    if unknown:
+    by_name = {label: known.get(str(label).lower()) for label in labels}
+    by_number = {label: _number(label) for label in labels}
+    are_names = None not in by_name.values()
+    are_numbers = all(number in (names or {}) for number in by_number.values())
+    clash = [one for one in by_name if None not in (by_name[one], by_number[one]) and by_name[one] != by_number[one]]
+    if clash and are_names == are_numbers:
+        raise ValueError(
+            f"the labels {some_of(list(map(repr, clash)))} may be names or numbers of the model's classes, which has "
+            f"{some_of([f'{number} {name}' for number, name in (names or {}).items()])}. Rename the classes in the "
+            "model's id2label and label2id, so that no name is a numeral"
+        )
+    first, second = (by_number, by_name) if are_numbers else (by_name, by_number)
+    classes = {label: second[label] if number is None else number for label, number in first.items()}
+    if unknown := sorted({str(label) for label, number in classes.items() if number is None}):
         given = some_of(list(map(repr, unknown)))
         if not names:
             raise ValueError(f"the labels {given} are names, and the model has no names for its classes. Use numbers")
@@ -124,7 +143,7 @@ def as_classes(labels: Sequence[Label], names: Mapping[int, str] | None = None) 
             f"the labels {given} are not classes of the model, which has {some_of(list(names.values()))}. Use "
             "these names, or the numbers of the classes"
         )
-    return [known[one.lower()] if isinstance(one, str) else one for one in labels]
+    return [number for label in labels if (number := classes[label]) is not None]
 
 
 class TextBatches(Iterable["BatchEncoding"]):
@@ -283,10 +302,17 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     return value
 
 
+def _number(label: Label) -> int | None:
+    """Return the number that a label is, also as a text; None for a name."""
+    if isinstance(label, str):
+        return int(label) if label.lstrip("-").isdecimal() else None
+    return int(label)
+
+
 def _label(row: Mapping[str, Any], column: str, where: str) -> Label:
     value = row.get(column)
     if isinstance(value, str) and value.strip():
-        return int(value) if value.strip().lstrip("-").isdecimal() else value.strip()
+        return value.strip()
     if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
         return int(value)
     raise ValueError(f"{where} must have a class in {column!r}, a whole number or a name; got {value!r}")

@@ -115,7 +115,8 @@ def class_of(given: str, labels: Mapping[int, str]) -> int | str:
     """Return the class of ``--target``: a number, or ``"predicted"``.
 
     Args:
-        given: The option's value: a number, a name in upper or lower case, or ``predicted``.
+        given: The option's value: a name in upper or lower case, else a number, or ``predicted``. (A result shows the
+            class by its name.)
         labels: The names of the model's classes, by their numbers.
 
     Returns:

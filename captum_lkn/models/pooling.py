@@ -32,7 +32,17 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of, shape_of
 
-__all__ = ["Named", "Part", "Pool", "check_pool", "name_of", "pooled"]
+__all__ = [
+    "LAMBDA",
+    "Named",
+    "Part",
+    "Pool",
+    "RememberedFunction",
+    "check_pool",
+    "is_same_function",
+    "name_of",
+    "pooled",
+]
 
 Named = Literal["auto", "flatten", "mean", "cls", "last"]
 Pool: TypeAlias = Named | Callable[[Tensor], Tensor]
@@ -44,6 +54,9 @@ but the first) and ``"flatten"``, the name of a known place, or weights ``[T]``.
 
 _MOST_FLAT = 1 << 16
 _NO_PLACES: Final[Mapping[str, Tensor]] = MappingProxyType({})
+
+LAMBDA: Final = "<lambda>"
+"""The name of every lambda, which tells none from another."""
 
 
 def check_pool(pool: Any) -> None:
@@ -64,6 +77,44 @@ def name_of(function: Callable[..., Any]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
+
+
+class RememberedFunction:
+    """Placeholder for a function of which a file holds the name.
+
+    Args:
+        name: The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, output: Any) -> Tensor:
+        """Raise an error: the function itself is needed.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f"the layer was read by the function {self.__name__!r}, and the file holds its name only. Give the "
+            "layer with the function itself"
+        )
+
+
+def is_same_function(one: Any, other: Any) -> bool:
+    """Return whether two functions are the same; where a file holds the name of one, whether their names are.
+
+    A lambda out of a file is not taken for any other, since all have one name.
+
+    Example:
+        >>> is_same_function(torch.sum, torch.sum), is_same_function(lambda x: x, lambda x: -x)
+        (True, False)
+        >>> is_same_function(RememberedFunction("sum"), torch.sum)
+        True
+    """
+    if isinstance(one, RememberedFunction) or isinstance(other, RememberedFunction):
+        return one is other or (name_of(one) == name_of(other) != LAMBDA)
+    return bool(one == other)  # bound methods are made anew at each use, and are equal
 
 
 def pooled(

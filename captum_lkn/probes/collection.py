@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from captum_lkn._common import files
 from captum_lkn._common.formats import printable, shortened
 from captum_lkn._common.messages import count_of, kind_of, some_of
+from captum_lkn._common.warn import warn
 from captum_lkn.models.layers import Layer, LayerLike
-from captum_lkn.models.pooling import Named
+from captum_lkn.models.pooling import LAMBDA, Named, RememberedFunction, name_of
 from captum_lkn.probes.fitting import fit_probes
 from captum_lkn.probes.linear import Accuracy, LinearProbe, check_weights
 
@@ -86,7 +87,8 @@ class LinearProbes(Mapping[str, LinearProbe]):
             layers: Names, modules, numbers of blocks or :class:`captum_lkn.models.layers.Layer` objects.
             dataloader: Labelled batches, each a mapping with ``labels`` or a pair ``(x, labels)``; or a tokenised data
                 set; see :mod:`captum_lkn.probes.labelled`. Labels are classes, integers ``[B]``, for a softmax over
-                the columns of the model's output; or 0 and 1, ``[B, C]``, for a sigmoid in each column.
+                the columns of the model's output; or 0 and 1, ``[B, C]``, for a sigmoid in each column (as floats, if
+                each row has a single 1).
             held_out: The share of the rows of each class that is held out.
             penalties: The penalties to choose from. None: seven, from 10 to 1e-5 times the mean variance of a feature.
                 A single penalty is used as it is; rows are held out all the same.
@@ -127,7 +129,16 @@ class LinearProbes(Mapping[str, LinearProbe]):
 
         Args:
             path: The file, ending in ``.safetensors``.
+
+        Warns:
+            UserWarning: A layer is read by a lambda, of which the file cannot hold a name.
         """
+        for label, probe in self.items():
+            if any(callable(part) and name_of(part) == LAMBDA for part in (probe.layer.pool, probe.layer.select)):
+                warn(
+                    f"layer {label!r} is read by a lambda, which has no name: probes that are loaded from the file will "
+                    "not be accepted for it. Give a function with a name, made by def"
+                )
         tensors: dict[str, Tensor] = {}
         entries = []
         for place, probe in enumerate(self.values()):
@@ -151,7 +162,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         """Read probes that :meth:`save` wrote; :func:`captum_lkn._common.files.read` lists the errors.
 
         Of a function that pools or selects a layer's output, the file holds the name only. The name is compared with
-        that of the layer that is read.
+        that of the layer that is read; a lambda has none, and is refused.
 
         Args:
             path: The file.
@@ -224,22 +235,9 @@ class LinearProbes(Mapping[str, LinearProbe]):
         return "\n  ".join([f"{title}; accuracy:", *lines])
 
 
-class _Remembered:
-    """Placeholder for a function of which a file holds the name."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __call__(self, output: Any) -> Tensor:
-        raise ValueError(
-            f"the layer was read by the function {self.__name__!r}, and the file holds its name only. Give the "
-            "layer with the function itself"
-        )
-
-
 def _remembered(description: Mapping[str, Any]) -> Layer:
     functions = {
-        name: _Remembered(description[name].removesuffix("()"))
+        name: RememberedFunction(description[name].removesuffix("()"))
         for name in ("pool", "select")
         if description[name] not in (None, *get_args(Named))
     }

@@ -20,7 +20,7 @@ from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.models.reading import LayerReader
-from captum_lkn.probes.labelled import as_labels
+from captum_lkn.probes.labelled import as_labels, refuse_one_hot
 
 __all__ = ["FeatureStore", "read_features"]
 
@@ -124,10 +124,11 @@ def read_features(
         The labels, int64 ``[N]`` or float64 ``[N, C]``; and the number C of columns of the model's output.
 
     Raises:
-        ValueError: There is no batch; labels do not fit the output; a feature is not finite.
+        ValueError: There is no batch; labels do not fit the output, or may be classes as well as labels by themselves
+            (one-hot integers); a feature is not finite.
     """
     labels: list[Tensor] = []
-    columns = 0
+    columns, whole = 0, model.output_kind != "labels"  # a model that states its labels leaves nothing open
 
     def keep(place: int, feature: Tensor) -> Tensor:
         kept = feature.detach().to("cpu", torch.float32)
@@ -151,8 +152,12 @@ def read_features(
                     f"labels must be of one kind in all batches; got {kind_of(own)} after {kind_of(labels[0])}"
                 )
             labels.append(own)
+            whole = whole and not given.is_floating_point()
             columns = output.shape[1] if output.dim() > 1 else 1
             store.append(features)
     if not labels:
         raise ValueError("dataloader has no batch. Give labelled data; a generator is empty after its first use")
-    return torch.cat(labels), columns
+    joined = torch.cat(labels)
+    if whole:
+        refuse_one_hot(joined)
+    return joined, columns

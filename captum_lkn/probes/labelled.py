@@ -25,7 +25,7 @@ from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.facts import padding_token
 from captum_lkn.models.model import Model
 
-__all__ = ["as_labels", "check_classes", "count_batches", "labelled_batches"]
+__all__ = ["as_labels", "check_classes", "count_batches", "labelled_batches", "refuse_one_hot"]
 
 _LABELS = ("labels", "label")
 _FORMS = (
@@ -124,6 +124,27 @@ def as_labels(labels: Tensor, output: Tensor) -> Tensor:
             f"got {int(labels.max())}"
         )
     return labels.long()
+
+
+def refuse_one_hot(labels: Tensor) -> None:
+    """Refuse labels of all rows that are given as integers and have a single 1 in each row.
+
+    They are classes, one-hot, or labels of which each row happens to have one: the kinds of probe differ.
+
+    Args:
+        labels: From :func:`as_labels`, for integers.
+
+    Raises:
+        ValueError: Each row has a single 1.
+
+    Example:
+        >>> refuse_one_hot(torch.tensor([[1, 0, 1], [0, 1, 0]]))
+    """
+    if labels.dim() == 2 and labels.shape[1] > 1 and bool((labels.sum(1) == 1).all()):
+        raise ValueError(
+            f"labels are integers [B, {labels.shape[1]}] with a single 1 in each row: classes, or labels each true or "
+            "not by itself. Give classes as labels.argmax(1), and labels by themselves as labels.float()"
+        )
 
 
 def check_classes(labels: Tensor, columns: int, where: str) -> None:

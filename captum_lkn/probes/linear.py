@@ -16,6 +16,7 @@ from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.models.fingerprint import fingerprint
 from captum_lkn.models.layers import Layer
+from captum_lkn.models.pooling import is_same_function
 
 __all__ = ["Accuracy", "LinearProbe", "check_weights"]
 
@@ -35,6 +36,7 @@ class Accuracy(NamedTuple):
 _UNKNOWN = Accuracy(math.nan, math.nan)
 _LABEL_WIDTH = 56  # of 80 columns
 _Kind: TypeAlias = Literal["softmax", "sigmoid"]
+_FUNCTIONS = ("name", "pool", "select")  # the fields of a layer that may be functions, or modules without a name
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,8 @@ class LinearProbe:
         """Check that a layer is the one that the probe was fitted to.
 
         Args:
-            layer: A layer from :func:`captum_lkn.models.layers.find_layers`. Functions are compared by name.
+            layer: A layer from :func:`captum_lkn.models.layers.find_layers`. Its functions must be the very ones of the
+                fit; after :meth:`captum_lkn.probes.LinearProbes.load`, functions of their names.
             module: The model; None: its weights are not compared.
 
         Raises:
@@ -143,6 +146,14 @@ class LinearProbe:
                 f"the probe of layer {self.layer.label!r} was fitted to a layer with {', '.join(different)}. Read the "
                 "layer as it was fitted, or fit a new probe"
             )
+        for key in _FUNCTIONS:
+            fitted, read = getattr(self.layer, key), getattr(layer, key)
+            if callable(fitted) and not is_same_function(fitted, read):
+                other_one = "another module" if key == "name" else f"another function for its {key}"
+                raise ValueError(
+                    f"the probe of layer {self.layer.label!r} was fitted to a layer with {other_one}, also called "
+                    f"{own[key]!r}. Read the layer as it was fitted, such as probe.layer, or fit a new probe"
+                )
         if module is not None and self.fingerprint:
             check_weights(module, [self])
 

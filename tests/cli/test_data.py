@@ -22,7 +22,7 @@ def written(folder, name, content):
 @pytest.mark.parametrize("label", ["label", "labels", "target", "Label"])
 def test_the_usual_columns_are_found(tmp_path, text, label):
     path = written(tmp_path, "films.csv", f"id,{label},{text}\n7,1,good\n8,0,bad\n")
-    assert read_texts(path) == (["good", "bad"], [1, 0])
+    assert read_texts(path) == (["good", "bad"], ["1", "0"])
 
 
 def test_quotes_commas_line_ends_and_a_byte_order_mark(tmp_path):
@@ -33,7 +33,7 @@ def test_quotes_commas_line_ends_and_a_byte_order_mark(tmp_path):
 
 
 def test_tabs_and_json_lines(tmp_path):
-    assert read_texts(written(tmp_path, "a.tsv", "sentence\tlabel\nso, so\t2\n")) == (["so, so"], [2])
+    assert read_texts(written(tmp_path, "a.tsv", "sentence\tlabel\nso, so\t2\n")) == (["so, so"], ["2"])
     lines = [{"review": "good", "target": 1, "id": None}, {"review": "bad\nfilm", "target": "neg"}]
     content = "\n".join([json.dumps(lines[0]), "", json.dumps(lines[1])]) + "\n"
     for name in ("a.jsonl", "b.ndjson"):
@@ -42,7 +42,7 @@ def test_tabs_and_json_lines(tmp_path):
 
 def test_columns_by_name(tmp_path):
     path = written(tmp_path, "films.csv", "text,phrase,label,stars\nno,good,no,5\n")
-    assert read_texts(path, text="phrase", label="stars") == (["good"], [5])
+    assert read_texts(path, text="phrase", label="stars") == (["good"], ["5"])
 
 
 @pytest.mark.parametrize(
@@ -156,11 +156,33 @@ def test_a_data_set_by_name(monkeypatch):
 
 def test_classes_by_name():
     assert as_classes(["POS", 0, "neg"], {0: "neg", 1: "pos"}) == [1, 0, 0]
-    assert as_classes([2, 0]) == [2, 0]
+    assert as_classes([2, 0]) == as_classes(["2", "0"]) == [2, 0]
     with pytest.raises(ValueError, match=r"'bad', 'good' are not .*, which has neg, pos\. Use these names, or"):
         as_classes(["good", "bad", "neg"], {0: "neg", 1: "pos"})
     with pytest.raises(ValueError, match=r"labels 'good' are names, and the model has no names for its classes\. Use"):
         as_classes(["good"])
+
+
+STARS = {0: "1", 1: "2", 2: "3"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["1", "2", "3", "3"], [0, 1, 2, 2]),  # 3 is not a number of a class
+        (["0", "1", "2", "0"], [0, 1, 2, 0]),  # 0 is not a name
+        ([3, 1, 2], [2, 0, 1]),
+        ([2, 0], [2, 0]),
+    ],
+)
+def test_names_that_are_numerals(labels, classes):
+    assert as_classes(labels, STARS) == classes
+
+
+@pytest.mark.parametrize("labels", [["1", "2"], [2, 1], ["0", "3"], ["1", "7"]])
+def test_numerals_that_could_be_names_or_numbers_are_refused(labels):
+    with pytest.raises(ValueError, match=r"may be names or numbers of the model's classes, .* 0 1, 1 2, 2 3\. Rename"):
+        as_classes(labels, STARS)
 
 
 def test_batches_are_padded_labelled_and_made_anew():

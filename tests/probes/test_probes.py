@@ -252,6 +252,17 @@ def test_one_column_and_several_labels():
     assert several.accuracy == (right[~held].mean(), right[held].mean())
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_one_hot_integers_are_refused_and_floats_are_labels(dtype):
+    x, labels = games()
+    one_hot = nn.functional.one_hot(labels, 3)
+    with pytest.raises(ValueError, match=r"integers \[B, 3\] with a single 1 in each row.*argmax\(1\).*\.float\(\)"):
+        LinearProbes.fit(net(columns=3), "1", batches(x, one_hot.to(dtype)))
+    assert LinearProbes.fit(net(columns=3), "1", batches(x, one_hot.float()), penalties=[1.0])["1"].kind == "sigmoid"
+    one_hot[0, :2] = 1  # a row with two labels, though all other batches look like classes
+    assert LinearProbes.fit(net(columns=3), "1", batches(x, one_hot.to(dtype)), penalties=[1.0])["1"].kind == "sigmoid"
+
+
 @pytest.mark.slow
 def test_features_beyond_the_limit_go_to_files_and_are_fitted_all_the_same():
     x, labels = games()
@@ -841,6 +852,47 @@ def test_another_checkpoint_is_refused_unless_told(tmp_path):
 def test_another_layer_is_refused(layer, message):
     with pytest.raises(ValueError, match=rf"the probe of layer '0' was fitted to a layer with {message}\. Read the"):
         hand_made().check(layer)
+
+
+class Reader:
+    """Its bound method is another object at each use."""
+
+    def places(self, output):
+        return output
+
+
+def test_a_function_is_compared_as_an_object_and_by_name_out_of_a_file(tmp_path):
+    def pool(output):
+        return output
+
+    def another():
+        def pool(output):
+            return -output
+
+        return pool
+
+    reader = Reader()
+    hand_made(layer=Layer("0", pool=pool)).check(Layer("0", pool=pool))
+    hand_made(layer=Layer("0", pool=reader.places)).check(Layer("0", pool=reader.places))
+    for fitted, read in ((pool, another()), (lambda h: h, lambda h: -h), (reader.places, Reader().places)):
+        for key in ("pool", "select"):
+            with pytest.raises(ValueError, match=f"fitted to a layer with another function for its {key}, also called"):
+                hand_made(layer=Layer("0", **{key: fitted})).check(Layer("0", **{key: read}))
+    one = nn.Linear(2, 3)
+    hand_made(layer=Layer(one)).check(Layer(one))
+    with pytest.raises(ValueError, match="fitted to a layer with another module, also called 'Linear'"):
+        hand_made(layer=Layer(one)).check(Layer(nn.Linear(2, 3)))
+
+    LinearProbes([hand_made(layer=Layer("0", pool=pool))]).save(tmp_path / "named.safetensors")
+    loaded = LinearProbes.load(tmp_path / "named.safetensors")["0"]
+    loaded.check(Layer("0", pool=another()))  # of the function there is only its name
+    unnamed = Layer("0", pool=lambda h: h)
+    with pytest.warns(UserWarning, match=r"layer '0' is read by a lambda, which has no name.*made by def"):
+        LinearProbes([hand_made(layer=unnamed)]).save(tmp_path / "unnamed.safetensors")
+    loaded = LinearProbes.load(tmp_path / "unnamed.safetensors")["0"]
+    loaded.check(loaded.layer)
+    with pytest.raises(ValueError, match="another function for its pool"):
+        loaded.check(unnamed)
 
 
 def test_no_warning_comes_with_a_fit():
