@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.baselines.samples import check_same_sample
 from captum_lkn.decomposition.effects import TAU
@@ -97,7 +98,7 @@ class BaselineComparison:
 def compare_baselines(
     method: Any,
     baselines: Mapping[str, Players | tuple[Any, Any]],
-    target: TargetLike = None,
+    target: TargetLike = "predicted",
     *,
     k: int = 10,
     tau: float = TAU,
@@ -110,7 +111,7 @@ def compare_baselines(
             :class:`captum_lkn.InteractionsBatch`.
         baselines: By name, :class:`captum_lkn.Players` of the same samples, or ``(inputs, baselines)`` as ``attribute``
             takes them.
-        target: As in ``attribute``.
+        target: As in ``attribute``; the default is the class that the model predicts for the unmasked samples.
         k: How many of the strongest interactions of each sample are compared.
         tau: From which share of the largest effect an interaction is salient.
         **attribute_args: Further arguments of ``attribute`` by keyword, the same for all baselines.
@@ -169,7 +170,7 @@ def _check(method: Any, baselines: Any, k: Any) -> None:
             raise TypeError(f"baselines has the name {name!r}: give str")
         if not isinstance(given, Players) and not (isinstance(given, tuple) and len(given) == 2):
             raise TypeError(f"baselines[{name!r}] must be Players or (inputs, baselines); got {kind_of(given)}")
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    if not is_whole(k) or k < 1:
         raise ValueError(f"k must be a whole number, at least 1; got {k!r}")
 
 

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from captum_lkn._common import files
+from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.model import Model
@@ -27,9 +28,9 @@ from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import prepare
 from captum_lkn.values.evaluator import Evaluator
 
-__all__ = ["MAX_PLAYERS", "LearnedBaseline", "learn_baseline"]
+__all__ = ["MAX_LEARNED", "LearnedBaseline", "learn_baseline"]
 
-MAX_PLAYERS = 10
+MAX_LEARNED = 10
 """More players than this are refused: every step takes a forward and a backward pass of all 2^n masks."""
 
 _SCHEMA = "LearnedBaseline"
@@ -209,8 +210,8 @@ def learn_baseline(
             "score": chosen.name,
             "target": evaluator.target.describe(),
             "samples": len(players),
-            "steps": steps,
-            "learning_rate": learning_rate,
+            "steps": int(steps),
+            "learning_rate": float(learning_rate),
             "start": players.description.get("baseline"),
         },
     )
@@ -272,18 +273,17 @@ def _only_input(players: Any) -> Tensor:
 
 
 def _check(players: Players, steps: Any, learning_rate: Any) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if not is_whole(steps) or steps < 1:
         raise ValueError(f"steps must be an int, at least 1; got {steps!r}")
-    number = not isinstance(learning_rate, bool) and isinstance(learning_rate, (int, float))
-    if not number or not 0 < learning_rate < math.inf:
+    if not is_number(learning_rate) or not 0 < learning_rate < math.inf:
         raise ValueError(
             f"learning_rate must be a positive number, in standard deviations of the inputs; got {learning_rate!r}"
         )
     n = max(players.sizes)
-    if n > MAX_PLAYERS:
+    if n > MAX_LEARNED:
         raise ValueError(
             f"sample {players.sizes.index(n)} has n = {n} players, and each step would take 2^{n} masked copies of it "
-            f"forward and backward; at most n = {MAX_PLAYERS}: choose fewer, as select_players(model, players, k=8) "
+            f"forward and backward; at most n = {MAX_LEARNED}: choose fewer, as select_players(model, players, k=8) "
             "does, or shorter samples"
         )
 

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
+from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._version import __version__
 from captum_lkn.cli.interrupts import ABORTED, EXIT_CODE, Interrupts
 
-__all__ = ["MOST", "Most", "Target", "Top", "app", "demo", "image", "probe", "show", "text"]
+__all__ = ["Most", "Target", "Top", "app", "demo", "image", "probe", "show", "text"]
 
 app = typer.Typer(
     help="Find the combinations of words or of parts of an image that drive a model's decision, layer by layer.",
@@ -24,14 +25,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-MOST = 20
-"""Largest number of players, that of :mod:`captum_lkn.values.limits`, which is slow to import."""
-
 Top = Annotated[int, typer.Option(min=1, help="Number of AND and of OR interactions to print.")]
 Target = Annotated[str, typer.Option(help="The class: its name, else its number, or 'predicted'.")]
 Most = Annotated[
     int,
-    typer.Option(min=1, max=MOST, help="Largest number of players: those that matter most. The others stay visible."),
+    typer.Option(
+        min=1, max=MAX_PLAYERS, help="Largest number of players: those that matter most. The others stay visible."
+    ),
 ]
 _TEXT_MODEL = "A text classifier: a folder, or a name on the Hugging Face hub."
 _IMAGE_MODEL = "An image classifier: a folder, or a name on the Hugging Face hub."

@@ -36,8 +36,8 @@ class LabelledTexts(NamedTuple):
 
     Attributes:
         texts: The texts, unchanged.
-        labels: As the source has them: int, or str without spaces around. A CSV file has texts only, and whether ``"1"``
-            is the number or the name of a class is decided by :func:`as_classes`.
+        labels: As the source has them: int, or str without spaces around. A CSV file has texts only;
+            :func:`as_classes` decides whether ``"1"`` is the number or the name of a class.
     """
 
     texts: list[str]

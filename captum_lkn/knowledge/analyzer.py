@@ -123,7 +123,7 @@ class LayerwiseKnowledge:
         self,
         inputs: InputsOrList,
         baselines: Baselines = None,
-        target: TargetLike = None,
+        target: TargetLike = "predicted",
         additional_forward_args: Any = None,
         feature_mask: FeatureMask = None,
         perturbations_per_eval: int | None = None,
@@ -138,8 +138,8 @@ class LayerwiseKnowledge:
                 :class:`Players`, which are evaluated as one stream.
             baselines: What replaces absent players.
             target: The class that is explained, best the true one: Captum's kinds. For a list of Players one for all
-                samples, or a list with one for each sample of them all. None: the class that the model predicts,
-                and the result says so.
+                samples, or a list with one for each sample of them all. The default is the class that the model
+                predicts, and the result says so.
             additional_forward_args: What else the forward gets; of a list of Players each.
             feature_mask: Which scalars form a player.
             perturbations_per_eval: Masks a forward.
@@ -160,8 +160,7 @@ class LayerwiseKnowledge:
         """
         method = self._method()
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
-        asked = "predicted" if target is None else target
-        found: Any = method.attribute(inputs, baselines, asked, *rest, player_names=player_names)
+        found: Any = method.attribute(inputs, baselines, target, *rest, player_names=player_names)
         return KnowledgeChange(
             found,
             accuracies=self._accuracies(),

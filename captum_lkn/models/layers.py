@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from torch import Tensor, nn
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.models.model import Model
 from captum_lkn.models.names import find_module, modules
@@ -53,14 +54,17 @@ class Layer:
     select: Callable[[Any], Tensor] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.name, bool) or not isinstance(self.name, (str, int, nn.Module)):
+        if is_whole(self.name):  # also NumPy's, which JSON does not hold
+            object.__setattr__(self, "name", int(self.name))  # type: ignore[arg-type]
+        elif not isinstance(self.name, (str, nn.Module)):
             raise TypeError(f"a layer must be a dotted name, a module or a number; got {kind_of(self.name)}")
         check_pool(self.pool)
         if self.select is not None and not callable(self.select):
             raise TypeError(f"select must be a function from a layer's output to a tensor; got {self.select!r}")
         if self.call_index is not None:
-            if isinstance(self.call_index, bool) or not isinstance(self.call_index, int):
+            if not is_whole(self.call_index):
                 raise TypeError(f"call_index must be an int; got {self.call_index!r}")
+            object.__setattr__(self, "call_index", int(self.call_index))
             if self.call_index < 0:
                 raise ValueError(
                     f"call_index must be 0 or more, the number of a call in a forward; got {self.call_index}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn.players.chats import rendered_chat
 from captum_lkn.players.choice import choose_words
 from captum_lkn.players.interpretable import template_players, token_players
@@ -153,7 +154,7 @@ def _in_regions(
 
 
 def _check_length(length: int, limit: Any) -> None:
-    if isinstance(limit, bool) or not isinstance(limit, int):
+    if not is_whole(limit):
         raise TypeError(f"max_length must be a number of tokens, an int; got {limit!r}")
     if length > limit:
         raise ValueError(f"the prompt has {length} tokens, the limit is {limit}. Shorten it, or raise max_length=")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
@@ -178,7 +179,7 @@ def _removable(tensors: dict[str, torch.Tensor], owners: torch.Tensor, labels: l
 
 def _encode(tokenizer: Any, texts: list[tuple[str, ...]], max_length: int | None) -> BatchEncoding:
     """Tokenise without truncation, into lists; refuse what is too long or cannot be padded."""
-    if isinstance(max_length, bool) or not isinstance(max_length, (int, type(None))):
+    if max_length is not None and not is_whole(max_length):
         raise TypeError(f"max_length must be a number of tokens, an int; got {max_length!r}")
     limit = tokenizer.model_max_length if max_length is None else max_length
     encoding = tokenizer(

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_whole
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -66,7 +68,7 @@ def load_picture(path: str | os.PathLike[str], size: int = 224) -> Tensor:
         TypeError: `size` is not a whole number.
         ValueError: `size` is below 1.
     """
-    if isinstance(size, bool) or not isinstance(size, int):
+    if not is_whole(size):
         raise TypeError(f"size must be a whole number of pixels; got {size!r}")
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel; got {size}")

@@ -136,8 +136,8 @@ class LinearProbes(Mapping[str, LinearProbe]):
         for label, probe in self.items():
             if any(callable(part) and name_of(part) == LAMBDA for part in (probe.layer.pool, probe.layer.select)):
                 warn(
-                    f"layer {label!r} is read by a lambda, which has no name: probes that are loaded from the file will "
-                    "not be accepted for it. Give a function with a name, made by def"
+                    f"layer {label!r} is read by a lambda, which has no name: probes that are loaded from the file "
+                    "will not be accepted for it. Give a function with a name, made by def"
                 )
         tensors: dict[str, Tensor] = {}
         entries = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.messages import count_of
 from captum_lkn.models.fingerprint import fingerprint
 from captum_lkn.models.hugging_face.facts import class_names
@@ -99,12 +99,12 @@ def _fit(
     sides = (logits(features, fit.weight, fit.bias, side.nonzero()[:, 0]) for side in (~held, held))
     train, unseen = (accuracy(z, labels[side]) for z, side in zip(sides, (~held, held), strict=True))
     kind: Literal["softmax", "sigmoid"] = "softmax" if labels.dim() == 1 else "sigmoid"
-    return LinearProbe(layer, fit.weight, fit.bias, kind, fit.penalty, Accuracy(train, unseen))
+    return LinearProbe(layer, fit.weight, fit.bias, kind, float(fit.penalty), Accuracy(train, unseen))
 
 
 def _check_options(held_out: Any, seed: Any, batch_size: Any, memory_limit: Any) -> None:
-    if not isinstance(held_out, (int, float)) or not 0 < held_out < 1:
+    if not is_number(held_out) or not 0 < held_out < 1:
         raise ValueError(f"held_out must be a share between 0 and 1, such as 0.2; got {held_out!r}")
     for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1), ("memory_limit", memory_limit, 0)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        if not is_whole(value) or value < least:
             raise ValueError(f"{name} must be a whole number from {least}; got {value!r}")

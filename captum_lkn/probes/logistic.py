@@ -28,6 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from captum_lkn._common.checks import is_number
+
 __all__ = [
     "GRID",
     "Fit",
@@ -72,7 +74,7 @@ def check_penalties(penalties: Any) -> None:
     if isinstance(penalties, str) or not isinstance(penalties, Sequence) or not penalties:
         raise TypeError(f"penalties must be a list of numbers, such as [0.01]; got {penalties!r}")
     for penalty in penalties:
-        if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or not 0 < penalty < math.inf:
+        if not is_number(penalty) or not 0 < penalty < math.inf:
             raise ValueError(
                 f"penalties must be numbers above 0, since separable classes have no optimum without a penalty; got "
                 f"{penalty!r}"

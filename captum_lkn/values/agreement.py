@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._common.messages import SHOWN, count_of, some_of
 from captum_lkn._common.rounding import Precision, agree
 from captum_lkn._common.warn import warn
 from captum_lkn.players.players import Players
-from captum_lkn.values.limits import MAX_PLAYERS
 from captum_lkn.values.padding import Trimmed
 
 __all__ = ["Agreement", "RowsDifferError"]

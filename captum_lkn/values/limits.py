@@ -7,21 +7,18 @@ from collections.abc import Sequence
 import torch
 
 from captum_lkn._common.checks import is_whole
+from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._common.messages import some_of
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
 
 __all__ = [
-    "MAX_PLAYERS",
     "check_sizes",
     "check_whole_batch",
     "out_of_memory",
     "rows_per_forward",
 ]
-
-MAX_PLAYERS = 20
-"""More players than this are refused: a table of them has over a million entries, each one forward."""
 
 # Rows of a forward where the user does not say: about this many scalars of floating input, or tokens. A CPU computes
 # a few images faster than many, whose activations leave its caches: EfficientNet-Lite0 4 at 27 ms each, 32 at 64 to 79.

@@ -7,7 +7,6 @@ the players, and the first k are the players of the interactions.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
@@ -18,6 +17,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
+from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import SHOWN, count_of, kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
@@ -32,7 +32,7 @@ __all__ = ["Choice", "Rest", "SelectedPlayers", "select_players"]
 
 Rest = Literal["keep", "mask"]
 _RESTS = ("keep", "mask")
-_MOST = 256
+_MAX_RANKED = 256
 
 
 class Choice(NamedTuple):
@@ -89,7 +89,7 @@ def select_players(
     target: TargetLike = "predicted",
     score: ScoreLike = "log_odds",
     rest: Rest = "keep",
-    most: int = _MOST,
+    most: int = _MAX_RANKED,
     additional_forward_args: Any = None,
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
@@ -187,7 +187,7 @@ def _check(players: Any, k: Any, rest: Any, most: int) -> None:
         raise TypeError(
             f"players must be Players; got {kind_of(players)}. Make them with text_players or players_from_mask"
         )
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral):
+    if not is_whole(k):
         raise TypeError(f"k must be an int, the number of players to keep; got {k!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, the number of players to keep; got {k}")

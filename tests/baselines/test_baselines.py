@@ -1,7 +1,9 @@
+import json
 import math
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -39,6 +41,7 @@ from captum_lkn import (
     DecompositionOptions,
     Interactions,
     InteractionsBatch,
+    Layer,
     decompose,
     players_from_mask,
 )
@@ -619,3 +622,16 @@ def test_comparisons_that_do_not_fit(changed, error, said):
 def test_a_method_that_answers_with_something_else():
     with pytest.raises(TypeError, match=r"method\.attribute returned a dict: give a method that returns an Inter"):
         compared({"x": {}, "y": {}})
+
+
+def test_whole_numbers_of_numpy_are_taken_everywhere(tmp_path):
+    method = AndOrInteraction(lambda x: x.prod(1), score="logit", noise=0)
+    given = {"a": (X, 0.0), "b": (X, 0.5)}
+    assert str(compare_baselines(method, given, k=np.int64(3))) == str(compare_baselines(method, given, k=3))
+    options = {"target": None, "score": "logit", "learning_rate": np.float32(0.5)}
+    found = learn_baseline(lambda x: x.prod(1), players_from_mask(X), steps=np.int64(2), **options)
+    found.save(tmp_path / "found.safetensors")
+    assert found.provenance["steps"] == 2
+    layer = Layer(np.int64(3), call_index=np.int32(1))
+    assert json.loads(json.dumps(layer.describe()))["name"] == 3
+    assert layer.label == "3[1]"

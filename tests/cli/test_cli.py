@@ -19,13 +19,13 @@ import captum_lkn
 import captum_lkn.cli.commands
 from captum_lkn import Interactions, KnowledgeChange, LinearProbes
 from captum_lkn._common import files
-from captum_lkn.cli.app import MOST, app
+from captum_lkn._common.limits import MAX_PLAYERS
+from captum_lkn.cli.app import app
 from captum_lkn.cli.data import as_classes, batches, read_texts
 from captum_lkn.cli.errors import in_options
 from captum_lkn.cli.terminal import explained, print_text_interactions
 from captum_lkn.decomposition import Effects
 from captum_lkn.models.layers import Layer
-from captum_lkn.values.limits import MAX_PLAYERS
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "not", "good", "bad", "film", "[red]"]
 
@@ -367,8 +367,7 @@ def test_ctrl_c_during_imports_ends_the_process_at_once():
 
 
 def test_the_largest_number_of_players_is_the_librarys():
-    assert MOST == MAX_PLAYERS
-    assert run("text", "model", "good", "--most", MOST + 1).exit_code == 2
+    assert run("text", "model", "good", "--most", MAX_PLAYERS + 1).exit_code == 2
 
 
 @pytest.mark.parametrize(

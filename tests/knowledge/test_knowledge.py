@@ -515,8 +515,8 @@ def test_every_layer_is_its_read_out_and_the_last_is_the_output(net, study):
 
 def test_without_a_target_the_prediction_is_explained_and_said(net, study):
     predicted = net(X).argmax(1).tolist()
-    for target in (None, "predicted"):
-        change = study.analyze(X, target=target)
+    for given in ({}, {"target": "predicted"}):
+        change = study.analyze(X, **given)
         assert change.provenance["targets"] == predicted
         assert "which the model predicts" in str(change) or "the classes that the model predicts" in str(change)
     assert same_numbers(change, study.analyze(X, target=predicted))
