@@ -6,6 +6,7 @@ import torch
 
 from captum_lkn import Interactions, InteractionsBatch, KnowledgeChange
 from captum_lkn.decomposition.effects import Effects
+from captum_lkn.interactions import InputLayout
 from captum_lkn.knowledge import NoiseCeiling
 
 WORDS = ("not", "a", "single", "good", "scene")
@@ -47,10 +48,8 @@ def batch():
         "good and good": [("and", (0,), -1.2), ("and", (2,), -1.1), ("or", (0, 2), 0.4)],
     }
     return InteractionsBatch(
-        found_of(
-            text.split(), effects, 0.1, text=text, explained="negative (0)" if "d" in text[-4:] else "positive (1)"
-        )
-        for i, (text, effects) in enumerate(texts.items())
+        found_of(text.split(), effects, 0.1, text=text, explained=CLASSES[place % 2])
+        for place, (text, effects) in enumerate(texts.items())
     )
 
 
@@ -77,3 +76,16 @@ def change(ceiling=False):
         for label, batch in made.interactions.items()
     }
     return replace(made, noise_ceiling=NoiseCeiling(shaken, seed=0, value_noise=None, jitter=0.0))
+
+
+PICTURE = torch.linspace(0, 1, 3 * 12 * 12).reshape(3, 12, 12).roll(5, 2)
+
+
+def quarters():
+    """Return interactions of the quarters of a picture of 12 x 12 pixels."""
+    rows = torch.arange(12)[:, None] // 6 * 2 + torch.arange(12) // 6
+    layout = InputLayout((rows.expand(3, 12, 12),), False, (torch.float32,), torch.device("cpu"))
+    found = found_of(["top left", "top right", "low left", "low right"], [
+        ("and", (0,), 1.5), ("and", (0, 3), -1.0), ("or", (1, 3), 0.8), ("or", (0, 1, 2, 3), -0.5),
+    ])  # fmt: skip
+    return replace(found, layout=layout)

@@ -7,7 +7,19 @@ readers with any kind of colour blindness tell apart, unlike red and green. Both
 
 from __future__ import annotations
 
-__all__ = ["DIVERGING", "FORGOTTEN", "NEGATIVE", "NEUTRAL", "NEW", "ORDERS", "OVERLAP", "POSITIVE", "colour_of"]
+__all__ = [
+    "DIVERGING",
+    "FORGOTTEN",
+    "NEGATIVE",
+    "NEUTRAL",
+    "NEW",
+    "ORDERS",
+    "OVERLAP",
+    "POSITIVE",
+    "SERIES",
+    "SERIES_MARKERS",
+    "colour_of",
+]
 
 POSITIVE = "#0072B2"
 """Colour of positive effects, as Matplotlib, HTML, SVG and Rich take it."""
@@ -32,6 +44,12 @@ FORGOTTEN = "#CC79A7"
 
 ORDERS = ("#12402F", "#218563", "#66BF92", "#BFE3A8")
 """Colours of orders 1, 2, 3 and higher ones: from dark to light, so that they differ in greyscale, too."""
+
+SERIES = ("#332288", "#CC9900", "#44AA99", "#AA4499", "#999933", "#882255")
+"""Colours of curves and classes, after Tol ("Colour Schemes", 2021): none of them is the colour of a sign."""
+
+SERIES_MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Markers that go with them."""
 
 
 def colour_of(effect: float) -> str:

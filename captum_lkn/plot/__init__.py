@@ -8,14 +8,22 @@ returns the figure and its axes, draws into given ``ax=``, and touches no state 
 ``bars``           the strongest effects
 ``upset``          the strongest effects and their players, as a matrix
 ``sentence``       words with arcs, AND above, OR below
+``images``         parts of an image
+``strength``       sums of effects by order
+``ranking``        all effects, sorted, and the threshold of salience
+``fidelity``       outputs reproduced by the strongest effects alone
+``network``        players and pairs
+``summary``        combinations of words over a data set
+``beeswarm``       the same, sample by sample
+``class_bars``     the same, by class
 ``flow``           knowledge that grows, stays and is forgotten, layer by layer
 ``heatmap``        the strongest interactions at every layer
 ``completeness``   completeness and redundancy over the depth
 ``stacked``        overlap, new and forgotten, by layer and order
 ``matrix``         knowledge that any two layers share
 ``emergence``      combinations of chosen words, by layer
-``images``         parts of an image
 ``accessors``      the methods that each kind of result has
+``combinations``   words that samples have in common
 ``depth``          layers in their order
 ``canvas``         figures, and the looks that pictures share
 ``fonts``          labels in any script

@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from captum_lkn.plot.bars import bars
+from captum_lkn.plot.beeswarm import beeswarm
+from captum_lkn.plot.class_bars import class_bars
 from captum_lkn.plot.completeness import completeness
 from captum_lkn.plot.emergence import emergence
+from captum_lkn.plot.fidelity import fidelity
 from captum_lkn.plot.flow import flow
 from captum_lkn.plot.heatmap import heatmap
+from captum_lkn.plot.images import patches
 from captum_lkn.plot.matrix import matrix
+from captum_lkn.plot.network import network
+from captum_lkn.plot.ranking import ranking
 from captum_lkn.plot.sentence import sentence
 from captum_lkn.plot.stacked import stacked
+from captum_lkn.plot.strength import strength
+from captum_lkn.plot.summary import summary
 from captum_lkn.plot.upset import upset
 from captum_lkn.plot.waterfall import waterfall
 
@@ -19,13 +27,22 @@ __all__ = ["CHANGE", "INTERACTIONS", "INTERACTIONS_BATCH"]
 
 INTERACTIONS: dict[str, Any] = {
     "bars": bars,
+    "fidelity": fidelity,
+    "network": network,
+    "patches": patches,
+    "ranking": ranking,
     "sentence": sentence,
+    "strength": strength,
     "upset": upset,
     "waterfall": waterfall,
 }
 """Pictures of ``Interactions``."""
 
-INTERACTIONS_BATCH: dict[str, Any] = {}
+INTERACTIONS_BATCH: dict[str, Any] = {
+    "bars": class_bars,
+    "beeswarm": beeswarm,
+    "summary": summary,
+}
 """Pictures of ``InteractionsBatch``."""
 
 CHANGE: dict[str, Any] = {

@@ -37,6 +37,7 @@ __all__ = [
     "ink",
     "legend_below",
     "legend_in",
+    "note",
     "numbers",
     "panels",
     "paper",
@@ -277,6 +278,27 @@ def legend_in(foot: Axes, handles: Sequence[Any]) -> None:
     """Put a legend in one line into axes of its own, see :func:`framed`."""
     legend = foot.legend(handles=list(handles), frameon=False, fontsize=SMALL, ncols=len(handles), loc="center left")
     legend.set_in_layout(False)
+
+
+def note(
+    ax: Axes, text: str, at: tuple[float, float], gap: tuple[float, float], *, within: Any = "data", **look: Any
+) -> Text:
+    """Write a small text at a place of the axes, so many points to the right of it and above it.
+
+    Args:
+        ax: The axes.
+        text: The text.
+        at: The place.
+        gap: Points to the right and up.
+        within: The coordinates of the place, as Matplotlib's ``xycoords``.
+        **look: Properties of the text.
+
+    Returns:
+        The text.
+    """
+    label = ax.annotate(text, at, gap, xycoords=within, textcoords="offset points", fontsize=SMALL, parse_math=False)
+    label.set(**look)
+    return label
 
 
 def effect_legend(ax: Axes, effects: Sequence[float], has_or: bool, points: float = 32) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from matplotlib.axes import Axes
 
-from captum_lkn._common.colours import NEGATIVE, NEUTRAL, OVERLAP, POSITIVE
+from captum_lkn._common.colours import NEUTRAL, SERIES, SERIES_MARKERS
 from captum_lkn._common.messages import count_of
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
@@ -19,8 +19,6 @@ from captum_lkn.plot.fonts import written
 
 __all__ = ["emergence"]
 
-_COLOURS = (POSITIVE, NEGATIVE, OVERLAP, "#CC79A7", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
 _QUARTILES = 4  # samples from which on their spread is shown
 
 _Words: TypeAlias = str | tuple[str, ...]
@@ -62,8 +60,8 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
     handles = []
     for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
         look: dict[str, Any] = {
-            "color": _COLOURS[number % len(_COLOURS)],
-            "marker": _MARKERS[number % len(_MARKERS)],
+            "color": SERIES[number % len(SERIES)],
+            "marker": SERIES_MARKERS[number % len(SERIES_MARKERS)],
             "markersize": 6,
         }
         label = f"{name} ({count_of(curve.samples, 'sample')})"

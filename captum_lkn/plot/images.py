@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import os
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_lkn._common.colours import DIVERGING, colour_of
-from captum_lkn._common.formats import effect_format
 from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn.interactions import Interactions
-from captum_lkn.interactions.rendering import joined
+from captum_lkn.interactions import Interaction, Interactions
 from captum_lkn.players.images import interaction_mask, player_map
+from captum_lkn.plot.canvas import SMALL, Picture, finished, framed, numbers
+from captum_lkn.plot.names import interaction_names, subject
 
-__all__ = ["check_drawing", "draw_interactions"]
+__all__ = ["check_drawing", "draw_interactions", "patches"]
 
-_DIMMED = 0.15
-_TITLE_WIDTH = 30  # characters over a panel
+_DIMMED = 0.45  # of the brightness, outside an interaction
+_TITLE_WIDTH = 26  # characters over a panel
+_COLUMNS = 4
+
+_Pixels: TypeAlias = NDArray[np.float64]
+_Mask: TypeAlias = NDArray[np.bool_]
 
 
 def check_drawing(path: str | os.PathLike[str]) -> None:
@@ -34,8 +44,6 @@ def check_drawing(path: str | os.PathLike[str]) -> None:
         FileNotFoundError: The folder does not exist.
         ValueError: The suffix is not that of a format that Matplotlib writes.
     """
-    from matplotlib.figure import Figure
-
     file, formats = Path(path), sorted(Figure().canvas.get_supported_filetypes())
     if file.suffix.lower().lstrip(".") not in formats:
         raise ValueError(f"the file of a figure must end in one of .{', .'.join(formats)}; got {os.fspath(path)!r}")
@@ -43,59 +51,128 @@ def check_drawing(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"cannot draw {file.name!r}: there is no folder {str(file.parent)!r}. Create it first")
 
 
-def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLike[str], *, top: int = 4) -> None:
-    """Draw an image with its Shapley values and its strongest interactions, into a file.
+def patches(found: Interactions, image: Tensor, top: int = 6, *, ax: Axes | None = None) -> Picture:
+    """Draw an image with its Shapley values, and with the parts of its strongest interactions.
 
-    Blue parts raise the score of the class, orange ones lower it. An interaction's parts are shown, the rest is dimmed.
+    Each interaction has a panel: its parts keep their colours inside a closed outline, solid for AND and dashed for OR;
+    the rest is darker and grey. Blue raises the score, orange lowers it, and so says the sign of the number.
 
     Args:
+        found: The interactions of one image.
         image: The image that was explained, ``[C, H, W]``: uint8, or floating of any range.
+        top: The number of interactions.
+        ax: Axes whose place is used; None makes a figure.
+
+    Returns:
+        The figure and the axes of the image.
+
+    Raises:
+        TypeError: `image` is not a tensor.
+        ValueError: `image` does not fit the interactions.
+    """
+    pixels, owners = _displayable(image), player_map(found).cpu()
+    if pixels.shape[:2] != owners.shape:
+        raise ValueError(
+            f"image must be the explained image, of {list(owners.shape)} pixels; got shape {shape_of(image)}"
+        )
+    shown = found.top(top)
+    count = 2 + len(shown)
+    rows = math.ceil(count / _COLUMNS)
+    columns = math.ceil(count / rows)
+    ratio = min(max(owners.shape[0] / owners.shape[1], 0.4), 2.5)
+    fig, grid, _ = framed(
+        ax,
+        2.1 * columns,
+        0.6 + rows * (2.0 * ratio + 0.5),
+        rows,
+        columns,
+        "Parts of the image",
+        subject(found),
+        foot=False,
+    )
+    every = grid.ravel()
+    every[0].imshow(pixels)
+    _title(every[0], "the image", f"v(N) = {numbers([found.v_full])[0]}")
+    _draw_shapley(every[1], found, pixels, owners)
+    grey = pixels.mean(-1, keepdims=True).repeat(3, -1) * _DIMMED
+    names = interaction_names(found, shown, 2 * _TITLE_WIDTH)
+    texts = numbers([one.effect for one in shown])
+    for panel, one, name, text in zip(every[2:], shown, names, texts, strict=False):
+        mask = interaction_mask(found, one).cpu().numpy()
+        panel.imshow(np.where(mask[..., None], pixels, grey))
+        _outline(panel, mask, one)
+        _title(panel, name, text)
+    for panel in every:
+        panel.set_axis_off()
+    return finished(fig, every[0] if ax is None else ax, fig.axes)
+
+
+def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLike[str], *, top: int = 6) -> Picture:
+    """Draw an image with its interactions, as :func:`patches` does, into a file.
+
+    Args:
+        image: The image that was explained, ``[C, H, W]``.
         found: Its interactions.
         path: The file; its suffix sets the format, such as ``.png``.
         top: Number of interactions.
+
+    Returns:
+        The figure and the axes of the image.
 
     Raises:
         OSError: The file cannot be written.
         TypeError: `image` is not a tensor.
         ValueError: `image` does not fit the interactions, or the file's format is unknown.
     """
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
-
     check_drawing(path)
-    pixels, owners = _displayable(image), player_map(found).cpu()
-    if pixels.shape[:2] != owners.shape:
-        raise ValueError(
-            f"image must be the explained image, of {list(owners.shape)} pixels; got shape {shape_of(image)}"
-        )
+    picture = patches(found, image, top)
+    picture.fig.savefig(os.fspath(path), dpi=120)
+    return picture
+
+
+def _draw_shapley(ax: Axes, found: Interactions, pixels: _Pixels, owners: Tensor) -> None:
     shapley = found.shapley_values()
     values = torch.cat([shapley, shapley.new_zeros(1)])[owners].numpy()  # index -1, the background, reads the 0
-    strongest = found.top(top)
-    number = effect_format(max((abs(one.effect) for one in strongest), default=0.0))
-    figure = Figure(figsize=(2.4 * (2 + len(strongest)), 2.9), layout="constrained")
-    panels = figure.subplots(1, 2 + len(strongest), squeeze=False)[0]
-    panels[0].imshow(pixels)
-    panels[0].set_title(f"v = {found.v_full:+.2f}", fontsize=9)
-    panels[1].imshow(pixels.mean(-1), cmap="gray")
     limit = float(np.abs(values).max()) or 1.0
-    heat = panels[1].imshow(
-        values, cmap=LinearSegmentedColormap.from_list("effects", DIVERGING), vmin=-limit, vmax=limit, alpha=0.6
-    )
-    figure.colorbar(heat, ax=panels[1], shrink=0.6)
-    panels[1].set_title("Shapley values", fontsize=9)
-    for panel, one in zip(panels[2:], strongest, strict=True):
-        mask = interaction_mask(found, one).cpu().numpy()
-        panel.imshow(np.where(mask[..., None], pixels, 1 - _DIMMED * (1 - pixels)))
-        if not mask.all():  # at one half between 0 and 1 lies the border of the parts
-            panel.contour(mask, levels=[0.5], colors=colour_of(one.effect), linewidths=1)
-        names = textwrap.fill(joined(one.kind, one.players), _TITLE_WIDTH)
-        panel.set_title(f"{names}\n{number.format(one.effect)}", fontsize=9, parse_math=False)
-    for panel in panels:
-        panel.set_axis_off()
-    figure.savefig(os.fspath(path), dpi=120)
+    colours = LinearSegmentedColormap.from_list("effects", DIVERGING)
+    ax.imshow(pixels.mean(-1), cmap="gray")
+    heat = ax.imshow(values, cmap=colours, vmin=-limit, vmax=limit, alpha=0.7)
+    bar = ax.inset_axes((0.0, -0.08, 1.0, 0.05))
+    ticks = ax.figure.colorbar(heat, cax=bar, orientation="horizontal", ticks=[-limit, 0, limit])
+    low, high = numbers([-limit, limit])
+    ticks.ax.set_xticklabels([low, "0", high], fontsize=SMALL - 1.5)
+    ticks.ax.tick_params(length=0, pad=1)
+    _title(ax, "Shapley values", "")
 
 
-def _displayable(image: Any) -> np.ndarray[Any, Any]:
+def _outline(ax: Axes, mask: _Mask, one: Interaction) -> None:
+    """Draw the border of a mask along the edges of pixels, also where it is the border of the image: it is closed."""
+    padded = np.pad(mask, 1).astype(int)
+    lines: list[list[tuple[float, float]]] = []
+    for row, column in np.argwhere(np.diff(padded, axis=0)).tolist():  # an edge above the pixel (row, column - 1)
+        lines.append([(column - 1.5, row - 0.5), (column - 0.5, row - 0.5)])
+    for row, column in np.argwhere(np.diff(padded, axis=1)).tolist():
+        lines.append([(column - 0.5, row - 1.5), (column - 0.5, row - 0.5)])
+    dashed = one.kind == "or"
+    for colour, width in (("white", 3.6), (colour_of(one.effect), 2.0)):
+        segments = lines if not dashed or colour == "white" else _every_other(lines, mask.shape)
+        border = LineCollection(segments, colors=colour, linewidths=width, capstyle="projecting")
+        border.set_clip_on(False)  # of the border of the image, half of the width lies outside
+        ax.add_collection(border)
+
+
+def _every_other(lines: list[list[tuple[float, float]]], shape: tuple[int, ...]) -> list[list[tuple[float, float]]]:
+    """Return the edges of pixels that make a dashed line, of about forty dashes along the image."""
+    step = max(1, max(shape) // 40)
+    return [line for line in lines if (int(line[0][0] + line[0][1]) // step) % 2 == 0] if max(shape) > 8 else lines
+
+
+def _title(ax: Axes, first: str, second: str) -> None:
+    name = textwrap.fill(first, _TITLE_WIDTH)
+    ax.set_title(f"{name}\n{second}" if second else name, fontsize=SMALL + 0.5, parse_math=False)
+
+
+def _displayable(image: Any) -> _Pixels:
     """Return ``[H, W, 3]`` from 0 to 1; floating values are scaled to the whole range."""
     if not isinstance(image, Tensor):
         raise TypeError(f"image must be a tensor [C, H, W]; got {kind_of(image)}")

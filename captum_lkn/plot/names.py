@@ -10,7 +10,7 @@ from captum_lkn.interactions import Interaction, Interactions
 from captum_lkn.plot.canvas import numbers
 from captum_lkn.plot.fonts import written
 
-__all__ = ["interaction_names", "layer_names", "player_names", "strongest", "subject"]
+__all__ = ["interaction_names", "layer_names", "named", "player_names", "strongest", "subject"]
 
 _SIGNS = {"and": " & ", "or": " | "}
 _NAME = 38  # columns of an interaction's name
@@ -28,7 +28,7 @@ def interaction_names(found: Interactions, several: Sequence[Interaction], width
     Players are shortened together rather than cut off at the end, so that each of up to five can be recognised.
     """
     labels = player_names(found)
-    return [_named(one.kind, [labels[i] for i in one.members], width, labels) for one in several]
+    return [named(one.kind, [labels[i] for i in one.members], width, labels) for one in several]
 
 
 def strongest(count: int, of: str = "effect") -> str:
@@ -65,7 +65,18 @@ def layer_names(labels: Sequence[str]) -> tuple[list[str], str]:
     return names, written([prefix.rstrip(".")], 40)[0]
 
 
-def _named(kind: str, players: Sequence[str], width: int, labels: Sequence[str]) -> str:
+def named(kind: str, players: Sequence[str], width: int, labels: Sequence[str]) -> str:
+    """Return players as one name of at most so many columns, of which each can be recognised as long as they are few.
+
+    Args:
+        kind: ``"and"`` or ``"or"``.
+        players: The players, as they can be drawn.
+        width: The largest number of columns.
+        labels: All players, which shortened ones are told apart from.
+
+    Returns:
+        The name.
+    """
     sign = _SIGNS[kind]
     name = sign.join(players)
     if columns(name) <= width:

@@ -4,14 +4,16 @@ import pickle
 import warnings
 
 import matplotlib as mpl
+import numpy as np
 import plot_results as results
 import pytest
 from matplotlib.figure import Figure
 
-from captum_lkn import Interactions
+from captum_lkn import Interactions, InteractionsBatch
 from captum_lkn.plot import fonts
 from captum_lkn.plot.accessors import CHANGE, INTERACTIONS, INTERACTIONS_BATCH
 from captum_lkn.plot.canvas import Picture
+from captum_lkn.plot.combinations import combinations
 from captum_lkn.plot.names import interaction_names
 
 EFFECTS = {
@@ -25,14 +27,13 @@ EFFECTS = {
     "long": (["x" * 300, "Donaudampfschifffahrtsgesellschaft"], [("and", (0, 1), 1.0), ("or", (0, 1), -0.5)]),
     "many": ([f"column_{i}" for i in range(14)], [("and", tuple(range(0, i)), 1.0 / i) for i in range(1, 14)]),
 }
+OF_PLAYERS = [name for name in INTERACTIONS if name != "patches"]  # which needs an image
 FOUND = {name: results.found_of(*parts) for name, parts in EFFECTS.items()}
 
 
-@pytest.mark.parametrize("name", INTERACTIONS)
+@pytest.mark.parametrize("name", OF_PLAYERS)
 @pytest.mark.parametrize("case", FOUND)
 def test_any_result_is_drawn(case, name):
-    if name == "patches":
-        pytest.skip("needs an image")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fig, _ = INTERACTIONS[name](FOUND[case])
@@ -98,6 +99,111 @@ def test_arcs_of_and_are_above_the_words_and_of_or_below():
     assert texts["not"][0] < texts["+2.00"][0] < texts["good"][0]
 
 
+def test_strengths_add_up_to_all_effects():
+    found = results.sentence()
+    _, ax = found.plot.strength()
+    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(float(found.effects.values.sum()))
+    hatched = sum(bar.get_height() for bar in ax.patches if bar.get_hatch())
+    assert hatched == pytest.approx(sum(one.effect for one in found.top(None, "or")))
+
+
+def test_all_effects_are_ranked_and_the_threshold_splits_the_salient_ones():
+    found = results.sentence()
+    _, ax = found.plot.ranking()
+    points = sorted((x, y) for line in ax.lines if line.get_marker() in "o^" for x, y in line.get_xydata().tolist())
+    assert [y for _, y in points] == pytest.approx([abs(one.effect) for one in found.top(None)])
+    (threshold,) = {line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"}
+    assert sum(y > threshold for _, y in points) == found.n_salient
+    assert ax.get_yscale() == "log"
+    assert ax.get_xlabel().endswith(f"the other {2 * 31 - 5 - 14} effects are 0")
+
+
+def test_fidelity_is_that_of_the_first_effects():
+    found = results.sentence()
+    _, ax = found.plot.fidelity()
+    explained, errors = (line.get_ydata() for line in ax.lines[:2])
+    first = results.found_of(results.WORDS, results.OUTPUT[:3])
+    left = found.values - first.values
+    spread = found.values - found.values.mean()
+    assert explained[3] == pytest.approx(1 - float(left.square().sum() / spread.square().sum()))
+    assert errors[3] == pytest.approx(float(left.abs().max() / (found.values.max() - found.values.min())))
+    assert explained[-1] == pytest.approx(1)
+    assert len(explained) == len(found.effects) + 1
+
+
+def test_a_network_has_the_interaction_index_of_pairs():
+    found = results.found_of(["a", "b", "c"], [("and", (0, 1), 2.0), ("or", (1, 2), 1.0)])
+    _, ax = found.plot.network()
+    lines = {line.get_linestyle(): line for line in ax.lines if len(line.get_xdata()) == 2}
+    assert len(lines) == 2
+    assert lines["-"].get_linewidth() > lines["--"].get_linewidth()  # an OR of two lowers the score of both together
+
+
+def test_patches_keep_the_colours_of_the_parts_and_close_their_outlines():
+    found = results.quarters()
+    fig, _ = found.plot.patches(results.PICTURE, 2)
+    one, two = fig.axes[-2:]
+    whole = np.asarray(fig.axes[2].images[0].get_array())
+    shown = np.asarray(one.images[0].get_array())
+    assert (shown[:6, :6] == whole[:6, :6]).all()
+    assert shown[6:].max() <= 0.45
+    for axes, corners in ((one, 1), (two, 2)):
+        ends = [tuple(point) for part in axes.collections[0].get_segments() for point in part.tolist()]
+        assert len(ends) == 2 * 24 * corners
+        assert all(ends.count(end) % 2 == 0 for end in ends)  # closed: each corner has as many edges out as in
+    with pytest.raises(ValueError, match="image must be the explained image"):
+        found.plot.patches(results.PICTURE[:, :5])
+
+
+# ---------------------------------------------------------------- batches
+
+
+def test_combinations_are_found_by_their_words():
+    made = {one.name: one for one in combinations(results.batch(), 20)}
+    both = made["not & good"]
+    assert both.samples == (0, 1)
+    assert both.effects == (2.5, 1.5)
+    assert both.mean == 2.0
+    assert both.salient == 2
+    assert made["good"].samples == (0, 1, 2, 5)
+    assert made["good"].effects == (-1.5, -1.0, -2.0, -2.3)  # twice in the last sample: the sum
+    assert made["good | good"].samples == (5,)
+    assert [one.name for one in combinations(results.batch(), 2, least_order=2)] == ["not & good", "not & dull"]
+
+
+def test_a_summary_has_mean_and_spread():
+    _, ax = results.batch().plot.summary(1)
+    low_high, middle, mean = (line.get_xdata() for line in ax.lines[:3])
+    assert list(low_high) == [-2.3, -1.0]
+    assert list(middle) == pytest.approx(list(np.quantile([-1.5, -1.0, -2.0, -2.3], (0.25, 0.75))))
+    assert mean[0] == pytest.approx(-1.7)
+    assert any("4 of 4" in text.get_text() for text in ax.texts)
+
+
+def test_a_beeswarm_has_a_mark_for_each_sample_and_bars_their_means():
+    batch = results.batch()
+    _, ax = batch.plot.beeswarm(1)
+    marks = {line.get_label(): line.get_xdata() for line in ax.lines if line.get_linestyle() == "None"}
+    assert sorted(np.concatenate(list(marks.values()))) == pytest.approx([-2.3, -2.0, -1.5, -1.0])
+    assert sorted(marks) == ["negative (0)", "positive (1)"]
+    _, ax = batch.plot.bars(1)
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([np.mean([-1.5, -2.0]), np.mean([-1.0, -2.3])])
+
+
+@pytest.mark.parametrize("name", INTERACTIONS_BATCH)
+def test_any_batch_is_drawn(name):
+    scripts = [results.found_of(*EFFECTS["scripts"], explained=f"class {i}" * (i > 0)) for i in range(9)]
+    for batch in (InteractionsBatch([FOUND["no effects"]]), InteractionsBatch(scripts)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fig, _ = INTERACTIONS_BATCH[name](batch)
+            fig.set_layout_engine("none")
+            fig.draw_without_rendering()
+    fig = Figure()
+    ax = fig.subplots()
+    assert INTERACTIONS_BATCH[name](batch, ax=ax) == (fig, ax)
+
+
 # ---------------------------------------------------------------- names and fonts
 
 
@@ -148,7 +254,7 @@ def test_a_picture_is_a_figure_and_axes_that_a_notebook_shows():
     assert 300 < size["width"] < 1000
 
 
-@pytest.mark.parametrize("name", INTERACTIONS)
+@pytest.mark.parametrize("name", OF_PLAYERS)
 def test_given_axes_are_drawn_into(name):
     fig = Figure(figsize=(10, 8))
     first, second = fig.subplots(2)
@@ -165,9 +271,8 @@ def test_no_global_state_changes():
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums(), mpl.get_backend(), dict(mpl.rcParams)
-    for name, draw in INTERACTIONS.items():
-        if name != "patches":
-            draw(results.sentence())
+    for name in OF_PLAYERS:
+        INTERACTIONS[name](results.sentence())
     for draw in INTERACTIONS_BATCH.values():
         draw(results.batch())
     assert (plt.get_fignums(), mpl.get_backend(), dict(mpl.rcParams)) == before
