@@ -19,7 +19,6 @@ from captum_lkn.plot.fonts import written
 
 __all__ = ["emergence"]
 
-_QUARTILES = 4  # samples from which on their spread is shown
 
 _Words: TypeAlias = str | tuple[str, ...]
 
@@ -36,7 +35,7 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
 
     The strength of a word's combinations is the sum of the absolute effects of all interactions of two or more players
     with this word among them, in the units of the score. The curve is the mean over the samples that have the word,
-    the band holds the middle half of them.
+    the band reaches from the least to the largest of them.
 
     Args:
         change: Layers compared with a reference.
@@ -66,9 +65,9 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
         }
         label = f"{name} ({count_of(curve.samples, 'sample')})"
         handles += ax.plot(places, curve.combined.mean(0), linewidth=2, label=label, **look)
-        if curve.samples >= _QUARTILES:
-            low, high = np.quantile(curve.combined, (0.25, 0.75), axis=0)
-            ax.fill_between(places, low, high, color=look["color"], alpha=0.15, linewidth=0)
+        if curve.samples > 1:
+            low, high = curve.combined.min(0), curve.combined.max(0)
+            ax.fill_between(places, low, high, color=look["color"], alpha=0.1, linewidth=0)
         if alone and len(curve.words) == 1:
             look |= {"linestyle": ":", "markersize": 4, "markerfacecolor": "none"}
             handles += ax.plot(places, curve.alone.mean(0), linewidth=1.3, label=f"{name}, alone", **look)
@@ -79,7 +78,7 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
     ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
     tidy(ax, "bottom")
     legend_below(ax, handles, 40, ncols=3)
-    band = "; band: the middle half" if any(curve.samples >= _QUARTILES for curve in curves) else ""
+    band = "; bands: all of them" if any(curve.samples > 1 for curve in curves) else ""
     caption(ax, "Where combinations emerge", f"sum of |effects| of interactions with the word, mean over samples{band}")
     return finished(fig, ax)
 
