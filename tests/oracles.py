@@ -145,10 +145,12 @@ def sparse_optimum(v, kappa, pin_ends=True, order_weight=0.0, kind="and-or", or_
     return found.fun, ands, ors
 
 
-def optimality_violation(v, ands, ors, kappa, ridge, pin_ends=True, order_weight=0.0, kind="and-or", zero=1e-9):
+def optimality_violation(
+    v, ands, ors, kappa, ridge, pin_ends=True, order_weight=0.0, kind="and-or", or_weight=1.0, zero=1e-9
+):
     """How far effects are from the conditions of Karush, Kuhn and Tucker; 0 means that they are the minimum.
 
-    The minimised sum is that of the absolute effects, weighted by their order, and of ridge / 2 times their
+    The minimised sum is that of the absolute effects, weighted by order and kind, and of ridge / 2 times their
     squares over the range max |v - v(empty)|. The conditions ask for a multiplier of every value, positive only
     where the reconstruction is too low by all that is allowed, negative only where it is too high; a linear
     program finds the multipliers that violate the equations of the effects least. No solver's numbers are used but the
@@ -157,7 +159,7 @@ def optimality_violation(v, ands, ors, kappa, ridge, pin_ends=True, order_weight
     n = n_of(v)
     effects = effects_of(n, kind)
     z = np.array(synthesis_matrix(n, effects))
-    prices = np.array([1 + order_weight * (size(s) - 1) for s, _ in effects])
+    prices = np.array([(or_weight if is_or else 1) * (1 + order_weight * (size(s) - 1)) for s, is_or in effects])
     x = np.array([(ors if is_or else ands)[s] for s, is_or in effects])
     values, slack = np.array(v), np.array(slack_of(v, kappa, pin_ends))
     scale = max(abs(a - v[0]) for a in v)

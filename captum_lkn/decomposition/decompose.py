@@ -130,7 +130,7 @@ def decompose(
 
     Minimises, for each table by itself, the sum that :class:`captum_lkn.decomposition.DecompositionOptions` states,
     over AND and OR effects that reproduce every value within kappa. The defaults make the answer unique;
-    ``order_weight=0, ridge=0`` is the paper's linear program, whose answer is not.
+    ``order_weight=0, or_weight=1, ridge=0`` is the paper's linear program, whose answer is not.
 
     Args:
         values: ``[..., 2^n]``, floating; bit i of the index = player i is present.
@@ -139,8 +139,8 @@ def decompose(
         kappa: The largest deviation itself, one number or ``[...]``; replaces ``noise``.
         pin_ends: Whether v(empty) and v(N) are reproduced exactly; True by default.
         order_weight: The additional weight of a set for each player beyond the first; 0.15 by default.
-        or_weight: The factor of the weights of OR effects; 1 by default.
-        ridge: The weight of the squares; 0.25 by default.
+        or_weight: The factor of the weights of OR effects; 1.1 by default.
+        ridge: The weight of the squares; 0.1 by default.
         tolerance: The certified relative gap to stop at; 1e-5 by default.
         kind: ``"and-or"`` (the default), or ``"and"`` for AND effects alone.
         cost: A tensor that broadcasts to ``[..., 2, 2^n]`` (``[2^n]`` for all tables and both kinds, ``[2, 2^n]`` for

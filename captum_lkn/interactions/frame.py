@@ -39,7 +39,7 @@ def to_frame(
     except ImportError as error:
         raise ImportError("to_frame needs pandas: pip install 'captum-lkn[frame]'") from error
     rows = [
-        (b, about_of(provenance), one, abs(one.effect) > kappa)
+        (b, about_of(provenance), one, abs(one.effect) > kappa * (1 + 1e-9))
         for b, (provenance, kappa, found) in enumerate(samples)
         for one in found
     ]

@@ -147,7 +147,8 @@ class Interactions(ValueTable, EffectLists):
     def _salient(self, tau: float, relative: bool, above_kappa: bool) -> Effects:
         tau = check_bound("tau", tau, or_infinite=True)
         threshold = tau * self.effects.largest if relative else tau
-        return self.effects.select(self.effects.above(max(threshold, self.kappa if above_kappa else 0.0)))
+        kappa = self.kappa * (1 + 1e-9) if above_kappa else 0.0  # those that end at kappa differ from it by rounding
+        return self.effects.select(self.effects.above(max(threshold, kappa)))
 
     def fidelity(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> Fidelity:
         """Return how well the salient effects alone reproduce the values.

@@ -213,7 +213,13 @@ def test_nothing_is_said_where_all_is_well(capfd):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"noise": 0}, {"kappa": 0.3}, {"kind": "and"}, {"options": DecompositionOptions(order_weight=0, ridge=0)}],
+    [
+        {},
+        {"noise": 0},
+        {"kappa": 0.3},
+        {"kind": "and"},
+        {"options": DecompositionOptions(order_weight=0, or_weight=1, ridge=0)},
+    ],
 )
 def test_effects_reproduce_what_the_model_says(settings):
     x = normal(3, 5, seed=2).abs() + 0.2

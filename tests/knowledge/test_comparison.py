@@ -378,7 +378,7 @@ def test_without_noise_and_jitter_a_layer_finds_all_of_itself_again(kappa):
 def test_jitter_alone_moves_an_answer_that_is_not_unique():
     # 1[i] + 1[j] = 1[i and j] + 1[i or j]: under the paper's program both cost the same
     additive = torch.tensor([0.0, 1.0, 1.0, 2.0], dtype=torch.float64)
-    program = extracted(additive, order_weight=0.0, ridge=0.0, noise=0.0)
+    program = extracted(additive, order_weight=0.0, or_weight=1.0, ridge=0.0, noise=0.0)
     ands = torch.stack([draw.tables()[0] for draw in drawn(program, draws=20, jitter=0.1)])
     singles, pairs = ands[:, 1] > 0.5, ands[:, 3] > 0.5
     assert (singles != pairs).all()
@@ -430,7 +430,7 @@ def cheapest(v, kappa, cost):
 def test_the_cost_of_each_table_is_its_own():
     tables = torch.stack([table(3, seed) for seed in range(4)])
     cost = 0.3 + torch.rand(4, 2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = decompose(tables, cost=cost, order_weight=0.0, ridge=0.0, noise=0.05)
+    found = decompose(tables, cost=cost, order_weight=0.0, or_weight=1.0, ridge=0.0, noise=0.05)
     paid = (cost * torch.stack([found.and_effects, found.or_effects], dim=1).abs())[..., 1:].sum((1, 2))
     for v, kappa, own_cost, own_paid in zip(tables.tolist(), found.kappa.tolist(), cost, paid.tolist(), strict=True):
         assert own_paid == pytest.approx(cheapest(v, kappa, own_cost), rel=2e-5)
