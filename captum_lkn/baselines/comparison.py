@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.checks import is_whole
+from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.baselines.samples import check_same_sample
 from captum_lkn.decomposition.effects import TAU
@@ -72,11 +73,7 @@ class BaselineComparison:
         Raises:
             ImportError: If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install 'captum-lkn[frame]'") from error
-        return pd.DataFrame(self.agreements, columns=BaselineAgreement._fields)
+        return import_pandas().DataFrame(self.agreements, columns=BaselineAgreement._fields)
 
     def __str__(self) -> str:
         samples = count_of(len(next(iter(self.interactions.values()))), "sample")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,7 +95,7 @@ class Effects:
                 f"members must be [k, n] = [k, {self.n}], is_or and values [k]; got {shape_of(self.members)}, "
                 f"{shape_of(self.is_or)} and {shape_of(self.values)}"
             )
-        if not bool(self.values.isfinite().all()):
+        if not bool(self.values.isfinite().all()) or not math.isfinite(self.constant):
             raise ValueError("effects must be finite; got NaN or an infinite one")
         if bool((self.orders < 1 + self.is_or.long()).any()):
             raise ValueError(
@@ -124,13 +125,16 @@ class Effects:
             The effects.
 
         Raises:
-            ValueError: As for the class; an unknown kind; a player's number out of range.
+            ValueError: As for the class; an unknown kind; a player's number out of range, or given twice.
         """
         kept = [one for one in effects if one[2] != 0]
         members = torch.zeros(len(kept), n, dtype=torch.bool, device="cpu")
         for row, (kind, players, _) in enumerate(kept):
-            if kind not in KINDS or not all(0 <= i < n for i in players):
-                raise ValueError(f"kind must be 'and' or 'or', players 0 to {n - 1}; got {kind!r}, {players!r}")
+            if kind not in KINDS or not all(0 <= i < n for i in players) or len(set(players)) < len(players):
+                raise ValueError(
+                    f"kind must be 'and' or 'or', players numbers from 0 to {n - 1}, each once; got {kind!r}, "
+                    f"{players!r}"
+                )
             members[row, list(players)] = True
         is_or = torch.tensor([kind == "or" for kind, *_ in kept], dtype=torch.bool, device="cpu")
         return cls(
@@ -240,7 +244,12 @@ class Effects:
 
         Returns:
             float64 ``[len(other)]``: the effect that each of its sets, with its kind, has here; 0 where it has none.
+
+        Raises:
+            ValueError: They have another number of players.
         """
+        if other.n != self.n:
+            raise ValueError(f"other must have as many players, n = {self.n}; got n = {other.n}")
         _, places = _unique(torch.cat([self._keys, other._keys]))
         found = self.values.new_zeros(len(places))
         found[places[: len(self)]] = self.values
@@ -268,9 +277,13 @@ class Effects:
         both[self.is_or.long(), lattice.subset_index(self.members)] = self.values
         return both[0], both[1]
 
-    @cached_property
+    @property
     def reconstruction(self) -> Tensor:
-        """The table float64 ``[2^n]`` that the effects add up to, up to 20 players."""
+        """The table float64 ``[2^n]`` that the effects add up to, up to 20 players; a copy."""
+        return self._reconstruction.clone()
+
+    @cached_property
+    def _reconstruction(self) -> Tensor:
         return lattice.reconstruct(*self.tables())
 
     def predict(self, masks: Tensor) -> Tensor:
@@ -281,9 +294,14 @@ class Effects:
 
         Returns:
             float64 ``[m]``, or a scalar for one mask.
+
+        Raises:
+            ValueError: The last dimension of the masks is not n.
         """
+        if masks.dim() == 0 or masks.shape[-1] != self.n:
+            raise ValueError(f"masks must be [m, n] or [n] with n = {self.n}; got {shape_of(masks)}")
         if self.n <= MAX_DENSE_PLAYERS:
-            return self.reconstruction.take(lattice.subset_index(masks))  # a copy, for a single mask too
+            return self._reconstruction.take(lattice.subset_index(masks))  # a copy, for a single mask too
         present = masks.to(torch.float64) @ self.members.T.to(torch.float64)  # how many members are present
         needed = torch.where(self.is_or, 1, self.orders)
         return self.constant + (present >= needed).to(torch.float64) @ self.values

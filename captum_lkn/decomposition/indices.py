@@ -39,7 +39,7 @@ def shapley_values(values: Tensor) -> Tensor:
     """
     n = _check(values)
     by_size = [1 / (n * math.comb(n - 1, size)) for size in range(n)]
-    return _mean_marginals(values, by_size)
+    return _mean_marginals(_wide(values), by_size).to(values.dtype)
 
 
 def banzhaf_values(values: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def banzhaf_values(values: Tensor) -> Tensor:
         [3.0, 4.0]
     """
     n = _check(values)
-    return _mean_marginals(values, [0.5 ** (n - 1)] * n)
+    return _mean_marginals(_wide(values), [0.5 ** (n - 1)] * n).to(values.dtype)
 
 
 def shapley_interaction_index(values: Tensor, order: int = 2) -> Tensor:
@@ -92,14 +92,15 @@ def shapley_interaction_index(values: Tensor, order: int = 2) -> Tensor:
         raise ValueError(f"order must be the largest number of players in a set, at least 1; got {order}")
     _check(values)
     # A constant has no interactions; taken off, it leaves more digits to what has.
-    dividends = and_transform(values - values[..., :1])
+    wide = _wide(values)
+    dividends = and_transform(wide - wide[..., :1])
     size = orders(n_players(values), device=values.device)
     result = torch.zeros_like(dividends)
     for t in range(1, min(order, n_players(values)) + 1):
         # Sets smaller than t contain no set of t players: the clamp only keeps their divisor from being 0.
         sums = superset_sums(dividends / (size - t + 1).clamp(min=1))
         result = torch.where(size == t, sums, result)
-    return result
+    return result.to(values.dtype)
 
 
 def _check(values: Tensor) -> int:
@@ -107,6 +108,11 @@ def _check(values: Tensor) -> int:
     n = n_players(values)
     check_floating(values)
     return n
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Return tables in float64: the weights of many players lie below the smallest number of half precision."""
+    return values.float() if values.device.type == "mps" else values.double()  # Apple's devices have no float64
 
 
 def _mean_marginals(values: Tensor, by_size: list[float]) -> Tensor:

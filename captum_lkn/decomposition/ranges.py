@@ -129,8 +129,8 @@ class _Search:
         self.weights = _weights(effects, options.order_weight)[chosen].tolist()
         self.fine = _FINE * effects.largest
         self.index = (effects.is_or[chosen].long(), lattice.subset_index(effects.members[chosen]))
-        one = torch.zeros(len(chosen), 2, len(values), dtype=torch.float64)
-        one[torch.arange(len(chosen)), self.index[0], self.index[1]] = 1.0
+        one = torch.zeros(len(chosen), 2, len(values), dtype=torch.float64, device="cpu")
+        one[torch.arange(len(chosen), device="cpu"), self.index[0], self.index[1]] = 1.0
         self.tables = lattice.reconstruct(one[:, 0], one[:, 1])
         self.sides = [
             # |x_j| alone costs its weight: nothing lies further out.
@@ -159,10 +159,12 @@ class _Search:
 
     def _evaluate(self, asked: list[tuple[_Side, float]]) -> None:
         """Compute g at distances of sides, one decomposition each."""
-        rows = torch.tensor([side.row for side, _ in asked])
-        fixed = torch.tensor([self.found[side.row] + side.sign * at for side, at in asked], dtype=torch.float64)
-        cost = torch.ones(len(asked), 2, len(self.values), dtype=torch.float64)
-        every = torch.arange(len(asked))
+        rows = torch.tensor([side.row for side, _ in asked], device="cpu")
+        fixed = torch.tensor(
+            [self.found[side.row] + side.sign * at for side, at in asked], dtype=torch.float64, device="cpu"
+        )
+        cost = torch.ones(len(asked), 2, len(self.values), dtype=torch.float64, device="cpu")
+        every = torch.arange(len(asked), device="cpu")
         cost[(every, self.index[0][rows], self.index[1][rows])] = _FIXED
         rest = decompose(
             self.values - fixed.unsqueeze(-1) * self.tables[rows],
@@ -172,9 +174,9 @@ class _Search:
         )
         both = torch.stack([rest.and_effects, rest.or_effects], dim=1)
         moved = both[(every, self.index[0][rows], self.index[1][rows])]
-        order = lattice.orders(self.effects.n).double()
+        order = lattice.orders(self.effects.n, device="cpu").double()
         prices = (1 + self.options.order_weight * (order - 1)) * (order > 0)
-        own = torch.tensor(self.weights, dtype=torch.float64)[rows]
+        own = torch.tensor(self.weights, dtype=torch.float64, device="cpu")[rows]
         others = (prices * both.abs()).sum((1, 2)) - own * moved.abs()
         bound = (others + _FIXED * own * moved.abs()) / (1 + rest.gap) + own * fixed.abs()
         upper = others + own * (fixed + moved).abs()

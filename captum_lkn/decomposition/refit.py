@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.effects import Effects, check_table
+from captum_lkn.decomposition.effects import TAU, Effects, check_table
 from captum_lkn.decomposition.solvers.problem import adjoint
 
-__all__ = ["Fidelity", "fidelity_of", "refit_effects"]
+__all__ = ["Fidelity", "fidelity_of", "refit_effects", "refit_salient"]
 
 _DEPENDENT: Final = 1e-11
 """Directions of the support whose squared length is below this share of the largest change no value."""
@@ -83,6 +83,36 @@ def refit_effects(effects: Effects, values: Tensor, *, pin_ends: bool = True) ->
     return Effects(n, constant, effects.members, effects.is_or, effects.values + change)
 
 
+def refit_salient(
+    effects: Effects,
+    values: Tensor,
+    *,
+    tau: float = TAU,
+    relative: bool = True,
+    least: float = 0.0,
+    pin_ends: bool = True,
+) -> Effects:
+    """Refit the salient effects, drop those that are not salient any more, and so on until none is dropped.
+
+    Args:
+        effects: The effects, up to 20 players.
+        values: The table, float64 ``[2^n]`` on the CPU.
+        tau: The threshold of salience.
+        relative: Whether it is a share of the largest absolute effect.
+        least: Absolute effects up to this one are not salient either.
+        pin_ends: As in :func:`refit_effects`.
+
+    Returns:
+        The refitted effects.
+    """
+    fitted = False
+    while True:
+        salient = effects.above(max(tau * effects.largest if relative else tau, least))
+        if fitted and bool(salient.all()):
+            return effects
+        effects, fitted = refit_effects(effects.select(salient), values, pin_ends=pin_ends), True
+
+
 def fidelity_of(effects: Effects, values: Tensor) -> Fidelity:
     """Compare a table with what effects add up to.
 
@@ -124,7 +154,7 @@ def _overlaps(effects: Effects) -> Tensor:
 
 def _sum_free(k: int) -> Tensor:
     """Return an orthonormal basis of the changes that add up to 0, ``[k, k - 1]``."""
-    complete, _ = torch.linalg.qr(torch.ones(k, 1, dtype=torch.float64), mode="complete")
+    complete, _ = torch.linalg.qr(torch.ones(k, 1, dtype=torch.float64, device="cpu"), mode="complete")
     basis: Tensor = complete[:, 1:]
     return basis
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, SupportsIndex
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
@@ -18,10 +19,10 @@ __all__ = ["check_bound", "check_count", "check_masks", "check_options"]
 
 def check_bound(name: str, value: Any, or_infinite: bool = False) -> float:
     """Return a number from 0 to infinity, the latter only where that is allowed, as a float."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be a number; got {value!r}") from error
+    # A tensor of one number serves as well; a string or a bool is a mistake, though float() takes them.
+    if not is_number(value) and not (isinstance(value, Tensor) and value.numel() == 1 and value.dtype != torch.bool):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    number = float(value)
     if not (0 <= number < math.inf or (or_infinite and number == math.inf)):
         raise ValueError(f"{name} must be at least 0{'' if or_infinite else ' and finite'}; got {number}")
     return number
@@ -31,7 +32,7 @@ def check_count(k: Any) -> int | None:
     """Return a number of interactions, a whole number of at least 0 or None, as an int."""
     if k is None:
         return None
-    if isinstance(k, bool) or not isinstance(k, SupportsIndex):
+    if not is_whole(k):
         raise TypeError(f"k must be a whole number or None; got {k!r}")
     number = operator.index(k)  # NumPy's integers too
     if number < 0:

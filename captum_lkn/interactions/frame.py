@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from captum_lkn._common.frames import import_pandas
 from captum_lkn.interactions.about import about_of
 from captum_lkn.interactions.ranges import EffectRanges
 from captum_lkn.interactions.ranking import Interaction
@@ -34,10 +35,7 @@ def to_frame(
     Raises:
         ImportError: If pandas is not installed.
     """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError("to_frame needs pandas: pip install 'captum-lkn[frame]'") from error
+    pandas = import_pandas()
     rows = [
         (b, about_of(provenance), one, abs(one.effect) > kappa * (1 + 1e-9))
         for b, (provenance, kappa, found) in enumerate(samples)
@@ -60,4 +58,4 @@ def to_frame(
         ends = [known.get(one[:2], (math.nan, math.nan)) for _, _, one, _ in rows]
         columns |= {name: ([end[i] for end in ends], "float64") for i, name in enumerate(("low", "high"))}
     # With a dtype each, so that no effects at all make the same columns.
-    return pd.DataFrame({name: pd.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})
+    return pandas.DataFrame({name: pandas.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})

@@ -63,7 +63,7 @@ def unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[d
         {
             "players": tuple(sample["players"]),
             "effects": effects[b],
-            "values": values[b].clone(),  # a view would keep the tables of all samples alive as long as one of them
+            "values": values[b],
             "provenance": sample["provenance"],
             "layout": None if sample["layout"] is None else layouts[sample["layout"]],
             "options": options[sample["options"]],

@@ -18,7 +18,7 @@ from captum_lkn.decomposition.decompose import Decomposition
 from captum_lkn.decomposition.effects import TAU, Effects, check_table
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.decomposition.ranges import effect_intervals
-from captum_lkn.decomposition.refit import Fidelity, fidelity_of, refit_effects
+from captum_lkn.decomposition.refit import Fidelity, fidelity_of, refit_salient
 from captum_lkn.interactions.about import WIDTH, About, about_of
 from captum_lkn.interactions.checks import check_bound, check_count, check_masks, check_options
 from captum_lkn.interactions.frame import to_frame
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Interactions"]
 
 _SCHEMA = "Interactions"
+_ROUNDING = 1e-9  # of the largest value: what effects may miss it by beyond kappa
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,6 +111,7 @@ class Interactions(ValueTable, EffectLists):
             raise ValueError(f"effects must be of the players; got n = {given.n} and {len(self.players)} labels")
         check_table("values", self.values, len(self.players))
         # Frozen for the user; here the parts take their final form, which is also that of a loaded file.
+        object.__setattr__(self, "values", self.values.clone())
         object.__setattr__(self, "kappa", check_bound("kappa", self.kappa))
         object.__setattr__(self, "gap", check_bound("gap", self.gap, or_infinite=True))
         object.__setattr__(self, "epsilon", check_bound("epsilon", self.epsilon))
@@ -147,8 +149,12 @@ class Interactions(ValueTable, EffectLists):
     def _salient(self, tau: float, relative: bool, above_kappa: bool) -> Effects:
         tau = check_bound("tau", tau, or_infinite=True)
         threshold = tau * self.effects.largest if relative else tau
-        kappa = self.kappa * (1 + 1e-9) if above_kappa else 0.0  # those that end at kappa differ from it by rounding
-        return self.effects.select(self.effects.above(max(threshold, kappa)))
+        return self.effects.select(self.effects.above(max(threshold, self._kappa if above_kappa else 0.0)))
+
+    @property
+    def _kappa(self) -> float:
+        """The bound that an effect above kappa exceeds: many end at kappa, and differ from it by rounding."""
+        return self.kappa * (1 + 1e-9)
 
     def fidelity(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> Fidelity:
         """Return how well the salient effects alone reproduce the values.
@@ -192,13 +198,11 @@ class Interactions(ValueTable, EffectLists):
             >>> [str(one) for one in found.refit().top()], found.refit().fidelity().largest_miss
             (['not & good  +2.00'], 0.1)
         """
-        found = self
-        while True:
-            chosen = found._salient(tau, relative, above_kappa)
-            if found.refitted and len(chosen) == len(found.effects):
-                return found
-            effects = refit_effects(chosen, self.values, pin_ends=self.options.pin_ends)
-            found = replace(self, effects=effects, gap=math.inf, refitted=True)
+        tau = check_bound("tau", tau, or_infinite=True)
+        least = self._kappa if above_kappa else 0.0
+        pinned = self.options.pin_ends
+        effects = refit_salient(self.effects, self.values, tau=tau, relative=relative, least=least, pin_ends=pinned)
+        return replace(self, effects=effects, gap=math.inf, refitted=True)
 
     def effect_ranges(self, k: SupportsIndex | None = 10, slack: float = 0.001) -> EffectRanges:
         """Return the interval that each of the strongest effects takes over all explanations of about the same cost.
@@ -221,7 +225,7 @@ class Interactions(ValueTable, EffectLists):
                 within `kappa`, as after a refit.
         """
         limit, slack = check_count(k), check_bound("slack", slack)
-        if self.residual > self.kappa + 1e-9 * float(self.values.abs().max()):
+        if self.residual > self.kappa + _ROUNDING * float(self.values.abs().max()):
             raise ValueError(
                 f"effects must reproduce every value within kappa = {self.kappa:.3g}; got a miss of "
                 f"{self.residual:.3g}. Take the ranges of the decomposition, before refit()"
@@ -309,12 +313,19 @@ class Interactions(ValueTable, EffectLists):
 
         Raises:
             TypeError: As for the class.
-            ValueError: As for the class, or if `found` has several tables.
+            ValueError: As for the class, or if `found` has several tables, or is the decomposition of another table.
         """
+        table, effects = values.detach().cpu(), found.effects
+        missed = float((table - effects.reconstruction).abs().max()) if len(table) == 1 << effects.n else math.inf
+        if missed > float(found.kappa) + _ROUNDING * float(table.abs().max()):
+            raise ValueError(
+                f"found must be the decomposition of values, within kappa = {float(found.kappa):.3g}; got a miss of "
+                f"{missed:.3g}. Give the table that was decomposed"
+            )
         return cls(
             players,
-            found.effects,
-            values.detach().cpu(),
+            effects,
+            table,
             kappa=float(found.kappa),
             gap=float(found.gap),
             provenance={**(provenance or {}), "steps": int(found.steps), "stopped": found.stopped[0]},

@@ -31,7 +31,7 @@ class ValueTable:
     @property
     def orders(self) -> Tensor:
         """The number of players in every set, int64 ``[2^n]``."""
-        return lattice.orders(self.n_players)
+        return lattice.orders(self.n_players, device="cpu")
 
     @property
     def v_empty(self) -> float:

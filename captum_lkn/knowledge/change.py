@@ -36,6 +36,7 @@ from captum_lkn.knowledge.noise_ceiling import (
 )
 from captum_lkn.knowledge.packing import pack_change, unpack_change
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
+from captum_lkn.knowledge.sensitivity import CONVENTIONS, Sensitivity, decompose_again
 from captum_lkn.models.layers import OUTPUT, Layer
 
 if TYPE_CHECKING:
@@ -260,6 +261,29 @@ class KnowledgeChange(Mapping[str, Comparison]):
         compared = {label: self.interactions[label] for label in dict.fromkeys((*self.layers, self.reference))}
         ceiling = measure_noise_ceiling(compared, draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
         return self._with(noise_ceiling=ceiling)
+
+    def sensitivity(self, conventions: Mapping[str, Mapping[str, Any]] = CONVENTIONS) -> Sensitivity:
+        """Compare the layers under other conventions of the decomposition as well; no forward is run.
+
+        Weights decide between explanations that cost about the same. Read as findings what holds under all of them.
+
+        Args:
+            conventions: By name the options (:class:`captum_lkn.DecompositionOptions`) that replace those of the
+                extraction; by default the paper's program, no order weight, no price on OR, and AND effects alone.
+
+        Returns:
+            The comparisons side by side, the first with the options of the extraction.
+
+        Raises:
+            TypeError: An option that does not exist, or of the wrong type.
+            ValueError: An option out of range.
+        """
+        labels = dict.fromkeys((*self.layers, self.reference))
+        found: dict[str, Mapping[str, Comparison]] = {"as extracted": dict(self)}
+        for name, changes in conventions.items():
+            again = {label: decompose_again(self.interactions[label], changes) for label in labels}
+            found[name] = dict(self._with(interactions=again))
+        return Sensitivity(found, self.reference)
 
     def _with(self, **changes: Any) -> KnowledgeChange:
         """Return the same layers with other options, without the warnings that were given when this one was made.

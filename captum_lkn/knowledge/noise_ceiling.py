@@ -19,6 +19,7 @@ from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import NOISE, DecompositionOptions
+from captum_lkn.decomposition.refit import refit_salient
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, Strengths, compare, thresholds
 
@@ -193,7 +194,12 @@ def _draw_layer(
             options=options,
             names=[f"draw {draw} of sample {i}" for i in places for draw in range(draws)],
         )
-        found |= {place: tuple(drawn[row][draw].effects for draw in range(draws)) for row, place in enumerate(places)}
+        for row, place in enumerate(places):
+            each = [drawn[row][draw].effects for draw in range(draws)]
+            if batch[place].refitted:
+                pairs = zip(each, noisy[place][0], strict=True)
+                each = [refit_salient(one, table, pin_ends=options.pin_ends) for one, table in pairs]
+            found[place] = tuple(each)
     return tuple(found[i] for i in range(len(batch)))
 
 

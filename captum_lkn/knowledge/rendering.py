@@ -20,7 +20,7 @@ from captum_lkn.interactions.about import WIDTH, About, shared_lines
 from captum_lkn.interactions.rendering import html_table
 from captum_lkn.knowledge.comparison import Comparison
 
-__all__ = ["Report", "html", "summary", "text"]
+__all__ = ["Report", "html", "prefix_of", "shown_label", "shown_number", "summary", "text"]
 
 _ORDERS: Final = 4  # columns of each kind: more do not fit a line
 _LABEL_WIDTH: Final = 32
@@ -145,7 +145,7 @@ def _samples(report: Report) -> list[str]:
 
 def _tables(report: Report) -> list[_Table]:
     chosen, hidden = _columns(report)
-    prefix = _prefix(list(report.comparisons))
+    prefix = prefix_of(list(report.comparisons))
     front = [prefix or "layer", *(["probe"] if report.accuracies else [])]
     header = [*front, *(name for name, _, _ in chosen)]
     first_or = len(front) + sum(k == 0 for _, k, _ in chosen)
@@ -154,7 +154,11 @@ def _tables(report: Report) -> list[_Table]:
         """Return the cells of one line; order None stands for all orders of the kind."""
         probe = [_accuracy(report, label)] if report.accuracies else []
         values = [together[k, 0] if order is None else found[k, order - 1] for _, k, order in chosen]
-        return [_shown(label.removeprefix(prefix)), *probe, *(_number(float(value), form) for value in values)]
+        return [
+            shown_label(label.removeprefix(prefix)),
+            *probe,
+            *(shown_number(float(value), form) for value in values),
+        ]
 
     def share(label: str, comparison: Comparison, name: str) -> list[str]:
         return row(label, getattr(comparison, name), getattr(comparison.over_orders(), name), ".2f")
@@ -166,7 +170,7 @@ def _tables(report: Report) -> list[_Table]:
     def table(title: str, rows: list[list[str]]) -> _Table:
         return _Table(title, header, rows, len(front), first_or)
 
-    reference, beyond = _shown(report.reference), "; higher orders: to_frame()" if hidden else ""
+    reference, beyond = shown_label(report.reference), "; higher orders: to_frame()" if hidden else ""
     complete = [share(layer, found, "completeness") for layer, found in report.comparisons.items()]
     redundant = [share(layer, found, "redundancy") for layer, found in report.comparisons.items()]
     salient = [count(layer, "salient", found) for layer, found in report.comparisons.items()]
@@ -201,7 +205,7 @@ def _columns(report: Report) -> tuple[list[tuple[str, int, int | None]], bool]:
     return chosen, hidden
 
 
-def _prefix(labels: list[str]) -> str:
+def prefix_of(labels: list[str]) -> str:
     """Return the dotted beginning that all labels share: it is shown once, above them."""
     parts = [label.split(".")[:-1] for label in labels]
     shared = takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))
@@ -215,11 +219,12 @@ def _accuracy(report: Report, label: str) -> str:
     return "" if math.isnan(known) else f"{known:.2f}"
 
 
-def _number(value: float, form: str) -> str:
+def shown_number(value: float, form: str) -> str:
+    """Return a number in a format; ``-`` for NaN."""
     return "-" if math.isnan(value) else format(value, form)
 
 
-def _shown(label: str) -> str:
+def shown_label(label: str) -> str:
     """Return a label, cut in front: the end of a dotted name tells layers apart."""
     label = printable(label)
     return label if len(label) <= _LABEL_WIDTH else f"...{label[3 - _LABEL_WIDTH :]}"

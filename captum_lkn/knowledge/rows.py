@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from captum_lkn._common.frames import import_pandas
 from captum_lkn.decomposition.effects import KINDS, Kind
 from captum_lkn.knowledge.comparison import Comparison
 
@@ -123,18 +124,15 @@ def to_frame(rows: Sequence[ChangeRow], accuracies: Mapping[str, tuple[float, fl
     Raises:
         ImportError: If pandas is not installed.
     """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError("to_frame needs pandas: pip install 'captum-lkn[frame]'") from error
-    frame = pd.DataFrame(rows, columns=ChangeRow._fields)
+    pandas = import_pandas()
+    frame = pandas.DataFrame(rows, columns=ChangeRow._fields)
     if all(row.completeness_ceiling is None for row in rows):
         frame = frame.drop(columns=list(_CEILING))
     if accuracies:
         for k, name in enumerate(_PROBES):
             frame[name] = [accuracies.get(row.layer, (math.nan, math.nan))[k] for row in rows]
     layers = list(dict.fromkeys(row.layer for row in rows))
-    frame["layer"] = pd.Categorical(frame["layer"], categories=layers, ordered=True)
+    frame["layer"] = pandas.Categorical(frame["layer"], categories=layers, ordered=True)
     return frame
 
 

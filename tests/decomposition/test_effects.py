@@ -178,7 +178,7 @@ def test_a_set_appears_once_with_each_kind():
 
 @pytest.mark.parametrize("one", [("xor", (0, 1), 1.0), ("and", (0, 3), 1.0), ("and", (-1,), 1.0)], ids=str)
 def test_kinds_and_players_that_do_not_exist_are_refused(one):
-    with pytest.raises(ValueError, match="kind must be 'and' or 'or', players 0 to 2"):
+    with pytest.raises(ValueError, match="kind must be 'and' or 'or', players numbers from 0 to 2"):
         Effects.of(3, [one])
 
 
@@ -197,3 +197,21 @@ def test_tables_that_do_not_fit_are_refused(ands, ors, error, says):
         Effects.from_tables(torch.tensor(ands, dtype=torch.float64), torch.tensor(ors, dtype=torch.float64))
     with pytest.raises(TypeError, match="and_effects must be a float64 tensor on the CPU; got a list"):
         Effects.from_tables([0.0, 1.0], [0.0, 0.0])
+
+
+def test_what_does_not_belong_to_the_players_is_refused():
+    two, three = Effects.of(2, [("or", (0, 1), 5.0)]), Effects.of(3, [("and", (0, 1, 2), 1.0)])
+    with pytest.raises(ValueError, match="as many players, n = 2; got n = 3"):
+        two.at(three)
+    with pytest.raises(ValueError, match=r"\[m, n\] or \[n\] with n = 2; got \[1, 3\]"):
+        two.predict(torch.ones(1, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="each once; got 'and', "):
+        Effects.of(2, [("and", (0, 0), 1.0)])
+    with pytest.raises(ValueError, match="must be finite"):
+        Effects.of(2, [], constant=float("nan"))
+
+
+def test_the_reconstruction_is_a_copy():
+    one = Effects.of(1, [("and", (0,), 1.0)])
+    one.reconstruction.add_(5)
+    assert one.predict(torch.tensor([True])).item() == 1.0

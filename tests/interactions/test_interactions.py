@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_lkn.decomposition import Effects, indices
+from captum_lkn.decomposition import Effects, decompose, indices
 from captum_lkn.interactions import InputLayout, Interaction, Interactions, InteractionsBatch
 
 WORDS = ("not", "a", "single", "good", "scene", "here", "ever")
@@ -755,3 +755,24 @@ def test_a_continuation_is_shown_with_its_tokens():
     assert set(found.to_frame().continuation) == {"' Paris' (tokens 7, 42)"}
     unknown = from_values([0.0, 1.0, 2.0, 7.0], provenance={"continuation": {"text": None, "ids": [7]}})
     assert "continuation: tokens 7" in repr(unknown)
+
+
+def test_values_are_copied_and_are_those_that_were_decomposed():
+    v, other = table([0.0, 1.0, 2.0, 7.0]), table([0.0, 5.0, 2.0, 7.0])
+    found = Interactions.from_decomposition(("a", "b"), v, decompose(v, noise=0))
+    v.zero_()
+    assert found.v_full == 7.0
+    with pytest.raises(ValueError, match=r"decomposition of values, within kappa = 0\.28; got a miss of"):
+        Interactions.from_decomposition(("a", "b"), other, decompose(found.values))
+
+
+@pytest.mark.parametrize("tau", ["0.1", True])
+def test_only_numbers_are_thresholds(tau):
+    with pytest.raises(TypeError, match="tau must be a number"):
+        random_interactions(2).salient(tau)
+
+
+def test_indices_of_many_players_keep_the_digits_of_half_precision():
+    additive = (torch.arange(2**12)[:, None] >> torch.arange(12) & 1).double() @ torch.full((12,), 0.0625).double()
+    assert indices.shapley_values(additive.half()).tolist() == [0.0625] * 12
+    assert indices.banzhaf_values(additive.half()).tolist() == [0.0625] * 12

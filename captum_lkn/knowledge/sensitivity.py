@@ -1,0 +1,168 @@
+"""A comparison of layers under several conventions of the decomposition, side by side.
+
+Several explanations of a table cost about the same, and the weights of the minimised sum decide between them. What a
+comparison of layers says should not depend on them: here every table is decomposed again with other weights, and the
+layers are compared each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.formats import columns
+from captum_lkn._common.frames import import_pandas
+from captum_lkn.decomposition.decompose import decompose
+from captum_lkn.decomposition.effects import KINDS
+from captum_lkn.decomposition.options import DecompositionOptions
+from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.interactions.about import WIDTH
+from captum_lkn.knowledge.comparison import Comparison
+from captum_lkn.knowledge.rendering import prefix_of, shown_label, shown_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CONVENTIONS", "Sensitivity", "decompose_again"]
+
+CONVENTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "the paper's program": {"order_weight": 0.0, "or_weight": 1.0, "ridge": 0.0},
+    "order_weight 0": {"order_weight": 0.0},
+    "or_weight 1": {"or_weight": 1.0},
+    "AND only": {"kind": "and"},
+}
+"""Options that replace those of the extraction, by the name of the convention."""
+
+_ORDERS: Final = 3
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
+    """Layers compared with a reference under several conventions: a mapping from convention to layer to comparison.
+
+    Printing it shows the completeness of AND and OR effects by order, a line for each convention.
+
+    Attributes:
+        comparisons: By the name of the convention, the first that of the extraction, each layer's comparison.
+        reference: The label of the reference.
+    """
+
+    comparisons: Mapping[str, Mapping[str, Comparison]]
+    reference: str
+
+    def __getitem__(self, convention: str) -> Mapping[str, Comparison]:
+        return self.comparisons[convention]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.comparisons)
+
+    def __len__(self) -> int:
+        return len(self.comparisons)
+
+    def spread(self, name: Literal["completeness", "redundancy"] = "completeness") -> dict[str, Tensor]:
+        """Return the difference between the largest and the smallest share over all conventions.
+
+        Args:
+            name: The share.
+
+        Returns:
+            For each layer ``[2, m]``, AND before OR, order 1 to m; conventions in which a share is NaN do not count.
+        """
+        each = {layer: torch.stack([getattr(found[layer], name) for found in self.values()]) for layer in self._layers}
+        return {
+            layer: torch.where(
+                shares.isnan().all(0),
+                math.nan,
+                shares.nan_to_num(-math.inf).amax(0) - shares.nan_to_num(math.inf).amin(0),
+            )
+            for layer, shares in each.items()
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row for each convention, layer, kind and order.
+
+        Returns:
+            A DataFrame with the columns convention, layer, kind, order, completeness and redundancy.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        rows = [
+            (convention, layer, kind, m + 1, float(found.completeness[k, m]), float(found.redundancy[k, m]))
+            for convention, layers in self.items()
+            for layer, found in layers.items()
+            for k, kind in enumerate(KINDS)
+            for m in range(found.all.shape[1])
+        ]
+        names = ["convention", "layer", "kind", "order", "completeness", "redundancy"]
+        return import_pandas().DataFrame(rows, columns=names)
+
+    @property
+    def _layers(self) -> list[str]:
+        return list(next(iter(self.comparisons.values())))
+
+    def __repr__(self) -> str:
+        prefix = prefix_of(self._layers)
+        names = [shown_label(layer.removeprefix(prefix)) for layer in self._layers]
+        front = max(columns(name) for name in self) + 2
+        width = max(4, *map(columns, names))
+        fitting = max(1, (WIDTH - front - 10) // (width + 2))
+        lines = [f"completeness under {len(self)} conventions; layers {prefix or 'are'} columns"]
+        for first in range(0, len(names), fitting):
+            some = slice(first, first + fitting)
+            head = "  ".join(f"{' ' * (width - columns(name))}{name}" for name in names[some])
+            lines.append(f"{'':{front + 8}}{head}")
+            lines += self._block(some, front, width)
+        return "\n  ".join(line.rstrip() for line in lines)
+
+    def _block(self, some: slice, front: int, width: int) -> Iterator[str]:
+        for k, kind in enumerate(KINDS):
+            for order in (*range(1, _ORDERS + 1), None):
+                title = f"{kind.upper()} {order}" if order else f"all {kind.upper()}"
+                for convention, layers in self.items():
+                    shares = [_share(layers[layer], k, order) for layer in self._layers[some]]
+                    if not all(map(math.isnan, shares)):
+                        numbers = "  ".join(f"{shown_number(share, '.2f'):>{width}}" for share in shares)
+                        yield f"{title:8}{convention:{front}}{numbers}"
+                        title = ""
+
+
+def decompose_again(batch: InteractionsBatch, changes: Mapping[str, Any]) -> InteractionsBatch:
+    """Decompose the tables of a batch with other options, each with its own kappa.
+
+    Args:
+        batch: The samples; refitted ones are refitted again.
+        changes: Options that replace those of each sample.
+
+    Returns:
+        The same samples with other effects.
+    """
+    together: dict[tuple[int, DecompositionOptions], list[int]] = {}
+    for place, one in enumerate(batch):
+        together.setdefault((one.n_players, one.options.replace(kappa=0.0, **changes)), []).append(place)
+    found: dict[int, Interactions] = {}
+    for (_, options), places in together.items():
+        kappa = torch.tensor([batch[i].kappa for i in places], dtype=torch.float64, device="cpu")
+        again = decompose(torch.stack([batch[i].values for i in places]), kappa=kappa, options=options)
+        for row, place in enumerate(places):
+            one = batch[place]
+            new = replace(
+                one,
+                effects=again[row].effects,
+                gap=float(again.gap[row]),
+                options=options.replace(kappa=one.kappa),
+                refitted=False,
+            )
+            found[place] = new.refit() if one.refitted else new
+    return InteractionsBatch(found[i] for i in range(len(batch)))
+
+
+def _share(found: Comparison, k: int, order: int | None) -> float:
+    if order is None:
+        return float(found.over_orders().completeness[k, 0])
+    return float(found.completeness[k, order - 1]) if order <= found.all.shape[1] else math.nan
