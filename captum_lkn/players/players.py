@@ -9,7 +9,7 @@ evaluation of masked copies of a sample needs :class:`Players` only, whatever ma
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from captum_lkn.players.arguments import (
     split_inputs,
     warn_of_gaps,
 )
+from captum_lkn.players.positions import behind_the_inputs
 
 __all__ = ["BACKGROUND", "Players", "compact", "players_from_mask"]
 
@@ -175,22 +176,37 @@ class Players:
         padded = torch.cat([values, values.new_zeros(1)])  # as in `masked`: index -1 reads the background's 0
         return tuple(padded.to(owner.device)[owner[sample : sample + 1]] for owner in self.owners)
 
-    def captum_arguments(self) -> dict[str, Any]:
+    def captum_arguments(self, forward_func: Callable[..., Any] | None = None) -> dict[str, Any]:
         """Return the players as arguments of Captum's own perturbation methods.
 
         Captum has no background: here the background is one more feature, whose baseline is the input itself, so that
         its attribution is 0. Ids are those of the players.
 
+        Args:
+            forward_func: The model, or the function that Captum's method gets. Captum passes all arguments by position,
+                and those of a mapping have names only: they go in the order of this function's parameters. Not needed
+                for a tensor or a tuple.
+
         Returns:
             ``inputs``, ``baselines`` and ``feature_mask``, each a tensor or a tuple as the inputs came; with constants
-            also ``additional_forward_args``, their values by position, in the order of `constants`.
+            also ``additional_forward_args``, a tuple, with the default of each parameter between them.
+
+        Raises:
+            TypeError: The arguments have names, and `forward_func` is missing or does not take them by position, what
+                is masked first.
 
         Example:
             >>> from captum.attr import ShapleyValues
             >>> players = players_from_mask(torch.tensor([[1.0, 2.0, 3.0]]), feature_mask=torch.tensor([0, -1, 0]))
             >>> ShapleyValues(lambda x: x.sum(1)).attribute(**players.captum_arguments())
             tensor([[4., 0., 4.]])
+            >>> players = players_from_mask({"x": torch.tensor([[1.0, 2.0]]), "power": 2})
+            >>> def forward(x, scale=1, power=1):
+            ...     return scale * x.prod(1) ** power
+            >>> players.captum_arguments(forward)["additional_forward_args"]
+            (1, 2)
         """
+        further = () if self.names is None else behind_the_inputs(forward_func, self.names, self.constants)
         background = max(self.sizes)
         masks = tuple(owner.masked_fill(owner == BACKGROUND, background) for owner in self.owners)
         baselines = tuple(
@@ -199,7 +215,7 @@ class Players:
         )
         given = {"inputs": self.inputs, "baselines": baselines, "feature_mask": masks}
         arguments: dict[str, Any] = {k: v if self.is_tuple or len(v) > 1 else v[0] for k, v in given.items()}
-        return arguments | ({"additional_forward_args": tuple(self.constants.values())} if self.constants else {})
+        return arguments | ({"additional_forward_args": further} if further else {})
 
     def _size(self, sample: int) -> int:
         if not 0 <= sample < len(self):

@@ -5,12 +5,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import transformers
 from captum.attr import ShapleyValues
 from forwards import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import BERT, made
+from torch import nn
 
-from captum_lkn import ExactShapleyValues, Fixed
+from captum_lkn import ExactShapleyValues, Fixed, SelectOutput
 from captum_lkn.players.players import Players, players_from_mask
 
 QUARTERS = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
@@ -379,13 +382,68 @@ def test_captum_takes_players_as_its_own_arguments(ids):
     torch.testing.assert_close(theirs, ExactShapleyValues(forward).attribute(players).to(theirs), atol=1e-5, rtol=1e-5)
 
 
-def test_captum_gets_constants_by_position():
-    ids, mask = torch.tensor([[3, 1, 2]]), torch.tensor([[1, 1, 0]])
-    arguments = players_from_mask({"input_ids": ids, "attention_mask": mask}, 9).captum_arguments()
+def test_captum_gets_constants_in_the_order_of_the_models_parameters():
+    """Tokenizers return token types before the attention mask, and models take them behind it."""
+    ids, types, mask = torch.tensor([[3, 1, 2, 7]]), torch.tensor([[0, 1, 1, 0]]), torch.tensor([[1, 1, 1, 0]])
+    entries = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+    players = players_from_mask(entries, 9, torch.tensor([0, 1, 2, -1]))
+    model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **BERT)
+
+    def by_keyword(rows):  # the oracle: Captum itself, with one argument by position
+        return model(rows, attention_mask=mask.expand(len(rows), -1), token_type_ids=types.expand(len(rows), -1)).logits
+
+    arguments = players.captum_arguments(model)
     assert list(arguments) == ["inputs", "baselines", "feature_mask", "additional_forward_args"]
-    assert torch.equal(arguments["additional_forward_args"][0], mask)
+    expected = ShapleyValues(by_keyword).attribute(
+        ids, arguments["baselines"], 0, feature_mask=arguments["feature_mask"]
+    )
+    for whole in (model, nn.DataParallel(model), SelectOutput(model)):
+        arguments = players.captum_arguments(whole)
+        found = ShapleyValues(lambda *every: model(*every).logits).attribute(**arguments, target=0)
+        torch.testing.assert_close(found, expected)
     two = players_from_mask((SMALL, X)).captum_arguments()
     assert all(isinstance(value, tuple) and len(value) == 2 for value in two.values())
+
+
+def test_captum_gets_a_masked_attention_mask_first():
+    """Words that are removed: what is masked is the model's second parameter."""
+    ids, mask = torch.tensor([[3, 1, 2, 7]]), torch.tensor([[1, 1, 1, 1]])
+    owners = torch.tensor([[0, 1, 2, -1]])
+    players = Players((mask,), (mask * 0,), (owners,), (("a", "b", "c"),), ("attention_mask",), {"input_ids": ids})
+    model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **BERT)
+    with pytest.raises(
+        TypeError, match=r"takes input_ids, attention_mask, .* pass what is masked first, attention_mask"
+    ):
+        players.captum_arguments(model)
+
+    def forward(attention_mask, input_ids):
+        return model(input_ids, attention_mask).logits
+
+    def by_hand(attention_mask):
+        return model(ids.expand(len(attention_mask), -1), attention_mask).logits
+
+    found = ShapleyValues(forward).attribute(**players.captum_arguments(forward), target=1)
+    present = torch.tensor([[0, 0, 0, 1]])  # without any word
+    expected = ShapleyValues(by_hand).attribute(mask, present, 1, feature_mask=torch.tensor([[0, 1, 2, 3]]))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (None, r"have names \(x, power\), and Captum's methods pass them by position: give the model"),
+        (lambda *every: every[0], "takes no argument with a name by position"),
+        (
+            lambda power, x: x,
+            r"takes power, x by position, .* first, x: give .* lambda x, power: model\(x=x, power=power",
+        ),
+        (lambda x, *, power: x, "does not take power by position; it takes x"),
+        (lambda x, scale, power: x, "needs scale, which the players do not have"),
+    ],
+)
+def test_names_that_captum_cannot_pass(forward, message):
+    with pytest.raises(TypeError, match=message):
+        players_from_mask({"x": torch.ones(1, 2), "power": 2}).captum_arguments(forward)
 
 
 # ---------------------------------------------------------------- errors
