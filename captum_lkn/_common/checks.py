@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["is_floating", "is_number", "is_tensor_of", "is_whole"]
+__all__ = ["check_plain", "is_floating", "is_number", "is_tensor_of", "is_whole"]
 
 
 def is_whole(value: Any) -> bool:
@@ -49,3 +49,29 @@ def is_tensor_of(value: Any, dtype: torch.dtype) -> bool:
         (True, False)
     """
     return isinstance(value, Tensor) and value.dtype == dtype
+
+
+def check_plain(name: str, tensor: Tensor) -> None:
+    """Check that a tensor is dense, not quantised, and holds data.
+
+    Args:
+        name: The name of the argument, for the message.
+        tensor: The tensor.
+
+    Raises:
+        TypeError: It is sparse, nested, quantised, or on the meta device.
+
+    Example:
+        >>> check_plain("inputs", torch.ones(2))
+        >>> check_plain("inputs", torch.eye(2).to_sparse())
+        Traceback (most recent call last):
+        TypeError: inputs must be dense; got layout torch.sparse_coo. Convert it with .to_dense()
+    """
+    if tensor.is_nested:
+        raise TypeError(f"{name} must be dense; got a nested tensor. Convert it with .to_padded_tensor(0.0)")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be dense; got layout {tensor.layout}. Convert it with .to_dense()")
+    if tensor.is_quantized:
+        raise TypeError(f"{name} must not be quantised; got {tensor.dtype}. Convert it with .dequantize()")
+    if tensor.is_meta:
+        raise TypeError(f"{name} must hold data; got a tensor on the meta device, which holds none")

@@ -19,8 +19,8 @@ def dtype_of(x: Tensor) -> str:
 
 
 def shape_of(x: Tensor) -> str:
-    """Return a tensor's shape, such as ``[2, 3]``."""
-    return str(list(x.shape))
+    """Return a tensor's shape, such as ``[2, 3]``; rows of a nested tensor have no common one."""
+    return f"nested, {x.size(0)} rows" if x.is_nested else str(list(x.shape))
 
 
 def kind_of(thing: Any) -> str:

@@ -25,7 +25,7 @@ def check_same_sample(place: int, one: Interactions, other: Interactions, names:
     if "selection" in one.provenance or "selection" in other.provenance:
         return  # players that were left out may be masked for good, so that v(N) depends on the baseline
     largest = max(float(found.values.abs().max()) for found in (one, other))
-    mine, theirs = (torch.tensor([0.0, largest, found.v_full]) for found in (one, other))
+    mine, theirs = (torch.tensor([0.0, largest, found.v_full], device="cpu") for found in (one, other))
     if not agree(mine, theirs, max(one.epsilon, other.epsilon)):
         raise ValueError(
             f"the results must be of the same samples; the score of the unmasked sample {place} is {one.v_full:.4g} "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
@@ -74,8 +75,8 @@ class Arguments:
         def expand(value: Any) -> Any:
             if isinstance(value, Fixed):
                 return value.value
-            if isinstance(value, Tensor) and value.dim() and len(value) == batch:
-                return value[samples.to(value.device)]
+            if isinstance(value, Tensor) and value.dim() and value.size(0) == batch:
+                return _rows(value, samples.to(value.device))
             return value
 
         return Arguments(
@@ -121,3 +122,16 @@ def fresh(arguments: Arguments) -> Arguments:
         {name: own(value) for name, value in arguments.keywords.items()},
         None if arguments.unmasked is None else tuple(own(x) for x in arguments.unmasked),
     )
+
+
+def _rows(value: Tensor, samples: Tensor) -> Tensor:
+    """Return rows of a dense, sparse or nested tensor, in its own layout."""
+    if value.is_nested:
+        parts = value.unbind()
+        return torch.nested.as_nested_tensor([parts[i] for i in samples.tolist()], layout=value.layout)
+    if value.layout == torch.strided:
+        return value[samples]
+    if value.layout == torch.sparse_coo:
+        return value.index_select(0, samples)
+    rows: Tensor = value.to_sparse(layout=torch.sparse_coo).index_select(0, samples)
+    return rows.to_sparse(layout=value.layout)

@@ -141,6 +141,11 @@ class Model:
             )
 
     @property
+    def returns_logits(self) -> bool:
+        """True if the output is what a Hugging Face model calls its logits, whatever their size."""
+        return self.is_hugging_face and self._reads_head
+
+    @property
     def _reads_head(self) -> bool:
         """True if the output is the logits that the model returns by name."""
         return self._selected.read == read_output

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import check_plain, is_whole
 from captum_lkn._common.messages import kind_of, some_of
 
 __all__ = ["SelectOutput", "answer_span", "read_output"]
@@ -152,9 +152,11 @@ class SelectOutput:
             ``[B, ...]``.
 
         Raises:
-            TypeError: `read` returns no tensor.
+            TypeError: `read` returns no tensor, or one that is sparse, nested or quantised.
         """
-        return read_output(self.read(returned))
+        output = read_output(self.read(returned))
+        check_plain("the output of the forward", output)
+        return output
 
 
 def answer_span(model: Callable[..., Any], start: int, end: int) -> SelectOutput:

@@ -16,6 +16,7 @@ __all__ = ["looks_like_labels", "looks_like_probabilities", "refuse_probabilitie
 
 _SUM_TOLERANCE: Final = 1e-4
 _SEVERAL: Final = 4  # games of 0 and 1, or of a few levels, are values
+_ENOUGH: Final = 12  # fewer numbers may be small logits, all within 0 and 1 by chance
 
 
 def looks_like_probabilities(output: Tensor) -> bool:
@@ -80,12 +81,18 @@ def _looks_like_one_label(output: Tensor) -> bool:
     return len(set(output[(output > 0) & (output < 1)].tolist())) >= _SEVERAL
 
 
+def _different(output: Tensor) -> int:
+    """Return how many different numbers an output holds."""
+    return len(set(output.flatten().tolist()))
+
+
 def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) -> None:
     """Raise an error if `score` reads logits and `output` is probabilities, of classes or of labels.
 
     To be called once, on a forward with many rows: if each row was checked alone, over thousands of masked copies,
-    some rows of logits would be refused by chance. A score that reads values is never refused, nor is one column: that
-    may be a regression's.
+    some rows of logits would be refused by chance. Rows that sum to 1 are refused however few they are. Several columns
+    that are all within 0 and 1 are refused if there are at least 12 different numbers, and warned of if there are
+    fewer. A score that reads values is never refused, nor is one column: that may be a regression's.
 
     Args:
         score: The score that is about to be applied.
@@ -98,7 +105,7 @@ def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) 
         ValueError: If the output is probabilities, with the ways out.
 
     Warns:
-        UserWarning: One column lies within 0 and 1, as behind a sigmoid.
+        UserWarning: One column, or fewer than 12 numbers of several, lie within 0 and 1, as behind a sigmoid.
 
     Example:
         >>> from captum_lkn.outputs.scores import logit
@@ -108,9 +115,15 @@ def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) 
         return
     if looks_like_probabilities(output):
         seen, last_step = "all nonnegative with the sum 1", "softmax"
-    elif not linear and looks_like_labels(output):
+    elif not linear and looks_like_labels(output) and _different(output) >= _ENOUGH:
         seen, last_step = "all within 0 and 1", "sigmoid"
     else:
+        if not linear and looks_like_labels(output):
+            warn(
+                f'score="{score.name}" takes the output {kind_of(output)} for logits, and all of its '
+                f"{count_of(_different(output), 'different number')} lie within 0 and 1, as behind a sigmoid. If they "
+                "are probabilities, return the logits"
+            )
         if not linear and _looks_like_one_label(output):
             warn(
                 f'score="{score.name}" takes the one column of the output {kind_of(output)} for a logit, and it lies '

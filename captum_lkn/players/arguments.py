@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import check_plain
 from captum_lkn._common.messages import SHOWN, dtype_of, kind_of, shape_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
@@ -89,8 +90,7 @@ def _check_input(x: Any, index: int) -> Tensor:
         raise TypeError(f"input {index} must be a tensor; got {kind_of(x)}")
     if x.is_complex():
         raise TypeError(f"input {index} must be real; got {kind_of(x)}. Convert it with torch.view_as_real")
-    if x.layout != torch.strided:
-        raise TypeError(f"input {index} must be dense; got layout {x.layout}. Convert it with .to_dense()")
+    check_plain(f"input {index}", x)
     if x.dim() == 0:
         raise ValueError(f"input {index} must have a batch dimension; got a tensor without dimensions. Give x[None]")
     return x.detach()  # else its autograd history would be dragged into every masked copy
@@ -113,6 +113,7 @@ def one_each(what: str, given: Any, tensors: tuple[Tensor, ...], names: tuple[st
 def fill_baseline(baseline: Any, x: Tensor, index: int) -> Tensor:
     """Bring one baseline to the shape, dtype and device of its input."""
     if isinstance(baseline, Tensor):
+        check_plain(f"baseline {index}", baseline)
         for_all_samples = baseline.dim() == x.dim() and len(baseline) == 1 and _broadcasts(baseline, x)
         if baseline.dim() and baseline.shape != x.shape and not for_all_samples:
             raise ValueError(
@@ -156,6 +157,7 @@ def fit_mask(mask: Any, tensors: tuple[Tensor, ...], index: int) -> Tensor:
         return _every_scalar(x, start=sum(before[0].numel() for before in tensors[:index]))
     if not isinstance(mask, Tensor):
         raise TypeError(f"feature_mask {index} must be a tensor; got {kind_of(mask)}")
+    check_plain(f"feature_mask {index}", mask)
     if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool:
         raise TypeError(f"feature_mask {index} must hold integers; got {kind_of(mask)}. Convert it with .long()")
     if not _broadcasts(mask, x):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import shape_of
+from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
@@ -294,17 +295,37 @@ class Evaluator:
     def _unmasked_output(self, parts: Sequence[Tensor]) -> Tensor:
         """Return the output of the unmasked samples, ``[B, ...]``, or ``[1, ...]`` of the whole batch."""
         first, batch = parts[0], len(self.players)
-        if min(batch, self.rows) > 1 and (first.dim() == 0 or len(first) == 1):
+        one_value = first.dim() == 0 or len(first) == 1
+        if min(batch, self.rows) > 1 and (one_value or self._repeats_one_value(parts)):
             self._forwards.take_for_whole_batch(self._scored.reader.layers)
-            return first if first.dim() else first[None]
+            return first[:1] if first.dim() else first[None]
         # A forward of one row may have dropped its first dimension, as .squeeze() does.
         output = torch.cat([x if x.dim() and (batch > 1 or len(x) == 1) else x[None] for x in parts])
         if len(output) != batch:
             raise ValueError(
-                f"the forward returned {shape_of(output)} for {batch} samples: expected one row a sample, or one "
-                "value for the whole batch"
+                f"the forward returned {shape_of(output)} for {batch} samples: expected one row a sample, or one value "
+                "or one row [1, ...] for the whole batch"
             )
         return output
+
+    def _repeats_one_value(self, parts: Sequence[Tensor]) -> bool:
+        """Return whether several samples have one value for the whole batch, which is repeated in each row.
+
+        Then the rows of a forward are equal, also where a half of the samples is masked, and another than unmasked.
+        """
+        unmasked = parts[0]
+        if len(parts) > 1 or not _rows_are_equal(unmasked):
+            return False
+        samples, masks = self._forwards.everyone()
+        masks[::2] = False
+        masked, _ = self._scored.unscored(samples, masks)
+        if masked.shape != unmasked.shape or not _rows_are_equal(masked) or torch.equal(masked, unmasked):
+            return False
+        warn(
+            f"the forward gives the same value in each of the {len(unmasked)} rows, and another one where some samples "
+            "are masked: it is taken for one value for the whole batch, and all samples are masked alike"
+        )
+        return True
 
     def _unmasked_values(self, output: Tensor, of_layers: Sequence[Tensor], rows: Tensor) -> Tensor:
         """Return the values of the unmasked samples; their logits are kept for the check of the first forward."""
@@ -336,3 +357,7 @@ class Evaluator:
 def _reads_positions(layer: Layer) -> bool:
     """Return whether a function of the user's reads the layer, which may count on where tokens are."""
     return callable(layer.pool) or layer.select is not None
+
+
+def _rows_are_equal(output: Tensor) -> bool:
+    return bool((output == output[:1]).all())

@@ -151,8 +151,15 @@ class FirstForward:
         expected = torch.cat([all_absent[:1], unmasked[1:]])
         scale = torch.cat([all_absent, unmasked])
         same = self._agreement.same(torch.cat([scale, expected]), torch.cat([scale, first_absent]))
-        if self._forwards.whole_batch or not same:
+        if self._forwards.whole_batch or (not same and isinstance(error, RowsDifferError)):
             raise error
+        if not same:
+            raise ValueError(
+                f"masked copies of any samples in a forward do not work ({type(error).__name__}: {error}), and in a "
+                f"forward of {count_of(len(self._players), 'sample')} in their order a sample's value depends on the "
+                "others. Give one sample at a time; or make one sample of all, such as a graph: the inputs x[None], "
+                "and a function that calls the model with x[0]"
+            ) from error
         self._forwards.aligned = self._scored.checked = True
         reason = error.found if isinstance(error, RowsDifferError) else f"{type(error).__name__}: {error}"
         warn(

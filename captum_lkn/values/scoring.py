@@ -184,7 +184,9 @@ class ScoredForwards:
         """Score the logits of one source; those of the first forward are checked beside the unmasked ones."""
         if not self.checked:
             known = [self.unmasked_logits[place]] if place in self.unmasked_logits else []
-            refuse_probabilities(self.score, torch.cat([*known, logits.detach()]), linear=self.sources[place].is_linear)
+            source = self.sources[place]
+            linear = self.reader.model.returns_logits if source.layer is None else source.is_linear
+            refuse_probabilities(self.score, torch.cat([*known, logits.detach()]), linear=linear)
         with no_autocast():
             return self.score(logits, classes)
 

@@ -285,9 +285,11 @@ def test_a_score_of_logits_refuses_probabilities_with_advice(score):
     "score", [*OF_LOGITS, *(score.for_outputs("labels") for score in OF_LOGITS)], ids=lambda s: f"{s.name} {s.reads}"
 )
 def test_a_score_of_logits_refuses_probabilities_of_labels(score):
-    p = torch.tensor([[0.2, 0.9, 0.4], [0.7, 0.6, 1.0]])
-    with pytest.raises(ValueError, match=rf'score="{score.name}" reads logits.*2 rows, all within 0 and 1.*sigmoid'):
+    p = torch.linspace(0.05, 1, 12).reshape(4, 3)
+    with pytest.raises(ValueError, match=rf'score="{score.name}" reads logits.*4 rows, all within 0 and 1.*sigmoid'):
         refuse_probabilities(score, p)
+    with pytest.warns(UserWarning, match=r"takes the output float32 \[3, 3\] for logits.*9 different numbers"):
+        refuse_probabilities(score, p[:3])  # so few may be logits, within 0 and 1 by chance
     refuse_probabilities(score, torch.cat([p, torch.tensor([[0.2, 0.9, -0.1]])]))
     refuse_probabilities(score, p, linear=True)
     refuse_probabilities(score, p.log() - (-p).log1p())

@@ -135,7 +135,7 @@ def test_rows_that_influence_each_other_are_refused_in_their_order_too():
         return (x - x.mean(0)).square().sum(1) * scale
 
     with pytest.raises(ValueError, match="rows of a batch influence each other"):
-        plain(centred).attribute(X, additional_forward_args=torch.ones(2))
+        plain(centred).attribute(normal(3, 4), additional_forward_args=torch.ones(3))
 
 
 # ---------------------------------------------------------------- dropped dimensions
@@ -197,8 +197,9 @@ def test_one_value_repeated_in_each_row():
         return x.prod().expand(len(x))
 
     assert_close(ExactShapleyValues(total).attribute(X[:1]), theirs(total, X[:1]))
-    with pytest.raises(ValueError, match="rows of a batch influence each other"):
-        ExactShapleyValues(total).attribute(X)
+    with pytest.warns(UserWarning, match="the same value in each of the 2 rows.*one value for the whole batch"):
+        found = ExactShapleyValues(total).attribute(X)
+    assert_close(found.expand(2, 4), theirs(total, X))  # Captum repeats it
 
 
 # ---------------------------------------------------------------- forwards that take something else
@@ -310,3 +311,26 @@ def test_attributions_to_half_inputs_hold_the_outputs(dtype):
 
     for found in (ExactShapleyValues(price).attribute(x), plain(price).attribute(x).attributions()):
         assert torch.equal(found, torch.tensor([[30_000.0, 60_000.0, 90_000.0, 120_000.0]]))
+
+
+@pytest.mark.parametrize("x", [torch.ones(2, 3), torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])], ids=["same", "sum"])
+def test_equal_rows_of_two_samples_are_not_one_value(x):
+    found = ExactShapleyValues(lambda x: x.sum(1)).attribute(x)
+    torch.testing.assert_close(found, x)
+
+
+def test_a_constant_forward_has_a_row_for_each_sample():
+    assert torch.equal(ExactShapleyValues(lambda x: torch.ones(len(x))).attribute(torch.ones(2, 3)), torch.zeros(2, 3))
+
+
+def test_an_output_for_each_node_of_a_graph_says_the_way_out():
+    x, edges = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([[0, 1, 2], [1, 2, 0]])
+
+    def nodes(x, edges):
+        return x.index_add(0, edges[1], x[edges[0]]).prod(1)
+
+    with pytest.raises(ValueError, match=r"a sample's value depends on the others. Give one sample.*x\[None\]"):
+        ExactShapleyValues(nodes).attribute(x, additional_forward_args=edges)
+    one = ExactShapleyValues(lambda x: nodes(x[0], edges)[None, 1])
+    found = one.attribute(x[None], feature_mask=torch.arange(3)[None, :, None])
+    assert float(found[0, :, 0].sum()) == pytest.approx(float(nodes(x, edges)[1]), abs=1e-6)
