@@ -206,7 +206,7 @@ def _check(lens: LogitLens, model: Model, last: Layer, arguments: Arguments) -> 
     expected = output[at.to(output.device)] if output.dim() == 3 and at is not None else output
     try:
         found = lens(feature)
-    except (RuntimeError, ValueError) as error:  # a norm of torch refuses other dimensions by a ValueError
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:  # whatever does not fit the parts of a head
         raise ValueError(f"{lens} cannot be applied to the output of {last.name!r} ({error}). {_WAY_OUT}") from error
     if found.shape != expected.shape or not _close(found, expected):
         raise ValueError(
