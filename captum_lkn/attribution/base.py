@@ -173,7 +173,7 @@ class InteractionMethod(Method):
                             request.players.labels[sample],
                             table[place],
                             part,
-                            provenance(sample) | origins[place],
+                            provenance(sample) | {"unit": one.units[place]} | origins[place],
                             layout_of(request.players, sample),
                             one.epsilon,
                         )
@@ -186,7 +186,6 @@ class InteractionMethod(Method):
             "model": self._model.name,
             "layer": OUTPUT,
             "score": self._score.name,
-            "unit": self._score.unit,
             **{key: value for key, value in players.description.items() if key not in _OF_SAMPLES},
             "decomposition": {key: value for key, value in self.options.to_dict().items() if value is not None},
             "forwards": found.forwards,

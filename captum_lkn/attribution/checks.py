@@ -153,11 +153,12 @@ def check_model(
 
 
 def check_score(score: ScoreLike, columns: int = 3, *, verbose: bool = True) -> tuple[Check, ...]:
-    """Check that a score gives each row a finite number of its own.
+    """Check that a score gives each row a finite number of its own, of the outputs that it says it reads.
 
     Args:
         score: As in :class:`captum_lkn.AndOrInteraction`.
-        columns: The number of outputs C that it reads.
+        columns: The number of outputs C that it reads. One column is tried as well: a label by itself, or the only
+            output of a model.
         verbose: Whether to print a line for each property.
 
     Returns:
@@ -174,6 +175,7 @@ def check_score(score: ScoreLike, columns: int = 3, *, verbose: bool = True) -> 
         ok          the same rows give the same scores again
         ok          outputs and targets are not written to
         ok          large outputs have finite scores
+        ok          one column is scored by its value
     """
     found = resolve_score(score)
     generator = torch.Generator("cpu").manual_seed(0)
@@ -201,16 +203,32 @@ def check_score(score: ScoreLike, columns: int = 3, *, verbose: bool = True) -> 
         if not bool(values.isfinite().all()):
             raise ValueError(f"outputs of size 1e4 give {float(values[~values.isfinite()][0])}")
 
-    return _run(
-        [
-            ("one real number a row", shape),
-            ("a row has the same score without the others", rows),
-            ("the same rows give the same scores again", again),
-            ("outputs and targets are not written to", untouched),
-            ("large outputs have finite scores", finite),
-        ],
-        verbose,
-    )
+    def shifted() -> None:
+        _compare(found(output, target), found(output + 3, target), torch.finfo(output.dtype).eps)
+
+    def one_column() -> None:
+        needed = found.reads == "classes"  # which labels are given to, each by itself
+        try:
+            values = found(output[:, :1], torch.zeros_like(target))
+        except Exception as error:
+            if needed:
+                raise
+            raise _NotCheckedError(f"it does not take one ({error})") from None
+        if bool((values == values[0]).all()):
+            reason = f"any output [B, 1] scores {float(values[0]):.3g}"
+            raise ValueError(reason) if needed else _NotCheckedError(f"{reason}: not for models with one output")
+
+    checks = [
+        ("one real number a row", shape),
+        ("a row has the same score without the others", rows),
+        ("the same rows give the same scores again", again),
+        ("outputs and targets are not written to", untouched),
+        ("large outputs have finite scores", finite),
+        ("one column is scored by its value", one_column),
+    ]
+    if found.reads == "classes":
+        checks.append(("the same shift of all logits changes nothing", shifted))
+    return _run(checks, verbose)
 
 
 def check_players(players: Players, *, verbose: bool = True) -> tuple[Check, ...]:

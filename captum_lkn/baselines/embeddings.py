@@ -217,7 +217,7 @@ def _needed(caller: Model, arguments: Arguments, players: Players) -> dict[str, 
     (ids,) = arguments.inputs
     arguments = arguments.rows(torch.arange(len(ids), device="cpu"), len(ids))
     embedded = replace(arguments, inputs=players.inputs, names=players.names)
-    expected = caller(arguments)
+    expected = caller(arguments).tensor
     candidates: list[dict[str, Tensor]] = [{}]
     pad = padding_token(caller.inner)
     if pad is not None and "position_ids" in caller.parameters and "position_ids" not in arguments.keywords:
@@ -225,7 +225,7 @@ def _needed(caller: Model, arguments: Arguments, players: Players) -> dict[str, 
     differences = []
     for candidate in candidates:
         try:
-            output = caller(replace(embedded, keywords={**arguments.keywords, **candidate}))
+            output = caller(replace(embedded, keywords={**arguments.keywords, **candidate})).tensor
         except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
             raise ValueError(f"{caller.name} cannot be called with {_EMBEDDED}: {error}") from error
         differences.append(float((output - expected).abs().max()) if output.shape == expected.shape else torch.inf)

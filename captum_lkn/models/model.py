@@ -25,8 +25,8 @@ from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
 from captum_lkn.models.session import as_written, evaluation
 from captum_lkn.models.wrappers import is_compiled, unwrapped
-from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim
-from captum_lkn.outputs.heads import SelectOutput, read_output
+from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim, is_map
+from captum_lkn.outputs.heads import Outputs, SelectOutput
 from captum_lkn.outputs.scores import OutputKind, Score
 
 __all__ = ["Model"]
@@ -52,7 +52,7 @@ class Model:
     Example:
         >>> model = Model(nn.Linear(3, 2).eval())
         >>> with model.session():
-        ...     model(Arguments((torch.zeros(5, 3),))).shape
+        ...     model(Arguments((torch.zeros(5, 3),))).tensor.shape
         torch.Size([5, 2])
     """
 
@@ -100,11 +100,11 @@ class Model:
         """The names of the classes of a Hugging Face model's head; empty where another output is read."""
         return () if self._hugging_face is None or not self._reads_head else self._hugging_face.class_names
 
-    def class_dim(self, output: Tensor, inputs: Sequence[Tensor], score: Score) -> int:
+    def class_dim(self, outputs: Outputs, inputs: Sequence[Tensor], score: Score) -> int:
         """Return the dimension of an output that holds the classes, from 1.
 
         Args:
-            output: ``[B, ...]``.
+            outputs: The outputs ``[B, ...]``, and the dimension where the forward or the user states it.
             inputs: The inputs that the players own, ``[B, ...]``.
             score: The score that reads the output.
 
@@ -115,12 +115,13 @@ class Model:
         Warns:
             UserWarning: See :func:`captum_lkn.outputs.dimensions.find_class_dim`.
         """
-        if self._selected.class_dim is not None:
-            return check_class_dim(self._selected.class_dim, output)
+        output, stated = outputs
+        if stated is not None:
+            return check_class_dim(stated, output)
         if self._hugging_face is None:
             return find_class_dim(output, inputs, score)
-        if self._reads_head and output.dim() == 3:
-            return 2  # classes of tokens, or the positions of start and end
+        if self._reads_head and output.dim() == 3 and not is_map(output, inputs):
+            return 2  # the logits of tokens
         return find_class_dim(output, inputs, score, self._hugging_face.class_counts)
 
     def warn_of_selected_columns(self, score: Score) -> None:
@@ -148,7 +149,7 @@ class Model:
     @property
     def _reads_head(self) -> bool:
         """True if the output is the logits that the model returns by name."""
-        return self._selected.read == read_output
+        return self._selected.read is None
 
     @property
     def name(self) -> str:
@@ -193,14 +194,14 @@ class Model:
         with evaluation(self.module, self.name):
             yield
 
-    def __call__(self, arguments: Arguments) -> Tensor:
+    def __call__(self, arguments: Arguments) -> Outputs:
         """Call the forward function.
 
         Args:
             arguments: Its arguments.
 
         Returns:
-            Its output, as a tensor.
+            Its outputs, as a tensor.
 
         Raises:
             TypeError: It returned something that holds no tensor of outputs, or the arguments do not fit.
@@ -209,7 +210,7 @@ class Model:
         """
         return self.call_arranged(arguments, *self.arranged(arguments))
 
-    def call_arranged(self, arguments: Arguments, positional: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
+    def call_arranged(self, arguments: Arguments, positional: tuple[Any, ...], keywords: dict[str, Any]) -> Outputs:
         """Call the forward function with what :meth:`arranged` returned for the same arguments."""
         with as_written() if self._compiled_parts else nullcontext():
             if self._hugging_face is None:

@@ -25,6 +25,7 @@ from captum_lkn.models.model import Model
 from captum_lkn.models.padding import PaddingMasks, attention_mask, masked_modules, unknown_mask
 from captum_lkn.models.pooling import Part, pooled
 from captum_lkn.models.wrappers import unwrapped
+from captum_lkn.outputs.heads import Outputs
 
 __all__ = ["LayerReader"]
 
@@ -48,7 +49,7 @@ class LayerReader:
         >>> model = Model(network)
         >>> with model.session(), LayerReader(model, find_layers(model, "0")) as reader:
         ...     output, (feature,) = reader(Arguments((torch.ones(5, 4),)))
-        >>> output.shape, feature.shape
+        >>> output.tensor.shape, feature.shape
         (torch.Size([5, 2]), torch.Size([5, 3]))
     """
 
@@ -107,7 +108,7 @@ class LayerReader:
         arguments: Arguments,
         use: Callable[[int, Tensor], Tensor] | None = None,
         explained: Tensor | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Outputs, tuple[Tensor, ...]]:
         """Run one forward.
 
         Args:
@@ -118,7 +119,7 @@ class LayerReader:
                 :func:`captum_lkn.models.pooling.pooled`.
 
         Returns:
-            The model's output, and one kept thing a layer, which shares no memory with the model's tensors.
+            The model's outputs, and one kept thing a layer, which shares no memory with the model's tensors.
 
         Raises:
             TypeError: A layer puts out no tensor.
@@ -133,16 +134,16 @@ class LayerReader:
             forward.places = self.model.token_places(arguments, arranged[1])
         self._forward = forward
         try:
-            output = self.model.call_arranged(arguments, *arranged)
+            outputs = self.model.call_arranged(arguments, *arranged)
         finally:
             self._forward = None
         if forward.waiting:
-            self._find_head(forward, arguments, output)
+            self._find_head(forward, arguments, outputs.tensor)
             for tokens in forward.waiting:
                 self._keep(forward, tokens)
         for layer, calls in zip(self.layers, forward.calls, strict=True):
             _check_calls(layer, calls)
-        return output, tuple(kept for kept in forward.kept if kept is not None)
+        return outputs, tuple(kept for kept in forward.kept if kept is not None)
 
     @property
     def _running(self) -> _Forward | None:
@@ -216,7 +217,7 @@ class LayerReader:
             # A head with an output for each token takes none before others.
             if self._head.is_wanted(tokens) and (output.dim() != 3 or output.shape[1] != tokens.length)
         ]
-        self._head.find(lambda: self.model(fresh(arguments)), forward.rows, wanted, forward.places)
+        self._head.find(lambda: self.model(fresh(arguments)).tensor, forward.rows, wanted, forward.places)
 
     def _keep(self, forward: _Forward, tokens: Tokens) -> None:
         """Pool a layer's output ``[R, ...]``, and keep what the user of the feature makes of it."""

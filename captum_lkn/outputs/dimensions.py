@@ -7,6 +7,7 @@ the same number either way; a score that compares classes must know.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 from torch import Tensor
 
@@ -14,9 +15,13 @@ from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
 from captum_lkn.outputs.scores import Score
 
-__all__ = ["check_class_dim", "find_class_dim"]
+__all__ = ["check_class_dim", "find_class_dim", "is_map"]
 
-_WAY_OUT = "SelectOutput(model, class_dim=1), or class_dim=-1 where classes come last"
+_WAY_OUT = (
+    "Say which dimension holds the classes: SelectOutput(model, class_dim=1), or class_dim=-1 where classes come last; "
+    'or explain the number itself, with score="logit"'
+)
+_ENDS = 2  # start and end of an answer, before the positions
 
 
 def check_class_dim(class_dim: int, output: Tensor) -> int:
@@ -39,6 +44,23 @@ def check_class_dim(class_dim: int, output: Tensor) -> int:
     return place
 
 
+def is_map(output: Tensor, inputs: Sequence[Tensor]) -> bool:
+    """Return whether an output is a map of an image: a number a pixel, and no dimension of classes.
+
+    Args:
+        output: ``[B, ...]``.
+        inputs: The inputs, ``[B, ...]``; those with a height and a width count, ``[B, C, H, W]`` or ``[B, H, W, C]``.
+
+    Example:
+        >>> import torch
+        >>> is_map(torch.zeros(1, 8, 9), [torch.zeros(1, 3, 8, 9)])
+        True
+    """
+    sizes = tuple(output.shape[1:])
+    k = len(sizes)
+    return k > 1 and any(sizes in (tuple(x.shape[2:])[-k:], tuple(x.shape[1:-1])) for x in inputs if x.dim() > 3)
+
+
 def find_class_dim(output: Tensor, inputs: Sequence[Tensor], score: Score, counts: Collection[int] = ()) -> int:
     """Return the dimension of an output that holds the classes.
 
@@ -48,7 +70,7 @@ def find_class_dim(output: Tensor, inputs: Sequence[Tensor], score: Score, count
 
     Args:
         output: ``[B]``, ``[B, C]`` or ``[B, d1, ..., dk]``.
-        inputs: The inputs, ``[B, ...]``.
+        inputs: The inputs, ``[B, ...]``. The columns of a table, floating ``[B, F]``, are not positions.
         score: The score that reads the output.
         counts: Numbers of classes that the model states, such as the sizes of its head and of its vocabulary.
 
@@ -56,12 +78,15 @@ def find_class_dim(output: Tensor, inputs: Sequence[Tensor], score: Score, count
         The dimension, from 1.
 
     Raises:
-        ValueError: The score compares classes, the output has two dimensions behind the batch, and both or none of
-            them fit.
+        ValueError: The score compares classes, and the output is a map, see :func:`is_map`; or it has two dimensions
+            behind the batch of which both or none fit, or which may be those of start and end, ``[B, 2, T]``, or of
+            tasks.
 
     Warns:
-        UserWarning: The score compares classes, and the dimension is likely but not sure: of more than two dimensions
-            the second one, as for ``torch.nn.CrossEntropyLoss``, where both or none fit.
+        UserWarning: The score compares classes, and the dimension is likely but not sure: of signals ``[B, C, T]`` and
+            embeddings ``[B, T, D]``, whose dimensions are not told apart; of images with the channels last; and of
+            more than two dimensions of which both or none fit, where it is the second, as for
+            ``torch.nn.CrossEntropyLoss``.
 
     Example:
         >>> import torch
@@ -74,34 +99,43 @@ def find_class_dim(output: Tensor, inputs: Sequence[Tensor], score: Score, count
     shape, last = tuple(output.shape[1:]), output.dim() - 1
     if last < 2:
         return 1
-    fits = [shape[0] in counts, shape[-1] in counts]
-    clear = [True, True]
-    if fits[0] == fits[1]:
-        fits = [_fits_positions(sizes, inputs) for sizes in (shape[1:], shape[:-1])]
-        clear = [_fits_last_dimensions(sizes, inputs) for sizes in (shape[1:], shape[:-1])]
-    if fits[0] == fits[1] and last == 2 and score.compares_classes:
+    stated = [shape[0] in counts and (last > 2 or shape[0] > _ENDS), shape[-1] in counts]
+    if stated[0] != stated[1]:
+        return 1 if stated[0] else last
+    if score.compares_classes and is_map(output, inputs):
+        raise ValueError(
+            f'score="{score.name}" compares classes, and the output {kind_of(output)} has the height and width of the '
+            'image, and no dimension of classes. Explain the number of a pixel itself, with score="logit"; or, if one '
+            "dimension holds classes all the same, say which: SelectOutput(model, class_dim=1), or class_dim=-1 where "
+            "they come last"
+        )
+    fits = [_fits(positions, inputs) for positions in (shape[1:], shape[:-1])]
+    one_fits = bool(fits[0]) != bool(fits[1])
+    second = bool(fits[0]) if one_fits else last > 2
+    # [B, K, T] of token ids [B, T] may hold classes of tokens, but also start and end, or tasks.
+    unclear = last == 2 and (not one_fits or fits[0] == "sure")
+    matters = score.compares_classes and set(shape) != {1}
+    if matters and unclear:
         raise ValueError(
             f'score="{score.name}" compares classes, and the output {kind_of(output)} may be [B, classes, positions] '
-            f"or [B, positions, classes]. Say which dimension holds the classes: {_WAY_OUT}"
+            f"or [B, positions, classes]. {_WAY_OUT}"
         )
-    place = 0 if fits[0] or (fits[0] == fits[1] and last > 2) else 1
-    if score.compares_classes and not (fits[0] != fits[1] and clear[place]) and set(shape[1:]) != {1}:
+    one_position = second and set(shape[1:]) == {1}
+    if matters and not one_position and not (one_fits and "sure" in fits):
         warn(
-            f'score="{score.name}" compares classes, and takes the {("second", "last")[place]} dimension of the output '
-            f"{kind_of(output)} for them, {shape[-place]} classes. Say which dimension holds the classes: {_WAY_OUT}"
+            f'score="{score.name}" compares classes, and takes the {"second" if second else "last"} dimension of the '
+            f"output {kind_of(output)} for them, {shape[0 if second else -1]} classes. {_WAY_OUT}"
         )
-    return (1, last)[place]
+    return 1 if second else last
 
 
-def _fits_positions(sizes: tuple[int, ...], inputs: Sequence[Tensor]) -> bool:
-    """Return whether these are sizes of positions of an input: its first or its last dimensions behind the batch."""
+def _fits(sizes: tuple[int, ...], inputs: Sequence[Tensor]) -> Literal["sure", "likely", ""]:
+    """Return whether these are sizes of positions of an input: surely, likely or not."""
     k = len(sizes)
-    return _fits_last_dimensions(sizes, inputs) or any(sizes == tuple(x.shape[1 : 1 + k]) for x in inputs)
-
-
-def _fits_last_dimensions(sizes: tuple[int, ...], inputs: Sequence[Tensor]) -> bool:
-    """Return whether these are the last dimensions of an input, which are positions of images and of token ids.
-
-    The first dimension of a sample may as well be the channels of a signal.
-    """
-    return any(sizes == tuple(x.shape[1:][-len(sizes) :]) for x in inputs)
+    if k == 1:
+        if any(x.dim() == 2 and not x.is_floating_point() and sizes == tuple(x.shape[1:]) for x in inputs):
+            return "sure"  # token ids
+        return "likely" if any(x.dim() == 3 and sizes[0] in x.shape[1:] for x in inputs) else ""
+    if any(sizes == tuple(x.shape[1:])[-k:] for x in inputs):
+        return "sure"
+    return "likely" if any(sizes == tuple(x.shape[1 : 1 + k]) for x in inputs) else ""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,36 +25,49 @@ from torch import Tensor
 from captum_lkn._common.checks import check_plain, is_whole
 from captum_lkn._common.messages import kind_of, some_of
 
-__all__ = ["SelectOutput", "answer_span", "read_output"]
+__all__ = ["Outputs", "SelectOutput", "answer_span", "read_output"]
 
 
-def read_output(output: Any) -> Tensor:
-    """Return the tensor of outputs in what a forward returned.
+class Outputs(NamedTuple):
+    """Outputs of a forward.
+
+    Attributes:
+        tensor: ``[B, ...]``.
+        class_dim: The dimension of `tensor` that holds the classes, where the form of what was returned tells it.
+    """
+
+    tensor: Tensor
+    class_dim: int | None = None
+
+
+def read_output(output: Any) -> Outputs:
+    """Return the outputs in what a forward returned.
 
     Args:
         output: A tensor; a Python number, which is one value for the whole batch; something with ``logits``; or
             something with ``start_logits`` and ``end_logits``, each ``[B, T]``.
 
     Returns:
-        The tensor; of start and end ``[B, 2, T]``.
+        The tensor; of start and end ``[B, 2, T]``, in which the positions are the classes.
 
     Raises:
         TypeError: `output` is none of these.
 
     Example:
-        >>> read_output({"start_logits": torch.zeros(1, 5), "end_logits": torch.ones(1, 5)}).shape
-        torch.Size([1, 2, 5])
+        >>> found = read_output({"start_logits": torch.zeros(1, 5), "end_logits": torch.ones(1, 5)})
+        >>> found.tensor.shape, found.class_dim
+        (torch.Size([1, 2, 5]), -1)
     """
     if isinstance(output, Tensor):
-        return output
+        return Outputs(output)
     if isinstance(output, (int, float)) and not isinstance(output, bool):
-        return torch.tensor(output, dtype=torch.float64, device="cpu")
+        return Outputs(torch.tensor(output, dtype=torch.float64, device="cpu"))
     logits = _entry(output, "logits")
     if isinstance(logits, Tensor):
-        return logits
+        return Outputs(logits)
     ends = (_entry(output, "start_logits"), _entry(output, "end_logits"))
     if all(isinstance(end, Tensor) for end in ends):
-        return torch.stack(ends, dim=1)
+        return Outputs(torch.stack(ends, dim=-2), class_dim=-1)  # from the end: [T] where a forward dropped the batch
     names = [name for name, _ in _named_parts(output)]
     entries = f" with {some_of(names)}" if names else ""
     raise TypeError(
@@ -110,7 +123,8 @@ class SelectOutput:
 
     Attributes:
         model: An ``nn.Module``, any callable, or a Hugging Face model.
-        read: From what the model returns to the outputs, a tensor ``[B, ...]``.
+        read: From what the model returns to the outputs, a tensor ``[B, ...]``. None: the tensor that it returns, or
+            its logits by name.
         class_dim: The dimension of the output that holds the classes: 1 for ``[B, C, H, W]``, -1 for ``[B, T, C]``.
             None: found, see :func:`captum_lkn.outputs.dimensions.find_class_dim`.
 
@@ -124,14 +138,16 @@ class SelectOutput:
     """
 
     model: Callable[..., Any]
-    read: Callable[[Any], Tensor] = read_output
+    read: Callable[[Any], Tensor] | None = None
     class_dim: int | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.model):
             raise TypeError(f"model must be an nn.Module or a function; got {kind_of(self.model)}")
-        if not callable(self.read):
-            raise TypeError(f"read must be a function from what the model returns to a tensor; got {self.read!r}")
+        if self.read is not None and not callable(self.read):
+            raise TypeError(
+                f"read must be None or a function from what the model returns to a tensor; got {self.read!r}"
+            )
         given = self.class_dim
         if given is not None and not is_whole(given):
             raise TypeError(f"class_dim must be an int or None, a dimension of the output; got {given!r}")
@@ -140,23 +156,23 @@ class SelectOutput:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call the model, and return the outputs that are explained."""
-        return self.outputs(self.model(*args, **kwargs))
+        return self.outputs(self.model(*args, **kwargs)).tensor
 
-    def outputs(self, returned: Any) -> Tensor:
+    def outputs(self, returned: Any) -> Outputs:
         """Return the outputs that are explained.
 
         Args:
             returned: What the model returned.
 
         Returns:
-            ``[B, ...]``.
+            The outputs, with `class_dim` where it is given.
 
         Raises:
             TypeError: `read` returns no tensor, or one that is sparse, nested or quantised.
         """
-        output = read_output(self.read(returned))
-        check_plain("the output of the forward", output)
-        return output
+        found = read_output(returned if self.read is None else self.read(returned))
+        check_plain("the output of the forward", found.tensor)
+        return found if self.class_dim is None else found._replace(class_dim=self.class_dim)
 
 
 def answer_span(model: Callable[..., Any], start: int, end: int) -> SelectOutput:
@@ -191,7 +207,7 @@ def answer_span(model: Callable[..., Any], start: int, end: int) -> SelectOutput
         raise ValueError(f"start and end must be positions with 0 <= start <= end; got {start} and {end}")
 
     def read(output: Any) -> Tensor:
-        ends = read_output(output)
+        ends = read_output(output).tensor
         if ends.dim() != 3 or ends.shape[1] != 2:
             raise TypeError(f"model must return start_logits and end_logits for answer_span; got {kind_of(ends)}")
         if end >= ends.shape[2]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from captum_lkn._common.warn import warn
 from captum_lkn.outputs.operands import check_output, to_float64
 from captum_lkn.outputs.scores import Score
 
-__all__ = ["looks_like_labels", "looks_like_probabilities", "refuse_probabilities"]
+__all__ = ["looks_like_labels", "looks_like_probabilities", "refuse_probabilities", "unit_of"]
 
 _SUM_TOLERANCE: Final = 1e-4
 _SEVERAL: Final = 4  # games of 0 and 1, or of a few levels, are values
@@ -74,25 +74,14 @@ def looks_like_labels(output: Tensor) -> bool:
     return bool(((output >= 0) & (output <= 1)).all())
 
 
-def _looks_like_one_label(output: Tensor) -> bool:
-    """Return True if one column lies within 0 and 1, and takes several values in between."""
-    if output.shape[1] != 1 or not output.is_floating_point() or not bool(((output >= 0) & (output <= 1)).all()):
-        return False
-    return len(set(output[(output > 0) & (output < 1)].tolist())) >= _SEVERAL
-
-
-def _different(output: Tensor) -> int:
-    """Return how many different numbers an output holds."""
-    return len(set(output.flatten().tolist()))
-
-
 def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) -> None:
     """Raise an error if `score` reads logits and `output` is probabilities, of classes or of labels.
 
-    To be called once, on a forward with many rows: if each row was checked alone, over thousands of masked copies,
-    some rows of logits would be refused by chance. Rows that sum to 1 are refused however few they are. Several columns
-    that are all within 0 and 1 are refused if there are at least 12 different numbers, and warned of if there are
-    fewer. A score that reads values is never refused, nor is one column: that may be a regression's.
+    To be called once, on many rows: if each row was checked alone, over thousands of masked copies, some rows of logits
+    would be refused by chance. Rows that sum to 1 are refused however few they are. Columns that are all within 0 and 1
+    are refused if there are at least 12 different numbers, and warned of if there are fewer. One column may also be a
+    regression's, which a score in the unit of the outputs explains as it is: then there is a warning. A score that
+    reads values is never refused.
 
     Args:
         score: The score that is about to be applied.
@@ -105,36 +94,87 @@ def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) 
         ValueError: If the output is probabilities, with the ways out.
 
     Warns:
-        UserWarning: One column, or fewer than 12 numbers of several, lie within 0 and 1, as behind a sigmoid.
+        UserWarning: One column, which a regression may put out, or fewer than 12 numbers lie within 0 and 1, as behind
+            a sigmoid.
 
     Example:
         >>> from captum_lkn.outputs.scores import logit
         >>> refuse_probabilities(logit, torch.tensor([[0.2, 0.8]]))
     """
-    if score.reads not in ("classes", "labels"):
+    last_step = _last_step(output, linear)
+    if not score.reads_logits or not last_step:
         return
-    if looks_like_probabilities(output):
-        seen, last_step = "all nonnegative with the sum 1", "softmax"
-    elif not linear and looks_like_labels(output) and _different(output) >= _ENOUGH:
-        seen, last_step = "all within 0 and 1", "sigmoid"
+    different = len(set(output.flatten().tolist()))
+    few = last_step == "sigmoid" and different < _ENOUGH
+    if output.shape[1] == 1 and (few or score.in_output_units):
+        warn(
+            f'score="{score.name}" takes the one column of the output {kind_of(output)} for a logit, and it lies '
+            'within 0 and 1, as behind a sigmoid. If it is a probability, return the logit; score="logit" explains '
+            "the number as it is"
+        )
+        return
+    if few:
+        numbers = count_of(different, "different number")
+        warn(
+            f'score="{score.name}" takes the output {kind_of(output)} for logits, and all of its {numbers} lie within '
+            '0 and 1, as behind a sigmoid. If they are probabilities, return the logits; score="logit" explains the '
+            "number as it is"
+        )
+        return
+    seen = "all nonnegative with the sum 1" if last_step == "softmax" else "all within 0 and 1"
+    ways_out = [f"return logits (leave out the final {last_step})"]
+    ways_out.append('or explain the probability as it is, with score="logit"')
+    if score.binary:
+        insist = 'If they are logits all the same, those of class 1 are explained with score="logit"'
     else:
-        if not linear and looks_like_labels(output):
-            warn(
-                f'score="{score.name}" takes the output {kind_of(output)} for logits, and all of its '
-                f"{count_of(_different(output), 'different number')} lie within 0 and 1, as behind a sigmoid. If they "
-                "are probabilities, return the logits"
-            )
-        if not linear and _looks_like_one_label(output):
-            warn(
-                f'score="{score.name}" takes the one column of the output {kind_of(output)} for a logit, and it lies '
-                'within 0 and 1, as behind a sigmoid. If it is a probability, return the logit; score="logit" explains '
-                "the number as it is"
-            )
-        return
+        ways_out.append(
+            "or give its log-odds as a callable, log(p) - log1p(-p) with p = output.gather(1, target[:, None])"
+            ".squeeze(1)"
+        )
+        insist = (
+            f"If they are logits all the same, give a callable: lambda output, target: {score.name}(output, target)"
+        )
     raise ValueError(
         f'score="{score.name}" reads logits, and the output {kind_of(output)} is probabilities already: '
-        f"{count_of(len(output), 'row')}, {seen}. Either return logits (leave out the final {last_step}); or explain "
-        'the probability as it is, with score="logit"; or give its log-odds as a callable, log(p) - log1p(-p) with '
-        "p = output.gather(1, target[:, None]).squeeze(1). If they are logits all the same, give a callable: "
-        f"lambda output, target: {score.name}(output, target)"
+        f"{count_of(len(output), 'row')}, {seen}. Either {'; '.join(ways_out)}. {insist}"
     )
+
+
+def unit_of(score: Score, output: Tensor, *, linear: bool = False) -> str:
+    """Return the unit of a score of an output: none where the score has the outputs' unit, and they are no logits.
+
+    Args:
+        score: The score.
+        output: ``[B, C]``, many rows as the score gets them.
+        linear: True if a linear layer put them out.
+
+    Example:
+        >>> from captum_lkn.outputs.scores import logit
+        >>> unit_of(logit, torch.tensor([[0.2, 0.8]])), unit_of(logit, torch.tensor([[2.0, 8.0]]))
+        ('', 'logit')
+    """
+    if score.reads_logits or not _last_step(output, linear):
+        return score.unit
+    return score.of_other_outputs().unit
+
+
+def _last_step(output: Tensor, linear: bool) -> Literal["softmax", "sigmoid", ""]:
+    """Return the step behind which these outputs seem to lie; empty: they may be logits or values."""
+    if looks_like_probabilities(output):
+        return "softmax"
+    if linear:
+        return ""
+    return "sigmoid" if looks_like_labels(output) or _looks_like_one_label(output) else ""
+
+
+def _looks_like_one_label(output: Tensor) -> bool:
+    """Return True if one column lies within 0 and 1, with several values in between or with all of them there.
+
+    Games of 0, 1 and few levels between them are values.
+    """
+    if len(output) == 0 or output.shape[1] != 1 or not output.is_floating_point():
+        return False
+    if not bool(((output >= 0) & (output <= 1)).all()):
+        return False
+    inside = (output > 0) & (output < 1)
+    return bool(inside.all()) or len(set(output[inside].tolist())) >= _SEVERAL

@@ -1,19 +1,21 @@
 """Scores: from a row of outputs to the one number that is explained.
 
-==================== ================================= =============== =========== =============
-name                 C >= 2 columns                    one column z    reads       unit
-==================== ================================= =============== =========== =============
-``log_odds``         z_y - logsumexp of the others     +z              classes     log-odds
-``logit``            z_y, what Captum explains         +z              values      logit
-``log_prob``         log softmax(z)_y                  log sigmoid(z)  classes     nats
-``prob``             softmax(z)_y                      sigmoid(z)      classes     probability
-``margin``           z_y - the largest of the others   +z              row         logit
-``binary_log_odds``  refused                           +z for target   binary      log-odds
+==================== ================================= =============== ========= =========== =============
+name                 C >= 2 columns                    one column z    plain     reads       unit
+                                                                       values
+==================== ================================= =============== ========= =========== =============
+``log_odds``         z_y - logsumexp of the others     +z              z_y       classes     log-odds
+``logit``            z_y, what Captum explains         +z              z_y       values      logit
+``log_prob``         log softmax(z)_y                  log sigmoid(z)  refused   classes     nats
+``prob``             softmax(z)_y                      sigmoid(z)      refused   classes     probability
+``margin``           z_y - the largest of the others   +z              as it is  row         logit
+``binary_log_odds``  refused                           +z for target   refused   binary      log-odds
                                                        1, -z for 0
-==================== ================================= =============== =========== =============
+==================== ================================= =============== ========= =========== =============
 
-A single column is read as it is: the log-odds of a label by itself, or the value of a regression. Only
-``binary_log_odds`` takes it as the logit that tells two classes apart.
+A single column z is a label by itself, true or not. Its log-odds are z, and scores of classes get it as two logits, 0
+and z. Plain values are those of a regression, where a Hugging Face model states that it is one. ``binary_log_odds``
+takes one column as the logit that tells two classes apart.
 
 A user's own score is any callable ``score(output [B, C], target int64 [B]) -> [B]``; :class:`Score` says in addition
 what it reads and its unit. Named scores cast the output to float64 first (float32 on MPS, which has no float64), so
@@ -34,7 +36,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn.outputs.operands import check_output, operands, others, to_float64
+from captum_lkn.outputs.operands import check_output, check_target, operands, others, to_float64
 
 __all__ = [
     "SCORES",
@@ -58,9 +60,6 @@ Reads: TypeAlias = Literal["classes", "labels", "binary", "values", "row"]
 """The columns that a score reads: logits of classes, the logit of a label by itself, the one logit of two classes, the
 target's value by itself, or the row in a way of its own."""
 
-# A model that returns plain values has none of these units.
-_UNITS_OF_LOGITS: Final = ("log-odds", "logit", "nats", "probability")
-
 
 @dataclass(frozen=True)
 class Score:
@@ -69,13 +68,18 @@ class Score:
     Attributes:
         name: For display and provenance.
         function: ``function(output [B, C], target int64 [B]) -> [B]``.
-        reads: ``"classes"``: logits of classes, of which one is true (probabilities are refused). ``"labels"``: the
-            logit of the target, a label by itself. ``"binary"``: one column, the logit of class 1 against class 0.
-            ``"values"``: the target's value by itself, whatever it is. ``"row"``: the row in a way of its own.
+        reads: ``"classes"``: logits of two or more classes, of which one is true (probabilities are refused); the same
+            shift of all logits must not change the score, since a label by itself is given as two logits, 0 and its
+            own. ``"labels"``: the logit of the target, a label by itself. ``"binary"``: one column, the logit of class
+            1 against class 0. ``"values"``: the target's value by itself, whatever it is. ``"row"``: the row in a way
+            of its own.
         unit: The unit of the score, such as ``"log-odds"``; empty: not known.
+        in_output_units: True if the score is an output, or a difference of outputs, so that it has their unit. Such a
+            score of classes takes the plain value of a regression as it is, which other scores of classes refuse; and
+            it has no unit where the outputs turn out to be no logits.
 
     Raises:
-        TypeError: `name` or `unit` is not a str, or `function` cannot be called.
+        TypeError: `name` or `unit` is not a str, `function` cannot be called, or `in_output_units` is not a bool.
         ValueError: `reads` is none of the five.
 
     Example:
@@ -88,6 +92,7 @@ class Score:
     function: Callable[[Tensor, Tensor], Tensor]
     reads: Reads = "row"
     unit: str = ""
+    in_output_units: bool = False
 
     def __post_init__(self) -> None:
         for field in ("name", "unit"):
@@ -97,6 +102,8 @@ class Score:
             raise TypeError(
                 f"function must be a callable (output [B, C], target [B]) -> [B]; got {kind_of(self.function)}"
             )
+        if not isinstance(self.in_output_units, bool):
+            raise TypeError(f"in_output_units must be True or False; got {kind_of(self.in_output_units)}")
         if self.reads not in get_args(Reads):
             raise ValueError(f"reads must be one of {', '.join(map(repr, get_args(Reads)))}; got {self.reads!r}")
 
@@ -104,6 +111,11 @@ class Score:
     def binary(self) -> bool:
         """True where one column tells two classes apart, so that targets are 0 and 1."""
         return self.reads == "binary"
+
+    @property
+    def reads_logits(self) -> bool:
+        """True where the outputs must be logits, so that probabilities and plain values give a wrong number."""
+        return self.reads in ("classes", "labels", "binary")
 
     @property
     def noun(self) -> str:
@@ -119,7 +131,8 @@ class Score:
         """Score each row, and check what the function returns.
 
         Args:
-            output: ``[B, C]``; the function gets it as it is. Probabilities are not looked for here: see
+            output: ``[B, C]``; the function gets it as it is, but the one column z of ``[B, 1]`` as the logits 0 and z
+                of two classes, if it reads classes. Probabilities are not looked for here: see
                 :func:`captum_lkn.outputs.probabilities.refuse_probabilities`.
             target: Integer ``[B]``: the class, label or column of each row.
 
@@ -127,16 +140,18 @@ class Score:
             Float64 ``[B]`` (float32 on MPS), on the device that the function left it on.
 
         Raises:
-            TypeError: If `output` is not a real tensor, or the function returns something else than a tensor of real
-                numbers.
-            ValueError: If `output` is not ``[B, C]``, or the function returns another shape than ``[B]``.
+            TypeError: If `output` is not a real tensor, the target of a label is not of integers, or the function
+                returns something else than a tensor of real numbers.
+            ValueError: If `output` is not ``[B, C]``, the target of a label is out of range, or the function returns
+                another shape than ``[B]``.
 
         Example:
             >>> Score("largest", lambda output, target: output.amax(1))(torch.tensor([[1, 4]]), torch.tensor([0]))
             tensor([4.], dtype=torch.float64)
         """
         check_output(output)
-        values: Any = self.function(output, target)
+        one_label = self.reads == "classes" and output.shape[1] == 1
+        values: Any = _of_label(self.function, output, target) if one_label else self.function(output, target)
         wanted = f"expected real numbers, [{len(output)}], one a row of the output {shape_of(output)}"
         if not isinstance(values, Tensor):
             raise TypeError(f"score {self.name} returned {kind_of(values)}; {wanted}, as a tensor")
@@ -155,21 +170,38 @@ class Score:
             kind: The columns of the model's output.
 
         Returns:
-            For labels and values, a score of classes reads the target's column by itself: the log-odds of a label is
-            its logit, whatever the other labels are. Plain values lose a unit that only logits have. Everything else
-            is this score itself.
+            For labels, a score of classes reads the target's column by itself: the log-odds of a label is its logit,
+            whatever the other labels are. For plain values, a score in their unit has no unit of its own, and one of
+            classes is the value. Everything else is this score itself.
+
+        Raises:
+            ValueError: The score reads logits, and the columns are plain values.
 
         Example:
             >>> alone = log_odds.for_outputs("labels")
             >>> alone.reads, alone(torch.tensor([[3.0, 5.0]]), torch.tensor([0])).item()
             ('labels', 3.0)
         """
-        score = self
-        if self.reads == "classes" and kind != "classes":
-            score = replace(self, function=functools.partial(_of_one_column, self.function), reads=kind)
-        if kind == "values" and self.unit in _UNITS_OF_LOGITS:
-            score = replace(score, unit="")
-        return score
+        if kind == "labels" and self.reads == "classes":
+            return replace(self, function=functools.partial(_of_label, self.function), reads="labels")
+        if kind != "values":
+            return self
+        if self.reads_logits and not self.in_output_units:
+            raise ValueError(
+                f'score="{self.name}" reads logits, and the model returns plain values: its problem_type is a '
+                'regression. Give score="logit", which explains the value itself'
+            )
+        score = replace(self, function=_logit, reads="values") if self.reads == "classes" else self
+        return score.of_other_outputs()
+
+    def of_other_outputs(self) -> Score:
+        """Return this score for outputs that are no logits: without a unit, if its unit is that of the outputs.
+
+        Example:
+            >>> logit.of_other_outputs().unit, log_prob.of_other_outputs().unit
+            ('', 'nats')
+        """
+        return replace(self, unit="") if self.in_output_units else self
 
 
 ScoreLike: TypeAlias = str | Score | Callable[[Tensor, Tensor], Tensor]
@@ -230,7 +262,7 @@ def _log_odds(output: Tensor, target: Tensor) -> Tensor:
     Source: Cheng et al., "Layerwise Change of Knowledge in Neural Networks", ICML 2024, footnote 3.
 
     Args:
-        output: Logits ``[B, C]``. With C = 1 the log-odds is the column itself. Log-probabilities are logits.
+        output: Logits ``[B, C]``. Log-probabilities are logits.
         target: Integer ``[B]``, the class of each row.
 
     Returns:
@@ -246,8 +278,7 @@ def _log_odds(output: Tensor, target: Tensor) -> Tensor:
         tensor([2.0000e+04, 3.0000e+00], dtype=torch.float64)
     """
     z, index = operands(output, target)
-    own = z.gather(1, index).squeeze(1)
-    return own if z.shape[1] == 1 else own - others(z, index).logsumexp(1)
+    return z.gather(1, index).squeeze(1) - others(z, index).logsumexp(1)
 
 
 def _logit(output: Tensor, target: Tensor) -> Tensor:
@@ -367,11 +398,11 @@ def _binary_log_odds(output: Tensor, target: Tensor) -> Tensor:
     return torch.where(index == 1, z, -z).squeeze(1)
 
 
-log_odds: Final = Score("log_odds", _log_odds, "classes", "log-odds")
-logit: Final = Score("logit", _logit, "values", "logit")
+log_odds: Final = Score("log_odds", _log_odds, "classes", "log-odds", in_output_units=True)
+logit: Final = Score("logit", _logit, "values", "logit", in_output_units=True)
 log_prob: Final = Score("log_prob", _log_prob, "classes", "nats")
 prob: Final = Score("prob", _prob, "classes", "probability")
-margin: Final = Score("margin", _margin, "row", "logit")
+margin: Final = Score("margin", _margin, "row", "logit", in_output_units=True)
 binary_log_odds: Final = Score("binary_log_odds", _binary_log_odds, "binary", "log-odds")
 
 SCORES: Final[Mapping[str, Score]] = MappingProxyType(
@@ -380,6 +411,9 @@ SCORES: Final[Mapping[str, Score]] = MappingProxyType(
 """The named scores."""
 
 
-def _of_one_column(function: Callable[[Tensor, Tensor], Tensor], output: Tensor, target: Tensor) -> Tensor:
-    """Apply a score function to the target's column by itself."""
-    return function(output.gather(1, target[:, None]), torch.zeros_like(target))
+def _of_label(function: Callable[[Tensor, Tensor], Tensor], output: Tensor, target: Tensor) -> Tensor:
+    """Apply a score function of classes to the target's logit z by itself: to two classes with the logits 0 and z."""
+    check_target(output, target)
+    target = target.to(output.device, torch.int64)
+    z = output.gather(1, target[:, None])
+    return function(torch.cat([torch.zeros_like(z), z], 1), torch.ones_like(target))

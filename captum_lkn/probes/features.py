@@ -145,7 +145,7 @@ def read_features(
     with model.session(), LayerReader(model, layers) as reader:
         bar = tqdm(batches, total=total, desc=f"Features of {len(layers)} layers", disable=not show_progress)
         for arguments, given in bar:
-            output, features = reader(arguments, keep)
+            (output, _), features = reader(arguments, keep)
             own = as_labels(given, output)
             if labels and own.dim() != labels[0].dim():
                 raise ValueError(

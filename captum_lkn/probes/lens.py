@@ -200,9 +200,9 @@ def _check(lens: LogitLens, model: Model, last: Layer, arguments: Arguments) -> 
     if real is not None:
         at = torch.arange(real.shape[1], device=real.device) == real.cumsum(1).argmax(1)[:, None]
     with LayerReader(model, find_layers(model, last)) as reader:
-        output, (feature,) = reader(arguments)
+        (output, _), (feature,) = reader(arguments)
         if output.dim() == 3 and at is not None:
-            output, (feature,) = reader(arguments, explained=at)
+            (output, _), (feature,) = reader(arguments, explained=at)
     expected = output[at.to(output.device)] if output.dim() == 3 and at is not None else output
     try:
         found = lens(feature)

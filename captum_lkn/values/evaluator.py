@@ -23,6 +23,7 @@ from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.models.reading import LayerReader
+from captum_lkn.outputs.heads import Outputs
 from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players
@@ -126,6 +127,8 @@ class Evaluator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._opened.__exit__(kind, error, trace)
+        if kind is None:
+            self.units()  # the outputs of few masks have not been looked at yet
 
     @property
     def drops_removed(self) -> bool:
@@ -215,7 +218,8 @@ class Evaluator:
     def resolve(self, target: TargetLike, outputs: Tensor) -> Target:
         """Resolve a target on given outputs ``[B, ...]``, in the way that the score reads them."""
         # Without a target there is one output a sample, or the error of a missing target.
-        class_dim = None if target is None else self.model.class_dim(outputs, self.players.inputs, self._score)
+        form = Outputs(outputs, self._stated_class_dim)
+        class_dim = None if target is None else self.model.class_dim(form, self.players.inputs, self._score)
         resolved = resolve_target(target, outputs, binary=self._score.binary, class_dim=class_dim)
         return resolved.named(self.model.class_names, self._score.noun)
 
@@ -246,6 +250,10 @@ class Evaluator:
         """
         self._agreement.check_full(tables, self.unmasked)
 
+    def units(self) -> tuple[str, ...]:
+        """Return the unit of each source's values; see :meth:`captum_lkn.values.scoring.ScoredForwards.units`."""
+        return self._scored.units()
+
     @property
     def epsilon(self) -> float:
         """The rounding unit of the forwards: that of their dtype, of autocast or of TF32."""
@@ -270,13 +278,14 @@ class Evaluator:
         """Run the unmasked samples, resolve the target on their outputs, and keep their values."""
         scored, (samples, full) = self._scored, self._forwards.everyone()
         parts = self._forwards.run(samples, full, scored.unscored)
-        output = self._unmasked_output([part for part, _ in parts])
+        output = self._unmasked_output([part.tensor for part, _ in parts])
+        self._stated_class_dim = parts[0][0].class_dim
         scored.shape, self._dtype = tuple(output.shape[1:]) or (1,), output.dtype
         scored.every_output = self._every_output and self._target is None and math.prod(scored.shape) > 1
         labels = [source.label for source in self.sources]
         if scored.every_output:
             labels = [f"output {list(index)}" for index in torch.ones(scored.shape, device="cpu").nonzero().tolist()]
-        self._agreement = Agreement(self.players, labels, scored.reader.model.precision(parts[0][0]))
+        self._agreement = Agreement(self.players, labels, scored.reader.model.precision(output))
         if scored.every_output:
             self.target = scored.target = resolve_target(tuple([0] * len(scored.shape)), output)
             self.unmasked = scored.every(output)
@@ -318,7 +327,7 @@ class Evaluator:
             return False
         samples, masks = self._forwards.everyone()
         masks[::2] = False
-        masked, _ = self._scored.unscored(samples, masks)
+        masked = self._scored.unscored(samples, masks)[0].tensor
         if masked.shape != unmasked.shape or not _rows_are_equal(masked) or torch.equal(masked, unmasked):
             return False
         warn(
@@ -334,7 +343,7 @@ class Evaluator:
             logits, classes = self.target.select(output, rows)
             if source.layer is not None:
                 logits = source.checked(next(layers), len(rows), self.target.n_outputs)
-            self._scored.unmasked_logits[place] = logits
+            self._scored.seen[place] = [logits]
             columns.append(self._score(logits, classes.to(logits.device)))
         return side_by_side(columns)
 

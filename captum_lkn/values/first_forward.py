@@ -76,7 +76,6 @@ class FirstForward:
             return self._in_their_order(samples, masks, failed.error)
         finally:
             self._scored.trying = False
-        self._scored.unmasked_logits = {}
         if differs is None:
             with torch.no_grad():
                 self._check_padding(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from captum_lkn._common.rounding import no_autocast
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.reading import LayerReader
-from captum_lkn.outputs.probabilities import refuse_probabilities
+from captum_lkn.outputs.heads import Outputs
+from captum_lkn.outputs.probabilities import looks_like_probabilities, refuse_probabilities, unit_of
 from captum_lkn.outputs.scores import Score
 from captum_lkn.outputs.targets import Target
 from captum_lkn.values.forwards import MaskedForwards
@@ -21,6 +23,8 @@ from captum_lkn.values.removal import without_removed
 from captum_lkn.values.sources import Source
 
 __all__ = ["ForwardError", "ScoredForwards", "side_by_side"]
+
+_ENOUGH: Final = 64  # rows to tell probabilities from logits, which may be within 0 and 1 by chance
 
 
 class ForwardError(Exception):
@@ -51,9 +55,9 @@ class ScoredForwards:
         target: What is explained; set once the unmasked outputs are known.
         shape: The shape of a sample's output; set with the target.
         every_output: Whether all outputs are values, instead of those of a target.
-        unmasked_logits: By source the unmasked logits, which are looked at beside those of the first forward.
+        seen: By source the logits that are still to be looked at for probabilities; first the unmasked ones.
         first_position: The position of the first token, where tokens that are removed are left out; else None.
-        checked: Whether the rows of a forward were checked; before that, probabilities are refused.
+        checked: Whether the rows of a forward were checked.
         trying: Whether it is still open which forwards the model takes; then its errors are :class:`ForwardError`.
     """
 
@@ -66,14 +70,15 @@ class ScoredForwards:
         self.sources = tuple(sources)
         self.score = score
         self.every_output = False
-        self.unmasked_logits: dict[int, Tensor] = {}
+        self.seen: dict[int, list[Tensor]] = {}
+        self._units: dict[int, str] = {}  # of the sources that were looked at
         self.first_position: int | None = None
         self.checked = False
         self.trying = False
         self.of_layers = [place for place, source in enumerate(self.sources) if source.layer is not None]
 
-    def unscored(self, samples: Tensor, masks: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return a forward's output ``[R, ...]``, and the logits of each layer, before the target is known."""
+    def unscored(self, samples: Tensor, masks: Tensor) -> tuple[Outputs, tuple[Tensor, ...]]:
+        """Return a forward's outputs ``[R, ...]``, and the logits of each layer, before the target is known."""
         self.forwards.forwards += 1
         return self.reader(
             self.forwards.copies(samples, masks),
@@ -84,7 +89,7 @@ class ScoredForwards:
         """Return the model's outputs for masked copies that fit one forward, ``[R, ...]``."""
         self.forwards.forwards += 1
         arguments = self.forwards.copies(samples, masks)
-        return self._in_rows(self.reader(arguments, lambda _, feature: feature.new_empty(0))[0], len(samples))
+        return self._in_rows(self.reader(arguments, lambda _, feature: feature.new_empty(0))[0].tensor, len(samples))
 
     def values(self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None) -> Tensor:
         """Return the values ``[R, L]`` of masked copies that fit one forward, or one for each number of tokens."""
@@ -114,6 +119,20 @@ class ScoredForwards:
         if whole is None or (self.every_output and whole.shape != output.shape):
             return None
         return self._values_of(whole, kept, samples)
+
+    def units(self) -> tuple[str, ...]:
+        """Look at the outputs that are left, fewer than are wanted, and return the unit of each source's values.
+
+        Raises:
+            ValueError: A source gives probabilities, and the score reads logits.
+        """
+        for place, seen in self.seen.items():
+            if place not in self._units and seen and self.checked:  # masked ones too
+                try:
+                    self._look(place)
+                except ValueError as error:
+                    raise self._at_layer(place, error) from None
+        return tuple(self._units.get(place, self.score.unit) for place in range(len(self.sources)))
 
     def every(self, output: Tensor) -> Tensor:
         """Return the values ``[R, L]`` of all outputs ``[R, ...]``, by a score that reads each by itself."""
@@ -145,7 +164,8 @@ class ScoredForwards:
 
         self.forwards.forwards += 1
         try:
-            return self.reader(arguments, of_layer, explained)
+            outputs, kept = self.reader(arguments, of_layer, explained)
+            return outputs.tensor, kept
         except _ReadOutError as failed:
             raise failed.error from failed.error.__cause__
         except Exception as error:
@@ -177,18 +197,32 @@ class ScoredForwards:
         classes = self.target.classes.to(logits.device)[samples.to(logits.device)]
         try:
             return self._scored(place, logits, classes)
-        except ValueError as error:  # what it calls the output is the read-out's
-            raise ValueError(f"at layer {source.label!r}, {error}") from error
+        except ValueError as error:
+            raise self._at_layer(place, error) from error
+
+    def _at_layer(self, place: int, error: ValueError) -> ValueError:
+        """Return an error that says where it was, since what it calls the output is the read-out's."""
+        source = self.sources[place]
+        return error if source.layer is None else ValueError(f"at layer {source.label!r}, {error}")
 
     def _scored(self, place: int, logits: Tensor, classes: Tensor) -> Tensor:
-        """Score the logits of one source; those of the first forward are checked beside the unmasked ones."""
-        if not self.checked:
-            known = [self.unmasked_logits[place]] if place in self.unmasked_logits else []
-            source = self.sources[place]
-            linear = self.reader.model.returns_logits if source.layer is None else source.is_linear
-            refuse_probabilities(self.score, torch.cat([*known, logits.detach()]), linear=linear)
+        """Score the logits of one source, and look for probabilities once enough rows were seen."""
+        if place not in self._units:
+            seen = self.seen.setdefault(place, [])
+            seen.append(logits.detach())
+            # Rows that add up to 1 do not by chance: no further forwards are spent on them.
+            if sum(map(len, seen)) >= _ENOUGH or (len(seen) == 2 and looks_like_probabilities(torch.cat(seen))):
+                self._look(place)
         with no_autocast():
             return self.score(logits, classes)
+
+    def _look(self, place: int) -> None:
+        """Refuse probabilities where logits are read, and keep the unit of the source's values."""
+        output, source = torch.cat(self.seen[place]), self.sources[place]
+        linear = self.reader.model.returns_logits if source.layer is None else source.is_linear
+        refuse_probabilities(self.score, output, linear=linear)
+        self._units[place] = unit_of(self.score, output, linear=linear)
+        self.seen[place] = []
 
     def _in_rows(self, output: Tensor, rows: int) -> Tensor:
         """Return the output with the first dimension that a forward of one row, or of one value, may have dropped."""

@@ -80,6 +80,7 @@ class ValueTables:
         tables: For each sample its values, float64 ``[L, 2^n]`` on the CPU: a row a source; bit i of the index =
             player i present. One table for all samples together where the forward gives one value a batch.
         target: What was explained.
+        units: The unit of each source's values; empty: not known.
         forwards: How many forwards it took.
         whole_batch: Whether the forward gives one value a batch, as Captum also allows.
         dtype: The dtype of the forwards, float32 where they return integers.
@@ -91,6 +92,7 @@ class ValueTables:
 
     tables: tuple[Tensor, ...]
     target: Target
+    units: tuple[str, ...]
     forwards: int
     whole_batch: bool
     dtype: torch.dtype
@@ -185,6 +187,7 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
     return ValueTables(
         tuple(tables[sample] for sample in range(len(sizes))),
         evaluator.target,
+        evaluator.units(),
         evaluator.forwards,
         evaluator.whole_batch,
         evaluator.dtype,

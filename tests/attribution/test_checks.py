@@ -7,7 +7,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from captum_lkn import Players, check_model, check_players, check_score, players_from_mask
-from captum_lkn.outputs.scores import SCORES
+from captum_lkn.outputs.scores import SCORES, Score
 
 X = normal(3, 4)
 IDS = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 3, 0, 0]])
@@ -104,11 +104,24 @@ def test_the_named_scores_hold(score):
         (lambda z, y: z[:, 0].add_(1), "outputs and targets are not written to"),
         (lambda z, y: z.exp().sum(1), "large outputs have finite scores"),
         (lambda z, y: torch.rand(len(z)), "the same rows give the same scores again"),
+        (Score("first", lambda z, y: z[:, 0], "classes"), "one column is scored by its value"),
+        (Score("third", lambda z, y: z[:, 2] - z[:, 0], "classes"), "one column is scored by its value"),
+        (Score("own", lambda z, y: z.gather(1, y[:, None])[:, 0], "classes"), "the same shift of all logits changes"),
     ],
-    ids=["mean", "shape", "in place", "overflow", "random"],
+    ids=["mean", "shape", "in place", "overflow", "random", "not of labels", "of three", "no classes"],
 )
 def test_scores_that_do_not_hold(score, name):
-    assert name in failing(check_score(score, verbose=False))
+    assert any(found.startswith(name) for found in failing(check_score(score, verbose=False)))
+
+
+def test_a_softmax_of_the_only_column_is_pointed_out():
+    def of_row(z, y):
+        return z.log_softmax(1).gather(1, y[:, None])[:, 0]
+
+    one = {check.name: check for check in check_score(of_row, verbose=False)}["one column is scored by its value"]
+    assert one.holds is None
+    assert "any output [B, 1] scores 0" in one.detail
+    assert not failing(check_score(Score("of classes", of_row, "classes"), verbose=False))
 
 
 def test_players_that_hold_and_that_do_not():

@@ -121,9 +121,21 @@ def a_column_like_a_sigmoid():
 
 
 @case
+def a_regression_and_a_score_of_logits():
+    lkn.AndOrInteraction(bert(num_labels=1, problem_type="regression"), score="prob")
+
+
+@case
 def classes_that_could_be_in_two_dimensions():
     dense = nn.Sequential(nn.Linear(3, 24), nn.Unflatten(1, (4, 6))).eval()
     lkn.AndOrInteraction(dense, kappa=0.01).attribute(X, target=(1, 2))
+
+
+@case
+def a_map_without_classes():
+    lkn.AndOrInteraction(lambda x: x.mean(1), kappa=0.01).attribute(
+        normal(1, 3, 2, 2), target=(0, 1), feature_mask=torch.tensor([0, 1])
+    )
 
 
 @case

@@ -75,7 +75,7 @@ def read(forward, layers, *inputs, use=None, **keywords):
     model = Model(forward)
     found = find_layers(model, layers)
     with model.session(), LayerReader(model, found) as reader:
-        output, features = reader(Arguments(inputs, keywords=keywords), use)
+        (output, _), features = reader(Arguments(inputs, keywords=keywords), use)
     return output, dict(zip([layer.label for layer in found], features, strict=True))
 
 
@@ -724,7 +724,8 @@ def read_nothing(net):
     model = Model(net)
     with model.session(), LayerReader(model, []) as reader:
         assert hooks_of(net) == 0
-        return reader(Arguments((X,)))
+        (output, _), features = reader(Arguments((X,)))
+    return output, features
 
 
 # ---------------------------------------------------------------- fingerprints

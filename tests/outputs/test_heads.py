@@ -75,6 +75,30 @@ def test_start_and_end_of_an_answer(end, name):
     assert_tables(found, tables_by_hand(lambda row, b: odds(getattr(model(row), name)[0], 2)))
 
 
+def test_an_answer_is_scored_over_positions_however_the_model_is_given():
+    model = bert("QuestionAnswering", num_labels=2)
+
+    def stacked(output):
+        return torch.stack([output.start_logits, output.end_logits], 1)
+
+    forwards = [
+        lambda ids: model(input_ids=ids),
+        lambda ids: {name: model(input_ids=ids)[name] for name in ("start_logits", "end_logits")},
+        SelectOutput(model, lambda output: output),
+        SelectOutput(model, stacked, class_dim=-1),
+        SelectOutput(lambda ids: model(ids), stacked, class_dim=2),
+    ]
+    expected = tables_by_hand(lambda row, b: odds(model(row).end_logits[0], 2))
+    for forward in forwards:
+        found = plain(forward, score="log_odds").attribute(IDS, **ASKED, target=(1, 2))
+        assert_tables(found, expected)
+    for forward in (SelectOutput(model, stacked), lambda ids: stacked(model(ids))):
+        with pytest.raises(
+            ValueError, match=r"may be \[B, classes, positions\] or .*class_dim=-1 where classes come last"
+        ):
+            plain(forward, score="log_odds").attribute(IDS, **ASKED, target=(1, 2))
+
+
 @pytest.mark.parametrize("score", ["logit", "log_odds"])
 def test_an_answer_as_a_whole(score):
     model = bert("QuestionAnswering", num_labels=2)
@@ -144,8 +168,8 @@ def test_a_layer_under_select_output():
 @pytest.mark.parametrize(
     ("model", "read", "said"),
     [
-        (3, read_output, "model must be an nn.Module or a function"),
-        (len, "logits", "read must be a function.*'logits'"),
+        (3, None, "model must be an nn.Module or a function"),
+        (len, "logits", "read must be None or a function.*'logits'"),
     ],
 )
 def test_select_output_of_things_that_cannot_be_called(model, read, said):
@@ -477,4 +501,8 @@ def test_logits_of_start_and_end_are_read_by_name(form):
     output = {"start_logits": start, "end_logits": end}
     if form == "tuple":
         output = collections.namedtuple("Answer", output)(**output)
-    assert torch.equal(read_output(output), torch.stack([start, end], 1))
+    found = read_output(output)
+    assert torch.equal(found.tensor, torch.stack([start, end], 1))
+    assert found.class_dim == -1
+    one = {"start_logits": start[0], "end_logits": end[0]}  # of a forward that dropped the batch
+    assert torch.equal(read_output(one).tensor, torch.stack([start[0], end[0]]))

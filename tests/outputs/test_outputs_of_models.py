@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_models import BERT, made
 from torch import nn
 
-from captum_lkn import AndOrInteraction, ExactShapleyValues, Layer, LayerAndOrInteraction, SelectOutput
+from captum_lkn import AndOrInteraction, ExactShapleyValues, Layer, LayerAndOrInteraction, Score, SelectOutput
 from captum_lkn.outputs.scores import binary_log_odds, log_odds, log_prob
 from captum_lkn.outputs.targets import resolve_target
 
@@ -65,8 +65,56 @@ def test_frames_are_scored_over_their_classes(score):
             "margin": float(z[2] - z[:2].max()),
         }[score]
 
-    found = plain(net, score=score).attribute(x, target=[(2, 4)], feature_mask=players)
-    assert_tables(found, [table_of(value, x, players)])
+    expected = [table_of(value, x, players)]
+    stated = plain(SelectOutput(net, class_dim=1), score=score).attribute(x, target=[(2, 4)], feature_mask=players)
+    assert_tables(stated, expected)
+    with pytest.warns(UserWarning, match=r"takes the second dimension of the output float32 \[1, 3, 5\] for them, 3"):
+        assert_tables(plain(net, score=score).attribute(x, target=[(2, 4)], feature_mask=players), expected)
+
+
+def test_the_pixels_of_a_map_are_numbers_without_classes():
+    net = nn.Conv2d(1, 1, 3, padding=1).eval()
+    for width in (4, 6):
+        x, players = torch.randn(1, 1, 4, width), torch.tensor([0, 1]).repeat_interleave(width // 2)
+        with pytest.raises(ValueError, match=r'no dimension of classes.*score="logit"'):
+            AndOrInteraction(lambda x: net(x).squeeze(1)).attribute(x, target=(1, 2), feature_mask=players)
+        found = plain(lambda x: net(x).squeeze(1)).attribute(x, target=(1, 2), feature_mask=players)
+        assert_tables(found, [table_of(lambda row: net(row)[0, 0, 1, 2], x, players)])
+
+
+def test_logits_of_pixels_of_a_model_of_transformers_are_numbers_without_classes():
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"vocab_size": 30, "max_position_embeddings": 8, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    model = made(
+        transformers.CLIPSegForImageSegmentation,
+        transformers.CLIPSegConfig,
+        text_config=sizes | text,
+        vision_config=sizes | {"image_size": 8, "patch_size": 4},
+        projection_dim=16,
+        reduce_dim=8,
+        extract_layers=[0, 1],
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=8,
+    )
+    x, prompt = torch.randn(1, 3, 8, 8), {"input_ids": torch.tensor([[1, 5, 2]])}
+    asked = {"target": (1, 2), "feature_mask": torch.tensor([0, 1]).repeat_interleave(4)}
+    with pytest.raises(ValueError, match=r'no dimension of classes.*score="logit"'):
+        AndOrInteraction(model).attribute(x, additional_forward_args=prompt, **asked)
+    found = plain(model).attribute(x, additional_forward_args=prompt, **asked)
+    value = model(pixel_values=x, **prompt).logits[0, 1, 2]
+    assert found[0].v_full == pytest.approx(float(value.detach()), rel=1e-5)
+
+
+def test_classes_of_several_tasks_are_asked_for():
+    net, x, players = nn.Linear(4, 8).eval(), torch.randn(1, 4), torch.arange(4)
+
+    def forward(x):
+        return net(x).reshape(-1, 2, 4)  # as many classes as columns
+
+    with pytest.raises(ValueError, match=r"may be .*class_dim=-1 where classes come last"):
+        plain(forward, score="log_odds").attribute(x, target=(0, 3))
+    found = plain(SelectOutput(forward, class_dim=-1), score="log_odds").attribute(x, target=(0, 3))
+    assert_tables(found, [table_of(lambda row: odds(net(row)[0, :4], 3), x, players)])
 
 
 def test_labels_of_segformer_are_scored_over_its_classes():
@@ -137,7 +185,8 @@ def test_a_layer_of_a_model_with_classes_of_frames():
     net, readout, x = Net().eval(), nn.Linear(4, 3), torch.randn(1, 1, 5)
     players = torch.tensor([0, 0, 1, 1, 2])
     layers = [Layer("first", pool=lambda output: output[..., 4]), "output"]
-    method = LayerAndOrInteraction(net, layers, probe=readout, score="log_odds", kind="and", noise=0)
+    forward = SelectOutput(net, class_dim=1)
+    method = LayerAndOrInteraction(forward, layers, probe=readout, score="log_odds", kind="and", noise=0)
     found = method.attribute(x, target=(2, 4), feature_mask=players)
     values = {
         "first": lambda row: odds(readout(net.first(row)[..., 4])[0], 2),
@@ -193,6 +242,72 @@ def test_a_partial_of_the_binary_score_takes_class_1():
         binary = plain(net, score=functools.partial(binary_log_odds)).attribute(torch.ones(1, 2), target=target)
         assert binary[0].v_full == pytest.approx(sign * float(net(torch.ones(1, 2)).detach()), rel=1e-6)
         assert binary[0].provenance["explained"] == f"class {target}"
+
+
+def bits_of(output, target):
+    return output.log_softmax(1).gather(1, target[:, None]).squeeze(1) / math.log(2)
+
+
+def test_a_score_of_ones_own_reads_a_label_by_itself():
+    bits = Score("bits", bits_of, "classes", "bits")
+    config = BERT | {"num_labels": 3, "problem_type": "multi_label_classification"}
+    model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **config)
+    ids, words = torch.tensor([[7, 12, 30, 41]]), torch.tensor([[-1, 0, 1, 2]])
+    found = plain(model, score=bits).attribute(ids, 3, 1, feature_mask=words)
+    assert_tables(found, [table_of(lambda row: model(row).logits[0, 1].sigmoid().log2(), ids, words, baseline=3)])
+    net, x = nn.Linear(2, 1).eval(), torch.ones(1, 2)  # one column
+    found = plain(net, score=bits).attribute(x)
+    assert_tables(found, [table_of(lambda row: net(row)[0, 0].sigmoid().log2(), x, torch.arange(2))])
+
+
+@pytest.mark.parametrize("score", ["prob", "log_prob", "binary_log_odds"])
+def test_a_regression_is_its_value_and_has_no_probability(score):
+    config = BERT | {"num_labels": 1, "problem_type": "regression"}
+    model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **config)
+    with pytest.raises(ValueError, match=rf'score="{score}" reads logits, and the model returns plain values'):
+        AndOrInteraction(model, score=score)
+    ids, words = torch.tensor([[7, 12, 30]]), torch.tensor([[-1, 0, 1]])
+    for other in ("log_odds", "logit", "margin"):
+        found = plain(model, score=other).attribute(ids, 3, feature_mask=words)
+        assert_tables(found, [table_of(lambda row: model(row).logits[0, 0], ids, words, baseline=3)])
+        assert found[0].provenance["unit"] == ""
+
+
+@pytest.mark.parametrize("rows", [None, 1])
+@pytest.mark.parametrize("score", ["binary_log_odds", "prob"])
+def test_a_sigmoid_of_one_column_is_refused_where_only_a_logit_makes_sense(score, rows):
+    net, x = nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()).eval(), torch.randn(1, 4)
+    with pytest.raises(ValueError, match=rf'score="{score}" reads logits.*is probabilities already'):
+        plain(net, score=score).attribute(x, target="predicted", perturbations_per_eval=rows)
+    found = plain(net).attribute(x, target=0)
+    assert_tables(found, [table_of(lambda row: net(row)[0, 0], x, torch.arange(4))])
+    assert found[0].provenance["unit"] == ""
+
+
+@pytest.mark.parametrize("score", ["log_odds", "binary_log_odds"])
+def test_one_player_is_enough_for_a_warning_of_a_sigmoid(score):
+    net, x = nn.Sequential(nn.Linear(3, 1), nn.Sigmoid()).eval(), torch.randn(1, 3)
+    with pytest.warns(UserWarning, match="takes the one column of the output .* for a logit"):
+        plain(net, score=score).attribute(x, target="predicted", feature_mask=torch.zeros(1, 3).long())
+
+
+@pytest.mark.parametrize("rows", [None, 1])
+def test_logits_are_not_refused_for_the_first_of_them(rows):
+    def forward(x):  # within 0 and 1 but for one mask
+        return torch.stack([x[:, 0] / 2, 3 * x[:, 0] * (1 - x[:, 1]) * x[:, 2]], 1)
+
+    found = plain(forward, score="log_odds").attribute(torch.ones(1, 3), target=1, perturbations_per_eval=rows)
+    assert_tables(found, [torch.tensor([0, -0.5, 0, -0.5, 0, 2.5, 0, -0.5], dtype=torch.float64)])
+
+
+def test_the_unit_of_each_layer_is_that_of_its_own_read_out():
+    net, x = nn.Sequential(nn.Linear(3, 2), nn.Softmax(1)).eval(), torch.randn(1, 3)
+    probes = {"0": nn.Linear(2, 2)}
+    method = LayerAndOrInteraction(net, ["0", "output"], probe=probes, score="logit", kind="and", noise=0)
+    found = method.attribute(x, target=1)
+    assert [found[name][0].provenance["unit"] for name in ("0", "output")] == ["logit", ""]
+    assert plain(net, score="margin").attribute(x, target=1)[0].provenance["unit"] == ""
+    assert plain(net[0]).attribute(x, target=1)[0].provenance["unit"] == "logit"
 
 
 def test_a_sigmoid_of_several_labels_is_refused_where_logits_are_read():

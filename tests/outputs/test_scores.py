@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_lkn.outputs import scores
-from captum_lkn.outputs.probabilities import looks_like_labels, looks_like_probabilities, refuse_probabilities
+from captum_lkn.outputs.probabilities import (
+    looks_like_labels,
+    looks_like_probabilities,
+    refuse_probabilities,
+    unit_of,
+)
 from captum_lkn.outputs.scores import (
     SCORES,
     Score,
@@ -295,18 +300,57 @@ def test_a_score_of_logits_refuses_probabilities_of_labels(score):
     refuse_probabilities(score, p.log() - (-p).log1p())
 
 
-@pytest.mark.parametrize("score", OF_LOGITS, ids=name_of)
-def test_one_column_as_behind_a_sigmoid_is_read_with_a_warning(score):
-    p = torch.tensor([[0.2], [0.9], [0.7], [1.0], [0.4]])
-    with pytest.warns(UserWarning, match=rf'score="{score.name}" takes the one column .*\[5, 1\] for a logit'):
-        refuse_probabilities(score, p)
+ONE_LABEL = torch.linspace(0.05, 1, 12)[:, None]
+
+
+@pytest.mark.parametrize("score", [log_prob, prob, binary_log_odds], ids=name_of)
+def test_one_column_as_behind_a_sigmoid_is_refused_where_only_a_logit_makes_sense(score):
+    said = (
+        rf'score="{score.name}" reads logits.*\[12, 1\] is probabilities.*within 0 and 1.*final sigmoid.*score="logit"'
+    )
+    with pytest.raises(ValueError, match=said):
+        refuse_probabilities(score, ONE_LABEL)
+
+
+@pytest.mark.parametrize(
+    ("score", "output"),
+    [
+        (log_odds, ONE_LABEL),  # of a regression it is the value
+        *((score, ONE_LABEL[1:]) for score in (log_odds, prob, binary_log_odds)),
+        *((score, ONE_LABEL[:2]) for score in (log_odds, prob, binary_log_odds)),  # one player: perhaps by chance
+        *((score, ONE_LABEL[:1]) for score in (log_odds, prob, binary_log_odds)),
+    ],
+    ids=lambda x: x.name if isinstance(x, Score) else str(len(x)),
+)
+def test_one_column_within_0_and_1_that_may_be_right_is_read_with_a_warning(score, output):
+    with pytest.warns(UserWarning, match=rf'score="{score.name}" takes the one column .*, 1\] for a logit'):
+        refuse_probabilities(score, output)
+
+
+@pytest.mark.parametrize("score", [*OF_LOGITS, binary_log_odds], ids=name_of)
+def test_one_column_of_logits_or_of_levels_is_read(score):
+    p = ONE_LABEL
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for other in (p - 1, p[:3], p.round(), torch.cat([p, p.new_tensor([[1.5]])]), p.new_empty(0, 1)):
+        for other in (p - 1, p.round(), torch.cat([p, p.new_tensor([[1.5]])]), p.new_empty(0, 1), p[[0, 11]]):
             refuse_probabilities(score, other)
         refuse_probabilities(score, p, linear=True)
-        refuse_probabilities(score.for_outputs("values"), p)
-        refuse_probabilities(logit, p)
+    refuse_probabilities(logit, p)
+    refuse_probabilities(log_odds.for_outputs("values"), p)
+
+
+@pytest.mark.parametrize(
+    "output", [torch.tensor([[0.2, 0.8]]), torch.tensor([[0.9, 0.8]]), ONE_LABEL], ids=["softmax", "sigmoid", "one"]
+)
+def test_probabilities_as_they_are_have_not_the_unit_of_logits(output):
+    assert unit_of(logit, output) == unit_of(margin, output) == ""
+    assert unit_of(logit, 3 * output) == "logit"
+    own = Score("own", lambda output, target: output[:, 0].log(), "values", "nats")
+    assert unit_of(own, output) == "nats"
+
+
+def test_numbers_of_a_linear_layer_are_logits():
+    assert unit_of(logit, ONE_LABEL, linear=True) == "logit"
 
 
 def test_the_advice_for_probabilities_works():
@@ -327,13 +371,12 @@ def test_the_advice_for_probabilities_works():
     assert torch.equal(forced(p, y), log_odds(p, y))
 
 
-@pytest.mark.parametrize("score", [logit, margin, binary_log_odds, lambda output, target: output[:, 0]], ids=name_of)
+@pytest.mark.parametrize("score", [logit, margin, lambda output, target: output[:, 0]], ids=name_of)
 def test_other_scores_take_probabilities(score):
     p = torch.randn(4, 3).softmax(1)
     resolved = resolve_score(score)
     refuse_probabilities(resolved, p)
-    if not resolved.binary:
-        assert resolved(p, torch.tensor([0, 1, 2, 0])).shape == (4,)
+    assert resolved(p, torch.tensor([0, 1, 2, 0])).shape == (4,)
 
 
 @pytest.mark.parametrize("score", OF_LOGITS, ids=name_of)
@@ -402,7 +445,8 @@ def test_a_partial_of_a_named_score_stays_that_score(score, depth):
 
 @pytest.mark.parametrize("score", SCORES.values(), ids=name_of)
 def test_scores_are_pickled_and_compared(score):
-    for one in (score, score.for_outputs("labels"), score.for_outputs("values")):
+    values = [score.for_outputs("values")] if score.in_output_units else []
+    for one in (score, score.for_outputs("labels"), *values):
         again = pickle.loads(pickle.dumps(one))
         z, y = torch.randn(4, 1 if score.binary else 3), torch.tensor([0, 1, 0, 1])
         assert (again.name, again.reads, again.unit) == (one.name, one.reads, one.unit)
@@ -430,6 +474,52 @@ def test_a_score_for_what_a_model_returns(name, kind, reads, unit, value):
     assert found(rows([1.0, 3.0]), torch.tensor([0])).item() == pytest.approx(value)
 
 
+@pytest.mark.parametrize(
+    "score",
+    [log_prob, prob, binary_log_odds, functools.partial(prob), Score("own", prob.function, "classes")],
+    ids=["log_prob", "prob", "binary_log_odds", "partial", "own"],
+)
+def test_a_regression_has_no_probability(score):
+    said = r'reads logits, and the model returns plain values: .* a regression\. Give score="logit"'
+    with pytest.raises(ValueError, match=said):
+        resolve_score(score).for_outputs("values")
+
+
+def bits_of(output, target):
+    return output.log_softmax(1).gather(1, target[:, None]).squeeze(1) / math.log(2)
+
+
+BITS = Score("bits", bits_of, "classes", "bits")
+
+
+def test_a_score_of_classes_of_ones_own_is_the_same_of_a_label_as_of_two_classes():
+    z = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(8) % 3
+    own = z[torch.arange(8), y]
+    expected = own.sigmoid().log2()
+    torch.testing.assert_close(BITS.for_outputs("labels")(z, y), expected)
+    torch.testing.assert_close(BITS(own[:, None], torch.zeros(8, dtype=torch.int64)), expected)
+    partial = resolve_score(functools.partial(BITS))
+    torch.testing.assert_close(partial(own[:, None], torch.zeros(8, dtype=torch.int64)), expected)
+    torch.testing.assert_close(BITS(z, y), z.log_softmax(1)[torch.arange(8), y] / math.log(2))
+
+
+@pytest.mark.parametrize("score", [*OF_LOGITS, BITS], ids=name_of)
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (torch.tensor([0, 5]), ValueError, r"target must be 0 to 1 for the output \[2, 2\]; got 0 to 5"),
+        (torch.tensor([-1, 0]), ValueError, "got -1 to 0"),
+        (torch.tensor([0.0, 1.0]), TypeError, r"target must be integers; got float32 \[2\]. Convert it"),
+        (torch.tensor([0]), ValueError, r"one entry a row of the output \[2, 2\], \[2\]; got \[1\]"),
+        (1, TypeError, r"target must be an integer tensor \[B\]; got a int"),
+    ],
+)
+def test_targets_of_labels_are_checked(score, target, error, message):
+    with pytest.raises(error, match=message):
+        score.for_outputs("labels")(torch.ones(2, 2), target)
+
+
 def test_a_score_of_ones_own_keeps_its_unit():
     celsius = Score("temperature", lambda output, target: output[:, 0], "values", "degrees")
     assert celsius.for_outputs("values") is celsius
@@ -440,6 +530,7 @@ def test_a_score_of_ones_own_keeps_its_unit():
     [
         ((3, len), TypeError, "name must be a str; got a int"),
         (("mine", len, "values", None), TypeError, "unit must be a str; got a NoneType"),
+        (("mine", len, "values", "", 1), TypeError, "in_output_units must be True or False; got a int"),
         (("mine", "log_odds"), TypeError, r"function must be a callable \(output.*got a str"),
         (
             ("mine", len, "logits"),

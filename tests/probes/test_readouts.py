@@ -95,7 +95,7 @@ def some_arguments(model):
 def feature_of(model, layer, arguments):
     wrapped = Model(model)
     with wrapped.session(), LayerReader(wrapped, find_layers(wrapped, layer)) as reader:
-        output, (feature,) = reader(arguments)
+        (output, _), (feature,) = reader(arguments)
     return output, feature
 
 
@@ -161,7 +161,7 @@ def test_a_layer_of_the_head_may_be_read_at_the_same_time():
     wrapped = Model(model)
     layers = find_layers(wrapped, ["bert.encoder.layer.1", "bert.pooler.dense"])
     with wrapped.session(), LayerReader(wrapped, layers) as reader:
-        output, (logits, _) = reader(some_arguments(model), lambda place, x: x if place else lens(x))
+        (output, _), (logits, _) = reader(some_arguments(model), lambda place, x: x if place else lens(x))
     torch.testing.assert_close(logits, output)
 
 
