@@ -21,6 +21,8 @@ from captum_lkn.values.scoring import ForwardError, ScoredForwards
 
 __all__ = ["FirstForward", "few_masks"]
 
+_MANY, _BETWEEN = 16, 4  # from this number of rows on, so many are compared besides the first and the last
+
 
 class FirstForward:
     """The first forward of masked copies, compared with single rows.
@@ -89,7 +91,10 @@ class FirstForward:
         raise differs
 
     def _difference_from_single_rows(self, samples: Tensor, masks: Tensor, values: Tensor) -> ValueError | None:
-        """Compare the first and the last row with the same rows alone, and the last unmasked sample; keep the noise."""
+        """Compare the first and the last row alone, and some between them in a small forward; keep the noise.
+
+        Of several samples the last one is compared unmasked.
+        """
         alone = values.clone()
         for row in sorted({0, len(samples) - 1}):
             drops_removed = self._scored.first_position is not None
@@ -97,6 +102,9 @@ class FirstForward:
                 alone[row] = self._unmasked[0]
             else:
                 alone[row] = self._evaluate(samples[row : row + 1], masks[row : row + 1])[0]
+        if len(samples) >= _MANY:  # a model of limited capacity may drop rows in the middle of a forward
+            between = torch.arange(1, _BETWEEN + 1, device="cpu") * len(samples) // (_BETWEEN + 1)
+            alone[between.to(alone.device)] = self._evaluate(samples[between], masks[between])
         self.noise = (values - alone).abs().amax(0)
         if not self._agreement.same(values, alone):
             return self._agreement.influence(len(samples), self.noise)
@@ -141,24 +149,21 @@ class FirstForward:
         but_first[0] = False
         try:
             with torch.no_grad():
-                all_absent, first_absent = self._evaluate(everyone, none), self._evaluate(everyone, but_first)
+                all_absent, first_absent, again = (self._evaluate(everyone, m) for m in (none, but_first, full))
         except ForwardError:
             raise error from None
         finally:
             self._scored.trying = False
         unmasked = self._unmasked.to(all_absent)
-        expected = torch.cat([all_absent[:1], unmasked[1:]])
-        scale = torch.cat([all_absent, unmasked])
-        same = self._agreement.same(torch.cat([scale, expected]), torch.cat([scale, first_absent]))
-        if self._forwards.whole_batch or (not same and isinstance(error, RowsDifferError)):
+        if self._forwards.whole_batch:
             raise error
-        if not same:
-            raise ValueError(
-                f"masked copies of any samples in a forward do not work ({type(error).__name__}: {error}), and in a "
-                f"forward of {count_of(len(self._players), 'sample')} in their order a sample's value depends on the "
-                "others. Give one sample at a time; or make one sample of all, such as a graph: the inputs x[None], "
-                "and a function that calls the model with x[0]"
-            ) from error
+        scale = torch.cat([all_absent, unmasked])
+        apart = self._agreement.same(torch.cat([scale, all_absent[:1], unmasked[1:]]), torch.cat([scale, first_absent]))
+        steady = self._agreement.same(torch.cat([scale, unmasked]), torch.cat([scale, again]))
+        if not (apart and steady):
+            if isinstance(error, RowsDifferError):
+                raise error
+            raise ValueError(self._not_in_their_order(error, steady)) from error
         self._forwards.aligned = self._scored.checked = True
         reason = error.found if isinstance(error, RowsDifferError) else f"{type(error).__name__}: {error}"
         warn(
@@ -167,6 +172,20 @@ class FirstForward:
             "additional argument has no row for each sample, give captum_lkn.Fixed(argument)"
         )
         return self._forwards.run_aligned(samples, masks, self._evaluate)
+
+    def _not_in_their_order(self, error: Exception, steady: bool) -> str:
+        """Return a message for forwards that take neither any rows nor all samples in their order."""
+        start = f"masked copies of any samples in a forward do not work ({type(error).__name__}: {error}), and "
+        if not steady:
+            return start + (
+                "the unmasked samples have other values in a second forward: it is random, or keeps a state between "
+                "calls, such as a cache. Use a forward without, that takes any number of rows"
+            )
+        return start + (
+            f"in a forward of {count_of(len(self._players), 'sample')} in their order a sample's value depends on the "
+            "others. Give one sample at a time; or make one sample of all, such as a graph: the inputs x[None], and a "
+            "function that calls the model with x[0]"
+        )
 
 
 def few_masks(players: Players) -> tuple[Tensor, Tensor]:
