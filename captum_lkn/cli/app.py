@@ -6,6 +6,7 @@ command that needs them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,7 +75,7 @@ def text(
     out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
 ) -> None:
     """Explain a text classifier's decision about one text, and with probes also its layers."""
-    _run("explain_text", model, sentence, target, words, units, most, layers, probes, top, out)
+    _run(text, "explain_text", model, sentence, target, words, units, most, layers, probes, top, out)
 
 
 @app.command()
@@ -98,7 +99,7 @@ def image(
     out: Annotated[Path | None, typer.Option(help="Save the interactions to this .safetensors file.")] = None,
 ) -> None:
     """Explain an image classifier's decision about one picture."""
-    _run("explain_image", model, file, target, grid, slic, most, baseline, top, draw, out)
+    _run(image, "explain_image", model, file, target, grid, slic, most, baseline, top, draw, out)
 
 
 @app.command()
@@ -117,7 +118,7 @@ def probe(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of held-out texts.")] = 0,
 ) -> None:
     """Fit linear probes to layers of a text classifier, which measure how much each layer knows of the task."""
-    _run("fit_probes", model, data, out, layers, text_column, label_column, limit, batch_size, max_length, seed)
+    _run(probe, "fit_probes", model, data, out, layers, text_column, label_column, limit, batch_size, max_length, seed)
 
 
 @app.command()
@@ -125,7 +126,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="A .safetensors file that this library saved.")],
 ) -> None:
     """Print a saved result: interactions, a comparison of layers, probes or a learned baseline."""
-    _run("show_file", file)
+    _run(show, "show_file", file)
 
 
 @app.command()
@@ -133,15 +134,16 @@ def demo(
     vision: Annotated[bool, typer.Option("--vision", help="Explain a photo instead.")] = False, top: Top = 5
 ) -> None:
     """Explain a small sentiment BERT on three sentences, layer by layer; with --vision, an image classifier."""
-    _run("explain_demo", vision, top)
+    _run(demo, "explain_demo", vision, top)
 
 
-def _run(command: str, *arguments: Any) -> None:
+def _run(declared: Callable[..., None], command: str, *arguments: Any) -> None:
+    """Call a function of :mod:`captum_lkn.cli.commands`, with errors in terms of the options that are declared."""
     with Interrupts() as interrupts:
         try:
             with interrupts.imports():
                 from captum_lkn.cli.errors import one_line_errors
-            with one_line_errors(interrupts):
+            with one_line_errors(interrupts, inspect.signature(declared).parameters):
                 with interrupts.imports():
                     from captum_lkn.cli import commands
 

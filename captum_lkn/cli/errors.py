@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import typer
 from rich.console import Console
@@ -16,47 +16,75 @@ from captum_lkn.cli.interrupts import Interrupts
 
 __all__ = ["in_options", "one_line_errors"]
 
-# Arguments of Python that messages of the library name, and the options that set them.
-_OPTIONS = {
-    "words": "--words",
-    "units": "--units",
-    "target": "--target",
-    "layers": "--layers",
-    "probes": "--probes",
-    "grid": "--grid",
-    "segments": "--slic",
-    "n_segments": "--slic",
-    "patch_size": "--grid",
-    "baseline": "--baseline",
-    "baselines": "--baseline",
-    "text": "--text-column",
-    "label": "--label-column",
-    "batch_size": "--batch-size",
-    "max_length": "--max-length",
-    "seed": "--seed",
+# Arguments of Python that messages of the library name, and the parameters of commands whose options set them.
+_PARAMETERS: Final = {
+    "words": "words",
+    "units": "units",
+    "target": "target",
+    "layers": "layers",
+    "probes": "probes",
+    "grid": "grid",
+    "segments": "slic",
+    "n_segments": "slic",
+    "baseline": "baseline",
+    "baselines": "baseline",
+    "k": "most",
+    "text": "text_column",
+    "label": "label_column",
+    "batch_size": "batch_size",
+    "max_length": "max_length",
+    "seed": "seed",
 }
-_CALL = re.compile(rf"\b({'|'.join(_OPTIONS)})=(?=[\s,.;:)]|$)")
-_SUBJECT = re.compile(rf"^({'|'.join(_OPTIONS)}) (?=must |has |is |holds )")
+_SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+_CODE: Final = re.compile(r"(?:^|[\s(`])[a-z_]+=(?!=)|[a-zA-Z_]\w*\((?!e?s\))")
+"""Python: a keyword argument, or a call."""
 
 
-def in_options(message: str) -> str:
-    """Return a message of the library with the command's options in place of arguments of Python, on one line.
+def in_options(message: str, parameters: Collection[str]) -> str:
+    """Return a message of the library in terms of a command's options, on one line.
+
+    Arguments of Python become options where the command has one. Other advice in Python is left out.
+
+    Args:
+        message: What is wrong, and behind a colon or in further sentences what can be done, with ``, or`` between
+            alternatives.
+        parameters: The names of the command's parameters.
 
     Example:
-        >>> in_options("words has 'excellent', which is not in the text.  Leave words= out")
+        >>> in_options("words has 'excellent', which is not in the text.  Leave words= out", ["words"])
         "--words has 'excellent', which is not in the text. Leave --words out"
+        >>> in_options("the text is too long. Shorten it, or raise max_length=", ["words"])
+        'the text is too long. Shorten it'
     """
+    options = {name: f"--{own.replace('_', '-')}" for name, own in _PARAMETERS.items() if own in parameters}
     message = " ".join(message.split())
-    message = _SUBJECT.sub(lambda found: f"{_OPTIONS[found[1]]} ", message)
-    return _CALL.sub(lambda found: _OPTIONS[found[1]], message)
+    if options:
+        names = "|".join(options)
+        message = re.sub(rf"^({names}) (?=must |has |is |holds )", lambda found: f"{options[found[1]]} ", message)
+        message = re.sub(rf"\b({names})=(?=[\s,.;:)]|$)", lambda found: options[found[1]], message)
+        message = re.sub(rf"\b({names})=(?=\d)", lambda found: f"{options[found[1]]} ", message)
+    first, *others = _SENTENCE.split(message)
+    found, colon, advice = first.partition(": ")
+    kept = _without_code(advice)
+    sentences = [f"{found}{colon}{kept}" if kept else found, *filter(None, map(_without_code, others))]
+    text = " ".join(one if one.endswith((".", "!", "?")) else f"{one}." for one in sentences)
+    return text if message.endswith(".") else text.removesuffix(".")
+
+
+def _without_code(advice: str) -> str:
+    """Return advice without its alternatives that are Python; empty if all are."""
+    kept = [one for one in advice.split(", or ") if not _CODE.search(one)]
+    text = ", or ".join(kept)
+    return text[:1].upper() + text[1:] if advice[:1].isupper() else text
 
 
 @contextmanager
-def one_line_errors(interrupts: Interrupts) -> Iterator[None]:
+def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iterator[None]:
     """Print errors that a user can correct, and warnings of the library, as one line each, without a traceback.
 
     Args:
         interrupts: Errors after an interrupt are not printed.
+        parameters: The names of the running command's parameters.
 
     Raises:
         typer.Exit: With code 1, after such an error was printed.
@@ -64,7 +92,9 @@ def one_line_errors(interrupts: Interrupts) -> Iterator[None]:
     console = Console(stderr=True)
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        console.print(f"[yellow]note:[/yellow] {escape(in_options(str(message)))}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[yellow]note:[/yellow] {escape(in_options(str(message), parameters))}", highlight=False, soft_wrap=True
+        )
 
     try:
         with warnings.catch_warnings():
@@ -75,5 +105,7 @@ def one_line_errors(interrupts: Interrupts) -> Iterator[None]:
     except (ValueError, TypeError, OSError, ImportError) as error:
         if interrupts.happened:
             raise
-        console.print(f"[red]error:[/red] {escape(in_options(str(error)))}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[red]error:[/red] {escape(in_options(str(error), parameters))}", highlight=False, soft_wrap=True
+        )
         raise typer.Exit(1) from error

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from captum_lkn._common.checks import is_floating, is_tensor_of
 from captum_lkn._common.messages import SHOWN, count_of, dtype_of, kind_of, shape_of, some_of
+from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.players.arguments import (
     fill_baseline,
@@ -45,7 +46,7 @@ class Players:
         baselines: The replacements of absent scalars: one tensor an input, of its shape, dtype and device.
         owners: One int64 tensor an input, of its shape: the player that owns each scalar, or -1 if the
             scalar is background and never masked. They may be expanded views; do not write to them.
-        labels: For each sample, one label a player.
+        labels: For each sample, one label a player. Repeated ones are numbered where they are shown: ``it[2]``.
         names: The keyword by which the forward function takes each input; None if it goes by position.
         constants: Further keyword arguments of the forward function, the same in all masked copies.
         is_tuple: Whether the inputs came as a tuple, and attributions should go back as one.
@@ -228,7 +229,7 @@ class Players:
         constants = f"; constant: {', '.join(self.constants)}" if self.constants else ""
         lines = [f"Players of {count_of(len(self), 'sample')}; masked: {', '.join(tensors)}{constants}"]
         lines += [
-            f"  sample {i}, {count_of(len(labels), 'player')}: {some_of(labels, ' | ')}"
+            f"  sample {i}, {count_of(len(labels), 'player')}: {some_of(distinct_labels(labels), ' | ')}"
             for i, labels in enumerate(self.labels[:SHOWN])
         ]
         return "\n".join([*lines, f"  and {len(self) - SHOWN} more"] if len(self) > SHOWN else lines)

@@ -11,6 +11,7 @@ from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._common.messages import SHOWN, count_of, some_of
 from captum_lkn._common.rounding import Precision, agree
 from captum_lkn._common.warn import warn
+from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.players.players import Players
 from captum_lkn.values.padding import Trimmed
 
@@ -58,7 +59,7 @@ class Agreement:
         row, column = (~values.isfinite()).nonzero()[0].tolist()
         sample, label = int(samples[row]), self.labels[column]
         where = "" if label == "output" else f" at {label}" if label.startswith("output ") else f" at layer {label!r}"
-        names = self.players.labels[sample]
+        names = distinct_labels(self.players.labels[sample])
         raise ValueError(
             f"the value of sample {sample}{where} is {float(values[row, column])} with "
             f"{_present(names, masks[row, : len(names)])}: look at what the model returns for this masked input, and "

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import SHOWN, count_of, kind_of, some_of
 from captum_lkn._common.warn import warn
+from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.scores import ScoreLike, resolve_score
@@ -40,7 +41,7 @@ class Choice(NamedTuple):
 
     Attributes:
         kept: The numbers, among the n, of the players that were kept; ascending.
-        left_out: The labels of the others, in their order.
+        left_out: The labels of the others, in their order; repeated ones of the n with the number of their occurrence.
         strengths: Float64 ``[n]`` on the CPU, in the unit of the score: the numbers that the players were ranked by.
         explained: The share of v(N) - v(empty) that the kept players explain; NaN where v(N) = v(empty). It may be
             negative or above 1.
@@ -123,7 +124,8 @@ def select_players(
         show_progress: Whether to show a bar.
 
     Returns:
-        Players, at most k a sample. ``choices`` holds the labels of the others and the explained share, ``(v(N') -
+        Players, at most k a sample. A label that several of the n have gets the number of its occurrence, also where
+        one of them is kept. ``choices`` holds the labels of the others and the explained share, ``(v(N') -
         v(empty')) / (v(N) - v(empty))`` with the kept players N'; ``description["selection"]`` holds the same as JSON.
 
     Raises:
@@ -178,7 +180,8 @@ def select_players(
     part = v_part - v_empty if rest == "mask" else v_full - v_part
     shares = torch.where(v_full == v_empty, math.nan, part / (v_full - v_empty))
     _warn_of_poor_shares(shares, k)
-    choices = tuple(map(_choice, players.labels, kept, strengths, shares.tolist()))
+    labels = tuple(map(distinct_labels, players.labels))
+    choices = tuple(map(_choice, labels, kept, strengths, shares.tolist()))
     return _selected(players, choices, rest)
 
 
@@ -263,7 +266,9 @@ def _selected(players: Players, choices: tuple[Choice, ...], rest: Rest) -> Sele
     parts = {field.name: getattr(players, field.name) for field in fields(Players)}
     parts["owners"] = tuple(_renumbered(owner, choices) for owner in players.owners)
     parts["labels"] = tuple(
-        tuple(labels[i] for i in choice.kept) for labels, choice in zip(players.labels, choices, strict=True)
+        # "it[3]" stays the third one of the text, whichever others are kept.
+        tuple(distinct_labels(labels)[i] for i in choice.kept)
+        for labels, choice in zip(players.labels, choices, strict=True)
     )
     if rest == "mask":
         copies = [players.masked(sample, _row(choice)) for sample, choice in enumerate(choices)]

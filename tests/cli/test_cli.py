@@ -378,12 +378,38 @@ def test_the_largest_number_of_players_is_the_librarys():
             "--words has 'x', which is not in the text: leave --words out",
         ),
         ("n_segments must be at least 1; got 0", "--slic must be at least 1; got 0"),
+        ("k=3 of so many explain little. Give most=300", "--most 3 of so many explain little"),
+        (
+            "at most n = 20 are evaluated. Let select_players(model, players, k=12) choose",
+            "at most n = 20 are evaluated",
+        ),
+        (
+            "its 2 words (a, b) are all background. Choose from them with words=, or leave stop_words= out",
+            "its 2 words (a, b) are all background. Choose from them with --words",
+        ),
+        ("the text is too long. Shorten it, or raise max_length=", "the text is too long. Shorten it"),
+        ("the text is too long. Raise max_length=, or shorten it.", "the text is too long. Shorten it."),
+        ("Bert is in training mode: call .eval() on it. It is set back", "Bert is in training mode. It is set back"),
+        ("labels [B, 3] (see f(x)): 1 or 2", "labels [B, 3] (see f(x)): 1 or 2"),
         ("grid has 9 x 9 cells.  Give\na coarser grid", "--grid has 9 x 9 cells. Give a coarser grid"),
         ("two words are not told apart", "two words are not told apart"),
     ],
 )
 def test_messages_name_the_options(message, shown):
-    assert in_options(message) == shown
+    assert in_options(message, ["words", "grid", "slic", "most", "top"]) == shown
+    assert in_options("words has 'x'. Leave words= out", ["model"]) == "words has 'x'"
+
+
+def test_a_warning_names_no_option_that_the_command_lacks(folder, tmp_path):
+    import transformers
+
+    transformers.BertForSequenceClassification.from_pretrained(folder).save_pretrained(tmp_path)
+    transformers.BertTokenizerFast.from_pretrained(folder, mask_token=None).save_pretrained(tmp_path)
+    done = run("text", tmp_path, "not good")
+    assert done.exit_code == 0, done.output
+    (note,) = [line for line in done.output.splitlines() if line.startswith("note:")]
+    assert "mask token" in note
+    assert "baseline" not in note
 
 
 # ---------------------------------------------------------------- too many players, images

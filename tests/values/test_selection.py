@@ -327,6 +327,23 @@ def test_the_model_is_left_as_it_was_found_also_after_an_error():
     assert torch.is_grad_enabled()
 
 
+def test_repeated_words_are_told_apart_everywhere():
+    words = ["it", "is", "it", "is", "good", "it"]
+    players = players_from_mask(2.0 ** torch.arange(6)[None], player_names=words)
+    assert "6 players: it[1] | is[1] | it[2] | is[2] | good | it[3]" in repr(players)
+    chosen = select_players(lambda x: x[:, 2] + 3 * x[:, 5], players, k=2, target=None, score="logit")
+    assert chosen.labels == (("it[2]", "it[3]"),)  # their places in the sentence, not among the kept
+    assert chosen.choices[0].left_out == ("it[1]", "is[1]", "is[2]", "good")
+    assert chosen.description["selection"][0]["left_out"] == ["it[1]", "is[1]", "is[2]", "good"]
+    lines = repr(chosen).splitlines()
+    assert lines[1] == "  sample 0, 2 players: it[2] | it[3]"
+    assert lines[2].endswith("the others stay visible: it[1], is[1], is[2], good")
+    found = plain(lambda x: x[:, 2] + 3 * x[:, 5]).attribute(chosen)[0]
+    assert [(one.players, one.effect) for one in found.top(2)] == [(("it[3]",), 96.0), (("it[2]",), 4.0)]
+    with pytest.raises(ValueError, match=r"is inf with the players \{it\[1\], it\[2\]\} present"):
+        plain(lambda x: torch.where(x.sum(1) == 5, math.inf, x.sum(1))).attribute(players)
+
+
 def test_very_many_players_are_refused_before_any_forward():
     forward = Recording(lambda x: x.sum(1))
     with pytest.raises(ValueError, match=r"has 300 players.*603 masked copies.*at most 256.*Group them.*most=300"):
