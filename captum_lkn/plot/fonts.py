@@ -46,7 +46,7 @@ def written(labels: Sequence[str], width: int = 24) -> list[str]:
         UserWarning: No installed font has some letters.
     """
     short = [shortened(printable(label), width) for label in labels]
-    lacking = {letter for text in short for letter in text if letter not in _default_letters() and not _other(letter)}
+    lacking = {letter for letter in _missing("".join(short)) if not _other(letter)}
     unseen = {letter for letter in lacking if unicodedata.category(letter) in ("Mn", "Me", "Cf")}
     boxes = sorted(lacking - unseen)
     if boxes:
@@ -60,8 +60,7 @@ def written(labels: Sequence[str], width: int = 24) -> list[str]:
 
 def families_for(text: str) -> list[str]:
     """Return the fonts that are needed besides the default one to write a text."""
-    missing = dict.fromkeys(letter for letter in text if letter not in _default_letters())
-    return list(dict.fromkeys(family for letter in missing if (family := _other(letter))))
+    return list(dict.fromkeys(family for letter in _missing(text) if (family := _other(letter))))
 
 
 def text_width(text: str, size: float) -> float:
@@ -71,8 +70,9 @@ def text_width(text: str, size: float) -> float:
     return float(TextToPath().get_text_width_height_descent(text, font, ismath=False)[0])
 
 
-def _default_letters() -> frozenset[str]:
-    return _letters(font_manager.findfont(FontProperties()))
+def _missing(text: str) -> list[str]:
+    """Return the letters of a text that the default font does not have."""
+    return sorted(set(text) - _letters(font_manager.findfont(FontProperties())))
 
 
 @cache

@@ -33,8 +33,8 @@ CASES = {
                                                                                 [("and", (0, 1), 1.0)])]),
     "no effects": lambda: of_layers(a=[results.found_of(["not"], [])], output=[results.found_of(["not"], [])]),
     "thirteen layers": lambda: of_layers(
-        **{f"block.{i}": [results.found_of(["not", "x" * 99], [("and", (0, 1), 1.0 + i)])] * 3 for i in range(12)},
-        output=[results.found_of(["not", "x" * 99], [("and", (0, 1), 1.0)])] * 3),
+        **{f"block.{i}": [results.found_of(["not", "x" * 99], [("and", (0, 1), 1.0 + i)])] for i in range(12)},
+        output=[results.found_of(["not", "x" * 99], [("and", (0, 1), 1.0)])]),
 }  # fmt: skip
 
 

@@ -19,12 +19,13 @@ from captum_lkn.plot.names import interaction_names
 EFFECTS = {
     "one player": (["only"], [("and", (0,), -1.5)]),
     "no effects": (["a", "b"], []),
-    "no value": (["a", "b"], [("and", (0,), 1.0), ("and", (1,), -1.0)]),
     "all negative": (["not", "$x^2$", "%s"], [("and", (0,), -1.5), ("or", (0, 1), -0.5), ("and", (0, 1, 2), -0.1)]),
     "tiny": (["a", "b"], [("and", (0,), 1e-12), ("and", (0, 1), -3e-9)]),
     "huge": (["a", "b"], [("and", (0,), 1e15), ("or", (0, 1), -3e14)]),
-    "scripts": (["שלום", "مرحبا", "Ω", "<b>&", "\\n\n", ""], [("and", (0, 1), 1.0), ("or", (1, 2, 3, 4, 5), -0.5)]),
-    "long": (["x" * 300, "Donaudampfschifffahrtsgesellschaft"], [("and", (0, 1), 1.0), ("or", (0, 1), -0.5)]),
+    "scripts": (
+        ["שלום", "مرحبا", "Ω", "<b>&", "x" * 300, "\\n\n"],
+        [("and", (0, 1), 1.0), ("or", (1, 2, 3, 4, 5), -0.5)],
+    ),
     "many": ([f"column_{i}" for i in range(14)], [("and", tuple(range(0, i)), 1.0 / i) for i in range(1, 14)]),
 }
 OF_PLAYERS = [name for name in INTERACTIONS if name != "patches"]  # which needs an image
@@ -262,9 +263,8 @@ def test_given_axes_are_drawn_into(name):
     assert found_fig is fig
     assert ax is second
     assert not first.has_data()
-    fig.draw_without_rendering()
     by_hand = Figure().add_axes((0.2, 0.2, 0.6, 0.6))
-    INTERACTIONS[name](results.sentence(), ax=by_hand)[0].draw_without_rendering()
+    assert INTERACTIONS[name](results.sentence(), ax=by_hand).ax is by_hand
 
 
 def test_no_global_state_changes():
