@@ -14,6 +14,7 @@ __all__ = [
     "NEUTRAL",
     "NEW",
     "ORDERS",
+    "ORDERS_ON_DARK",
     "OVERLAP",
     "POSITIVE",
     "SERIES",
@@ -44,6 +45,9 @@ FORGOTTEN = "#CC79A7"
 
 ORDERS = ("#12402F", "#218563", "#66BF92", "#BFE3A8")
 """Colours of orders 1, 2, 3 and higher ones: from dark to light, so that they differ in greyscale, too."""
+
+ORDERS_ON_DARK = ("#D8F0C8", "#8FD3AE", "#3FA97C", "#23734F")
+"""The same on a dark background: from light to dark, so that low orders stand out."""
 
 SERIES = ("#332288", "#CC9900", "#44AA99", "#AA4499", "#999933", "#882255")
 """Colours of curves and classes, after Tol ("Colour Schemes", 2021): none of them is the colour of a sign."""

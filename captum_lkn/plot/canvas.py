@@ -14,12 +14,13 @@ from typing import Any, NamedTuple, TypeAlias
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
-from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
+from captum_lkn._common.colours import NEGATIVE, NEUTRAL, ORDERS, ORDERS_ON_DARK, POSITIVE
 from captum_lkn._common.formats import effect_format
 from captum_lkn.interactions import Interactions
 from captum_lkn.plot.fonts import families_for
@@ -39,6 +40,7 @@ __all__ = [
     "legend_in",
     "note",
     "numbers",
+    "order_colours",
     "panels",
     "paper",
     "score_label",
@@ -199,6 +201,11 @@ def finished(fig: Figure, ax: Axes, drawn: Sequence[Axes] = ()) -> Picture:
 def ink() -> str:
     """Return the colour of text and lines."""
     return str(mpl.rcParams["text.color"])
+
+
+def order_colours() -> tuple[str, ...]:
+    """Return the colours of orders 1, 2, 3 and higher ones on the background of Matplotlib's settings."""
+    return ORDERS_ON_DARK if sum(to_rgb(paper())) < 1.5 else ORDERS
 
 
 def paper() -> str:

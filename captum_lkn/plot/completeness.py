@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import ArrayLike
 
-from captum_lkn._common.colours import NEUTRAL, ORDERS
+from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.plot.canvas import (
@@ -19,7 +19,9 @@ from captum_lkn.plot.canvas import (
     Picture,
     finished,
     framed,
+    ink,
     legend_in,
+    order_colours,
     tidy,
     whole_percent,
 )
@@ -61,7 +63,7 @@ def completeness(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes 
         4.0,
         1,
         2,
-        "What layers have of the output, and what the output does not use",
+        f"What layers have of {depth.reference}, and what {depth.reference} does not use",
         written([f"{kind_title(kind)}{note}; {subject_of(change)}"], 110)[0],
     )
     left, right = grid.ravel()
@@ -96,13 +98,13 @@ def _line(group: int, x: ArrayLike, y: ArrayLike) -> Line2D:
     line = Line2D(
         np.asarray(x),
         np.asarray(y),
-        color=ORDERS[group],
+        color=order_colours()[group],
         marker=_MARKERS[group],
         linewidth=1.8,
         markersize=6,
         label=GROUPS[group],
     )
-    line.set(markeredgecolor=ORDERS[0], markeredgewidth=0.7)
+    line.set(markeredgecolor=ink(), markeredgewidth=0.7)
     return line
 
 
@@ -113,8 +115,8 @@ def _draw_bands(ax: Axes, bounds: np.ndarray, end: float, drawn: Sequence[int]) 
         places, bounds = np.array([-0.4, 0.4]), bounds.repeat(2, 0)
     for group in drawn:
         bound = np.clip(bounds[:, group], 0, 1)
-        ax.fill_between(places, bound, end, color=ORDERS[group], alpha=_BAND, linewidth=0, zorder=0)
-        ax.plot(places, bound, color=ORDERS[group], linewidth=1, linestyle=":", zorder=0)
+        ax.fill_between(places, bound, end, color=order_colours()[group], alpha=_BAND, linewidth=0, zorder=0)
+        ax.plot(places, bound, color=order_colours()[group], linewidth=1, linestyle=":", zorder=0)
 
 
 def _draw_layers(ax: Axes, depth: Depth) -> None:

@@ -17,6 +17,7 @@ from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.knowledge.checks import amplified_layers
 from captum_lkn.knowledge.comparison import Comparison, Strengths
+from captum_lkn.models.layers import OUTPUT
 from captum_lkn.plot.names import layer_names
 
 __all__ = [
@@ -59,6 +60,11 @@ class Depth(NamedTuple):
         """The names, with an asterisk after those of amplified layers."""
         both = zip(self.names, self.labels, strict=True)
         return [f"{name}*" if label in self.amplified else name for name, label in both]
+
+    @property
+    def reference(self) -> str:
+        """The reference in a sentence: ``the output``, or the short name of another layer."""
+        return "the output" if self.labels[-1] == OUTPUT else self.names[-1]
 
     @property
     def axis(self) -> str:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MultipleLocator
 
-from captum_lkn._common.colours import NEGATIVE, NEUTRAL, ORDERS, POSITIVE
+from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
 from captum_lkn.interactions import Interaction
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.plot.canvas import (
@@ -23,6 +23,7 @@ from captum_lkn.plot.canvas import (
     ink,
     legend_below,
     numbers,
+    order_colours,
     panels,
     paper,
     tidy,
@@ -109,10 +110,10 @@ def _draw_box(ax: Axes, change: KnowledgeChange, depth: Depth) -> None:
     ax.yaxis.set_major_locator(MultipleLocator(0.25 if deepest < 0.6 else 0.5))
     ax.yaxis.set_major_formatter(lambda y, _: whole_percent(abs(y)))
     ax.set_xlabel(depth.axis, fontsize=BODY)
-    ax.set_ylabel("forgotten | shared\n(share of the output's)", fontsize=BODY)
+    ax.set_ylabel(f"forgotten | shared\n(share of {depth.reference}'s)", fontsize=BODY)
     tidy(ax, "left")
     drawn = [g for g in range(len(GROUPS)) if any(one[g] > 0 for one in (*shared, *lost))]
-    handles = [Patch(facecolor=ORDERS[g], label=GROUPS[g]) for g in drawn]
+    handles = [Patch(facecolor=order_colours()[g], label=GROUPS[g]) for g in drawn]
     hatched = Patch(facecolor=NEUTRAL, edgecolor=paper(), hatch=_HATCH, linewidth=0, label="forgotten")
     legend_below(ax, [*handles, *([hatched] if any(map(sum, lost)) else [])], 38)
 
@@ -141,8 +142,8 @@ def _draw_stack(
         inner, outer = edges[group], edges[group + 1]
         x, one = smooth(inner)
         _, other = smooth(outer)
-        ax.fill_between(x, one, other, color=ORDERS[group], alpha=0.35, linewidth=0)
-        colour = ORDERS[group]
+        ax.fill_between(x, one, other, color=order_colours()[group], alpha=0.35, linewidth=0)
+        colour = order_colours()[group]
         ax.bar(places, outer - inner, _BAR, inner, color=colour, edgecolor=paper(), linewidth=0, hatch=hatch)
 
 
@@ -220,7 +221,7 @@ def _draw_ribbons(
     spans = [_span([one.heights[i] for i in usual]) for one in every]
     unit = max((up - down for down, up in spans), default=0.0) or 1.0
     row, ticks, names = 0, [], []
-    for title, group in (("stays in the output", stays), ("is forgotten", forgotten)):
+    for title, group in ((f"stays in {depth.reference}", stays), ("is forgotten", forgotten)):
         if group:
             ax.text(-0.58, row + 0.1, title, fontsize=BODY, weight="bold", va="center")
             row += 1

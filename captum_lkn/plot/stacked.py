@@ -22,7 +22,7 @@ __all__ = ["stacked"]
 _COLUMNS = 7
 _PARTS = (
     ("overlap", OVERLAP, "", "overlap: in both"),
-    ("new", NEW, "...", "new: in the output alone"),
+    ("new", NEW, "...", "new: in {} alone"),
     ("forgotten", FORGOTTEN, "\\\\\\\\", "forgotten: in the layer alone"),
 )
 
@@ -59,7 +59,7 @@ def stacked(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | Non
         1.2 + 2.0 * rows,
         rows,
         columns,
-        "What each layer shares with the output, lacks, and forgets",
+        f"What each layer shares with {depth.reference}, lacks, and forgets",
         written([f"{kind_title(kind)}{note}; {subject_of(change)}"], round(width * 15))[0],
     )
     for axes in grid.ravel()[len(layers) :]:
@@ -77,7 +77,10 @@ def stacked(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | Non
     grid[(rows - 1) // 2, 0].set_ylabel("strength / |v(N) \N{MINUS SIGN} v(∅)|", fontsize=BODY)
     for axes in grid[-1]:
         axes.set_xlabel("order", fontsize=BODY)
-    handles = [Patch(facecolor=colour, edgecolor=ink(), hatch=h, linewidth=0, label=n) for _, colour, h, n in _PARTS]
+    handles = [
+        Patch(facecolor=colour, edgecolor=ink(), hatch=hatch, linewidth=0, label=name.format(depth.reference))
+        for _, colour, hatch, name in _PARTS
+    ]
     legend_in(foot, handles)
     return finished(fig, grid[0, 0] if ax is None else ax, fig.axes)
 

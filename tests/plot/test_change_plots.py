@@ -3,9 +3,11 @@
 import math
 import warnings
 
+import matplotlib.style
 import numpy as np
 import plot_results as results
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from captum_lkn import InteractionsBatch, KnowledgeChange
@@ -164,3 +166,17 @@ def test_emergence_is_the_strength_of_the_combinations_with_a_word():
         change.plot.emergence("goood")
     with pytest.raises(ValueError, match="words must be one or more labels"):
         change.plot.emergence()
+
+
+def test_another_reference_than_the_output_is_named():
+    change = results.change().between("encoder.0", "encoder.3")
+    fig, ax = change.plot.flow()
+    assert ax.get_ylabel().endswith("(share of 3's)")
+    assert "stays in 3" in {text.get_text() for text in fig.axes[1].texts}
+
+
+def test_orders_stand_out_on_a_dark_background():
+    with matplotlib.style.context("dark_background"):
+        _, ax = results.change().plot.completeness()
+        assert sum(to_rgb(next(line for line in ax.lines if line.get_label() == "order 1").get_color())) > 2
+        assert all(text.get_color() == "white" for text in results.sentence().plot.waterfall().ax.texts)
