@@ -16,7 +16,10 @@ from torch.nn import functional
 
 from captum_lkn._common.checks import is_number
 from captum_lkn._common.messages import kind_of, shape_of
+from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
+from captum_lkn.models.hugging_face.facts import number_of_channels
+from captum_lkn.models.model import Model
 from captum_lkn.players.arguments import fill_baseline, ids_by_sample, label_players, number_players
 from captum_lkn.players.players import Players
 from captum_lkn.players.regions import (
@@ -77,7 +80,8 @@ def image_players(
         segments: A map of whole numbers ``[H, W]``, or one a sample ``[B, H, W]``; -1 is background. ``"slic"``:
             superpixels by scikit-image, for each image its own.
         n_segments: About how many superpixels.
-        model: A Hugging Face model whose ``config.patch_size`` no player may cut; segments may.
+        model: A Hugging Face model whose ``config.patch_size`` no player may cut; segments may. Its number of channels
+            tells ``[C, H, W]`` from ``[H, W, C]``.
         baseline: The replacement of absent parts: ``"zero"`` (0 in the model's input space: the mean colour of
             the training set if the image was normalised by it, black if it was only scaled to 0 to 1);
             ``"mean"``, each image's own mean colour; ``"blur"``, the image through :func:`gaussian_blur`; a number;
@@ -98,7 +102,10 @@ def image_players(
         ImportError: If ``segments="slic"`` and scikit-image is not installed.
         TypeError: If something is of the wrong type.
         ValueError: If something does not fit the image, the parts are not defined, a patch would cut the model's, a
-            sample has no player, or a region is unknown.
+            sample has no player, a region is unknown, or the channels are last.
+
+    Warns:
+        UserWarning: The channels may be last, and `model` does not tell.
 
     Example:
         >>> image = torch.arange(16.0).reshape(1, 4, 4)
@@ -116,6 +123,7 @@ def image_players(
     if background not in ("keep", "mask"):
         raise ValueError(f'background must be "keep" or "mask"; got {background!r}')
     x, constants = _split(image)
+    _check_channels(x, model)
     regions = _regions(x, grid, patch_size, segments, n_segments, model)
     if foreground is not None:
         regions = regions.restricted(foreground, len(x))
@@ -252,12 +260,24 @@ def _split(image: Any) -> tuple[Tensor, dict[str, Any]]:
         )
     if image.dim() not in (3, 4) or 0 in image.shape:
         raise ValueError(f"image must be [C, H, W] or [B, C, H, W], and not empty; got shape {shape_of(image)}")
-    if image.shape[-1] in _CHANNELS and image.shape[-3] not in _CHANNELS:
-        raise ValueError(
-            f"image must be [C, H, W]; got {shape_of(image)}, with the channels last. Give image.movedim(-1, -3)"
-        )
     x = image.detach()
     return (x if x.dim() == 4 else x[None]), constants
+
+
+def _check_channels(x: Tensor, model: Any) -> None:
+    """Refuse images ``[B, H, W, C]`` where the model's number of channels is known, and warn where they may be such."""
+    channels = number_of_channels(Model(model).inner if callable(model) else model)
+    if channels is None and x.shape[-1] in _CHANNELS and x.shape[1] not in _CHANNELS:
+        warn(
+            f"image is taken for [B, C, H, W] and has the shape {shape_of(x)}, as if its channels were last. If they "
+            "are, give image.movedim(-1, -3); if not, give model=, of whose configuration the number of channels is "
+            "taken"
+        )
+    if channels is not None and x.shape[-1] == channels != x.shape[1]:
+        raise ValueError(
+            f"image must be [B, C, H, W] with {channels} channels; got {shape_of(x)}, with the channels last. Give "
+            "image.movedim(-1, -3)"
+        )
 
 
 def _regions(x: Tensor, grid: Any, patch_size: Any, segments: Any, n_segments: int, model: Any) -> Regions:

@@ -92,14 +92,17 @@ def a_chat_template_that_rewrites():
 
 @case
 def channels_last():
-    lkn.image_players(torch.rand(8, 8, 3), grid=2)
+    lkn.image_players(torch.rand(8, 8, 3), grid=2, model=vit())
+
+
+def vit():
+    config = {"image_size": 8, "patch_size": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return made(transformers.ViTForImageClassification, transformers.ViTConfig, **config)
 
 
 @case
 def a_patch_that_cuts_tokens():
-    config = {"image_size": 8, "patch_size": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vit = made(transformers.ViTForImageClassification, transformers.ViTConfig, **config)
-    lkn.image_players(torch.rand(3, 8, 8), patch_size=3, model=vit)
+    lkn.image_players(torch.rand(3, 8, 8), patch_size=3, model=vit())
 
 
 # ---------------------------------------------------------------- targets, scores, outputs

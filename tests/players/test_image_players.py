@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+import warnings
 
 import captum.attr
 import numpy as np
@@ -284,12 +285,35 @@ def test_the_autograd_history_stays_behind():
         (TypeError, r"floating.* got uint8 \[3, 4, 4\]. These are raw pixels", torch.zeros(3, 4, 4, dtype=torch.uint8)),
         (ValueError, r"must be \[C, H, W\] or .* got shape \[4, 4\]", torch.zeros(4, 4)),
         (ValueError, r"not empty; got shape \[0, 3, 4, 4\]", torch.zeros(0, 3, 4, 4)),
-        (ValueError, r"got \[1, 8, 8, 3\], with the channels last. .*movedim\(-1, -3\)", torch.zeros(1, 8, 8, 3)),
         (ValueError, r"must have the entry pixel_values.*got \['pixels'\]", {"pixels": torch.zeros(1, 3, 4, 4)}),
     ],
 )
 def test_wrong_images(error, match, image):
     fails(error, match, image, grid=2)
+
+
+@pytest.mark.parametrize(
+    "config", [{"num_channels": 3}, {"vision_config": types.SimpleNamespace(num_channels=3)}], ids=str
+)
+def test_channels_last_are_refused_where_the_model_says_how_many_there_are(config):
+    model = types.SimpleNamespace(config=types.SimpleNamespace(**config))
+    for image in (torch.zeros(1, 8, 8, 3), torch.zeros(2, 64, 3)):
+        fails(
+            ValueError, r"with 3 channels; got .*, 3\], with the channels last. .*movedim", image, grid=2, model=model
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image_players(torch.zeros(3, 8, 3), grid=(2, 1), model=model)
+        two = types.SimpleNamespace(config=types.SimpleNamespace(num_channels=2))
+        image_players(torch.zeros(2, 64, 3), grid=(2, 1), model=two)
+
+
+def test_a_width_of_three_is_only_warned_of_without_a_model():
+    strips = normal(2, 64, 3)  # two channels of a narrow picture
+    with pytest.warns(UserWarning, match=r"has the shape \[1, 2, 64, 3\], as if its channels were last.*give model="):
+        players = image_players(strips, grid=(2, 1))
+    (copy,) = players.masked(0, torch.tensor([[True, False]]))
+    assert torch.equal(copy[0], torch.cat([strips[:, :32], torch.zeros(2, 32, 3)], 1))
 
 
 MAP = torch.zeros(4, 4, dtype=torch.int64)

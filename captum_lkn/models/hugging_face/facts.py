@@ -30,6 +30,7 @@ __all__ = [
     "is_encoder_decoder",
     "is_hugging_face",
     "model_of_pipeline",
+    "number_of_channels",
     "number_of_positions",
     "number_of_token_types",
     "output_kind",
@@ -149,6 +150,16 @@ def image_shape(model: Any) -> tuple[int, int, int] | None:
         return None
     height, width = (size, size) if is_whole(size) else size
     return int(channels), int(height), int(width)
+
+
+def number_of_channels(model: Any) -> int | None:
+    """Return the number of channels of the images that a vision model takes; None where it states none."""
+    config = getattr(model, "config", None)
+    for part in (getattr(config, "vision_config", None), config):
+        channels: Any = getattr(part, "num_channels", None)
+        if is_whole(channels):
+            return int(channels)
+    return None
 
 
 def patch_size(model: Any) -> tuple[int, int] | None:

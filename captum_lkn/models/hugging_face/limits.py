@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_lkn._common.messages import shape_of
 from captum_lkn.models.hugging_face.facts import (
+    number_of_channels,
     number_of_positions,
     number_of_token_types,
     parameters_of,
@@ -96,8 +97,8 @@ class Limits:
             )
 
     def _check_channels(self, pixels: Tensor) -> None:
-        channels = getattr(self._vision, "num_channels", None)
-        if isinstance(channels, int) and pixels.shape[1] != channels:
+        channels = number_of_channels(self.model)
+        if channels is not None and pixels.shape[1] != channels:
             raise ValueError(
                 f"pixel_values is {shape_of(pixels)}, and {self.name} takes images of {channels} channels: give "
                 f"[B, {channels}, height, width], as the model's image processor does"
