@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from captum_lkn._common.messages import kind_of, some_of
+from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.baselines.samples import check_same_sample
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.interactions import Interactions, InteractionsBatch
@@ -80,7 +80,8 @@ def _mean(place: int, versions: Sequence[Interactions]) -> Interactions:
                 "Use the same options for all"
             )
     values = torch.stack([one.values for one in versions]).mean(0)
-    part = decompose(values, options=first.options)
+    names = [f"sample {place}, the mean of {count_of(len(versions), 'baseline')}"]
+    part = decompose(values, options=first.options, names=names)
     used: list[Any] = [one.provenance.get("forwards", 0) for one in versions]
     provenance = {
         **first.provenance,

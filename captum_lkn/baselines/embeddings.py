@@ -251,9 +251,17 @@ def _real_tokens(entry: Any) -> Tensor:
     """Return the ids of an encoding that are neither padding nor special, int64 ``[K]`` on the CPU."""
     if not isinstance(entry, Mapping) or "input_ids" not in entry:
         raise TypeError(f"data holds {kind_of(entry)}: give mappings with input_ids, as tokenizers return")
-    ids = torch.as_tensor(entry["input_ids"], device="cpu").cpu()
+    ids = torch.as_tensor(entry["input_ids"], device="cpu")
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"input_ids must hold integers; got {kind_of(ids)}")
-    real = torch.as_tensor(entry.get("attention_mask", torch.ones_like(ids)), device="cpu").cpu().bool()
-    special = torch.as_tensor(entry.get("special_tokens_mask", torch.zeros_like(ids)), device="cpu").cpu().bool()
+    real = _marks(entry, "attention_mask", ids, default=True)
+    special = _marks(entry, "special_tokens_mask", ids, default=False)
     return ids[real & ~special].long()
+
+
+def _marks(entry: Mapping[str, Any], name: str, ids: Tensor, *, default: bool) -> Tensor:
+    """Return one of an encoding's masks, bool in the shape of its ids."""
+    marks = torch.as_tensor(entry.get(name, torch.full_like(ids, default)), device="cpu").bool()
+    if marks.shape != ids.shape:
+        raise ValueError(f"{name} must have the shape of input_ids, {shape_of(ids)}; got {shape_of(marks)}")
+    return marks

@@ -218,6 +218,11 @@ def test_ids_that_are_not_integers_have_no_embedding(bert, ids):
         mean_embedding(bert, {"input_ids": ids})
 
 
+def test_a_mask_of_another_shape_than_the_ids_is_refused(bert):
+    with pytest.raises(ValueError, match=r"attention_mask must have the shape of input_ids, \[2\]; got \[2, 2\]"):
+        mean_embedding(bert, {"input_ids": [1, 2], "attention_mask": [[1, 0], [1, 1]]})
+
+
 def test_the_mean_of_a_data_set_counts_real_tokens_alone(bert):
     vectors = bert.get_input_embeddings().weight.detach()
     first = {"input_ids": [[2, 7, 7, 0]], "attention_mask": [[1, 1, 1, 0]], "special_tokens_mask": [[1, 0, 0, 1]]}
@@ -635,3 +640,11 @@ def test_whole_numbers_of_numpy_are_taken_everywhere(tmp_path):
     layer = Layer(np.int64(3), call_index=np.int32(1))
     assert json.loads(json.dumps(layer.describe()))["name"] == 3
     assert layer.label == "3[1]"
+
+
+def test_warnings_of_an_average_name_its_samples():
+    method = AndOrInteraction(lambda x: x[:, 0] - x[:, 1], score="logit")
+    with pytest.warns(UserWarning, match=r"kappa is 0 in 1 of 1 tables \(sample 0\)"):
+        found = [method.attribute(torch.ones(1, 2), baselines=b) for b in (0.0, 0.5)]
+    with pytest.warns(UserWarning, match=r"kappa is 0 in 1 of 1 tables \(sample 0, the mean of 2 baselines\)"):
+        average_baselines(found)
