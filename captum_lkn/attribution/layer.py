@@ -31,9 +31,9 @@ _PROBE_KINDS = {"classes": "softmax", "labels": "sigmoid"}
 
 
 class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
-    r"""Sparse AND-OR interactions between the players of an input, as a layer sees them.
+    r"""Sparse AND-OR interactions between the players of an input, read from a layer.
 
-    A layer has no classes: a *read-out*, such as a linear probe, says what its features know of them (section 3.2.2
+    A layer has no classes: a *read-out*, such as a linear probe, turns its features into logits of them (section 3.2.2
     of Cheng et al., ICML 2024). Where Captum's layer methods attribute the model's output to a layer's units, this
     one attributes a layer's read-out to the input's players. All layers are read in the same forwards, and the
     read-outs are applied inside the hooks: a number a masked copy is all that is kept of a layer.

@@ -175,7 +175,7 @@ def _absent(baseline: Any, embed: nn.Module, vectors: Tensor) -> tuple[Tensor, s
     if is_whole(baseline):
         token = int(baseline)
         if not 0 <= token < _vocabulary(embed):
-            raise ValueError(f"baseline {token} is no token id: give one from 0 to {_vocabulary(embed) - 1}")
+            raise ValueError(f"baseline {token} is not a token id: give one from 0 to {_vocabulary(embed) - 1}")
         return _embedded(embed, torch.tensor(token, device="cpu")), f"embedding of token {token}"
     if not isinstance(baseline, Tensor) or not baseline.is_floating_point():
         raise TypeError(
@@ -194,7 +194,7 @@ def _absent(baseline: Any, embed: nn.Module, vectors: Tensor) -> tuple[Tensor, s
 def _vocabulary(embed: Any) -> int:
     count = getattr(embed, "num_embeddings", None)
     if not isinstance(count, int):
-        raise TypeError(f"{kind_of(embed)} does not say how many tokens it embeds: give a tensor [D] for the baseline")
+        raise TypeError(f"{kind_of(embed)} has no number of tokens, num_embeddings: give a tensor [D] for the baseline")
     return count
 
 

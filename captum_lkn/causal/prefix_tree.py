@@ -128,7 +128,7 @@ def _blocks(sizes: list[int]) -> tuple[tuple[int, int], ...]:
 
 
 def worth_it(tree: PrefixTree) -> bool:
-    """Tell if the tree is faster than the plain evaluation; a player early in a long prompt leaves little to share.
+    """Return whether the tree is faster than the plain evaluation: a player early in a long prompt shares little.
 
     Example:
         >>> worth_it(PrefixTree.of(torch.arange(4), 4)), worth_it(PrefixTree.of(torch.tensor([0, -1, -1]), 1))
@@ -186,7 +186,7 @@ def _layout(tree: PrefixTree, first: int, last: int) -> _Layout:
     depths = torch.tensor([depth for depth, _, _ in parts], device="cpu").repeat_interleave(sizes)
 
     def ancestors(of: Tensor) -> Tensor:
-        """Tell for each token if it lies on the path to a node, or would if the node were deeper: ``[len(of), S]``."""
+        """Return ``[len(of), S]``, True for tokens on the path to a node, or on it if the node were deeper."""
         return (of[:, None] & ((1 << depths) - 1)) == nodes
 
     # Deeper tokens lie further back in the prompt, so that the order of positions excludes them.

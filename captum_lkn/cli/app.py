@@ -117,7 +117,7 @@ def probe(
     max_length: Annotated[int | None, typer.Option(min=1, help="Number of tokens of a text that are read.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of held-out texts.")] = 0,
 ) -> None:
-    """Fit linear probes to layers of a text classifier, which measure how much each layer knows of the task."""
+    """Fit linear probes to layers of a text classifier, which read the classes from each layer."""
     _run(probe, "fit_probes", model, data, out, layers, text_column, label_column, limit, batch_size, max_length, seed)
 
 

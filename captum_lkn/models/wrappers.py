@@ -1,7 +1,7 @@
 """Modules that only wrap another module, defined in this one place.
 
 ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` call the module inside them and add a part to the
-names of its layers. An adapter of `peft` is looked through only for what the model inside says of itself.
+names of its layers. An adapter of `peft` is called itself; only facts are read from the model inside it.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) 
 
 
 def unit_of(score: Score, output: Tensor, *, linear: bool = False) -> str:
-    """Return the unit of a score of an output: none where the score has the outputs' unit, and they are no logits.
+    """Return the unit of a score of an output: none where the score has the outputs' unit, and they are not logits.
 
     Args:
         score: The score.

@@ -195,7 +195,7 @@ class Score:
         return score.of_other_outputs()
 
     def of_other_outputs(self) -> Score:
-        """Return this score for outputs that are no logits: without a unit, if its unit is that of the outputs.
+        """Return this score for outputs that are not logits: without a unit, if its unit is that of the outputs.
 
         Example:
             >>> logit.of_other_outputs().unit, log_prob.of_other_outputs().unit

@@ -261,6 +261,6 @@ def _labels_by_sample(ids: list[Tensor], player_names: Sequence[Any]) -> tuple[t
 
 
 def _broadcasts(small: Tensor, x: Tensor) -> bool:
-    """Tell if `small` broadcasts to the shape of `x`, without making it larger."""
+    """Return whether `small` broadcasts to the shape of `x`, without making it larger."""
     sizes = zip(reversed(small.shape), reversed(x.shape), strict=False)
     return small.dim() <= x.dim() and all(a in (1, b) for a, b in sizes)

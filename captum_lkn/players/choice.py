@@ -93,7 +93,7 @@ def _is_background(label: str, stops: frozenset[str], punctuation: bool) -> bool
 
 
 def _is_punctuation(label: str) -> bool:
-    """Tell punctuation: Unicode's, and the signs of ASCII. Emoji are not: they can decide an output as words do."""
+    """Return whether a word is punctuation, Unicode's or signs of ASCII; not so emoji, which can decide an output."""
     return all(c in string.punctuation or unicodedata.category(c).startswith("P") for c in label)
 
 

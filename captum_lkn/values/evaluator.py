@@ -70,7 +70,7 @@ class Evaluator:
             what :class:`captum_lkn.models.layers.LayerReader` raises.
 
     Warns:
-        UserWarning: Half precision; less memory than the batch wants.
+        UserWarning: Half precision; too little memory for the rows of a forward, which are halved.
 
     Example:
         >>> from captum_lkn.players.players import players_from_mask

@@ -135,7 +135,8 @@ def value_tables(
             unmasked forward returned; a layer that cannot be read, or a read-out that does not fit the output.
 
     Warns:
-        UserWarning: A model in training mode; half precision; less memory than the batch wants (it is halved).
+        UserWarning: A model in training mode; half precision; too little memory for the rows of a forward, which
+            are halved.
 
     Example:
         >>> from captum_lkn.players.players import players_from_mask

@@ -238,8 +238,8 @@ def test_the_mean_of_a_data_set_counts_real_tokens_alone(bert):
     ("baseline", "error", "said"),
     [
         ("median", ValueError, "baseline must be \"mean\", a token id or a tensor.*got 'median'"),
-        (50, ValueError, "baseline 50 is no token id: give one from 0 to 49"),
-        (-1, ValueError, "baseline -1 is no token id"),
+        (50, ValueError, "baseline 50 is not a token id: give one from 0 to 49"),
+        (-1, ValueError, "baseline -1 is not a token id"),
         (True, TypeError, "got a bool"),
         (None, TypeError, "got a NoneType"),
         (torch.tensor(3), TypeError, r"got int64 \[\]"),

@@ -386,9 +386,7 @@ def refused(model, inputs, match, **asked):
 def test_token_ids_of_another_tokenizer(token, given):
     ids = IDS[:1].clone()
     ids[0, 1] = token
-    said = (
-        rf"input_ids must be from 0 to 49, the tokens that BertForSequenceClassification knows; got {given}.*checkpoint"
-    )
+    said = rf"input_ids must be from 0 to 49, the tokens of BertForSequenceClassification; got {given}.*checkpoint"
     assert not refused(bert("SequenceClassification"), ids, said, **ASKED, target=0)
 
 

@@ -73,7 +73,7 @@ class Limits:
         low, high = (int(end) for end in torch.aminmax(ids))
         if low < 0 or high >= size:
             raise ValueError(
-                f"input_ids must be from 0 to {size - 1}, the tokens that {self.name} knows; got {low} to {high}: the "
+                f"input_ids must be from 0 to {size - 1}, the tokens of {self.name}; got {low} to {high}: the "
                 "tokenizer, or the baseline, belongs to another model. Load model and tokenizer from one checkpoint"
             )
 
@@ -84,7 +84,7 @@ class Limits:
         low, high = (int(end) for end in torch.aminmax(types))
         if low < 0 or high >= size:
             raise ValueError(
-                f"token_type_ids must be from 0 to {size - 1}, the kinds of token that {self.name} knows; got {low} to "
+                f"token_type_ids must be from 0 to {size - 1}, the kinds of token of {self.name}; got {low} to "
                 f"{high}: leave token_type_ids out, or give a model that was trained on pairs of texts"
             )
 
