@@ -18,8 +18,10 @@ from make_demo_model import BATCH, SENTENCES, Examples, encode, read_sentences
 
 from captum_lkn import LinearProbes
 from captum_lkn.demo import text as demo
-from captum_lkn.models.layers import LayerReader, find_layers
-from captum_lkn.models.model import Arguments, Model
+from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.layers import find_layers
+from captum_lkn.models.model import Model
+from captum_lkn.models.reading import LayerReader
 
 SEED = 0
 CARD = """# sentiment_minilm_probes: linear probes of the demo's sentiment BERT

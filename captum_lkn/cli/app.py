@@ -17,7 +17,7 @@ from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._version import __version__
 from captum_lkn.cli.interrupts import ABORTED, EXIT_CODE, Interrupts
 
-__all__ = ["Most", "Target", "Top", "app", "demo", "image", "probe", "show", "text"]
+__all__ = ["Kappa", "Most", "Target", "Top", "app", "demo", "image", "probe", "show", "text"]
 
 app = typer.Typer(
     help="Find the combinations of words or of parts of an image that drive a model's decision, layer by layer.",
@@ -32,6 +32,12 @@ Most = Annotated[
     int,
     typer.Option(
         min=1, max=MAX_PLAYERS, help="Largest number of players: those that matter most. The others stay visible."
+    ),
+]
+Kappa = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="How far the effects may miss each output, in units of the score; else 4 % of |v(all) - v(none)|."
     ),
 ]
 _TEXT_MODEL = "A text classifier: a folder, or a name on the Hugging Face hub."
@@ -65,6 +71,7 @@ def text(
     ] = None,
     units: Annotated[str, typer.Option(help=_UNITS)] = "words",
     most: Most = 12,
+    kappa: Kappa = None,
     layers: Annotated[
         str | None, typer.Option(help=f"Layers to explain as well: {_LAYERS} that have probes. Needs --probes.")
     ] = None,
@@ -75,7 +82,7 @@ def text(
     out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
 ) -> None:
     """Explain a text classifier's decision about one text, and with probes also its layers."""
-    _run(text, "explain_text", model, sentence, target, words, units, most, layers, probes, top, out)
+    _run(text, "explain_text", model, sentence, target, words, units, most, kappa, layers, probes, top, out)
 
 
 @app.command()
@@ -94,12 +101,13 @@ def image(
     ] = None,
     most: Most = 10,
     baseline: Annotated[str, typer.Option(help="Replacement of an absent part: 'mean', 'blur' or 'zero'.")] = "mean",
+    kappa: Kappa = None,
     top: Top = 5,
     draw: Annotated[Path | None, typer.Option(help="Draw the result to this file, such as found.png.")] = None,
     out: Annotated[Path | None, typer.Option(help="Save the interactions to this .safetensors file.")] = None,
 ) -> None:
     """Explain an image classifier's decision about one picture."""
-    _run(image, "explain_image", model, file, target, grid, slic, most, baseline, top, draw, out)
+    _run(image, "explain_image", model, file, target, grid, slic, most, baseline, kappa, top, draw, out)
 
 
 @app.command()

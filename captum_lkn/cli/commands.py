@@ -47,6 +47,7 @@ def explain_text(
     words: str | None,
     units: str,
     most: int,
+    kappa: float | None,
     layers: str | None,
     probes: Path | None,
     top: int,
@@ -71,11 +72,12 @@ def explain_text(
     players = text_players(tokenizer, sentence, words=chosen_words, units=cast(Any, units))
     players = _few_enough(console, classifier, players, most, chosen)
     if fitted is None:
-        found = _explain(classifier, players, chosen)
+        found = _explain(classifier, players, chosen, kappa)
         _print_text(console, classifier, found, sentence, top, units)
         _save(console, found[0], out)
         return
-    study = LayerwiseKnowledge(classifier, layers_with_probes(layers, Model(classifier), fitted), probes=fitted)
+    chosen_layers = layers_with_probes(layers, Model(classifier), fitted)
+    study = LayerwiseKnowledge(classifier, chosen_layers, probes=fitted, kappa=kappa)
     change = study.analyze(players, target=chosen, show_progress=sys.stderr.isatty())
     _print_text(console, classifier, change.interactions[change.reference], sentence, top, units)
     print_change(console, change)
@@ -90,6 +92,7 @@ def explain_image(
     slic: int | None,
     most: int,
     baseline: str,
+    kappa: float | None,
     top: int,
     draw: Path | None,
     out: Path | None,
@@ -113,7 +116,7 @@ def explain_image(
         parts = {"grid": given or _default_cells(pixels, model_patch(classifier))}
     players = image_players({"pixel_values": pixels}, model=classifier, baseline=cast(Any, baseline), **parts)
     players = _few_enough(console, classifier, players, most, chosen)
-    found = _explain(classifier, players, chosen)[0]
+    found = _explain(classifier, players, chosen, kappa)[0]
     print_image_interactions(
         console, found, title=file.name, label=labels[int(str(found.provenance["target"]))], top=top
     )
@@ -190,8 +193,8 @@ def _few_enough(console: Console, classifier: Any, players: Players, most: int, 
     return selected
 
 
-def _explain(classifier: Any, players: Players, target: int | str) -> InteractionsBatch:
-    found: InteractionsBatch = AndOrInteraction(classifier).attribute(
+def _explain(classifier: Any, players: Players, target: int | str, kappa: float | None = None) -> InteractionsBatch:
+    found: InteractionsBatch = AndOrInteraction(classifier, kappa=kappa).attribute(
         players, target=target, show_progress=sys.stderr.isatty()
     )
     return found

@@ -63,6 +63,12 @@ def test_text_prints_the_interactions_and_saves_them(folder, tmp_path):
     assert "2^3 = 8 masked sentences" in " ".join(done.output.split())
 
 
+def test_an_absolute_kappa(folder, tmp_path):
+    out = tmp_path / "found.safetensors"
+    assert run("text", folder, "not good film", "--kappa", 0.25, "--out", out).exit_code == 0
+    assert Interactions.load(out).kappa == 0.25
+
+
 def test_only_the_chosen_words_are_players(folder, tmp_path):
     out = tmp_path / "found.safetensors"
     assert run("text", folder, "not good film", "--words", "not, good", "--target", "0", "--out", out).exit_code == 0
@@ -393,10 +399,11 @@ def test_the_largest_number_of_players_is_the_librarys():
         ("labels [B, 3] (see f(x)): 1 or 2", "labels [B, 3] (see f(x)): 1 or 2"),
         ("grid has 9 x 9 cells.  Give\na coarser grid", "--grid has 9 x 9 cells. Give a coarser grid"),
         ("two words are not told apart", "two words are not told apart"),
+        ("Give an absolute kappa=, such as 0.1 (4 %)", "Give an absolute --kappa, such as 0.1 (4 %)"),
     ],
 )
 def test_messages_name_the_options(message, shown):
-    assert in_options(message, ["words", "grid", "slic", "most", "top"]) == shown
+    assert in_options(message, ["words", "grid", "slic", "most", "kappa", "top"]) == shown
     assert in_options("words has 'x'. Leave words= out", ["model"]) == "words has 'x'"
 
 

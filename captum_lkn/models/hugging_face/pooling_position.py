@@ -99,7 +99,7 @@ def _holds(module: nn.Module, model: Any) -> bool:
 def _shallow_copy(module: nn.Module) -> Any:
     """Copy a module, and bind to the copy what was bound to the module, such as a forward that `accelerate` set."""
     twin = object.__new__(type(module))
-    twin.__dict__.update({name: _rebound(value, module, twin) for name, value in vars(module).items()})
+    twin.__dict__.update({name: _rebound(value, module, twin) for name, value in vars(module).copy().items()})
     twin.__dict__["_compiled_call_impl"] = None
     forward = vars(module).get("forward")
     if forward is not None and twin.__dict__["forward"] is forward:
