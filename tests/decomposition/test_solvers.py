@@ -6,8 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_lkn.decomposition.solvers import admm, exact, highs
+from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.solvers import admm, exact, generation, highs
 from captum_lkn.decomposition.solvers.crossover import Program, cross_over
+from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, adjoint, balanced, relative_gap, synthesis
 
@@ -316,6 +318,49 @@ def test_the_crossover_finds_the_optimum_from_anywhere(n, seed, kappa, pin_ends,
     assert float(gap) < 1e-10
     nonzero = effects[effects != 0].abs()
     assert not len(nonzero) or float(nonzero.min()) > 1e-9 * float(nonzero.max())
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+def test_solving_on_the_right_sets_is_the_optimum_and_mends_a_wrong_guess(pin_ends):
+    problem = problem_of(5, pin_ends=pin_ends)
+    nothing = torch.zeros(1, 2, 32, dtype=torch.float64)
+    (best,) = exact.solve(batch_of(problem), nothing, nothing[:, 0], 1e-6)
+    dual = cross_over(program_of(problem), best.effects.flatten(), best.constant, random(32) * 0, 2000).dual
+    wrong = best.effects.clone()
+    wrong.view(-1)[int(wrong.abs().argmax())] = 0
+    both = torch.stack([best.effects, wrong]), torch.stack([dual, dual])
+    found = solve_guessed(Problem(problem.values.repeat(2, 1), problem.slack.repeat(2, 1), *rest(problem)), *both)
+    assert bool(found.optimal[0])
+    for row in found.optimal.nonzero().flatten().tolist():
+        torch.testing.assert_close(found.effects[row], best.effects, rtol=0, atol=1e-10)
+        torch.testing.assert_close(float(found.constant[row]), best.constant, rtol=0, atol=1e-10)
+
+
+def rest(problem):
+    return problem.weights, problem.ridge, problem.pinned
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+def test_few_rows_and_effects_lead_to_the_optimum_of_all(pin_ends):
+    problem = problem_of(5, pin_ends=pin_ends)
+    nothing = torch.zeros(2, 32, dtype=torch.float64)
+    found = generation.solve(problem, nothing, nothing[0])
+    assert found.optimal
+    assert float(relative_gap(problem.penalty(found.effects), problem.bound(found.dual))) < 1e-10
+    assert problem.excess(found.effects, found.constant)[1:].abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_the_shapley_coefficients_certify_an_additive_game(n):
+    values = lattice.masks(n).double() @ random(n)
+    values = values / values.abs().max()
+    weights = problem_of(n, order_weight=0.15).weights
+    problem = Problem(values, torch.zeros_like(values), weights, 0.25, True)
+    ands, ors = generation.free_solutions(problem)
+    assert problem.excess(ands).abs().max() < 1e-12
+    assert problem.excess(ors)[1:].abs().max() < 1e-12
+    bound = problem.bound(generation.shapley_dual(problem, ands))
+    assert float(relative_gap(problem.penalty(ands), bound)) < 1e-12
 
 
 @pytest.mark.parametrize("kind", ["and-or", "and"])

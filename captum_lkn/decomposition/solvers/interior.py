@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram
+from captum_lkn.decomposition.solvers.newton import Columns, Factor, SampledColumns, all_rows_gram
 from captum_lkn.decomposition.solvers.problem import Problem, adjoint
 
 __all__ = ["Point"]
@@ -22,6 +22,8 @@ _START = 0.15  # the first barrier, relative to the sum that is minimised
 _NEAR = 0.97  # an effect starts in play when the dual vector presses it to this share of its weight
 _KEEP = 0.5  # the same for an effect that ADMM left nonzero
 _ADMIT = 200  # how many effects may join in a step
+_ADMIT_SAMPLED = 10  # the same where only some rows count: a dual vector of few rows presses many effects
+_START_SAMPLED = 400  # effects in play at the start there
 _KEEP_OFF = 0.995  # the share of the way to the nearest bound that a step may go
 
 
@@ -34,7 +36,16 @@ class Point:
     and the product of each with its multiplier goes to 0.
     """
 
-    def __init__(self, problem: Problem, effects: Tensor, dual: Tensor, *, exact: bool, by_rows: bool) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        effects: Tensor,
+        dual: Tensor,
+        *,
+        exact: bool,
+        by_rows: bool,
+        sample: Tensor | None = None,
+    ) -> None:
         """Start near an approximate optimum.
 
         Args:
@@ -43,29 +54,37 @@ class Point:
             dual: ``[B, 2^n]``, roughly optimal.
             exact: Whether every row is to be met exactly, whatever its slack.
             by_rows: Whether to solve for rows instead of effects; with slack only where the ends are pinned.
+            sample: For one table, the only rows that count, ascending, with both ends; None: all.
         """
-        self.problem, self.exact, self.by_rows = problem, exact, by_rows
-        size = 1 << problem.n
+        self.n, self.sample, self.exact, self.by_rows = problem.n, sample, exact, by_rows
+        if sample is not None:
+            values, slack = problem.values[:, sample], problem.slack[:, sample]
+            problem, dual = Problem(values, slack, problem.weights, problem.ridge, problem.pinned), dual[:, sample]
+        self.problem = problem
+        size = dual.shape[-1]
         # Rows with slack, and rows that must be met exactly: all nonempty ones, the full set, or none.
         self.rows = slice(1, 1) if exact else slice(1, size - 1) if problem.pinned else slice(0, size)
         self.ends = slice(1, size) if exact else slice(size - 1, size) if problem.pinned else slice(0, 0)
         self.slack = problem.slack[:, self.rows]
-        self.weights = problem.weights.expand(len(dual), 2, size).flatten(1)
+        self.weights = problem.weights.expand(len(dual), 2, 1 << self.n).flatten(1)
         self.constant = problem.values.new_zeros(len(dual))
         self.end_dual = dual[:, self.ends].clone()
         self.signs = dual.new_tensor([[1.0], [-1.0]])
         self._start(effects.flatten(1), dual)
 
     def _start(self, effects: Tensor, dual: Tensor) -> None:
-        sums = adjoint(dual).flatten(1)
+        sums = self.adjoint(dual).flatten(1)
         pressed = sums.abs() / self.weights
         exists = torch.isfinite(self.weights)
         if self.by_rows:
             in_play = exists
         else:
             in_play = exists & ((pressed > _NEAR) | (effects != 0) & (pressed > _KEEP))
-            in_play[:, : in_play.shape[1] // 2] |= lattice.orders(self.problem.n, device=dual.device) == 1
-        self.columns = Columns(in_play, self.problem.n)
+            if self.sample is not None:
+                least = pressed.topk(min(_START_SAMPLED, pressed.shape[1])).values[:, -1:]
+                in_play &= pressed > least
+            in_play[:, : in_play.shape[1] // 2] |= lattice.orders(self.n, device=dual.device) == 1
+        self.columns = self._columns(in_play)
         x, weights = self._at(effects), self._at(self.weights)
         total = (weights * x.abs()).sum(-1)
         self.count = 2 * (self.columns.inside.sum(-1) + self.slack.shape[1])
@@ -77,6 +96,17 @@ class Point:
         offset = y * slack.square() / (mu + root)
         self.distances = torch.stack([slack + offset, slack - offset], dim=1).maximum(slack.unsqueeze(1) * 1e-3)
         self.multipliers = mu.unsqueeze(-1) / self.distances
+
+    def adjoint(self, dual: Tensor) -> Tensor:
+        """Z' y for ``y [B, rows]``: ``[B, 2, 2^n]``."""
+        if self.sample is None:
+            return adjoint(dual)
+        everywhere = dual.new_zeros(len(dual), 1 << self.n)
+        everywhere[:, self.sample] = dual
+        return adjoint(everywhere)
+
+    def _columns(self, in_play: Tensor) -> Columns:
+        return Columns(in_play, self.n) if self.sample is None else SampledColumns(in_play, self.n, self.sample)
 
     def _at(self, flat: Tensor) -> Tensor:
         """The entries in play of ``[B, 2 * 2^n]``, 0 at the padding."""
@@ -111,7 +141,7 @@ class Point:
         self.dual = torch.zeros_like(self.problem.values)
         self.dual[:, self.rows] = self.multipliers[:, 1] - self.multipliers[:, 0]
         self.dual[:, self.ends] = self.end_dual
-        self.sums = adjoint(self.dual)  # of the nonempty sets, for which the entry of the empty set is nothing
+        self.sums = self.adjoint(self.dual)  # of the nonempty sets, for which the entry of the empty set is nothing
         self._measure()
 
     def _measure(self) -> None:
@@ -147,7 +177,8 @@ class Point:
         new = pressed > 1
         if not bool(new.any()):
             return
-        most = pressed.topk(min(_ADMIT, pressed.shape[1]), dim=1).values[:, -1:]
+        limit = _ADMIT if self.sample is None else _ADMIT_SAMPLED
+        most = pressed.topk(min(limit, pressed.shape[1]), dim=1).values[:, -1:]
         new &= pressed >= most
         outside = torch.where(new, self.sums.flatten(1), torch.zeros_like(pressed))
         parts, prices = self._centre(
@@ -157,7 +188,7 @@ class Point:
         was[:, 0] = False
         for old, full in ((self.parts, parts), (self.prices, prices)):
             full.scatter_(2, self.columns.positions.unsqueeze(1).expand_as(old), old)
-        self.columns = Columns(was | new, self.problem.n)
+        self.columns = self._columns(was | new)
         self.count = 2 * (self.columns.inside.sum(-1) + self.slack.shape[1])
         index = self.columns.positions.unsqueeze(1).expand(-1, 2, -1)
         outside_play = ~self.columns.inside.unsqueeze(1)
@@ -225,7 +256,7 @@ class _System:
         self.stiffness = (p.multipliers / p.distances).sum(1)
         if p.by_rows:
             self.column_weights = columns.spread(columns.inside / curvature)
-            gram = all_rows_gram(self.column_weights, problem.n)
+            gram = all_rows_gram(self.column_weights, p.n)
             if not p.exact:
                 gram.diagonal(dim1=-2, dim2=-1)[:, :-1].add_(1 / self.stiffness)
             self.factor = Factor(gram)
@@ -237,7 +268,7 @@ class _System:
         self.factor = Factor(matrix)
         # One more unknown borders the system: the multiplier of the full set's row, or the free constant.
         inside = columns.inside.double()
-        self.border = inside if problem.pinned else columns.take(adjoint(everywhere))
+        self.border = inside if problem.pinned else columns.take(p.adjoint(everywhere))
         self.corner = torch.zeros_like(p.constant) if problem.pinned else self.stiffness.sum(-1)
         self.bordered = self.factor.solve(self.border)
 
@@ -265,7 +296,7 @@ class _System:
         push = (-p.signs * row_products / p.distances).sum(1)
         on_rows = torch.zeros_like(p.problem.values)
         on_rows[:, p.rows] = self.stiffness * self.row_gap + push
-        x = self.factor.solve(right + p.columns.take(adjoint(on_rows)))
+        x = self.factor.solve(right + p.columns.take(p.adjoint(on_rows)))
         aim = p.missed[:, -1] if p.problem.pinned else on_rows.sum(-1) + p.dual.sum(-1)
         border = (self.border * x).sum(-1) - aim
         border = border / ((self.border * self.bordered).sum(-1) - self.corner)
@@ -283,7 +314,7 @@ class _System:
             target[:, :-1] += push / self.stiffness - self.offset
         dual = torch.zeros_like(p.problem.values)
         dual[:, 1:] = self.factor.solve(target)
-        x = give * (right + p.columns.take(adjoint(dual)))
+        x = give * (right + p.columns.take(p.adjoint(dual)))
         rows = self.row_gap if p.exact else self.row_gap - p.columns.synthesis(x)[:, p.rows]
         return x, rows, torch.zeros_like(p.constant), dual[:, p.ends]
 

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers.problem import synthesis
+from captum_lkn.decomposition.solvers.problem import Lattice, synthesis
 
-__all__ = ["Columns", "Factor", "all_rows_gram"]
+__all__ = ["Columns", "Factor", "SampledColumns", "all_rows_gram"]
 
 _SHIFTS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-8, 1e-6, 1e-4)
 
@@ -109,6 +109,22 @@ class Columns:
         self._a, self._b = inside * is_or, inside * (1 - 2 * is_or.double())
         self._index = index.flatten()
         return self._index
+
+
+class SampledColumns(Columns):
+    """The effects in play of one table on some of its rows, written out."""
+
+    def __init__(self, in_play: Tensor, n: int, sample: Tensor) -> None:
+        super().__init__(in_play, n)
+        self.matrix = Lattice(n).entries(sample, self.positions[0])
+
+    def synthesis(self, x: Tensor) -> Tensor:
+        """Z x on the sampled rows, ``[1, rows]``."""
+        return x @ self.matrix.T
+
+    def gram(self, row_weights: Tensor) -> Tensor:
+        """Z' diag(row_weights) Z, ``[1, k, k]``, for ``row_weights [1, rows]``."""
+        return (self.matrix.T @ (row_weights.T * self.matrix)).unsqueeze(0)
 
 
 class Factor:
