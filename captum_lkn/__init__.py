@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from captum_lkn.models.arguments import Fixed
     from captum_lkn.models.layers import Layer
     from captum_lkn.outputs.heads import SelectOutput, answer_span
-    from captum_lkn.outputs.scores import Score
+    from captum_lkn.outputs.score import Score
     from captum_lkn.players.images import image_players
     from captum_lkn.players.players import Players, players_from_mask
     from captum_lkn.players.prompts import prompt_players
@@ -112,7 +112,7 @@ _ROOMS = {
     "models.arguments": ("Fixed",),
     "models.layers": ("Layer",),
     "outputs.heads": ("SelectOutput", "answer_span"),
-    "outputs.scores": ("Score",),
+    "outputs.score": ("Score",),
     "players.images": ("image_players",),
     "players.players": ("Players", "players_from_mask"),
     "players.prompts": ("prompt_players",),

@@ -21,7 +21,8 @@ from captum_lkn.decomposition.options import DecompositionKind, DecompositionOpt
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.models.model import Model
-from captum_lkn.outputs.scores import ScoreLike, resolve_score
+from captum_lkn.outputs.score import ScoreLike
+from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, layout_of, prepare

@@ -13,7 +13,8 @@ from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.fingerprint import fingerprint
 from captum_lkn.models.hugging_face.facts import padding_token
 from captum_lkn.models.model import Model
-from captum_lkn.outputs.scores import ScoreLike, resolve_score
+from captum_lkn.outputs.score import ScoreLike
+from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, prepare

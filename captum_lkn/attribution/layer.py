@@ -17,7 +17,7 @@ from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.models.fingerprint import weight_versions
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers, has_layer_named_output, is_output
 from captum_lkn.models.pooling import name_of
-from captum_lkn.outputs.scores import ScoreLike
+from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames
 from captum_lkn.probes.linear import LinearProbe, check_weights

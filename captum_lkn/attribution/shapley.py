@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_lkn.attribution.base import Method
 from captum_lkn.decomposition import indices
-from captum_lkn.outputs.scores import ScoreLike
+from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, layout_of, prepare
 from captum_lkn.values.tables import Request

@@ -22,7 +22,8 @@ from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.model import Model
-from captum_lkn.outputs.scores import ScoreLike, resolve_score
+from captum_lkn.outputs.score import ScoreLike
+from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import prepare

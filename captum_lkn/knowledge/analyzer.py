@@ -13,7 +13,8 @@ from captum_lkn.decomposition.options import DecompositionKind, DecompositionOpt
 from captum_lkn.knowledge.change import KnowledgeChange
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers, has_layer_named_output, is_output
 from captum_lkn.models.model import Model
-from captum_lkn.outputs.scores import ScoreLike, resolve_score
+from captum_lkn.outputs.score import ScoreLike
+from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames
 from captum_lkn.probes import LinearProbes

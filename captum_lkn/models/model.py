@@ -27,7 +27,7 @@ from captum_lkn.models.session import as_written, evaluation
 from captum_lkn.models.wrappers import is_compiled, unwrapped
 from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim, is_map
 from captum_lkn.outputs.heads import Outputs, SelectOutput
-from captum_lkn.outputs.scores import OutputKind, Score
+from captum_lkn.outputs.score import OutputKind, Score
 
 __all__ = ["Model"]
 
@@ -92,7 +92,7 @@ class Model:
         return "classes" if self._hugging_face is None or not self._reads_head else self._hugging_face.output_kind
 
     def score_for_model(self, score: Score) -> Score:
-        """Return a score for this model's outputs; see :meth:`captum_lkn.outputs.scores.Score.for_outputs`."""
+        """Return a score for this model's outputs; see :meth:`captum_lkn.outputs.score.Score.for_outputs`."""
         return score.for_outputs(self.output_kind)
 
     @property

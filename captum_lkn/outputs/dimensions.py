@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
-from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.score import Score
 
 __all__ = ["check_class_dim", "find_class_dim", "is_map"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.outputs.operands import check_output, to_float64
-from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.score import Score
 
 __all__ = ["looks_like_labels", "looks_like_probabilities", "refuse_probabilities", "unit_of"]
 

@@ -24,7 +24,7 @@ from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.models.reading import LayerReader
 from captum_lkn.outputs.heads import Outputs
-from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players
 from captum_lkn.values.agreement import Agreement

@@ -14,7 +14,7 @@ from captum_lkn.models.layers import Layer
 from captum_lkn.models.reading import LayerReader
 from captum_lkn.outputs.heads import Outputs
 from captum_lkn.outputs.probabilities import looks_like_probabilities, refuse_probabilities, unit_of
-from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target
 from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import out_of_memory

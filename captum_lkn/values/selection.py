@@ -23,7 +23,8 @@ from captum_lkn._common.warn import warn
 from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.model import Model
-from captum_lkn.outputs.scores import ScoreLike, resolve_score
+from captum_lkn.outputs.score import ScoreLike
+from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import Target, TargetLike
 from captum_lkn.players.players import Players, compact
 from captum_lkn.players.prepare import prepare

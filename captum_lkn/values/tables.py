@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.model import Model
-from captum_lkn.outputs.scores import Score
+from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target, TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.values.evaluator import Evaluator

@@ -7,7 +7,8 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from captum_lkn import Players, check_model, check_players, check_score, players_from_mask
-from captum_lkn.outputs.scores import SCORES, Score
+from captum_lkn.outputs.score import Score
+from captum_lkn.outputs.scores import SCORES
 
 X = normal(3, 4)
 IDS = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 3, 0, 0]])

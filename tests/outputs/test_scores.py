@@ -16,17 +16,8 @@ from captum_lkn.outputs.probabilities import (
     refuse_probabilities,
     unit_of,
 )
-from captum_lkn.outputs.scores import (
-    SCORES,
-    Score,
-    binary_log_odds,
-    log_odds,
-    log_prob,
-    logit,
-    margin,
-    prob,
-    resolve_score,
-)
+from captum_lkn.outputs.score import Score
+from captum_lkn.outputs.scores import SCORES, binary_log_odds, log_odds, log_prob, logit, margin, prob, resolve_score
 
 OF_LOGITS = [log_odds, log_prob, prob]
 OF_COLUMNS = [score for score in SCORES.values() if not score.binary]

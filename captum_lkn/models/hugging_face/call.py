@@ -16,7 +16,7 @@ from captum_lkn.models.hugging_face.limits import Limits
 from captum_lkn.models.hugging_face.padding import with_position_ids, without_answers_in_padding
 from captum_lkn.models.hugging_face.pooling_position import fixed_pooling_position, with_padding_token
 from captum_lkn.models.wrappers import without_adapter
-from captum_lkn.outputs.scores import OutputKind
+from captum_lkn.outputs.score import OutputKind
 
 __all__ = ["HuggingFace"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from captum_lkn._common.checks import is_whole
 from captum_lkn.models.wrappers import without_adapter
-from captum_lkn.outputs.scores import OutputKind
+from captum_lkn.outputs.score import OutputKind
 
 __all__ = [
     "adds_virtual_tokens",
