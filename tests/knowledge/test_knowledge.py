@@ -522,6 +522,30 @@ def test_without_a_target_the_prediction_is_explained_and_said(net, study):
     assert same_numbers(change, study.analyze(X, target=predicted))
 
 
+class NetWithOutputLayer(nn.Module):
+    """x -> 2x, at a layer called output, -> 2x + 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.output = nn.Identity()
+
+    def forward(self, x):
+        return self.output(2 * x) + 1
+
+
+@pytest.mark.parametrize("probes", [lambda f: f, {"output (layer)": lambda f: f}], ids=["one for all", "by label"])
+def test_a_layer_called_output_is_compared_with_the_models_output(probes):
+    net, x = NetWithOutputLayer().eval(), torch.tensor([[3.0, 5.0]])
+    settings = {"score": "logit", "kind": "and", "noise": 0}
+    change = LayerwiseKnowledge(net, Layer("output"), probes=probes, **settings).analyze(x, target=1)
+    assert list(change) == ["output (layer)"]
+    assert {label: one[0].v_full for label, one in change.interactions.items()} == {"output (layer)": 10, "output": 11}
+    with pytest.raises(
+        ValueError, match=r"also has a layer of that name. Give Layer\('output'\) for the layer, or leave"
+    ):
+        LayerwiseKnowledge(net, ["output"], probes=probes, **settings)
+
+
 def test_a_single_output_is_not_predicted():
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).eval()
     change = LayerwiseKnowledge(net, "1", probes=lambda f: f[:, :1], score="logit", noise=0).analyze(X)
