@@ -9,7 +9,7 @@ from forwards import plain
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
-from captum_lkn import LayerAndOrInteraction, logit_lens
+from captum_lkn import LayerAndOrInteraction, check_model, logit_lens
 from captum_lkn.models.layers import Layer
 
 pytestmark = pytest.mark.slow
@@ -143,6 +143,22 @@ def test_a_text_alone_and_beside_a_longer_one(family):
                 values(2, 7)
         else:
             torch.testing.assert_close(values(2, 7), alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.full
+def test_the_checks_for_users_hold(family):
+    name, model = family
+    ids, mask, owners = (x.flip(1) if name in PAD_IN_FRONT else x for x in (IDS, MASK, OWNERS))
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checks = check_model(model, inputs, baselines=3, target=1, feature_mask=owners, verbose=False)
+    failing = [str(check) for check in checks if check.holds is False]
+    if name in READ_PADDING | {"canine"}:  # which reads characters by fours: padding behind seven of them counts
+        assert any("padding" in check for check in failing)
+    else:
+        assert failing == []
+        assert [check.holds for check in checks] == [True] * len(checks)
 
 
 def test_the_lens_is_the_output_at_the_last_block(family):
