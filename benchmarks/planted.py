@@ -1,6 +1,6 @@
 """Quality of the effects: planted games, whose effects are known, and tables of networks under noise.
 
-    python benchmarks/planted.py [--quick] [--out FOLDER]
+    python benchmarks/planted.py [--quick] [--large] [--candidates] [--out FOLDER]
 
 A planted game is the sum of a few AND and OR effects, with Gaussian noise on its 2^n values. Every method decomposes
 the same games; its salient effects (above 5 % of the largest) are compared with those planted. Each game is drawn with
@@ -18,7 +18,7 @@ import json
 import platform
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -29,15 +29,19 @@ import typer
 from torch import Tensor
 
 from captum_lkn import decompose
+from captum_lkn.decomposition import Decomposition
 from captum_lkn.decomposition.effects import Effects
-from captum_lkn.decomposition.refit import fidelity_of, refit_effects
+from captum_lkn.decomposition.options import NOISE
+from captum_lkn.decomposition.refit import fidelity_of, refit_salient
 
 TUNING, HELD_OUT = 1, 2
+LARGE = {6: 8, 8: 4, 10: 2, 12: 1}
 VALUE_NOISE = (0.0, 0.01, 0.03)  # standard deviation as a share of the range of the values
-GAMES = {6: 8, 8: 5, 10: 2, 12: 1}  # by number of players: games of each kind and sign
+GAMES = {6: 2, 8: 1}  # by number of players: games of each kind, sign and level of noise
+RESULTS = Path(__file__).parent / "results"
 TABLES = Path(__file__).parent.parent / "tests" / "data" / "sparse_optima.npz"
 TABLE_NOISE = (0.003, 0.01)
-TABLES_OF_A_SIZE = 6
+TABLES_OF_A_SIZE = 4
 
 Method = Callable[[Tensor], list[Effects]]
 
@@ -55,18 +59,18 @@ class Game(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """Comparison of the salient effects of one table with those planted, or with those of the second draw.
+    """Comparison of the effects of one table that count with those planted, and with those of the second draw.
 
     Attributes:
-        recall: The share of the planted effects that are salient with their sign.
-        precision: The share of the salient effects that are planted with their sign.
-        exact: 1 where the salient sets are those planted.
-        l1: The distance to the planted effects, all effects of the answer counted, as a share of the planted L1 norm.
+        recall: The share of the planted effects that are found with their sign.
+        precision: The share of the effects found that are planted with their sign.
+        exact: 1 where the sets found are those planted.
+        l1: The L1 distance to the planted effects as a share of their L1 norm.
         ratio: The median of found / planted over the planted effects.
-        jaccard: The share of common sets among those salient in either draw.
+        jaccard: The share of common sets among those found in either draw.
         sign: The share of the common sets whose sign agrees.
-        salient: The number of salient effects.
-        r_squared: The fidelity of the salient effects alone.
+        salient: The number of effects that count.
+        r_squared: R^2 of these effects alone over all values.
         miss: Their largest miss of a value, as a share of the range.
     """
 
@@ -111,56 +115,68 @@ def _plant(rng: np.random.Generator, n: int, kinds: str, signs: str) -> Effects:
             return effects
 
 
-def methods(candidates: bool) -> dict[str, Method]:
-    """The methods compared, by name."""
-    before = {"order_weight": 0.15, "or_weight": 1.0, "ridge": 0.25}
-    found: dict[str, Method] = {
-        "default": sparse(),
-        "no price on OR (or_weight 1, ridge .25)": sparse(**before),
-        "the paper's program": sparse(order_weight=0.0, or_weight=1.0, ridge=0.0),
-        "Harsanyi dividends": sparse(noise=0.0, kind="and"),
-        "AND only": sparse(kind="and"),
-        "default, noise=0": sparse(noise=0.0),
-    }
-    if candidates:
-        for order_weight, or_weight, ridge in CANDIDATES:
-            name = f"order {order_weight:g}, OR {or_weight:g}, ridge {ridge:g}"
-            found[name] = sparse(order_weight=order_weight, or_weight=or_weight, ridge=ridge)
-    return found
-
-
 CANDIDATES = [
-    *((0.15, or_weight, ridge) for or_weight in (1.02, 1.05, 1.1, 1.2) for ridge in (0.005, 0.02, 0.1)),
-    (0.15, 1.1, 0.25),
-    (0.15, 1.0, 0.02),
-    *((order_weight, 1.1, 0.02) for order_weight in (0.05, 0.1, 0.2, 0.3)),
+    *((0.15, or_weight, ridge) for or_weight in (1.0, 1.05, 1.1, 1.2) for ridge in (0.02, 0.1, 0.25)),
+    *((order_weight, 1.1, 0.1) for order_weight in (0.05, 0.3)),
 ]
+"""Order weight, price on OR and ridge of the candidates for the defaults."""
+
+BEFORE = {"order_weight": 0.15, "or_weight": 1.0, "ridge": 0.25}
+PROGRAM = {"order_weight": 0.0, "or_weight": 1.0, "ridge": 0.0}
 
 
 def sparse(**options: Any) -> Method:
     """Return the decomposition with some options."""
-    return lambda tables: [one.effects for one in decompose(tables, **options)]  # type: ignore[attr-defined]
+    return lambda tables: effects_of(decompose(tables, **options))
 
 
-def refitted(effects: Effects, values: Tensor) -> Effects:
-    """Return the salient effects, refitted."""
-    return refit_effects(effects.select(effects.salient()), values)
+def effects_of(found: Decomposition) -> list[Effects]:
+    """Return the effects of each table of a batch."""
+    return [found[i].effects for i in range(len(found.stopped))]
+
+
+def reweighted(tables: Tensor) -> list[Effects]:
+    """Decompose twice; the second time the weights are larger the smaller an effect was (Candes et al. 2008)."""
+    first = decompose(tables)
+    size = torch.stack([first.and_effects, first.or_effects], dim=-2).abs()
+    size[..., 0, 0] = 0
+    cost = 1 / (size / size.amax((-1, -2), keepdim=True) + 0.1)
+    return effects_of(decompose(tables, cost=cost / cost.amin((-1, -2), keepdim=True)))
+
+
+METHODS: dict[str, Method] = {
+    "default": sparse(),
+    "or_weight 1, ridge .25": sparse(**BEFORE),
+    "the paper's program": sparse(**PROGRAM),
+    "default, noise=0": sparse(noise=0.0),
+    "reweighted": reweighted,
+    "Harsanyi dividends": sparse(noise=0.0, kind="and"),
+}
+
+
+def variants(effects: Effects, values: Tensor) -> dict[str, Effects]:
+    """Return the effects that count: the salient ones, those above kappa too, and the refit."""
+    kappa = NOISE * abs(float(values[-1] - values[0]))
+    salient = effects.select(effects.salient())
+    return {
+        "salient": salient,
+        "above kappa": salient.select(salient.above(kappa)),
+        "refitted": refit_salient(effects, values),
+    }
 
 
 def score(found: Effects, again: Effects, values: Tensor, planted: Effects | None) -> Score:
-    """Score one answer; ``again`` is that to the second draw."""
-    salient, other = found.select(found.salient()), again.select(again.salient())
-    spread = float(values.max() - values.min())
-    fidelity = fidelity_of(salient, values)
-    common = salient.at(other)
+    """Score the effects that count; ``again`` are those of the second draw."""
+    fidelity = fidelity_of(found, values)
+    common = found.at(again)
     both = int((common != 0).sum())
     nan = float("nan")
     recall = precision = exact = l1 = ratio = nan
     if planted is not None:
-        right = int((salient.at(planted).sign() == planted.values.sign()).sum())
         here = found.at(planted)
-        recall, precision = right / len(planted), right / max(len(salient), 1)
-        exact = float(len(salient) == len(planted) == right)
+        right = int((here.sign() == planted.values.sign()).sum())
+        recall, precision = right / len(planted), right / max(len(found), 1)
+        exact = float(len(found) == len(planted) == right)
         beside = found.values.abs().sum() - here.abs().sum()
         l1 = float(((here - planted.values).abs().sum() + beside) / planted.values.abs().sum())
         ratio = float((here / planted.values).median())
@@ -170,11 +186,11 @@ def score(found: Effects, again: Effects, values: Tensor, planted: Effects | Non
         exact,
         l1,
         ratio,
-        jaccard=both / max(len(salient) + len(other) - both, 1),
-        sign=float((common.sign() == other.values.sign())[common != 0].double().mean()) if both else nan,
-        salient=float(len(salient)),
+        jaccard=both / max(len(found) + len(again) - both, 1),
+        sign=float((common.sign() == again.values.sign())[common != 0].double().mean()) if both else nan,
+        salient=float(len(found)),
         r_squared=fidelity.r_squared,
-        miss=fidelity.largest_miss / spread,
+        miss=fidelity.largest_miss / float(values.max() - values.min()),
     )
 
 
@@ -184,27 +200,27 @@ def answers(method: Method, pairs: Sequence[Tensor]) -> list[list[Effects]]:
     return [flat[i : i + 2] for i in range(0, len(flat), 2)]
 
 
-def measure_games(
-    games: Sequence[Game], chosen: dict[str, Method], report: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Score all methods on games, with and without refit: one row a game, method and refit."""
+def scores_of(pair: Sequence[Effects], tables: Tensor, planted: Effects | None) -> Iterator[dict[str, Any]]:
+    """Yield the scores of each variant of the answers to two draws."""
+    both = [variants(one, table) for one, table in zip(pair, tables, strict=True)]
+    for name in both[0]:
+        yield {"counted": name, **asdict(score(both[0][name], both[1][name], tables[0], planted))}
+
+
+def measure_games(games: Sequence[Game], chosen: dict[str, Method]) -> list[dict[str, Any]]:
+    """Score methods on games: one row a game, method and variant."""
     rows = []
-    by_size = itertools.groupby(games, key=lambda game: game.n)
-    for n, group in [(n, list(group)) for n, group in by_size]:
+    for n, group in [(n, list(group)) for n, group in itertools.groupby(games, key=lambda game: game.n)]:
         for name, method in chosen.items():
-            report(f"n = {n}: {name}")
+            typer.echo(f"n = {n}, {len(group)} games: {name}")
             for game, pair in zip(group, answers(method, [game.tables for game in group]), strict=True):
                 about = {"n": n, "kinds": game.kinds, "signs": game.signs, "noise": game.noise, "method": name}
-                again = [refitted(one, table) for one, table in zip(pair, game.tables, strict=True)]
-                for refit, both in ((False, pair), (True, again)):
-                    rows.append({**about, "refit": refit, **asdict(score(*both, game.tables[0], game.planted))})
+                rows += [{**about, **found} for found in scores_of(pair, game.tables, game.planted)]
     return rows
 
 
-def measure_tables(
-    tables: dict[int, Tensor], chosen: dict[str, Method], seed: int, report: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Score all methods on tables of networks: the table as it is, against the table with noise."""
+def measure_tables(tables: dict[int, Tensor], chosen: dict[str, Method], seed: int) -> list[dict[str, Any]]:
+    """Score methods on tables of networks: the table as it is, against the table with noise."""
     rows = []
     for (n, values), noise in itertools.product(tables.items(), TABLE_NOISE):
         generator = torch.Generator().manual_seed(seed)
@@ -212,19 +228,18 @@ def measure_tables(
         noisy = values + noise * spread * torch.randn(values.shape, generator=generator, dtype=torch.float64)
         pairs = list(torch.stack([values, noisy], dim=1))
         for name, method in chosen.items():
-            report(f"tables of networks, n = {n}, noise {noise:g}: {name}")
+            typer.echo(f"tables of networks, n = {n}, noise {noise:g}: {name}")
             for pair, both in zip(pairs, answers(method, pairs), strict=True):
                 about = {"n": n, "noise": noise, "method": name}
-                again = [refitted(one, table) for one, table in zip(both, pair, strict=True)]
-                for refit, found in ((False, both), (True, again)):
-                    rows.append({**about, "refit": refit, **asdict(score(*found, pair[0], None))})
+                rows += [{**about, **found} for found in scores_of(both, pair, None)]
     return rows
 
 
-def network_tables(limit: int) -> dict[int, Tensor]:
-    """Return tables of networks by number of players."""
+def network_tables(limit: int, large: bool) -> dict[int, Tensor]:
+    """Return tables of networks by number of players, evenly spaced among those of that size."""
     data = np.load(TABLES)
-    return {n: torch.tensor(data[f"n{n}_values"][:limit]) for n in (6, 8, 10)}
+    every = {n: data[f"n{n}_values"] for n in ((6, 8, 10) if large else (6, 8))}
+    return {n: torch.tensor(values[:: max(1, len(values) // limit)][:limit]) for n, values in every.items()}
 
 
 def means(rows: Iterable[dict[str, Any]], by: Sequence[str]) -> dict[tuple[Any, ...], dict[str, float]]:
@@ -243,67 +258,83 @@ def means(rows: Iterable[dict[str, Any]], by: Sequence[str]) -> dict[tuple[Any, 
         }
 
 
-def markdown(result: dict[str, Any]) -> str:
+def cells(rows: Sequence[dict[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the means of each group as rows for the JSON file; NaN becomes None."""
+    found = means(rows, by)
+    return [
+        dict(zip(by, key, strict=True)) | {name: round(x, 4) if x == x else None for name, x in scores.items()}
+        for key, scores in found.items()
+    ]
+
+
+GAME_COLUMNS = ("recall", "precision", "exact", "l1", "ratio", "jaccard", "sign", "salient", "r_squared", "miss")
+NETWORK_COLUMNS = ("jaccard", "sign", "salient", "r_squared", "miss")
+
+
+def markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Return the tables of all measurements."""
-    lines = [f"# Planted games and tables of networks\n\n{result['machine']}\n"]
-    shown = ("recall", "precision", "exact", "l1", "ratio", "jaccard", "sign", "salient", "r_squared", "miss")
+    lines = [f"# Planted games and tables of networks\n\n{machine()}\n\nColumns: see `Score` in benchmarks/planted.py."]
+    by = ("method", "counted")
     for title, part in (("held-out games", "held_out"), ("tuning games", "tuning")):
+        lines += table(f"{title}, all", means(rows[part], by), GAME_COLUMNS)
         for noise in VALUE_NOISE:
-            rows = [row for row in result[part] if row["noise"] == noise]
-            lines += _table(f"{title}, noise {noise:.0%} of the range", means(rows, ("method", "refit")), shown)
-        lines += _table(f"{title}, all", means(result[part], ("method", "refit")), shown)
+            some = [row for row in rows[part] if row["noise"] == noise]
+            lines += table(f"{title}, noise {noise:.0%} of the range", means(some, by), GAME_COLUMNS)
     for kinds, signs in itertools.product(("and", "or", "both"), ("one", "mixed")):
-        rows = [r for r in result["held_out"] if r["kinds"] == kinds and r["signs"] == signs]
-        lines += _table(f"held-out games, {kinds}, signs {signs}", means(rows, ("method", "refit")), shown[:8])
-    networks = ("jaccard", "sign", "salient", "r_squared", "miss")
+        some = [row for row in rows["held_out"] if (row["kinds"], row["signs"]) == (kinds, signs)]
+        lines += table(f"held-out games, {kinds}, signs: {signs}", means(some, by), GAME_COLUMNS)
     for noise in TABLE_NOISE:
-        rows = [row for row in result["networks"] if row["noise"] == noise]
-        lines += _table(
-            f"tables of networks, noise {noise:.1%} of the range", means(rows, ("method", "refit")), networks
-        )
+        some = [row for row in rows["networks"] if row["noise"] == noise]
+        lines += table(f"tables of networks, noise {noise:.1%} of the range", means(some, by), NETWORK_COLUMNS)
+    if rows["candidates"]:
+        lines += table("candidates, tuning games up to n = 8", means(rows["candidates"], by), GAME_COLUMNS)
     return "\n".join(lines) + "\n"
 
 
-def _table(title: str, groups: dict[tuple[Any, ...], dict[str, float]], shown: Sequence[str]) -> list[str]:
-    lines = [f"\n## {title}\n", f"| method | refit | {' | '.join(shown)} |", "|---|---|" + "---:|" * len(shown)]
-    for (name, refit), scores in groups.items():
-        cells = [f"{scores[field]:.1f}" if field == "salient" else f"{scores[field]:.3f}" for field in shown]
-        lines.append(f"| {name} | {'yes' if refit else ''} | {' | '.join(cells)} |")
+def table(title: str, groups: dict[tuple[Any, ...], dict[str, float]], shown: Sequence[str]) -> list[str]:
+    """Return a Markdown table, one line a method and variant."""
+    lines = [f"\n## {title}\n", f"| method | counted | {' | '.join(shown)} |", "|---|---|" + "---:|" * len(shown)]
+    for (name, counted), scores in groups.items():
+        numbers = [f"{scores[field]:.1f}" if field == "salient" else f"{scores[field]:.3f}" for field in shown]
+        lines.append(f"| {name} | {counted} | {' | '.join(numbers)} |")
     return lines
 
 
 def machine() -> str:
     """Name the processor and the versions."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    processor = names[0] if info.exists() and names else platform.processor() or platform.machine()
-    return (
-        f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{processor}; torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of planted.json and planted.md.")] = Path(__file__).parent
-    / "results",
-    quick: Annotated[bool, typer.Option(help="A few games of six and eight players.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of planted.json and planted.md.")] = RESULTS,
+    quick: Annotated[bool, typer.Option(help="A game of six players each.")] = False,
+    large: Annotated[bool, typer.Option(help="More games, also of ten and twelve players; takes an hour.")] = False,
     candidates: Annotated[bool, typer.Option(help="Also the options among which the defaults were chosen.")] = False,
 ) -> None:
     """Measure all methods and write the results."""
     warnings.simplefilter("ignore")
-    counts = {6: 1, 8: 1} if quick else GAMES
-    chosen = methods(candidates)
-    report = typer.echo
-    result = {
-        "machine": machine(),
-        "games": counts,
-        "tuning": measure_games(planted_games(TUNING, counts), chosen, report),
-        "held_out": measure_games(planted_games(HELD_OUT, counts), chosen, report),
-        "networks": measure_tables(network_tables(1 if quick else TABLES_OF_A_SIZE), chosen, HELD_OUT, report),
+    counts = {6: 1} if quick else LARGE if large else GAMES
+    small = {n: count for n, count in counts.items() if n <= 8}
+    named = {
+        f"order {a:g}, OR {b:g}, ridge {c:g}": sparse(order_weight=a, or_weight=b, ridge=c) for a, b, c in CANDIDATES
     }
+    rows = {
+        "tuning": measure_games(planted_games(TUNING, counts), METHODS),
+        "held_out": measure_games(planted_games(HELD_OUT, counts), METHODS),
+        "networks": measure_tables(network_tables(1 if quick else TABLES_OF_A_SIZE, large), METHODS, HELD_OUT),
+        "candidates": measure_games(planted_games(TUNING, small), named) if candidates else [],
+    }
+    by = dict.fromkeys(("tuning", "held_out", "candidates"), ("n", "kinds", "signs", "noise", "method", "counted"))
+    found = {part: cells(each, by.get(part, ("n", "noise", "method", "counted"))) for part, each in rows.items()}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "planted.json").write_text(json.dumps(result), encoding="utf-8")
-    (out / "planted.md").write_text(markdown(result), encoding="utf-8")
-    report(f"wrote {out / 'planted.json'} and {out / 'planted.md'}")
+    result = {"machine": machine(), "games": counts, **found}
+    (out / "planted.json").write_text(json.dumps(result, indent=0), encoding="utf-8")
+    (out / "planted.md").write_text(markdown(rows), encoding="utf-8")
+    typer.echo(f"wrote {out / 'planted.json'} and {out / 'planted.md'}")
 
 
 if __name__ == "__main__":

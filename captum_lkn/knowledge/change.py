@@ -385,8 +385,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     def _report(self) -> rendering.Report:
         return rendering.Report(
-            comparisons=self._comparisons,
-            own=self.own,
+            rows=self.rows(),
             reference=self.reference,
             n_samples=self.n_samples,
             draws=self.noise_ceiling.draws if self.noise_ceiling else 0,

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-import torch
-from torch import Tensor
-
 from captum_lkn._common.formats import columns, printable, shortened
 from captum_lkn._common.messages import count_of, some_of
-from captum_lkn.decomposition.effects import KINDS
+from captum_lkn.decomposition.effects import KINDS, Kind
 from captum_lkn.interactions.about import WIDTH, About, shared_lines
 from captum_lkn.interactions.rendering import html_table
-from captum_lkn.knowledge.comparison import Comparison
+from captum_lkn.knowledge.rows import ChangeRow
 
 __all__ = ["Report", "html", "prefix_of", "shown_label", "shown_number", "summary", "text"]
 
@@ -32,8 +29,7 @@ class Report:
     """Contents of a printed comparison.
 
     Attributes:
-        comparisons: Each layer compared with the reference.
-        own: Each layer, the reference too, compared with its noisy draws; empty where there are none.
+        rows: The numbers, a row for each layer, kind and order, as a data frame has them.
         reference: The label of the reference.
         n_samples: The number of samples.
         draws: The number of noisy draws; 0 where there are none.
@@ -45,8 +41,7 @@ class Report:
         ratio: How ratios of several samples are taken together.
     """
 
-    comparisons: Mapping[str, Comparison]
-    own: Mapping[str, Comparison]
+    rows: Sequence[ChangeRow]
     reference: str
     n_samples: int
     draws: int
@@ -56,6 +51,11 @@ class Report:
     scope: str
     literal_eq6: bool
     ratio: str
+
+    @property
+    def layers(self) -> list[str]:
+        """The labels of the layers that are compared."""
+        return list(dict.fromkeys(row.layer for row in self.rows))
 
 
 class _Table(NamedTuple):
@@ -71,7 +71,7 @@ class _Table(NamedTuple):
 def summary(report: Report) -> str:
     """Return one line."""
     samples = count_of(report.n_samples, "sample")
-    layers = some_of([printable(layer) for layer in report.comparisons])
+    layers = some_of([printable(layer) for layer in report.layers])
     ceiling = f"; noise ceiling from {count_of(report.draws, 'draw')}" if report.draws else ""
     return f"KnowledgeChange of {samples}: {layers} against {printable(report.reference)}{ceiling}"
 
@@ -145,63 +145,56 @@ def _samples(report: Report) -> list[str]:
 
 def _tables(report: Report) -> list[_Table]:
     chosen, hidden = _columns(report)
-    prefix = prefix_of(list(report.comparisons))
+    layers = report.layers
+    prefix = prefix_of(layers)
     front = [prefix or "layer", *(["probe"] if report.accuracies else [])]
     header = [*front, *(name for name, _, _ in chosen)]
-    first_or = len(front) + sum(k == 0 for _, k, _ in chosen)
+    first_or = len(front) + sum(kind == "and" for _, kind, _ in chosen)
+    known = {(row.layer, row.kind, row.order): row for row in report.rows}
 
-    def row(label: str, found: Tensor, together: Tensor, form: str) -> list[str]:
-        """Return the cells of one line; order None stands for all orders of the kind."""
+    def line(label: str, name: str, form: str = ".2f", of: str | None = None) -> list[str]:
+        """Return the cells of a layer, or of another label with the numbers ``of`` a layer; None: of all orders."""
         probe = [_accuracy(report, label)] if report.accuracies else []
-        values = [together[k, 0] if order is None else found[k, order - 1] for _, k, order in chosen]
-        return [
-            shown_label(label.removeprefix(prefix)),
-            *probe,
-            *(shown_number(float(value), form) for value in values),
+        numbers = [
+            getattr(known[of or label, kind, order or 1], name if order else f"{name}_all_orders")
+            for _, kind, order in chosen
         ]
-
-    def share(label: str, comparison: Comparison, name: str) -> list[str]:
-        return row(label, getattr(comparison, name), getattr(comparison.over_orders(), name), ".2f")
-
-    def count(label: str, name: str, comparison: Comparison) -> list[str]:
-        found = getattr(comparison, name).double() / report.n_samples
-        return row(label, found, found.sum(-1, keepdim=True), ".1f")
+        return [shown_label(label.removeprefix(prefix)), *probe, *(shown_number(float(x), form) for x in numbers)]
 
     def table(title: str, rows: list[list[str]]) -> _Table:
         return _Table(title, header, rows, len(front), first_or)
 
     reference, beyond = shown_label(report.reference), "; higher orders: to_frame()" if hidden else ""
-    complete = [share(layer, found, "completeness") for layer, found in report.comparisons.items()]
-    redundant = [share(layer, found, "redundancy") for layer, found in report.comparisons.items()]
-    salient = [count(layer, "salient", found) for layer, found in report.comparisons.items()]
-    salient.append(count(report.reference, "reference_salient", next(iter(report.comparisons.values()))))
+    complete = [line(layer, "completeness") for layer in layers]
+    if report.draws:
+        ceiling = line(report.reference, "completeness_ceiling", of=layers[0])
+        complete.append(["ceiling", *ceiling[1:]])
     tables = [
         table(f"completeness: share of the effects of {reference} that a layer has{beyond}", complete),
-        table(f"redundancy: share of the effects of a layer that {reference} does not have", redundant),
+        table(
+            f"redundancy: share of the effects of a layer that {reference} does not have",
+            [line(layer, "redundancy") for layer in layers],
+        ),
     ]
     if report.draws:
-        ceiling = share(report.reference, report.own[report.reference], "completeness")
-        complete.append(["ceiling", *ceiling[1:]])
-        floors = [
-            row(layer, 1 - own.completeness, 1 - own.over_orders().completeness, ".2f")
-            for layer, own in report.own.items()
-            if layer in report.comparisons
-        ]
+        floors = [line(layer, "redundancy_floor") for layer in layers]
         tables.append(table("redundancy floor: share of its effects that a layer does not have under noise", floors))
+    salient = [line(layer, "salient_mean", ".1f") for layer in layers]
+    salient.append(line(report.reference, "reference_salient_mean", ".1f", of=layers[0]))
     tables.append(table("salient interactions of a sample, on average", salient))
     return tables
 
 
-def _columns(report: Report) -> tuple[list[tuple[str, int, int | None]], bool]:
+def _columns(report: Report) -> tuple[list[tuple[str, Kind, int | None]], bool]:
     """Return columns (title, kind, order) with a salient effect in them; and whether orders are left out."""
-    present = torch.stack([found.salient + found.reference_salient for found in report.comparisons.values()]).sum(0) > 0
-    chosen: list[tuple[str, int, int | None]] = []
+    present = {(row.kind, row.order) for row in report.rows if row.salient or row.reference_salient_mean}
+    chosen: list[tuple[str, Kind, int | None]] = []
     hidden = False
-    for k, kind in enumerate(KINDS):
-        orders = (present[k].nonzero().flatten() + 1).tolist()
+    for kind in KINDS:
+        orders = sorted(order for of, order in present if of == kind)
         hidden |= len(orders) > _ORDERS
-        chosen += [(f"{kind.upper()} {order}", k, order) for order in orders[:_ORDERS]]
-        chosen += [(f"all {kind.upper()}", k, None)]
+        chosen += [(f"{kind.upper()} {order}", kind, order) for order in orders[:_ORDERS]]
+        chosen += [(f"all {kind.upper()}", kind, None)]
     return chosen, hidden
 
 

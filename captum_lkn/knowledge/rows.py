@@ -45,6 +45,7 @@ class ChangeRow(NamedTuple):
             like all that follows with this ending.
         redundancy_all_orders: The redundancy over all orders.
         salient_mean_all_orders: The number of salient interactions of all orders for a sample, on average.
+        reference_salient_mean_all_orders: The same number of the reference.
         completeness_ceiling: The share of itself that the reference finds again under noise; None where that was not
             measured.
         redundancy_floor: The share of itself that the layer does not find again; None likewise.
@@ -67,6 +68,7 @@ class ChangeRow(NamedTuple):
     completeness_all_orders: float
     redundancy_all_orders: float
     salient_mean_all_orders: float
+    reference_salient_mean_all_orders: float
     completeness_ceiling: float | None
     redundancy_floor: float | None
     completeness_ceiling_all_orders: float | None
@@ -103,6 +105,7 @@ def rows_of(
                     completeness_all_orders=float(together.completeness[k, 0]),
                     redundancy_all_orders=float(together.redundancy[k, 0]),
                     salient_mean_all_orders=int(together.salient[k, 0]) / n_samples,
+                    reference_salient_mean_all_orders=int(together.reference_salient[k, 0]) / n_samples,
                     completeness_ceiling=ceiling,
                     redundancy_floor=floor,
                     completeness_ceiling_all_orders=ceiling_all,

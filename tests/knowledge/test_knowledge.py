@@ -133,6 +133,7 @@ def test_rows_and_frame_hold_the_same():
         "layer", "kind", "order", "all", "overlap", "forgotten", "new", "completeness", "redundancy", "salient",
         "salient_mean", "reference_salient_mean",
         "completeness_all_orders", "redundancy_all_orders", "salient_mean_all_orders",
+        "reference_salient_mean_all_orders",
     ]  # fmt: skip
     assert len(frame) == 2 * 2 * 3
     assert frame.salient.dtype == "int64"
