@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition.lattice import and_transform, check_floating, n_players, orders, superset_sums
+from captum_lkn.decomposition.kronecker import check_floating
+from captum_lkn.decomposition.lattice import and_transform, n_players, orders, superset_sums
 
 __all__ = ["banzhaf_values", "shapley_interaction_index", "shapley_values"]
 

@@ -4,7 +4,7 @@ Entry ``T`` of a table belongs to the subset whose members are the set bits of `
 present**. Index 0 is the empty set, index ``2^n - 1`` the set N of all players.
 
 The transforms are Kronecker products of n equal 2 x 2 blocks, one a player. They are applied in groups of
-five players, each group one 32 x 32 matrix product: O(n 2^n) work, no matrix over all subsets, no Python loop
+at most six players, each group one matrix product: O(n 2^n) work, no matrix over all subsets, no Python loop
 over subsets. Leading dimensions are a batch, and every function accepts any floating dtype and any device, is
 differentiable, and leaves its argument as it was.
 
@@ -22,18 +22,16 @@ Source of the equations: Cheng et al., "Layerwise Change of Knowledge in Neural 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from captum_lkn.decomposition.kronecker import Block, kronecker, n_players
+
 __all__ = [
-    "Block",
     "and_inverse",
     "and_transform",
-    "check_floating",
-    "kronecker",
     "masks",
     "members",
     "merge_first_order",
@@ -46,8 +44,6 @@ __all__ = [
     "superset_sums",
 ]
 
-Block = tuple[tuple[float, float], tuple[float, float]]
-
 # Rows: player absent, present in the result; columns: absent, present in the argument.
 _MOEBIUS: Final[Block] = ((1, 0), (-1, 1))
 _ZETA: Final[Block] = ((1, 0), (1, 1))
@@ -56,37 +52,6 @@ _OR: Final[Block] = ((0, 1), (1, -1))
 
 _MAX_BITS: Final = 62
 """Players of a subset whose index fits an int64."""
-
-# Up to six players make one matrix, 64 x 64: large enough for a product to pay, small enough to stay O(n 2^n).
-_GROUP: Final = 6
-
-
-def n_players(table: Tensor) -> int:
-    """Return the n of a table ``[..., 2^n]``.
-
-    Args:
-        table: Any tensor whose last dimension runs over all subsets.
-
-    Returns:
-        The number of players, at least 0.
-
-    Raises:
-        TypeError: ``table`` is not a tensor.
-        ValueError: The last dimension is not a power of two.
-
-    Example:
-        >>> n_players(torch.zeros(3, 1024))
-        10
-    """
-    if not isinstance(table, Tensor):
-        raise TypeError(f"table must be a tensor [..., 2^n]; got {type(table).__name__}. Give torch.as_tensor(table)")
-    size = table.shape[-1] if table.dim() else 0
-    if size < 1 or size & (size - 1):
-        raise ValueError(
-            f"the last dimension of a table must be a power of two, one value for every subset (bit i = player i); "
-            f"got {size} in the shape {list(table.shape)}"
-        )
-    return int(size).bit_length() - 1
 
 
 def orders(n: int, *, device: torch.device | str = "cpu") -> Tensor:
@@ -324,38 +289,3 @@ def merge_first_order(and_effects: Tensor, or_effects: Tensor) -> tuple[Tensor, 
     single = orders(n_players(and_effects), device=and_effects.device) == 1
     zero = torch.zeros((), dtype=and_effects.dtype, device=and_effects.device)
     return torch.where(single, and_effects + or_effects, and_effects), torch.where(single, zero, or_effects)
-
-
-def check_floating(table: Tensor) -> None:
-    """Check that a table is floating (not public)."""
-    if not table.is_floating_point():
-        raise TypeError(f"a table must have a floating dtype; got {table.dtype}. Convert it with table.double()")
-
-
-def kronecker(table: Tensor, block: Block) -> Tensor:
-    """Apply the n-fold Kronecker product of a 2 x 2 block to the last dimension (not public)."""
-    n = n_players(table)
-    check_floating(table)
-    result = table
-    groups = -(-n // _GROUP)
-    for group in range(groups):  # of nearly the same size
-        low = group * n // groups
-        size = (group + 1) * n // groups - low
-        matrix = _power(block, size, table.dtype, table.device)
-        # Index = (higher bits, this group, lower bits): a product with the middle one.
-        if low == 0:
-            result = (result.reshape(-1, 1 << size) @ matrix.T).reshape(table.shape)
-        else:
-            result = (matrix @ result.reshape(-1, 1 << size, 1 << low)).reshape(table.shape)
-    return result if n else result.clone()
-
-
-@lru_cache(maxsize=256)
-def _power(block: Block, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the Kronecker power of a 2 x 2 block; its later factors are the lower bits, as in an index."""
-    with torch.inference_mode(False):  # what is kept must serve autograd too, whoever asked first
-        base = torch.tensor(block, dtype=dtype, device=device)
-        result = base
-        for _ in range(size - 1):
-            result = torch.kron(result, base)
-        return result

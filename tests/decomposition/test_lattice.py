@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition import kronecker, lattice
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -150,7 +150,7 @@ def test_gradients_are_those_of_finite_differences(transform, n):
 
 @EACH_TRANSFORM
 def test_what_inference_mode_computed_first_serves_autograd_later(transform):
-    lattice._power.cache_clear()
+    kronecker._power.cache_clear()
     v = random(2**6)
     with torch.inference_mode():
         inside = transform(v)

@@ -19,8 +19,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.lattice import Block
+from captum_lkn.decomposition.kronecker import Block, kronecker
 from captum_lkn.decomposition.solvers.problem import Problem
 
 __all__ = ["Iterate", "iterate"]
@@ -110,13 +109,13 @@ class _Spectral:
 
     def effects_of(self, table: Tensor) -> Tensor:
         """K applied to a table."""
-        return lattice.kronecker(table, _BLOCK)
+        return kronecker(table, _BLOCK)
 
     def solve(self, effects: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """The t that minimises ``|K t - effects|^2 + share |t - table|^2``, as (K t, t)."""
-        inner = lattice.kronecker(effects, self.left_t).mul_(self.damped)
-        inner.addcmul_(lattice.kronecker(table, self.right_t), self.share)
-        return lattice.kronecker(self.singular * inner, self.left), lattice.kronecker(inner, self.right)
+        inner = kronecker(effects, self.left_t).mul_(self.damped)
+        inner.addcmul_(kronecker(table, self.right_t), self.share)
+        return kronecker(self.singular * inner, self.left), kronecker(inner, self.right)
 
 
 @lru_cache(maxsize=64)
