@@ -21,7 +21,7 @@ from captum_lkn.values.scoring import ForwardError, ScoredForwards
 
 __all__ = ["FirstForward", "few_masks"]
 
-_MANY, _BETWEEN = 16, 4  # from this number of rows on, so many are compared besides the first and the last
+_MANY, _BETWEEN = 32, 4  # from this number of rows on, so many are compared besides the first and the last
 
 
 class FirstForward:

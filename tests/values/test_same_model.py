@@ -34,7 +34,7 @@ class LimitedCapacity(nn.Module):
 
     def forward(self, x):
         places = torch.arange(len(x))
-        return linear(x) * ((places < 5) | (places > 10))
+        return linear(x) * ((places < 5) | (places > 20))
 
 
 class GrowingCache(nn.Module):
@@ -65,8 +65,8 @@ def learned(model, x):
 @pytest.mark.parametrize("use", [shapley, one_a_forward, selected, learned])
 @pytest.mark.parametrize("model", [Drifting, Noisy, LimitedCapacity, GrowingCache])
 def test_a_forward_that_gives_other_values_is_refused(model, use, samples):
-    if model is LimitedCapacity and use is not shapley:
-        return  # no forward of these has rows in the middle
+    if model is LimitedCapacity and not (use is shapley and samples == 2):
+        return  # the forwards of the others are too small to drop rows, or to be looked at in the middle
     with pytest.raises(ValueError, match=r"random|keeps a state"):
         use(model().eval(), X[:samples])
 
