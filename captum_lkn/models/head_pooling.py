@@ -155,9 +155,7 @@ def _depends_on(output: Any, taken: Tensor) -> bool:
     """Return whether an output depends on a leaf; also where nothing is known of the output."""
     if not isinstance(output, Tensor) or not output.requires_grad:
         return True
-    direction = torch.linspace(1, 2, output.numel(), dtype=output.dtype, device=output.device).reshape(output.shape)
-    gradient = _gradient(output, taken, direction)
-    return gradient is not None and bool((gradient != 0).any())
+    return _gradient(output, taken, torch.ones_like(output)) is not None  # it may be 0, where a function is saturated
 
 
 def _gradient(of: Tensor, by: Tensor, direction: Tensor) -> Tensor | None:
@@ -222,7 +220,9 @@ def named_parts(
     Returns:
         K of them: a name, or fixed weights ``[T]`` where all rows have the same. None where nothing is told.
     """
-    own = torch.ones_like(weights[:, 0], dtype=torch.bool) if real is None else real.to(weights.device)
+    is_known = real is None or real.shape == weights[:, 0].shape  # otherwise the model added tokens of its own
+    own = torch.ones_like(weights[:, 0], dtype=torch.bool)
+    own = real.to(weights.device) if real is not None and is_known else own
     index = torch.arange(own.shape[1], device=own.device)
     choices = {name: at.to(weights.device) for name, at in places.items() if at.shape == own.shape} | {
         "cls": (index == 0).expand_as(own),
@@ -239,7 +239,7 @@ def named_parts(
         name = next((name for name, at in ordered.items() if even and torch.equal(at, wanted)), None)
         if name is not None:
             parts.append(name)
-        elif bool(own.all()) and torch.allclose(weight, weight[:1].expand_as(weight), atol=1e-3):
+        elif is_known and bool(own.all()) and torch.allclose(weight, weight[:1].expand_as(weight), atol=1e-3):
             parts.append(weight[0])
         else:
             return None

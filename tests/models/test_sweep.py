@@ -66,7 +66,7 @@ PAD_IN_FRONT = {"xlnet"}
 WITHOUT_LENS = {
     *("bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plbart", "umt5"),  # an encoder and a decoder
     *("t5", "t5gemma", "t5gemma2"),  # these, too
-    *("big_bird", "canine", "eurobert", "flaubert", "markuplm", "mistral4", "reformer", "squeezebert", "xlm"),
+    *("big_bird", "canine", "eurobert", "flaubert", "markuplm", "reformer", "squeezebert", "xlm"),
     "funnel",  # takes no text of two tokens, of which an example has one
     "perceiver",  # takes inputs of any kind, not ids alone
     "xlnet",  # an example is padded behind
@@ -74,7 +74,7 @@ WITHOUT_LENS = {
 
 REFUSED = (
     r"no vocabulary|no single list|gives other logits|did not run|cannot be applied"
-    r"|no example can be made|reads the last position"
+    r"|no example can be made|reads the last position|no module of"
 )
 
 IDS = torch.tensor([[1, 7, 12, 2, 0, 0, 0], [1, 9, 8, 44, 21, 33, 2]])
