@@ -342,7 +342,7 @@ def placed(x, *further, needs_lengths=False):
         seen.append([x.device.type, *(one.device.type for one in further)])
         if needs_lengths and further[0].device.type != "cpu":
             raise RuntimeError("'lengths' argument should be a 1D CPU int64 tensor, but got 1D meta Long tensor")
-        return x
+        return torch.zeros(len(x), 2)  # outputs must hold data
 
     model = Model(forward)
     model._home = ELSEWHERE
