@@ -115,7 +115,9 @@ class ScoredForwards:
         if (explained is not None and not bool(explained.any())) or any(map(_depends_on_places, self.reader.layers)):
             return None
         output, kept = self._run(one.arguments, samples, explained)
-        whole = one.widened(self._in_rows(output, 1), self.shape)
+        output = self._in_rows(output, 1)
+        output = output[:, None] if output.dim() == 1 else output
+        whole = one.widened(output, self.shape)
         if whole is None or (self.every_output and whole.shape != output.shape):
             return None
         return self._values_of(whole, kept, samples)

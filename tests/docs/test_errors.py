@@ -186,6 +186,14 @@ def rows_that_influence_each_other():
 
 
 @case
+def padding_that_counts():
+    ids = torch.tensor([[5, 6, 0], [7, 8, 9]])
+    mean = lkn.SelectOutput(lambda input_ids, attention_mask: input_ids.float().mean(1))
+    given = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    lkn.AndOrInteraction(mean, score="logit").attribute(given, feature_mask=torch.tensor([[0, 1, -1]]))
+
+
+@case
 def one_value_for_the_whole_batch():
     lkn.ExactShapleyValues(lambda x: x.sum()).attribute(X, perturbations_per_eval=4)
 

@@ -40,6 +40,10 @@ def plain_mean(input_ids, attention_mask):
     return TABLE[input_ids].square().mean(1).tanh()
 
 
+def one_number(input_ids, attention_mask):
+    return plain_mean(input_ids, attention_mask)[:, 0]
+
+
 def shifted_by_length(input_ids, attention_mask):
     return tokens(input_ids, attention_mask) / input_ids.shape[1]
 
@@ -64,7 +68,11 @@ def test_a_sample_beside_a_longer_one_has_the_values_that_it_has_alone(forward, 
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
-@pytest.mark.parametrize(("forward", "target"), [(plain_mean, 1), (shifted_by_length, (2, 1))], ids=["mean", "length"])
+@pytest.mark.parametrize(
+    ("forward", "target"),
+    [(plain_mean, 1), (one_number, None), (shifted_by_length, (2, 1))],
+    ids=["mean", "one number", "length"],
+)
 def test_a_model_that_reads_padding_is_refused(forward, target, left):
     ids, mask = batch(left)
     with pytest.raises(ValueError, match=r"value of sample 0 at 'output' is .* with 2 tokens of padding.*Give one"):
