@@ -7,6 +7,7 @@ of a forward to a function while they exist, and keeps what that returns instead
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType, TracebackType
@@ -27,7 +28,7 @@ from captum_lkn.models.pooling import Part, pooled
 from captum_lkn.models.wrappers import unwrapped
 from captum_lkn.outputs.heads import Outputs
 
-__all__ = ["LayerReader"]
+__all__ = ["LayerReader", "remove_hooks"]
 
 _COUNTED: Final = ("mean", "rest")  # over real tokens
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -87,21 +88,26 @@ class LayerReader:
     def _hooks(self) -> Iterator[None]:
         """Set the hooks, and remove them whatever happens."""
         handles: list[torch.utils.hooks.RemovableHandle] = []
+        # For an interrupt between the opening and the block that closes it: then the reader is collected.
+        collected = weakref.finalize(self, remove_hooks, handles)
+        collected.atexit = False
         try:
             try:
                 if self.layers and self.model.module is not None:
-                    handles.append(self.model.module.register_forward_pre_hook(self._see_arguments, with_kwargs=True))
+                    seen = _weakly(self._see_arguments)
+                    handles.append(self.model.module.register_forward_pre_hook(seen, with_kwargs=True))
                 handles.extend(
-                    m.register_forward_pre_hook(self._see_mask, with_kwargs=True) for m in self._masked_modules
+                    m.register_forward_pre_hook(_weakly(self._see_mask), with_kwargs=True) for m in self._masked_modules
                 )
                 handles.extend(m.register_forward_hook(self._see_layout) for m in self._layout_modules)
                 for place, (layer, module) in enumerate(zip(self.layers, self._modules, strict=True)):
                     handles.append(self._hook(place, layer, module))
                 yield
             finally:
-                _remove(handles)
+                remove_hooks(handles)
         finally:
-            _remove(handles)  # again, for an interrupt in the first
+            remove_hooks(handles)  # again, for an interrupt in the first
+            collected.detach()
 
     def __call__(
         self,
@@ -172,11 +178,13 @@ class LayerReader:
             forward.layout.see(module, output)
 
     def _hook(self, place: int, layer: Layer, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        read = _weakly(self._read)
+
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> None:
-            self._read(place, layer, module, (*args, *kwargs.values()))
+            read(place, layer, module, (*args, *kwargs.values()))
 
         def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._read(place, layer, module, output)
+            read(place, layer, module, output)
 
         if layer.input:
             return module.register_forward_pre_hook(before, with_kwargs=True)
@@ -297,7 +305,24 @@ def _padded(output: Tensor) -> tuple[Tensor, Tensor]:
     return padded, torch.arange(padded.shape[1], device=output.device) < lengths[:, None]
 
 
-def _remove(handles: Sequence[torch.utils.hooks.RemovableHandle]) -> None:
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that calls a method while its object lives, and does not keep the object alive.
+
+    A reader that its hooks kept alive would not be collected, and its hooks would stay, after an interrupt between its
+    opening and the block that closes it.
+    """
+    weak = weakref.WeakMethod(method)
+
+    def call(*args: Any, **keywords: Any) -> None:
+        alive = weak()
+        if alive is not None:
+            alive(*args, **keywords)
+
+    return call
+
+
+def remove_hooks(handles: Sequence[torch.utils.hooks.RemovableHandle]) -> None:
+    """Remove hooks, those that were removed before too."""
     for handle in handles:
         handle.remove()
 

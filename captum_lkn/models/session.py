@@ -115,6 +115,7 @@ def evaluation(module: nn.Module | None, name: str) -> Iterator[None]:
         UserWarning: The model is in training mode.
     """
     session = _Session(threading.get_ident())
+    gradients = torch.is_grad_enabled()
     modules = [] if module is None or _has_fixed_mode(unwrapped(module)) else list(module.modules())
     try:
         try:
@@ -125,12 +126,24 @@ def evaluation(module: nn.Module | None, name: str) -> Iterator[None]:
                     f"{name} is in training mode: it is evaluated in eval mode, and set back afterwards. Call .eval() "
                     "on it to choose eval mode yourself"
                 )
-            with torch.no_grad():
-                yield
+            torch.set_grad_enabled(False)
+            yield
         finally:
             _close(modules, session)
+            _enable_gradients(gradients)
     finally:
         _close(modules, session)
+        _enable_gradients(gradients)
+
+
+def _enable_gradients(before: bool) -> None:
+    """Enable gradients where they were enabled before.
+
+    A session inside another leaves them disabled: after an interrupt it may be closed after the outer one, and would
+    undo what that restored.
+    """
+    if before:
+        torch.set_grad_enabled(True)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import copy
 import difflib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from captum_lkn.models.hugging_face.facts import is_encoder_decoder
 from captum_lkn.models.layers import Layer, find_layers
 from captum_lkn.models.model import Model
 from captum_lkn.models.pooling import name_of
-from captum_lkn.models.reading import LayerReader
+from captum_lkn.models.reading import LayerReader, remove_hooks
 
 __all__ = ["LogitLens", "logit_lens"]
 
@@ -256,11 +255,17 @@ def _watch(model: Model, root: nn.Module, block: nn.Module, arguments: Arguments
 
         return watch
 
-    with ExitStack() as hooks:
-        for name, module in root.named_modules():
-            hooks.callback(module.register_forward_pre_hook(before).remove)
-            hooks.callback(module.register_forward_hook(after(name), with_kwargs=True).remove)
-        model(arguments)
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+    try:
+        try:
+            for name, module in root.named_modules():
+                handles.append(module.register_forward_pre_hook(before))
+                handles.append(module.register_forward_hook(after(name), with_kwargs=True))
+            model(arguments)
+        finally:
+            remove_hooks(handles)
+    finally:
+        remove_hooks(handles)  # again, for an interrupt in the first
     if not outputs:
         raise ValueError(f"the last block of {model.name} did not run, after which its head could be found. {_WAY_OUT}")
     return outputs, runs

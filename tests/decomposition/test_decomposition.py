@@ -174,9 +174,8 @@ def test_real_tables_are_reproduced_within_kappa(n, setting):
 def test_the_gap_is_never_below_the_true_excess(n, setting, tolerance, full):
     tables = slice(None) if full else slice(None, None, {6: 1, 8: 4, 10: 3}[n])
     if (n, setting) == (10, "exact"):
-        tables = (
-            slice(2) if full else slice(1, 2)
-        )  # without noise ten players take 11 s for the first, 2 s for this one
+        # Without noise ten players take 11 s for the first table, 2 s for the second.
+        tables = slice(2) if full else slice(1, 2)
     v = real(n)[tables]
     found = nearly(v, tolerance=tolerance, **PROGRAM, **SETTINGS[setting])
     excess = found.objective / optimum(n, setting)[tables] - 1
