@@ -146,8 +146,9 @@ def decompose(
         cost: A tensor that broadcasts to ``[..., 2, 2^n]`` (``[2^n]`` for all tables and both kinds, ``[2, 2^n]`` for
             AND and OR apart, more for each table its own): positive factors of the weights. None: 1. With factors near
             1 it shows how sensitive the answer is to the weights.
-        solver: ``"auto"``: ADMM, then an interior point (up to 13 players). ``"highs"``: the explicit linear
-            program through SciPy, at most 10 players, without the ridge; an independent check.
+        solver: ``"auto"``: ADMM, an interior point and an active-set method; beyond 13 players where few effects are
+            enough, otherwise ADMM alone. ``"highs"``: the explicit linear program through SciPy, at most 10 players,
+            without the ridge; an independent check.
         names: A name for each table, in the order of the flattened batch, for warnings; None: its number.
 
     Returns:

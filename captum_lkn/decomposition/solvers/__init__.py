@@ -8,6 +8,8 @@
 ``interior``   interior point for one table, from where ADMM stopped to an optimum with a certificate
 ``guess``      the exact optimum of a batch of tables on guessed sets of effects and rows, where the guess is right
 ``crossover``  from an approximate optimum to the exact one, a pivot at a time
+``equations``  the linear equations of the crossover
+``generation``  many players and few effects: the exact method on some effects and rows, more as they are needed
 ``highs``      the same problem as an explicit linear program for SciPy's HiGHS, an independent check
 =============  ===========================================================================================
 

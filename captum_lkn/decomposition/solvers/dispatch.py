@@ -16,7 +16,7 @@ from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
 __all__ = ["Found", "solve"]
 
-# Up to here the interior point finishes what ADMM began; beyond, its systems outgrow memory and patience.
+# Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
 _WARM_UP_STEPS = 200
 _FIRST_ORDER_STEPS = 3000
