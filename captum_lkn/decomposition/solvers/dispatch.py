@@ -117,7 +117,7 @@ def _batch(problem: Problem) -> int:
 
 
 def _by_generation(problem: Problem, found: Found, table: int, tolerance: float) -> bool:
-    """What costs nothing, then the exact method on few effects and rows; whether the tolerance was reached."""
+    """Try what costs no search, then the exact method on few effects and rows; True if the tolerance is reached."""
     one = problem[table]
     free = generation.free_solutions(one)
     costs = torch.stack([one.penalty(effects) for effects in free])
