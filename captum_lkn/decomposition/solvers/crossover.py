@@ -17,12 +17,11 @@ around the last solution until it stays where it is (proximal method of multipli
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition.solvers.equations import CONSTANT_PROXIMAL, Equations
+from captum_lkn.decomposition.solvers.equations import CONSTANT_PROXIMAL, Design, Equations, Program
 
 __all__ = ["Design", "Exact", "Program", "cross_over"]
 
@@ -40,45 +39,6 @@ _ROUNDS = 40
 _STILL = 1e-13  # the proximal terms have vanished once they move no row and no effect by more than this
 _FINISHED = 1e-11  # where rounding keeps them from that, this will do
 _SNAP = 1e-9  # effects below this share of the largest are rounding, where no row needs them
-
-
-class Design(Protocol):
-    """The matrix Z, rows by effects, as an operator."""
-
-    def synthesis(self, effects: Tensor) -> Tensor:
-        """``Z x`` for ``x [..., effects]``: ``[..., rows]``."""
-        ...
-
-    def adjoint(self, dual: Tensor) -> Tensor:
-        """``Z' y`` for ``y [..., rows]``: ``[..., effects]``."""
-        ...
-
-    def entries(self, rows: Tensor, effects: Tensor) -> Tensor:
-        """The entries of Z at the given rows and effects, ``[len(rows), len(effects)]`` float64."""
-        ...
-
-
-@dataclass(frozen=True)
-class Program:
-    """One table's problem with its effects in one dimension.
-
-    Attributes:
-        design: The matrix Z.
-        values: ``[rows]``.
-        slack: ``[rows]``; 0 where a row must be met exactly.
-        weights: ``[effects]``; infinite where an effect does not exist.
-        ridge: The factor of the squares.
-        has_constant: Whether a constant without a price is added to every row.
-        live: bool ``[rows]``, False for a row that does not count.
-    """
-
-    design: Design
-    values: Tensor
-    slack: Tensor
-    weights: Tensor
-    ridge: float
-    has_constant: bool
-    live: Tensor
 
 
 @dataclass(frozen=True)

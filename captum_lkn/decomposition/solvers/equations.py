@@ -2,18 +2,76 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from captum_lkn.decomposition.solvers.crossover import _Path
-
-__all__ = ["CONSTANT_PROXIMAL", "Equations"]
+__all__ = ["CONSTANT_PROXIMAL", "Design", "Equations", "Program"]
 
 CONSTANT_PROXIMAL = 1e-6  # the proximal weight of the constant
 _BORDERS = 40  # so many changes of the sets border a factor before the equations are factored again
+
+
+class Design(Protocol):
+    """The matrix Z, rows by effects, as an operator."""
+
+    def synthesis(self, effects: Tensor) -> Tensor:
+        """``Z x`` for ``x [..., effects]``: ``[..., rows]``."""
+        ...
+
+    def adjoint(self, dual: Tensor) -> Tensor:
+        """``Z' y`` for ``y [..., rows]``: ``[..., effects]``."""
+        ...
+
+    def entries(self, rows: Tensor, effects: Tensor) -> Tensor:
+        """The entries of Z at the given rows and effects, ``[len(rows), len(effects)]`` float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """One table's problem with its effects in one dimension.
+
+    Attributes:
+        design: The matrix Z.
+        values: ``[rows]``.
+        slack: ``[rows]``; 0 where a row must be met exactly.
+        weights: ``[effects]``; infinite where an effect does not exist.
+        ridge: The factor of the squares.
+        has_constant: Whether a constant without a price is added to every row.
+        live: bool ``[rows]``, False for a row that does not count.
+    """
+
+    design: Design
+    values: Tensor
+    slack: Tensor
+    weights: Tensor
+    ridge: float
+    has_constant: bool
+    live: Tensor
+
+
+class _Path(Protocol):
+    """The state of the crossover that the equations read; see ``crossover``."""
+
+    program: Program
+    sign: Tensor
+    side: Tensor
+    equal: Tensor
+    x: Tensor
+    y: Tensor
+    centre_x: Tensor
+    centre_y: Tensor
+    centre_constant: Tensor
+    balance: Tensor
+    weights: tuple[Tensor, Tensor]
+    slack: tuple[Tensor, Tensor]
+    values: tuple[Tensor, Tensor]
+    proximal: float
+    curvature: float
+    row_proximal: float
 
 
 class Equations:
