@@ -258,13 +258,14 @@ def means(rows: Iterable[dict[str, Any]], by: Sequence[str]) -> dict[tuple[Any, 
         }
 
 
-def cells(rows: Sequence[dict[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the means of each group as rows for the JSON file; NaN becomes None."""
-    found = means(rows, by)
-    return [
-        dict(zip(by, key, strict=True)) | {name: round(x, 4) if x == x else None for name, x in scores.items()}
-        for key, scores in found.items()
-    ]
+def cells(rows: Sequence[dict[str, Any]], by: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the means of each group as columns and rows for the JSON file; NaN becomes None."""
+    columns = [*by, *Score.__dataclass_fields__]
+    found = means(rows, by).items()
+    return {
+        "columns": columns,
+        "rows": [[*key, *(round(x, 4) if x == x else None for x in scores.values())] for key, scores in found],
+    }
 
 
 GAME_COLUMNS = ("recall", "precision", "exact", "l1", "ratio", "jaccard", "sign", "salient", "r_squared", "miss")
@@ -332,7 +333,7 @@ def main(
     found = {part: cells(each, by.get(part, ("n", "noise", "method", "counted"))) for part, each in rows.items()}
     out.mkdir(parents=True, exist_ok=True)
     result = {"machine": machine(), "games": counts, **found}
-    (out / "planted.json").write_text(json.dumps(result, indent=0), encoding="utf-8")
+    (out / "planted.json").write_text(json.dumps(result), encoding="utf-8")
     (out / "planted.md").write_text(markdown(rows), encoding="utf-8")
     typer.echo(f"wrote {out / 'planted.json'} and {out / 'planted.md'}")
 
