@@ -8,8 +8,9 @@ import pytest
 import torch
 
 # A test must not fail because the machine is busy.
-hypothesis.settings.register_profile("no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("no clock")
+CALM = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("usual", max_examples=40, **CALM)
+hypothesis.settings.register_profile("full", max_examples=200, **CALM)
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,11 @@ def _same_random_numbers() -> Iterator[None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--full`, which `make test-full` gives."""
     parser.addoption("--full", action="store_true", help="run the tests that are marked full, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let random tests draw more examples where all is asked for."""
+    hypothesis.settings.load_profile("full" if config.getoption("--full") else "usual")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

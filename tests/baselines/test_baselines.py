@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 import torch
 from forwards import Recording, assert_tables, naive_table, normal, plain
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import BERT
 from transformers import (
@@ -537,7 +537,6 @@ def test_a_baseline_agrees_with_itself_and_undefined_samples_are_left_out():
 EFFECT = st.integers(-3, 3).map(float)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(EFFECT, EFFECT), min_size=7, max_size=7), st.integers(1, 7))
 def test_agreement_against_sets_and_scipy(pairs, k):
     first, second = zip(*pairs, strict=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_lkn._common import files
@@ -113,7 +113,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_metadata_come_back_exactly(tmp_path_factory, metadata):
     path = tmp_path_factory.mktemp("json") / "it.safetensors"

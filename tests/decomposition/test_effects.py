@@ -3,7 +3,7 @@ import math
 import oracles
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_lkn.decomposition import Effects, decompose
@@ -24,7 +24,6 @@ def effects(ands, ors):
     return Effects.from_tables(*torch.tensor([ands, ors], dtype=torch.float64))
 
 
-@settings(max_examples=60, deadline=None)
 @given(sparse())
 def test_tables_come_back(tables):
     found = effects(*tables)
@@ -32,7 +31,6 @@ def test_tables_come_back(tables):
     assert len(found) == sum(x != 0 for side in tables for x in side[1:])
 
 
-@settings(max_examples=60, deadline=None)
 @given(sparse())
 def test_predictions_are_eq_3(tables):
     found = effects(*tables)
@@ -43,7 +41,6 @@ def test_predictions_are_eq_3(tables):
     assert found.predict(masks[-1]).shape == ()
 
 
-@settings(max_examples=60, deadline=None)
 @given(sparse())
 def test_sums_by_order_are_those_of_the_tables(tables):
     ands, ors = tables
@@ -58,7 +55,6 @@ def test_sums_by_order_are_those_of_the_tables(tables):
     assert found.sum_by_order(torch.ones(len(found)), 6).shape == (2, 6)
 
 
-@settings(max_examples=60, deadline=None)
 @given(sparse(3), sparse(3))
 def test_the_sets_of_other_effects_are_looked_up(one, other):
     here, there = effects(*one), effects(*other)
@@ -69,7 +65,6 @@ def test_the_sets_of_other_effects_are_looked_up(one, other):
     assert here.at(there).tolist() == expected
 
 
-@settings(max_examples=60, deadline=None)
 @given(sparse(), st.sampled_from([0.0, 0.05, 0.5]))
 def test_salience_is_a_share_of_the_largest_of_both_kinds(tables, tau):
     found = effects(*tables)
@@ -109,7 +104,6 @@ def test_the_order_in_which_sets_are_given_does_not_matter(n):
     assert one.is_or.tolist() == sorted(one.is_or.tolist())  # AND before OR
 
 
-@settings(max_examples=40, deadline=None)
 @given(sparse())
 def test_few_players_and_many_have_the_same_form(tables):
     few = effects(*tables)

@@ -322,7 +322,6 @@ def test_bit_i_of_an_index_is_player_i(n):
 
 
 @given(st.integers(0, 40), st.data())
-@settings(max_examples=60, deadline=None)
 def test_members_and_index_undo_each_other(n, data):
     subsets = data.draw(st.lists(st.integers(0, 2**n - 1), max_size=8))
     rows = lattice.members(torch.tensor(subsets, dtype=torch.int64), n)

@@ -2,7 +2,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_lkn.decomposition import Effects
@@ -30,7 +30,6 @@ def table(v):
     return torch.tensor(v, dtype=torch.float64)
 
 
-@settings(max_examples=80, deadline=None)
 @given(supports(), st.booleans())
 def test_a_refit_is_the_least_squares_solution_nearest_to_what_was_there(given_, pin_ends):
     v, amounts = given_
@@ -47,7 +46,6 @@ def test_a_refit_is_the_least_squares_solution_nearest_to_what_was_there(given_,
     assert found.constant == pytest.approx(constant, rel=1e-6, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
 @given(supports())
 def test_a_refit_keeps_the_ends_and_is_nearer_to_the_values_than_any_start_that_does(given_):
     v, amounts = given_

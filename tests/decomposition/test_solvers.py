@@ -55,7 +55,6 @@ def test_synthesis_and_its_adjoint_are_the_matrix_written_out(n):
 
 
 @given(st.integers(0, 8), st.integers(0, 1000))
-@settings(max_examples=50, deadline=None)
 def test_synthesis_and_adjoint_are_adjoint(n, seed):
     x, y = random(3, 2, 2**n, seed=seed), random(3, 2**n, seed=seed + 1)
     left, right = (synthesis(x) * y).sum(-1), (x * adjoint(y)).sum((-2, -1))
@@ -142,7 +141,6 @@ def test_the_dual_vector_of_the_linear_program_certifies_its_optimum(n, pin_ends
 
 @pytest.mark.slow
 @given(st.integers(1, 5), st.integers(0, 1000), st.sampled_from([1e-3, 0.3, 30.0]), st.sampled_from([0.01, 1.0, 100.0]))
-@settings(max_examples=100, deadline=None)
 def test_with_a_ridge_no_vector_certifies_more_than_what_is_reached(n, seed, ridge, size):
     problem = problem_of(n, seed=seed, ridge=ridge)
     effects, _, dual, _ = highs.solve(problem)

@@ -7,7 +7,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_lkn.decomposition import Effects, decompose, indices
@@ -74,14 +74,12 @@ def close(expected, tolerance=1e-9):
 # ---------------------------------------------------------------- what the effects add up to
 
 
-@settings(max_examples=60, deadline=None)
 @given(decompositions())
 def test_all_effects_add_up_to_the_score_of_the_sample(found):
     total = float(found.and_effects.sum() + found.or_effects.sum())
     assert total == pytest.approx(found.v_full, abs=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
 @given(decompositions())
 def test_predict_reconstructs_every_mask(found):
     n = found.n_players
@@ -92,13 +90,11 @@ def test_predict_reconstructs_every_mask(found):
     assert found.residual < 1e-7
 
 
-@settings(max_examples=60, deadline=None)
 @given(decompositions())
 def test_shapley_values_add_up_to_full_minus_empty(found):
     assert float(found.shapley_values().sum()) == pytest.approx(found.v_full - found.v_empty, abs=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
 @given(decompositions())
 def test_shapley_values_share_each_effect_equally_among_its_players(found):
     expected = [0.0] * found.n_players
@@ -141,7 +137,6 @@ def test_predict_answers_from_the_effects_and_residual_says_how_far_off_they_are
 # ---------------------------------------------------------------- indices of the table
 
 
-@settings(max_examples=40, deadline=None)
 @given(tables)
 def test_indices_equal_their_definitions(v):
     found = from_values(v)
@@ -247,7 +242,6 @@ def test_top_leaves_out_the_empty_set_and_zeros():
     assert from_effects([7.0, 0.0, -0.0, 0.0], [0.0] * 4).top() == []
 
 
-@settings(max_examples=40, deadline=None)
 @given(decompositions())
 def test_top_of_everything_holds_every_nonzero_effect_once(found):
     everything = found.top(None)
@@ -299,7 +293,6 @@ def test_by_order_sums_up_each_kind_and_order():
     ]
 
 
-@settings(max_examples=40, deadline=None)
 @given(decompositions())
 def test_by_order_adds_up_to_the_list(found):
     for row in found.by_order():

@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -89,7 +89,6 @@ def tensors(samples):
     return [effects(*sample) for sample in samples]
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     two_layers(),
     st.sampled_from([0.0, 0.05, 0.3]),
@@ -111,7 +110,6 @@ def test_every_quantity_is_that_of_brute_force(layers, tau, scope, literal_eq6, 
                 assert float(getattr(found, name)[kind, order]) == pytest.approx(share, abs=1e-12, nan_ok=True)
 
 
-@settings(max_examples=60, deadline=None)
 @given(two_layers(), st.sampled_from(["dataset", "sample"]))
 def test_eq_8_holds_and_ratios_are_shares(layers, scope):
     found = compare(*map(tensors, layers), scope=scope)
@@ -122,7 +120,6 @@ def test_eq_8_holds_and_ratios_are_shares(layers, scope):
         assert ((known >= 0) & (known <= 1 + 1e-12)).all()
 
 
-@settings(max_examples=40, deadline=None)
 @given(two_layers(), st.sampled_from([0.25, 3.0, 1e6]))
 def test_the_unit_takes_a_scale_out(layers, factor):
     layer, reference = map(tensors, layers)
@@ -132,7 +129,6 @@ def test_the_unit_takes_a_scale_out(layers, factor):
         torch.testing.assert_close(getattr(other, name), getattr(plain, name), atol=1e-12, rtol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(two_layers())
 def test_swapping_layer_and_reference_swaps_new_and_forgotten(layers):
     there, back = compare(*map(tensors, layers)), compare(*map(tensors, reversed(layers)))

@@ -8,7 +8,7 @@ import torch
 import transformers
 from captum.attr import ShapleyValues
 from forwards import assert_tables, naive_table, plain
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import BERT, made
 from torch import nn
@@ -342,7 +342,6 @@ def test_names_of_classes_come_from_the_configuration():
 # ---------------------------------------------------------------- any shape that Captum takes
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(2, 5), st.integers(0, 2**31), st.data())
 def test_the_log_probability_of_dense_classes_is_the_cross_entropy(positions, count, seed, data):
     output = torch.randn(2, count, *positions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -373,7 +372,6 @@ def shapes_and_targets(draw):
     return batch, tuple(shape), draw(st.sampled_from(kinds))
 
 
-@settings(max_examples=60, deadline=None)
 @given(shapes_and_targets())
 def test_shapley_values_of_outputs_of_any_shape_are_captums(case):
     batch, shape, target = case

@@ -6,7 +6,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_lkn.outputs import scores
@@ -86,7 +86,6 @@ def test_a_binary_head_equals_the_softmax_head_that_has_a_column_of_zeros():
 # ---------------------------------------------------------------- against other computations
 
 
-@settings(max_examples=100, deadline=None)
 @given(logits(-200, 200))
 def test_softmax_scores_equal_their_definitions_at_three_hundred_digits(case):
     z, y = case
@@ -96,7 +95,6 @@ def test_softmax_scores_equal_their_definitions_at_three_hundred_digits(case):
     assert prob(z, y).item() == pytest.approx(p, rel=1e-12, abs=0)
 
 
-@settings(max_examples=100, deadline=None)
 @given(logits(-8, 8))
 def test_log_odds_is_log_p_less_log_of_one_minus_p(case):
     z, y = case
@@ -105,7 +103,6 @@ def test_log_odds_is_log_p_less_log_of_one_minus_p(case):
     assert log_prob(z, y).item() == pytest.approx(float(z.log_softmax(1)[0, int(y)]), abs=1e-13)
 
 
-@settings(max_examples=100, deadline=None)
 @given(logits(), st.floats(-1000, 1000))
 def test_a_shift_of_all_logits_changes_the_logit_only(case, shift):
     z, y = case
@@ -116,7 +113,6 @@ def test_a_shift_of_all_logits_changes_the_logit_only(case, shift):
     torch.testing.assert_close(logit(z + shift, y), logit(z, y) + shift, rtol=0, atol=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4))
 def test_log_odds_of_two_classes_is_the_difference(first, second):
     z = rows([first, second])
@@ -124,7 +120,6 @@ def test_log_odds_of_two_classes_is_the_difference(first, second):
     assert margin(z, torch.tensor([1])).item() == second - first
 
 
-@settings(max_examples=100, deadline=None)
 @given(logits())
 def test_log_odds_lies_below_the_margin_by_at_most_log_of_the_other_classes(case):
     z, y = case
@@ -132,7 +127,6 @@ def test_log_odds_lies_below_the_margin_by_at_most_log_of_the_other_classes(case
     assert -1e-12 <= gap <= math.log(z.shape[1] - 1) + 1e-12
 
 
-@settings(max_examples=60, deadline=None)
 @given(logits(), st.randoms(use_true_random=False))
 def test_the_order_of_the_classes_does_not_matter(case, random):
     z, y = case

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from captum._utils.common import _select_targets
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_lkn.outputs.scores import binary_log_odds, logit
@@ -61,7 +61,6 @@ def cases(draw):
     return torch.randn(shape, generator=generator, dtype=torch.float64), entries
 
 
-@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_any_target_selects_what_captum_selects(case):
     output, entries = case
@@ -72,7 +71,6 @@ def test_any_target_selects_what_captum_selects(case):
         assert torch.equal(chosen(classes, output), _select_targets(output, classes))
 
 
-@settings(max_examples=100, deadline=None)
 @given(cases(), st.data())
 def test_masked_copies_are_read_at_their_own_samples_target(case, data):
     output, entries = case
@@ -209,7 +207,6 @@ def dense_cases():
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(dense_cases())
 def test_rows_are_taken_along_the_dimension_of_the_classes(case):
     shape, class_dim, seed, data = case

@@ -11,7 +11,7 @@ import pytest
 import scipy.ndimage
 import torch
 from forwards import data_parallel, normal
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues, Interactions
@@ -63,7 +63,6 @@ def test_a_grid_that_does_not_divide_the_image_differs_by_one_pixel():
     assert owners(image_players(picture(1, 1, 5), grid=(1, 3))) == [[0, 0, 1, 1, 2]]
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 24), st.integers(1, 24))
 def test_grid_cells_are_as_equal_as_pixels_allow(width, columns):
     if columns > width:

@@ -49,7 +49,6 @@ def games(draw):
     return inputs, baselines, masks
 
 
-@settings(max_examples=60, deadline=None)
 @given(games())
 def test_masked_copies_equal_a_loop_over_scalars(game):
     inputs, baselines, masks = game
