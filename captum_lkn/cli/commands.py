@@ -143,7 +143,7 @@ def fit_probes(
     texts, labels = read_texts(data, text=text_column, label=label_column)
     console = Console()
     classifier, tokenizer = load_classifier(model)
-    classes = as_classes(labels[:limit], class_names(classifier))
+    classes = as_classes(labels, class_names(classifier))[:limit]  # all of them: a few may be read in two ways
     loader = batches(tokenizer, texts[:limit], classes, batch_size, max_length)
     chosen = layers_of(layers, Model(classifier))
     fitted = LinearProbes.fit(classifier, chosen, loader, seed=seed, show_progress=sys.stderr.isatty())

@@ -305,7 +305,7 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
 def _number(label: Label) -> int | None:
     """Return the number that a label is, also as a text; None for a name."""
     if isinstance(label, str):
-        return int(label) if label.lstrip("-").isdecimal() else None
+        return int(label) if label.removeprefix("-").isdecimal() else None
     return int(label)
 
 

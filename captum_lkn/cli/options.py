@@ -132,7 +132,7 @@ def class_of(given: str, labels: Mapping[int, str]) -> int | str:
     if given == "predicted":
         return given
     numbers = [number for number, label in labels.items() if given.lower() == label.lower()]
-    if not numbers and given.lstrip("-").isdecimal() and int(given) in labels:
+    if not numbers and given.removeprefix("-").isdecimal() and int(given) in labels:
         numbers = [int(given)]
     if len(numbers) != 1:
         wanted = "is the name of several classes" if numbers else "is not a class of the model"

@@ -159,6 +159,8 @@ def test_classes_by_name():
     assert as_classes([2, 0]) == as_classes(["2", "0"]) == [2, 0]
     with pytest.raises(ValueError, match=r"'bad', 'good' are not .*, which has neg, pos\. Use these names, or"):
         as_classes(["good", "bad", "neg"], {0: "neg", 1: "pos"})
+    with pytest.raises(ValueError, match="'--1' are not"):
+        as_classes(["--1"], {0: "neg", 1: "pos"})
     with pytest.raises(ValueError, match=r"labels 'good' are names, and the model has no names for its classes\. Use"):
         as_classes(["good"])
 
