@@ -18,7 +18,8 @@ __all__ = ["Found", "solve"]
 
 # Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
-_WARM_UP_STEPS = 200
+_WARM_UP_STEPS = 400
+_WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point anyway
 _FIRST_ORDER_STEPS = 3000
 _ROUGH_STEPS = 50  # of ADMM before the exact method on few effects and rows
 # ADMM works on this many values at a time, which stay in the processor's cache.
@@ -96,14 +97,15 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
         return
     open_ = chunk[left[chunk]]
     part = problem[open_]
-    warm = next(admm.iterate(part, _WARM_UP_STEPS, torch.float32))
+    warm_up = _WARM_UP_STEPS_SMALL if problem.n <= exact.BY_ROWS_MAX_PLAYERS else _WARM_UP_STEPS
+    warm = next(admm.iterate(part, warm_up, torch.float32))
     for some in torch.split(torch.arange(len(open_), device=open_.device), _batch(problem)):
         solutions = exact.solve(part[some], warm.effects[some], warm.dual[some], tolerance)
         for table, solution in zip(open_[some].tolist(), solutions, strict=True):
             found.effects[table] = solution.effects
             found.constant[table] = solution.constant
             found.bound[table] = solution.bound
-            found.steps[table] = _WARM_UP_STEPS + solution.steps
+            found.steps[table] = warm_up + solution.steps
             found.stopped[table] = solution.reason
 
 
