@@ -112,7 +112,7 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
         front = max(columns(name) for name in self) + 2
         width = max(4, *map(columns, names))
         fitting = max(1, (WIDTH - front - 10) // (width + 2))
-        lines = [f"completeness under {len(self)} conventions; layers {prefix or 'are'} columns"]
+        lines = [f"completeness under {len(self)} conventions; columns: layers{f' of {prefix[:-1]}' if prefix else ''}"]
         for first in range(0, len(names), fitting):
             some = slice(first, first + fitting)
             head = "  ".join(f"{' ' * (width - columns(name))}{name}" for name in names[some])

@@ -61,7 +61,7 @@ def test_the_spread_is_the_largest_difference_and_leaves_out_what_has_no_value()
 def test_conventions_are_printed_side_by_side_and_in_a_frame():
     found = change().sensitivity()
     lines = repr(found).splitlines()
-    assert lines[0] == "completeness under 5 conventions; layers are columns"
+    assert lines[0] == "completeness under 5 conventions; columns: layers"
     assert lines[1].split() == ["block.early"]
     first = [line for line in lines if line.startswith("  AND 1")]
     assert len(first) == 1
