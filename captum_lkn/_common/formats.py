@@ -7,19 +7,25 @@ import unicodedata
 
 __all__ = ["columns", "effect_format", "percent", "printable", "shortened"]
 
+_ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, ends of lines and paragraphs
+_REORDERING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_WITHOUT_WIDTH = ("Mn", "Me", "Cf")  # marks on the letter before, and characters that only join or format
+
 
 def printable(label: str) -> str:
-    r"""Return a label on one line, with line ends and control characters escaped: these could steer a terminal.
+    r"""Return a label on one line, with characters escaped that could steer a terminal or reorder its text.
+
+    Joiners and spaces of all scripts are kept, since words are spelled with them.
 
     Example:
         >>> print(printable("two\nlines"))
         two\nlines
     """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in label)
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in _ESCAPED or c in _REORDERING else c for c in label)
 
 
 def columns(text: str) -> int:
-    """Return the number of terminal columns of a text: wide letters take two, combining marks none.
+    """Return the number of terminal columns of a text: wide letters take two, combining marks and joiners none.
 
     Example:
         >>> columns("abc"), columns("日本")
@@ -69,4 +75,6 @@ def percent(share: float) -> str:
 
 
 def _width(character: str) -> int:
-    return 0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+    if unicodedata.category(character) in _WITHOUT_WIDTH:
+        return 0
+    return 1 + (unicodedata.east_asian_width(character) in "WF")

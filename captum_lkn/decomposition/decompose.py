@@ -63,7 +63,9 @@ class Decomposition:
         converged: ``[...]`` bool, whether ``gap`` reached the tolerance.
         stopped: For each table, in the order of the flattened batch, why the solver stopped: ``"converged"``,
             ``"stalled"`` (no better gap in double precision) or ``"steps"`` (the largest number of steps).
-        options: The options of the decomposition; where kappa was a tensor, that is only in ``kappa``.
+        options: The options of the decomposition; where each table was given its own kappa, that is in ``kappa``, and
+            in the options of the decomposition of one of them.
+        kappa_of_each: Whether each table was given its own kappa.
     """
 
     and_effects: Tensor
@@ -76,6 +78,7 @@ class Decomposition:
     converged: Tensor
     stopped: tuple[str, ...] = field(repr=False)
     options: DecompositionOptions = field(repr=False)
+    kappa_of_each: bool = field(default=False, repr=False)
 
     def __getitem__(self, index: SupportsIndex) -> Decomposition:
         """The decomposition of one entry of the first batch dimension; negative ones count from the end."""
@@ -88,7 +91,11 @@ class Decomposition:
         per_entry = len(self.stopped) // entries
         first = place % entries * per_entry
         tensors = {f.name: getattr(self, f.name)[place] for f in fields(self) if f.type == "Tensor"}
-        return Decomposition(**tensors, stopped=self.stopped[first : first + per_entry], options=self.options)
+        options, of_each = self.options, self.kappa_of_each
+        if of_each and not tensors["kappa"].dim():
+            options, of_each = options.replace(kappa=float(tensors["kappa"])), False
+        stopped = self.stopped[first : first + per_entry]
+        return Decomposition(**tensors, stopped=stopped, options=options, kappa_of_each=of_each)
 
     def reconstruct(self) -> Tensor:
         """Return the values that the effects add up to, ``[..., 2^n]``; the tables less ``residual``."""
@@ -222,9 +229,17 @@ def decompose(
         kappa=batched(limit.squeeze(-1)),
         steps=batched(found.steps),
         converged=batched(converged),
-        stopped=tuple(found.stopped),
-        options=settings,
+        stopped=tuple(map(_reason, found.stopped, converged.tolist())),
+        options=settings if per_table is None or batch else settings.replace(kappa=float(limit)),
+        kappa_of_each=per_table is not None and bool(batch),
     )
+
+
+def _reason(reported: str, converged: bool) -> str:
+    """Return why the solver stopped; "converged" is said of the gap alone."""
+    if converged:
+        return "converged"
+    return "stalled" if reported == "converged" else reported
 
 
 def build_problem(tables: Tensor, kappa: Tensor, options: DecompositionOptions) -> tuple[Problem, Tensor]:

@@ -8,6 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from captum_lkn._common.rounding import no_autocast, precision_in_force
+
 __all__ = ["Block", "check_floating", "kronecker", "n_players"]
 
 Block = tuple[tuple[float, float], tuple[float, float]]
@@ -50,10 +52,16 @@ def check_floating(table: Tensor) -> None:
         raise TypeError(f"a table must have a floating dtype; got {table.dtype}. Convert it with table.double()")
 
 
+@no_autocast()
 def kronecker(table: Tensor, block: Block) -> Tensor:
-    """Apply the n-fold Kronecker product of a 2 x 2 block to the last dimension."""
+    """Apply the n-fold Kronecker product of a 2 x 2 block to the last dimension.
+
+    It is computed in the table's dtype, in float64 where a GPU would compute float32 products in TF32.
+    """
     n = n_players(table)
     check_floating(table)
+    if table.dtype == torch.float32 and precision_in_force(table.dtype, table.device).reduced:
+        return kronecker(table.double(), block).float()
     result = table
     groups = -(-n // _GROUP)
     for group in range(groups):  # of nearly the same size
