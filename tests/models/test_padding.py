@@ -7,7 +7,7 @@ from test_families import SMALL
 from tiny_models import made
 from torch import nn
 
-from captum_lkn import LayerAndOrInteraction, logit_lens
+from captum_lkn import AndOrInteraction, LayerAndOrInteraction, logit_lens
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer, find_layers
 from captum_lkn.models.model import Model
@@ -137,3 +137,19 @@ def test_a_text_tower_is_read_where_it_pools(name):
     selected = SelectOutput(model, lambda output: output[1 if name == "siglip" else 0])  # a tower returns no logits
     found = read_one(selected, block, ids, attention_mask=mask)
     torch.testing.assert_close(found, torch.stack([states[b, at[b]] for b in range(2)]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_class_derived_from_a_classifier_has_its_numbers():
+    """Its reading position is kept as well, where the masks put padding tokens at the end."""
+    sizes = {"vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    tokens = {"pad_token_id": 0, "bos_token_id": 18, "eos_token_id": 19}
+
+    class WithOwnLoss(transformers.GPT2ForSequenceClassification):
+        pass
+
+    classes = transformers.GPT2ForSequenceClassification, WithOwnLoss
+    original, derived = (made(each, transformers.GPT2Config, **sizes, **tokens) for each in classes)
+    assert torch.equal(original.score.weight, derived.score.weight)
+    ids = torch.tensor([[3, 5, 7]])
+    tables = [AndOrInteraction(model).attribute(ids, 0, target=1)[0].values for model in (original, derived)]
+    assert torch.equal(*tables)

@@ -54,11 +54,16 @@ def token_read_by_head(model: Any) -> Literal["cls", "last", "mean"]:
 def pools_at_last_token(model: Any) -> bool:
     """Return whether a classifier reads at the last token that is not the padding token, as GPT-2's and Llama's do."""
     return (
-        type(model).__name__.endswith("ForSequenceClassification")
+        _classifies_sequences(model)
         and not is_encoder_decoder(model)
         and getattr(model.config, "model_type", "") not in _ATTENDS_BOTH_WAYS
         and is_decoder(model)
     )
+
+
+def _classifies_sequences(model: Any) -> bool:
+    """Return whether a model is a classifier of sequences, or derived from one: with a loss of its own, for example."""
+    return any(base.__name__.endswith("ForSequenceClassification") for base in type(model).__mro__)
 
 
 def token_places(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,7 +105,7 @@ def check_padding_side(model: Any, keywords: Mapping[str, Any], unmasked: Mappin
     mask = unmasked.get("attention_mask", keywords.get("attention_mask"))
     if not isinstance(mask, Tensor) or mask.dim() != 2 or not takes_token_ids(model):
         return
-    if not type(model).__name__.endswith("ForSequenceClassification") or pools_at_last_token(model):
+    if not _classifies_sequences(model) or pools_at_last_token(model):
         return
     last = getattr(model.config, "model_type", "") in _ATTENDS_BOTH_WAYS
     if not last and token_read_by_head(model) != "cls":
