@@ -9,7 +9,8 @@ import torch
 
 # A test must not fail because the machine is busy.
 CALM = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
-hypothesis.settings.register_profile("usual", max_examples=40, **CALM)
+# The same examples in every run, so that a change is to blame for what fails; `--full` looks for new ones.
+hypothesis.settings.register_profile("usual", max_examples=40, derandomize=True, **CALM)
 hypothesis.settings.register_profile("full", max_examples=200, **CALM)
 
 

@@ -52,7 +52,6 @@ def check_floating(table: Tensor) -> None:
         raise TypeError(f"a table must have a floating dtype; got {table.dtype}. Convert it with table.double()")
 
 
-@no_autocast()
 def kronecker(table: Tensor, block: Block) -> Tensor:
     """Apply the n-fold Kronecker product of a 2 x 2 block to the last dimension.
 
@@ -60,8 +59,13 @@ def kronecker(table: Tensor, block: Block) -> Tensor:
     """
     n = n_players(table)
     check_floating(table)
-    if table.dtype == torch.float32 and precision_in_force(table.dtype, table.device).reduced:
-        return kronecker(table.double(), block).float()
+    device = table.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        with no_autocast():
+            return kronecker(table, block)
+    # A solver calls this a thousand times a table: on a CPU nothing is looked up.
+    if device == "cuda" and precision_in_force(table.dtype, table.device).reduced:
+        return kronecker(table.double(), block).to(table.dtype)
     result = table
     groups = -(-n // _GROUP)
     for group in range(groups):  # of nearly the same size
