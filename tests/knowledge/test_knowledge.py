@@ -267,6 +267,17 @@ def test_ceilings_are_measured_for_what_is_compared():
     assert change.salient("output")[0][0].selection_frequency is None
 
 
+def test_a_ceiling_of_some_layers_comes_back(tmp_path):
+    change = random_change().between("second", "first").with_noise_ceiling(draws=2)
+    change.save(tmp_path / "change.safetensors")
+    back = KnowledgeChange.load(tmp_path / "change.safetensors")
+    assert set(back.interactions) == {"first", "second", "output"}
+    for label, samples in change.noise_ceiling.effects.items():
+        for draws, again in zip(samples, back.noise_ceiling.effects[label], strict=True):
+            assert all(a.values.equal(b.values) for a, b in zip(draws, again, strict=True))
+    assert back.rows() == change.rows() or same_numbers(back, change)
+
+
 def test_numbers_of_numpy_are_numbers_and_texts_are_not(tmp_path):
     change = two_layers().compare(tau=np.float32(0.1)).with_noise_ceiling(draws=np.int64(1), jitter=np.float32(0))
     change.save(tmp_path / "change.safetensors")
