@@ -69,18 +69,15 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> 
     Returns:
         One solution a table; its effects are feasible to rounding.
     """
-    results: list[Solution] = []
-    exact = problem.slack.amax(-1) <= _EXACT_BELOW
-    solutions: list[Solution | None] = [None] * len(dual)
-    for kind in (False, True):
-        rows = (exact == kind).nonzero().squeeze(-1)
+    without_slack = problem.slack.amax(-1) <= _EXACT_BELOW
+    found: dict[int, Solution] = {}
+    for exact in (False, True):
+        rows = (without_slack == exact).nonzero().squeeze(-1)
         if len(rows):
-            by_rows = kind or (problem.pinned and problem.n <= BY_ROWS_MAX_PLAYERS)
-            point = Point(problem[rows], effects[rows], dual[rows], exact=kind, by_rows=by_rows)
-            for row, solution in zip(rows.tolist(), _Run(point, tolerance).run(), strict=True):
-                solutions[row] = solution
-    results.extend(s for s in solutions if s is not None)
-    return results
+            by_rows = exact or (problem.pinned and problem.n <= BY_ROWS_MAX_PLAYERS)
+            point = Point(problem[rows], effects[rows], dual[rows], exact=exact, by_rows=by_rows)
+            found |= zip(rows.tolist(), _Run(point, tolerance).run(), strict=True)
+    return [found[row] for row in range(len(dual))]
 
 
 class _Run:
