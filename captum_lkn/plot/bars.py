@@ -8,19 +8,18 @@ from captum_lkn._common.colours import colour_of
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.interactions import Interactions
 from captum_lkn.plot.canvas import (
-    BODY,
     OR_HATCH,
     SMALL,
     Picture,
     canvas,
     caption,
     effect_legend,
+    effect_rows,
     finished,
     ink,
     numbers,
     paper,
     score_label,
-    tidy,
 )
 from captum_lkn.plot.names import interaction_names, strongest, subject
 
@@ -57,11 +56,7 @@ def bars(found: Interactions, top: int = 12, *, kind: Kind | None = None, ax: Ax
         side, gap = ("left", 4) if one.effect > 0 else ("right", -4)
         ax.annotate(text, (one.effect, row), (gap, 0), textcoords="offset points", va="center", ha=side, fontsize=SMALL)
     ax.axvline(0, color=ink(), linewidth=0.8)
-    ax.set_yticks(range(len(shown)), interaction_names(found, shown), parse_math=False)
-    ax.set_ylim(max(len(shown), 1) - 0.4, -0.6)
-    ax.margins(x=0.14)
-    ax.set_xlabel(score_label(found, "effect"), fontsize=BODY)
-    tidy(ax, "bottom")
+    effect_rows(ax, interaction_names(found, shown), score_label(found, "effect"), 0.14)
     caption(ax, strongest(len(shown)), subject(found))
     effect_legend(ax, effects, any(one.kind == "or" for one in shown))
     return finished(fig, ax)

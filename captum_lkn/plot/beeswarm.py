@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from captum_lkn._common.colours import NEUTRAL, SERIES, SERIES_MARKERS
 from captum_lkn.interactions import InteractionsBatch
-from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, ink, legend_below, score_label, tidy
+from captum_lkn.plot.canvas import Picture, canvas, caption, effect_rows, finished, ink, legend_below, score_label
 from captum_lkn.plot.combinations import batch_subject, classes_of, combinations
 from captum_lkn.plot.fonts import written
 
@@ -54,11 +54,7 @@ def beeswarm(batch: InteractionsBatch, top: int = 14, *, least_order: int = 1, a
         line.set(label=name or "sample", markeredgewidth=0)
         handles.append(line)
     ax.axvline(0, color=ink(), linewidth=0.8, zorder=0)
-    ax.set_yticks(range(len(shown)), [one.name for one in shown], parse_math=False)
-    ax.set_ylim(max(len(shown), 1) - 0.4, -0.6)
-    ax.margins(x=0.06)
-    ax.set_xlabel(score_label(batch[0], "effect"), fontsize=BODY)
-    tidy(ax, "bottom")
+    effect_rows(ax, [one.name for one in shown], score_label(batch[0], "effect"), 0.06)
     caption(ax, "The strongest words and combinations, sample by sample", f"{batch_subject(batch)}; line: mean")
     legend_below(ax, handles[:6], handlelength=1)
     return finished(fig, ax)

@@ -33,6 +33,7 @@ __all__ = [
     "canvas",
     "caption",
     "effect_legend",
+    "effect_rows",
     "finished",
     "framed",
     "ink",
@@ -222,6 +223,15 @@ def tidy(ax: Axes, *sides: str) -> None:
     for name, axis in (("left", ax.yaxis), ("bottom", ax.xaxis)):
         if name not in sides:
             axis.set_tick_params(length=0)
+
+
+def effect_rows(ax: Axes, names: Sequence[str], label: str, margin: float) -> None:
+    """Name the rows, the first at the top, and the axis of their effects."""
+    ax.set_yticks(range(len(names)), names, parse_math=False)
+    ax.set_ylim(max(len(names), 1) - 0.4, -0.6)
+    ax.margins(x=margin)
+    ax.set_xlabel(label, fontsize=BODY)
+    tidy(ax, "bottom")
 
 
 def numbers(values: Sequence[float], signed: bool = True) -> list[str]:

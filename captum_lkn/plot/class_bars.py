@@ -8,10 +8,10 @@ from matplotlib.patches import Patch
 from captum_lkn._common.colours import SERIES
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.plot.canvas import (
-    BODY,
     Picture,
     canvas,
     caption,
+    effect_rows,
     finished,
     ink,
     legend_below,
@@ -19,7 +19,6 @@ from captum_lkn.plot.canvas import (
     numbers,
     paper,
     score_label,
-    tidy,
 )
 from captum_lkn.plot.combinations import batch_subject, classes_of, combinations
 from captum_lkn.plot.fonts import written
@@ -64,12 +63,8 @@ def class_bars(batch: InteractionsBatch, top: int = 10, *, least_order: int = 1,
         side, gap = ("left", 3) if mean >= 0 else ("right", -3)
         note(ax, f"{text} ({count})", (mean, y), (gap, 0), ha=side, va="center")
     ax.axvline(0, color=ink(), linewidth=0.8)
-    ax.set_yticks(range(len(shown)), [one.name for one in shown], parse_math=False)
-    ax.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     ax.use_sticky_edges = False
-    ax.margins(x=0.14)
-    ax.set_xlabel(score_label(batch[0], "mean effect"), fontsize=BODY)
-    tidy(ax, "bottom")
+    effect_rows(ax, [one.name for one in shown], score_label(batch[0], "mean effect"), 0.14)
     caption(ax, "The strongest words and combinations, by class", f"{batch_subject(batch)} (number of samples)")
     names = written([name or "all samples" for name in classes], 24)
     handles = [

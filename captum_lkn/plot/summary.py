@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from captum_lkn._common.colours import colour_of
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.plot.canvas import (
-    BODY,
     Picture,
     canvas,
     caption,
+    effect_rows,
     finished,
     ink,
     legend_below,
@@ -20,7 +20,6 @@ from captum_lkn.plot.canvas import (
     numbers,
     paper,
     score_label,
-    tidy,
 )
 from captum_lkn.plot.combinations import batch_subject, combinations
 
@@ -54,11 +53,7 @@ def summary(batch: InteractionsBatch, top: int = 14, *, least_order: int = 1, ax
         share = f"{text}   {one.salient} of {len(one.samples)}"
         note(ax, share, (1, row), (6, 0), within=("axes fraction", "data"), va="center")
     ax.axvline(0, color=ink(), linewidth=0.8, zorder=0)
-    ax.set_yticks(range(len(shown)), [one.name for one in shown], parse_math=False)
-    ax.set_ylim(max(len(shown), 1) - 0.4, -0.6)
-    ax.margins(x=0.06)
-    ax.set_xlabel(score_label(batch[0], "effect"), fontsize=BODY)
-    tidy(ax, "bottom")
+    effect_rows(ax, [one.name for one in shown], score_label(batch[0], "effect"), 0.06)
     caption(ax, "The strongest words and combinations", batch_subject(batch))
     note(ax, "mean   salient in", (1, 1), (6, 2), within="axes fraction", va="bottom")
     handles = [
