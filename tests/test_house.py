@@ -12,7 +12,7 @@ ROOT = pathlib.Path(captum_lkn.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__main__.py")
 IDS = [str(path.relative_to(ROOT)) for path in FILES]
 RIDDLES = {"What", "How", "Which", "Where", "Whether", "Of", "Who", "When", "Why"}
-MOST_LINES = 475  # the aim is 400: a file that is longer wants splitting
+MOST_LINES = 420  # the aim is 400: a file that is longer wants splitting
 FACTORIES = re.compile(
     r"torch\.(arange|as_tensor|asarray|empty|eye|full|linspace|logspace|ones|rand|randint|randn|randperm|scalar_tensor"
     r"|tensor|tril_indices|triu_indices|zeros)"

@@ -13,8 +13,6 @@ from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction, InteractionsBatch
-from captum_lkn.interactions.about import About
-from captum_lkn.interactions.ranking import ranked
 from captum_lkn.knowledge import rendering
 from captum_lkn.knowledge.checks import check_interactions, check_label, warn_of_normalisers
 from captum_lkn.knowledge.comparison import (
@@ -24,7 +22,6 @@ from captum_lkn.knowledge.comparison import (
     check_comparison,
     compare,
     normaliser,
-    thresholds,
 )
 from captum_lkn.knowledge.noise_ceiling import (
     DRAWS,
@@ -32,10 +29,11 @@ from captum_lkn.knowledge.noise_ceiling import (
     NoiseCeiling,
     measure_noise_ceiling,
     own_comparison,
-    selection_frequencies,
 )
 from captum_lkn.knowledge.packing import pack_change, unpack_change
+from captum_lkn.knowledge.provenance import shared_provenance, without_layer
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
+from captum_lkn.knowledge.salience import salient_interactions
 from captum_lkn.knowledge.sensitivity import CONVENTIONS, Sensitivity, decompose_again
 from captum_lkn.models.layers import OUTPUT, Layer
 
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["KnowledgeChange"]
 
 _SCHEMA = "KnowledgeChange"
-_OF_ONE_TABLE = ("layer", "pool", "readout", "target", "text", "steps", "stopped")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,7 +114,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
     """Pictures: ``change.plot.flow()``; see :mod:`captum_lkn.plot`."""
 
     def __post_init__(self) -> None:
-        check_comparison(tau=self.tau, scope=self.scope, literal_eq6=self.literal_eq6, ratio=self.ratio)
+        check_comparison(**self._options)
         object.__setattr__(self, "tau", float(self.tau))  # a NumPy number cannot be saved
         check_interactions(self.interactions)
         object.__setattr__(self, "interactions", dict(self.interactions))
@@ -125,11 +122,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
         layers = self.layers or [label for label in self.interactions if label != self.reference]
         object.__setattr__(self, "layers", tuple(self._known(label) for label in layers))
         if not self.layers:
-            raise ValueError(
-                f"there is no layer besides {self.reference!r} to compare: give the interactions of one more"
-            )
-        labels = tuple(dict.fromkeys((*self.layers, self.reference)))
-        units = {label: self.normalisers[label] for label in labels}
+            raise ValueError(f"there is no layer besides {self.reference!r} to compare: give one more")
+        units = {label: self.normalisers[label] for label in self._labels}
         bounded = self.ratio == "sum" and not self.literal_eq6
         warn_of_normalisers(units, self.interactions, self.reference, self.tau, self.scope, bounded=bounded)
 
@@ -148,16 +142,12 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @cached_property
     def _comparisons(self) -> dict[str, Comparison]:
-        reference = self._effects(self.reference)
         return {
             layer: compare(
                 self._effects(layer),
-                reference,
+                self._effects(self.reference),
                 units=(self.normalisers[layer], self.normalisers[self.reference]),
-                tau=self.tau,
-                scope=self.scope,
-                literal_eq6=self.literal_eq6,
-                ratio=self.ratio,
+                **self._options,
             )
             for layer in self.layers
         }
@@ -174,6 +164,15 @@ class KnowledgeChange(Mapping[str, Comparison]):
     def n_samples(self) -> int:
         """The number of samples."""
         return len(self.interactions[self.reference])
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("tau", "scope", "literal_eq6", "ratio")}
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        """The compared layers and the reference, each once."""
+        return tuple(dict.fromkeys((*self.layers, self.reference)))
 
     def _effects(self, label: str) -> list[Effects]:
         return [one.effects for one in self.interactions[label]]
@@ -258,7 +257,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Warns:
             UserWarning: An extraction did not reach its tolerance.
         """
-        compared = {label: self.interactions[label] for label in dict.fromkeys((*self.layers, self.reference))}
+        compared = {label: self.interactions[label] for label in self._labels}
         ceiling = measure_noise_ceiling(compared, draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
         return self._with(noise_ceiling=ceiling)
 
@@ -278,10 +277,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
             TypeError: An option that does not exist, or of the wrong type.
             ValueError: An option out of range.
         """
-        labels = dict.fromkeys((*self.layers, self.reference))
         found: dict[str, Mapping[str, Comparison]] = {"as extracted": dict(self)}
         for name, changes in conventions.items():
-            again = {label: decompose_again(self.interactions[label], changes) for label in labels}
+            again = {label: decompose_again(self.interactions[label], changes) for label in self._labels}
             found[name] = dict(self._with(interactions=again))
         return Sensitivity(found, self.reference)
 
@@ -291,7 +289,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         It sets the attributes itself: suppressing warnings would suppress those of other threads as well.
         """
         parts = {each.name: getattr(self, each.name) for each in fields(self)} | changes
-        check_comparison(**{name: parts[name] for name in ("tau", "scope", "literal_eq6", "ratio")})
+        check_comparison(**{name: parts[name] for name in self._options})
         new = object.__new__(type(self))
         for name, value in parts.items():
             object.__setattr__(new, name, float(value) if name == "tau" else value)
@@ -310,14 +308,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
             return {}
         drawn = self.noise_ceiling.effects
         return {
-            label: own_comparison(
-                self._effects(label),
-                drawn[label],
-                tau=self.tau,
-                scope=self.scope,
-                ratio=self.ratio,
-            )
-            for label in dict.fromkeys((*self, self.reference))
+            label: own_comparison(self._effects(label), drawn[label], tau=self.tau, scope=self.scope, ratio=self.ratio)
+            for label in self._labels
         }
 
     def salient(self, layer: str | Layer) -> list[list[Interaction]]:
@@ -333,17 +325,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
             ValueError: There is no such layer.
         """
         label = self._known(layer)
-        effects = self._effects(label)
-        drawn = self.noise_ceiling and self.noise_ceiling.effects.get(label)
-        shares = drawn and selection_frequencies(effects, drawn, tau=self.tau, scope=self.scope)
-        found = []
-        for place, (one, above) in enumerate(
-            zip(self.interactions[label], thresholds(effects, self.tau, self.scope), strict=True)
-        ):
-            chosen = one.effects.above(above)
-            frequencies = shares[place][chosen].tolist() if shares else None
-            found.append(ranked(one.labels, one.effects.select(chosen), frequencies=frequencies))
-        return found
+        drawn = self.noise_ceiling.effects.get(label) if self.noise_ceiling else None
+        return salient_interactions(self.interactions[label], drawn, tau=self.tau, scope=self.scope)
 
     # ------------------------------------------------------------ tables, text, files
 
@@ -367,19 +350,11 @@ class KnowledgeChange(Mapping[str, Comparison]):
     @property
     def provenance(self) -> dict[str, Any]:
         """The provenance that all samples share, the class of each, and the options of the comparison."""
-        samples = self.interactions[self.reference]
-        shared = {
-            name: value
-            for name, value in samples[0].provenance.items()
-            if name not in _OF_ONE_TABLE and all(one.provenance.get(name) == value for one in samples)
-        }
         return {
-            **shared,
+            **shared_provenance(self.interactions[self.reference]),
             "layers": list(self.layers),
             "reference": self.reference,
-            "samples": self.n_samples,
-            "targets": [one.provenance.get("target") for one in samples],
-            "comparison": {"tau": self.tau, "scope": self.scope, "literal_eq6": self.literal_eq6, "ratio": self.ratio},
+            "comparison": self._options,
             "noise_ceiling": self.noise_ceiling and self.noise_ceiling.settings(),
         }
 
@@ -390,11 +365,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
             n_samples=self.n_samples,
             draws=self.noise_ceiling.draws if self.noise_ceiling else 0,
             accuracies=self.accuracies,
-            about=[replace(one.about, origin=_without_layer(one.about)) for one in self.interactions[self.reference]],
-            tau=self.tau,
-            scope=self.scope,
-            literal_eq6=self.literal_eq6,
-            ratio=self.ratio,
+            about=[without_layer(one.about) for one in self.interactions[self.reference]],
+            **self._options,
         )
 
     def __str__(self) -> str:
@@ -425,7 +397,3 @@ class KnowledgeChange(Mapping[str, Comparison]):
             The comparison, bit for bit.
         """
         return cls(**unpack_change(*files.read(path, _SCHEMA)))
-
-
-def _without_layer(about: About) -> tuple[tuple[str, str], ...]:
-    return tuple(part for part in about.origin if part[0] != "layer")

@@ -21,7 +21,7 @@ from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import NOISE, DecompositionOptions
 from captum_lkn.decomposition.refit import refit_salient
 from captum_lkn.interactions import Interactions, InteractionsBatch
-from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, Strengths, compare, thresholds
+from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, Strengths, compare
 
 __all__ = [
     "DRAWS",
@@ -30,7 +30,6 @@ __all__ = [
     "check_noise_ceiling",
     "measure_noise_ceiling",
     "own_comparison",
-    "selection_frequencies",
 ]
 
 DRAWS: Final = 5
@@ -123,28 +122,6 @@ def own_comparison(
     """
     found = [compare(draw, effects, tau=tau, scope=scope).samples for draw in zip(*drawn, strict=True)]
     return Comparison(Strengths(*(torch.stack(parts).double().mean(0) for parts in zip(*found, strict=True))), ratio)
-
-
-def selection_frequencies(
-    effects: Sequence[Effects], drawn: Sequence[Sequence[Effects]], *, tau: float, scope: Scope
-) -> list[Tensor]:
-    """Return the share of draws in which each effect is salient with its own sign.
-
-    Args:
-        effects: The effects of each sample.
-        drawn: The effects of each sample in all draws.
-        tau: The threshold of salience, in each draw.
-        scope: Over what the largest effect is taken.
-
-    Returns:
-        float64 ``[k]`` for each sample.
-    """
-    totals = [torch.zeros_like(one.values) for one in effects]
-    for draw in zip(*drawn, strict=True):
-        for total, one, noisy, limit in zip(totals, effects, draw, thresholds(draw, tau, scope), strict=True):
-            again = noisy.at(one)
-            total += (again.abs() > limit) & (again.sign() == one.values.sign())
-    return [total / len(drawn[0]) for total in totals]
 
 
 def check_noise_ceiling(*, draws: int, seed: int, value_noise: float | None, jitter: float) -> None:

@@ -11,7 +11,8 @@ from scipy.optimize import linprog
 from captum_lkn import Interactions, InteractionsBatch, decompose
 from captum_lkn.decomposition import Effects
 from captum_lkn.knowledge.comparison import compare, normaliser, shared, thresholds
-from captum_lkn.knowledge.noise_ceiling import measure_noise_ceiling, own_comparison, selection_frequencies
+from captum_lkn.knowledge.noise_ceiling import measure_noise_ceiling, own_comparison
+from captum_lkn.knowledge.salience import selection_frequencies
 
 NAMES = ("all", "reference_all", "overlap", "forgotten", "new", "salient", "reference_salient")
 
