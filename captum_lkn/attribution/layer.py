@@ -14,6 +14,7 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions.by_layer import LayerInteractions
 from captum_lkn.models.fingerprint import weight_versions
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers, has_layer_named_output, is_output
 from captum_lkn.models.pooling import name_of
@@ -133,7 +134,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         attribute_to_layer_input: bool = False,
         *,
         player_names: PlayerNames = None,
-    ) -> InteractionsBatch | dict[str, InteractionsBatch]:
+    ) -> InteractionsBatch | LayerInteractions:
         """Find the interactions of each sample at each layer.
 
         Args:
@@ -175,7 +176,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         )
         if not self._several:
             return batches[0]
-        return {source.label: batch for source, batch in zip(sources, batches, strict=True)}
+        return LayerInteractions({source.label: batch for source, batch in zip(sources, batches, strict=True)})
 
     def compute_convergence_delta(  # type: ignore[override]
         self, attributions: InteractionsBatch | Mapping[str, InteractionsBatch], *args: Any

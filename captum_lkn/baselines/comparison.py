@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_lkn._common import html
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of, kind_of, some_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaselineAgreement", "BaselineComparison", "compare_baselines"]
 
+_LEGEND = "(salient, top: Jaccard index; signs: share of equal ones; ranks: correlation of the effects)"
 _Key: TypeAlias = tuple[str, tuple[int, ...]]  # kind and members of an interaction
 
 
@@ -48,7 +50,7 @@ class BaselineAgreement(NamedTuple):
     rank_correlation: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BaselineComparison:
     """Interactions under several baselines, and their agreement; made by :func:`compare_baselines`.
 
@@ -75,21 +77,38 @@ class BaselineComparison:
         """
         return import_pandas().DataFrame(self.agreements, columns=BaselineAgreement._fields)
 
-    def __str__(self) -> str:
+    def _tables(self) -> tuple[list[tuple[str, str, str]], list[tuple[str, ...]]]:
+        """Return a row for each baseline (its name, reach and number of salient effects) and for each pair."""
+        each = [
+            (
+                name,
+                f"{sum(abs(one.v_full - one.v_empty) for one in batch) / len(batch):.2f}",
+                f"{sum(len(one.salient(self.tau)) for one in batch) / len(batch):.1f}",
+            )
+            for name, batch in self.interactions.items()
+        ]
+        pairs = [(f"{one.first} - {one.second}", *(f"{x:.2f}" for x in one[2:])) for one in self.agreements]
+        return each, pairs
+
+    @property
+    def _title(self) -> str:
         samples = count_of(len(next(iter(self.interactions.values()))), "sample")
-        pairs = [f"{one.first} - {one.second}" for one in self.agreements]
-        width = max(map(len, [*pairs, *self.interactions]))
-        lines = [f"{samples} under {len(self.interactions)} baselines; means:"]
-        lines.append(f"{'':{width}}  |v(N) - v(empty)|   salient")
-        for name, batch in self.interactions.items():
-            reach = sum(abs(one.v_full - one.v_empty) for one in batch) / len(batch)
-            salient = sum(len(one.salient(self.tau)) for one in batch) / len(batch)
-            lines.append(f"{name:{width}}  {reach:17.2f}  {salient:8.1f}")
+        return f"{samples} under {len(self.interactions)} baselines; means:"
+
+    def __repr__(self) -> str:
+        each, pairs = self._tables()
+        width = max(len(row[0]) for row in (*each, *pairs))
+        lines = [self._title, f"{'':{width}}  |v(N) - v(empty)|   salient"]
+        lines += [f"{name:{width}}  {reach:>17}  {salient:>8}" for name, reach, salient in each]
         lines.append(f"{'':{width}}   salient  {f'top {self.k}':>8}     signs     ranks")
-        for name, one in zip(pairs, self.agreements, strict=True):
-            lines.append(f"{name:{width}}  " + "  ".join(f"{number:8.2f}" for number in one[2:]))
-        lines.append("(salient, top: Jaccard index; signs: share of equal ones; ranks: correlation of the effects)")
-        return "\n  ".join(lines)
+        lines += [f"{name:{width}}  " + "  ".join(f"{number:>8}" for number in row) for name, *row in pairs]
+        return "\n  ".join([*lines, _LEGEND])
+
+    def _repr_html_(self) -> str:
+        each, pairs = self._tables()
+        first = html.table([self._title], ("baseline", "|v(N) - v(empty)|", "salient"), each, texts=("baseline",))
+        second = html.table((), ("pair", "salient", f"top {self.k}", "signs", "ranks"), pairs, texts=("pair",))
+        return html.element("div", first, second, _LEGEND)
 
 
 def compare_baselines(

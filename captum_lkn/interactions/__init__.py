@@ -1,19 +1,21 @@
 """Results: :class:`Interactions` of one sample, and :class:`InteractionsBatch` of several.
 
-=============  ==================================================================
-``sample``     ``Interactions``: the effects of one sample's value table
-``table``      what it knows from the value table alone
-``listing``    what it knows from the effects alone
-``ranges``     ranges of effects over explanations of about the same cost
-``batch``      ``InteractionsBatch``: a sequence of them
-``layout``     ``InputLayout``: the map from players back to the input's scalars
-``ranking``    ``Interaction``: effects as sorted lists
-``labels``     labels of players: told apart, and looked up
-``rendering``  text and HTML
-``checks``     checks of numbers, masks and counts
-``frame``      pandas, imported when asked for
-``packing``    samples as tensors and JSON, for a file
-=============  ==================================================================
+===================  ==================================================================
+``sample``           ``Interactions``: the effects of one sample's value table
+``table``            what it knows from the value table alone
+``listing``          what it knows from the effects alone
+``order_strengths``  strengths by kind and order, as a list
+``ranges``           ranges of effects over explanations of about the same cost
+``batch``            ``InteractionsBatch``: a sequence of them
+``by_layer``         ``LayerInteractions``: a dict from layer to batch
+``layout``           ``InputLayout``: the map from players back to the input's scalars
+``ranking``          ``Interaction``: effects as sorted lists
+``labels``           labels of players: told apart, and looked up
+``rendering``        text and HTML
+``checks``           checks of numbers, masks and counts
+``frame``            pandas, imported when asked for
+``packing``          samples as tensors and JSON, for a file
+===================  ==================================================================
 """
 
 from captum_lkn.decomposition.effects import OrderStrength

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor
-from captum_lkn._common.formats import effect_format, shortened
+from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.interactions.about import WIDTH, shared_lines
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.packing import pack, unpack
-from captum_lkn.interactions.rendering import html_table
+from captum_lkn.interactions.rendering import batch_html, batch_rows
 from captum_lkn.interactions.sample import Interactions
 
 if TYPE_CHECKING:
@@ -184,27 +184,11 @@ class InteractionsBatch(Sequence[Interactions]):
         return "\n  ".join(lines)
 
     def _repr_html_(self) -> str:
-        columns: dict[str, list[str]] = {}
         about = [sample.about for sample in self]
-        for b, (sample, one) in enumerate(zip(self._samples[:_SHOWN], about, strict=False)):
-            strongest = next(iter(sample.top(1)), None)
-            ends = effect_format(max(abs(sample.v_empty), abs(sample.v_full)))
-            cells = {
-                "sample": str(b),
-                "explained": f"{one.explained}{', predicted' if one.predicted else ''}",
-                "text": one.text,
-                "v(empty)": ends.format(sample.v_empty),
-                "v(N)": ends.format(sample.v_full),
-                "salient": f"{sample.n_salient} of 2^{sample.n_players}",
-                "strongest": strongest.name if strongest else "no effects",
-                "effect": effect_format(strongest.effect).format(strongest.effect) if strongest else "",
-            }
-            for name, cell in cells.items():
-                columns.setdefault(name, []).append(cell)
-        known = {name: cells for name, cells in columns.items() if any(cells)}
+        rows = batch_rows([sample.contents(1) for sample in self._samples[:_SHOWN]])
         more = f", the first {_SHOWN}" if len(self) > _SHOWN else ""
-        caption = "\n".join([f"{type(self).__name__} of {count_of(len(self), 'sample')}{more}", *shared_lines(about)])
-        return html_table(caption, list(known), zip(*known.values(), strict=True))
+        head = [f"{type(self).__name__} of {count_of(len(self), 'sample')}{more}", *shared_lines(about)]
+        return batch_html(head, rows)
 
 
 def _form(attribution: Tensor | tuple[Tensor, ...]) -> Any:

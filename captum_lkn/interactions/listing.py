@@ -7,9 +7,10 @@ from typing import SupportsIndex
 
 from torch import Tensor
 
-from captum_lkn.decomposition.effects import KINDS, Effects, Kind, OrderStrength
+from captum_lkn.decomposition.effects import KINDS, Effects, Kind
 from captum_lkn.interactions.checks import check_count
 from captum_lkn.interactions.labels import distinct_labels, player_numbers
+from captum_lkn.interactions.order_strengths import OrderStrengths
 from captum_lkn.interactions.ranking import Interaction, ranked
 
 __all__ = ["EffectLists"]
@@ -86,14 +87,14 @@ class EffectLists:
             raise ValueError(f'kind must be "and", "or" or None; got {kind!r}')
         return ranked(self.labels, self.effects.select(self.effects.is_or == (kind == "or")), limit)
 
-    def by_order(self) -> list[OrderStrength]:
+    def by_order(self) -> OrderStrengths:
         """Number and strength of the effects by kind and order.
 
         Returns:
-            2n rows: AND from order 1 to n, then OR (whose order 1 is empty, being merged into AND).
+            A list of 2n rows: AND from order 1 to n, then OR (whose order 1 is empty, being merged into AND).
             ``pandas.DataFrame(found.by_order())`` makes a table of it.
         """
-        return self.effects.by_order()
+        return OrderStrengths(self.effects.by_order())
 
     @property
     def n_salient(self) -> int:

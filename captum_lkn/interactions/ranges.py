@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, SupportsIndex, overload
 
+from captum_lkn._common import html
 from captum_lkn._common.formats import columns, effect_format, percent, shortened
 from captum_lkn.interactions.ranking import Interaction
 
 __all__ = ["EffectRange", "EffectRanges"]
 
 _NAME_WIDTH = 36
+_MARKED = "* may be 0 or of the other sign: a convention decides, not the values"
 
 
 class EffectRange(NamedTuple):
@@ -61,19 +63,40 @@ class EffectRanges(Sequence[EffectRange]):
     def __len__(self) -> int:
         return len(self.ranges)
 
-    def __repr__(self) -> str:
-        names = [shortened(one.interaction.name, _NAME_WIDTH) for one in self.ranges]
+    @property
+    def _rows(self) -> list[tuple[str, list[str], str]]:
+        """The name of each interaction, its effect and both ends in one format, and its mark."""
         largest = max((max(abs(one.low), abs(one.high)) for one in self.ranges), default=0.0)
         number = effect_format(largest)
-        width = max(map(columns, names), default=0)
-        cells = [[number.format(x) for x in (one.interaction.effect, one.low, one.high)] for one in self.ranges]
-        wide = max((len(cell) for row in cells for cell in row), default=0)
-        lines = [f"Effects over all explanations that cost at most {percent(self.slack)} more"]
-        for name, (effect, low, high), one in zip(names, cells, self.ranges, strict=True):
-            mark = "  *" if one.contains_zero else ""
-            lines.append(
-                f"{name}{' ' * (width - columns(name))}  {effect:>{wide}}  [{low:>{wide}}, {high:>{wide}}]{mark}"
+        return [
+            (
+                one.interaction.name,
+                [number.format(x) for x in (one.interaction.effect, one.low, one.high)],
+                "*" if one.contains_zero else "",
             )
-        if any(one.contains_zero for one in self.ranges):
-            lines.append("* may be 0 or of the other sign: a convention decides, not the values")
-        return "\n  ".join(lines)
+            for one in self.ranges
+        ]
+
+    @property
+    def _title(self) -> str:
+        return f"Effects over all explanations that cost at most {percent(self.slack)} more"
+
+    @property
+    def _note(self) -> list[str]:
+        """The meaning of the mark, where there is one."""
+        return [_MARKED] if any(one.contains_zero for one in self.ranges) else []
+
+    def __repr__(self) -> str:
+        rows = [(shortened(name, _NAME_WIDTH), cells, mark) for name, cells, mark in self._rows]
+        width = max((columns(name) for name, _, _ in rows), default=0)
+        wide = max((len(cell) for _, cells, _ in rows for cell in cells), default=0)
+        lines = [self._title]
+        for name, (effect, low, high), mark in rows:
+            line = f"{name}{' ' * (width - columns(name))}  {effect:>{wide}}  [{low:>{wide}}, {high:>{wide}}]  {mark}"
+            lines.append(line.rstrip())
+        return "\n  ".join([*lines, *self._note])
+
+    def _repr_html_(self) -> str:
+        rows = [(name, *cells, mark) for name, cells, mark in self._rows]
+        shown = html.table([self._title], ("players", "effect", "least", "largest", ""), rows, texts=("players", ""))
+        return html.element("div", shown, html.lines(self._note))

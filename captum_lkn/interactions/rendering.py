@@ -1,29 +1,45 @@
-"""Interactions as text for a terminal, and as HTML for a notebook: from rows of names and numbers.
+"""Interactions as text for a terminal, and as HTML for a notebook: from the same rows of names and numbers.
 
 The text is ASCII but for the labels, so that any terminal can print it.
 """
 
 from __future__ import annotations
 
-import html
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from captum_lkn._common import html
 from captum_lkn._common.formats import columns, effect_format, percent, printable, shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.decomposition.refit import Fidelity
 from captum_lkn.interactions.about import WIDTH, About
 
-__all__ = ["SampleReport", "bars", "html_table", "joined", "sample_html", "sample_line", "sample_text"]
+__all__ = [
+    "BATCH_TEXTS",
+    "SampleReport",
+    "bars",
+    "batch_html",
+    "batch_rows",
+    "certificate_lines",
+    "ends_line",
+    "joined",
+    "players_line",
+    "sample_html",
+    "sample_line",
+    "sample_text",
+]
 
 _SIGNS = {"and": " & ", "or": " | "}
 _NAME_WIDTH = 36
 _CLASS_WIDTH = 24
 _LABEL_WIDTH = 24
 _BAR = 10
+BATCH_TEXTS = ("explained", "text", "strongest")
+"""Columns of a table of samples that hold text."""
+_NO_EFFECTS = "no effects: the score does not depend on the players"
 
 
 @dataclass(frozen=True)
@@ -78,38 +94,83 @@ def sample_line(report: SampleReport, width: int) -> str:
 
 def sample_text(report: SampleReport) -> str:
     """Return the players, what was explained, the strongest interactions and how exact they are."""
-    n = len(report.labels)
     top = bars([(name, effect) for _, name, _, effect in report.rows])
+    lines = [
+        *textwrap.wrap(players_line(report), WIDTH - 2),
+        *report.about.lines(),
+        ends_line(report),
+        *(top or [_NO_EFFECTS]),
+        *certificate_lines(report),
+    ]
+    return "\n  ".join(lines)
+
+
+def sample_html(report: SampleReport) -> str:
+    """Return the same, the strongest interactions as a table with bars."""
+    largest = max((abs(effect) for *_, effect in report.rows), default=0.0)
+    number = effect_format(largest)
+    head = html.lines([players_line(report), *report.about.lines(), ends_line(report)])
+    rows = [
+        (kind.upper(), name, str(order), number.format(effect), html.bar(effect, largest))
+        for kind, name, order, effect in report.rows
+    ]
+    header = ("kind", "players", "order", "effect", "")
+    shown = html.table((), header, rows, texts=("kind", "players", "")) if rows else html.element("p", _NO_EFFECTS)
+    return html.element("div", head, shown, html.lines(certificate_lines(report)))
+
+
+def batch_rows(reports: Sequence[SampleReport]) -> dict[str, list[str]]:
+    """Return the columns of a table of samples, a cell for each; columns in which nothing is known are left out."""
+    columns: dict[str, list[str]] = {}
+    for place, report in enumerate(reports):
+        strongest = next(iter(report.rows), None)
+        cells = {
+            "sample": str(place),
+            "explained": f"{report.about.explained}{', predicted' if report.about.predicted else ''}",
+            "text": report.about.text,
+            "v(empty)": report.ends[0],
+            "v(N)": report.ends[1],
+            "salient": f"{report.n_salient} of 2^{len(report.labels)}",
+            "strongest": strongest[1] if strongest else "no effects",
+            "effect": effect_format(strongest[3]).format(strongest[3]) if strongest else "",
+        }
+        for name, cell in cells.items():
+            columns.setdefault(name, []).append(cell)
+    return {name: cells for name, cells in columns.items() if any(cells)}
+
+
+def batch_html(head: Sequence[str], columns: Mapping[str, Sequence[str]]) -> str:
+    """Return a table of samples, see :func:`batch_rows`."""
+    return html.table(head, list(columns), zip(*columns.values(), strict=True), texts=BATCH_TEXTS)
+
+
+def players_line(report: SampleReport) -> str:
+    """Return the number and the names of the players."""
+    names = some_of([shortened(printable(name), _LABEL_WIDTH) for name in report.labels])
+    return f"Interactions of {count_of(len(report.labels), 'player')}: {names}"
+
+
+def ends_line(report: SampleReport) -> str:
+    """Return the scores without and with all players."""
+    return f"v(empty) = {report.ends[0]}  ->  v(N) = {report.ends[1]}"
+
+
+def certificate_lines(report: SampleReport) -> list[str]:
+    """Return lines on the number of salient effects, the deviation from the values, and what is certified."""
     within = f"{report.within:.2g}" if report.within else "rounding"
     bound = "nothing certified" if math.isinf(report.gap) else f"at most {percent(report.gap)} above the optimum"
     salient = count_of(report.n_salient, "effect")
     if report.n_above_kappa < report.n_salient:
         salient += f", {report.n_above_kappa} above kappa"
-    names = some_of([shortened(printable(name), _LABEL_WIDTH) for name in report.labels])
-    lines = [
-        *textwrap.wrap(f"Interactions of {count_of(n, 'player')}: {names}", WIDTH - 2),
-        *report.about.lines(),
-        f"v(empty) = {report.ends[0]}  ->  v(N) = {report.ends[1]}",
-        *(top or ["no effects: the score does not depend on the players"]),
-        f"salient (above {percent(TAU)} of the largest): {salient}, against 2^{n} = {1 << n} outputs",
-        f"outputs reproduced within {within} (kappa {report.kappa:.3g}); {bound}",
+    n = len(report.labels)
+    count = f"salient (above {percent(TAU)} of the largest): {salient}, against 2^{n} = {1 << n} outputs"
+    if report.fidelity is None:
+        return [count, f"outputs reproduced within {within} (kappa {report.kappa:.3g}); {bound}"]
+    return [
+        count,
+        f"refitted by least squares: R^2 {report.fidelity.r_squared:.3f}, outputs missed by up to {within}",
+        f"(kappa {report.kappa:.3g} does not bound it); nothing certified",
     ]
-    if report.fidelity is not None:
-        lines[-1:] = [
-            f"refitted by least squares: R^2 {report.fidelity.r_squared:.3f}, outputs missed by up to {within}",
-            f"(kappa {report.kappa:.3g} does not bound it); nothing certified",
-        ]
-    return "\n  ".join(lines)
-
-
-def sample_html(report: SampleReport) -> str:
-    """Return the strongest interactions as a table."""
-    number = effect_format(max((abs(effect) for *_, effect in report.rows), default=0.0))
-    ends, salient = report.ends, f"{report.n_salient} salient of 2^{len(report.labels)}"
-    fit = [f"refitted by least squares: R^2 {report.fidelity.r_squared:.3f}"] if report.fidelity else []
-    caption = "\n".join([*report.about.lines(), f"v(empty) = {ends[0]}, v(N) = {ends[1]}; {salient}", *fit])
-    rows = [(kind.upper(), name, str(order), number.format(effect)) for kind, name, order, effect in report.rows]
-    return html_table(caption, ("kind", "players", "order", "effect"), rows)
 
 
 def joined(kind: str, players: Iterable[str]) -> str:
@@ -143,21 +204,3 @@ def bars(rows: Sequence[tuple[str, float]]) -> list[str]:
         padded = name + " " * (name_width - columns(name))
         lines.append(f"{padded}  {number:>{number_width}}  {sides[0]:>{_BAR}}|{sides[1]}")
     return lines
-
-
-def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a small table; text of the caption and of the cells is escaped, the last column is right-aligned.
-
-    Lines of the caption stay lines.
-    """
-    lines = "<br>".join(html.escape(printable(line)) for line in caption.split("\n"))
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = []
-    for row in rows:
-        *cells, last = [html.escape(printable(cell)) for cell in row]
-        tags = "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells)
-        body.append(f'<tr>{tags}<td style="text-align:right">{last}</td></tr>')
-    return (
-        f'<table><caption style="text-align:left">{lines}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    )

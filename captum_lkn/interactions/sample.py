@@ -345,9 +345,10 @@ class Interactions(ValueTable, EffectLists):
 
     def summary(self, width: int = WIDTH) -> str:
         """Return one line: the class, the score without and with all players, the strongest interaction."""
-        return sample_line(self._report(1), width)
+        return sample_line(self.contents(1), width)
 
-    def _report(self, rows: int) -> SampleReport:
+    def contents(self, rows: int) -> SampleReport:
+        """Return what is printed: the strongest interactions, and how exact they are."""
         return SampleReport(
             about=self.about,
             labels=self.labels,
@@ -363,7 +364,7 @@ class Interactions(ValueTable, EffectLists):
         )
 
     def __repr__(self) -> str:
-        return sample_text(self._report(5))
+        return sample_text(self.contents(5))
 
     def _repr_html_(self) -> str:
-        return sample_html(self._report(10))
+        return sample_html(self.contents(10))

@@ -358,7 +358,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
             "noise_ceiling": self.noise_ceiling and self.noise_ceiling.settings(),
         }
 
-    def _report(self) -> rendering.Report:
+    def contents(self) -> rendering.Report:
+        """Return what is printed: the rows, and what they are about."""
         return rendering.Report(
             rows=self.rows(),
             reference=self.reference,
@@ -370,13 +371,13 @@ class KnowledgeChange(Mapping[str, Comparison]):
         )
 
     def __str__(self) -> str:
-        return rendering.text(self._report())
+        return rendering.text(self.contents())
 
     def __repr__(self) -> str:
-        return rendering.summary(self._report())
+        return rendering.summary(self.contents())
 
     def _repr_html_(self) -> str:
-        return rendering.html(self._report())
+        return rendering.notebook(self.contents())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file, draws included; see :func:`captum_lkn._common.files.write` for the errors.

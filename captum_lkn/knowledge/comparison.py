@@ -15,9 +15,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from captum_lkn._common import html
 from captum_lkn._common.checks import is_number
 from captum_lkn._common.messages import kind_of
-from captum_lkn.decomposition.effects import TAU, Effects
+from captum_lkn.decomposition.effects import KINDS, TAU, Effects
 
 __all__ = [
     "Comparison",
@@ -37,6 +38,7 @@ Ratio: TypeAlias = Literal["sum", "mean"]
 
 # A layer's values may differ by the rounding of its forwards alone; this many units of it count as 0.
 _ROUNDING: Final = 4
+_QUANTITIES: Final = ("all", "overlap", "forgotten", "new", "completeness", "redundancy", "salient")
 _EPSILON: Final = torch.finfo(torch.float64).eps
 
 
@@ -62,7 +64,7 @@ class Strengths(NamedTuple):
     reference_salient: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """A layer compared with a reference: strengths by kind and order, and their ratios.
 
@@ -75,6 +77,15 @@ class Comparison:
     Example:
         >>> one, two = (Effects.of(2, [("and", (0, 1), effect)]) for effect in (1.0, 2.0))
         >>> found = compare([one], [two])
+        >>> found
+                      AND 2
+        all            1.00
+        overlap        1.00
+        forgotten      0.00
+        new            1.00
+        completeness   0.50
+        redundancy     0.00
+        salient           1
         >>> found.completeness  # the reference has the AND of both players twice as strong
         tensor([[   nan, 0.5000],
                 [   nan,    nan]], dtype=torch.float64)
@@ -133,6 +144,36 @@ class Comparison:
     def over_orders(self) -> Comparison:
         """Return the same for all orders together: quantities ``[2, 1]``."""
         return Comparison(Strengths(*(part.sum(-1, keepdim=True) for part in self.samples)), self.ratio)
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the names of the kinds and orders with a salient effect, and a row for each quantity."""
+        places = [
+            (k, m) for k in range(self.all.shape[0]) for m in range(self.all.shape[1])
+            if self.salient[k, m] or self.reference_salient[k, m]
+        ]  # fmt: skip
+        rows = [[name, *(_shown(getattr(self, name)[place]) for place in places)] for name in _QUANTITIES]
+        names = [kind.upper() for kind in KINDS] if self.all.shape[0] == len(KINDS) else ["effects"]
+        return [f"{names[k]} {m + 1}" for k, m in places], rows
+
+    def __repr__(self) -> str:
+        header, rows = self._table()
+        if not header:
+            return "no salient interactions"
+        lines = [["", *header], *rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
+        )
+
+    def _repr_html_(self) -> str:
+        header, rows = self._table()
+        return html.table((), ["", *header], rows, texts=("",)) if header else repr(self)
+
+
+def _shown(number: Tensor) -> str:
+    if not number.is_floating_point():
+        return str(int(number))
+    return "-" if number.isnan() else f"{float(number):.2f}"
 
 
 def compare(

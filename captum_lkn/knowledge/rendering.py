@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html as escaping
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,14 +9,14 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final, NamedTuple
 
+from captum_lkn._common import html
 from captum_lkn._common.formats import columns, printable, shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.decomposition.effects import KINDS, Kind
 from captum_lkn.interactions.about import WIDTH, About, shared_lines
-from captum_lkn.interactions.rendering import html_table
 from captum_lkn.knowledge.rows import ChangeRow
 
-__all__ = ["Report", "html", "prefix_of", "shown_label", "shown_number", "summary", "text"]
+__all__ = ["Report", "notebook", "origin", "prefix_of", "shown_label", "shown_number", "summary", "tables", "text"]
 
 _ORDERS: Final = 4  # columns of each kind: more do not fit a line
 _LABEL_WIDTH: Final = 32
@@ -79,18 +78,18 @@ def summary(report: Report) -> str:
 def text(report: Report) -> str:
     """Return the tables that a reader needs first, at most :data:`captum_lkn.interactions.about.WIDTH` wide."""
     head = textwrap.wrap(summary(report), WIDTH - 2, subsequent_indent="  ", break_on_hyphens=False)
-    blocks = ["\n".join([*head, *(f"  {line}" for line in [*_origin(report), *_samples(report)])])]
-    for table in _tables(report):
+    blocks = ["\n".join([*head, *(f"  {line}" for line in [*origin(report), *_samples(report)])])]
+    for table in tables(report):
         title = textwrap.wrap(table.title, WIDTH - 2, subsequent_indent="  ")
         blocks.append("\n".join([*title, *(f"  {line}" for line in _lines(table))]))
     return "\n\n".join(blocks)
 
 
-def html(report: Report) -> str:
-    """Return the same as HTML; all that came from elsewhere is escaped."""
-    lines = [summary(report), *_origin(report), *_samples(report)]
-    head = "".join(f"<p>{escaping.escape(line)}</p>" for line in lines)
-    return head + "".join(html_table(table.title, table.header, table.rows) for table in _tables(report))
+def notebook(report: Report) -> str:
+    """Return the same as HTML for a notebook."""
+    head = html.lines([summary(report), *origin(report), *_samples(report)])
+    shown = [html.table([one.title], one.header, one.rows, texts=one.header[:1]) for one in tables(report)]
+    return html.element("div", head, *shown)
 
 
 def _lines(table: _Table) -> list[str]:
@@ -120,7 +119,7 @@ def _aligned(table: _Table, chosen: Iterable[int]) -> list[str]:
     ]
 
 
-def _origin(report: Report) -> list[str]:
+def origin(report: Report) -> list[str]:
     """Return lines on model, score, classes and options."""
     ratios = "ratios of sums" if report.ratio == "sum" else "means of the samples' ratios"
     sharing = "; Eq. 6 taken literally" if report.literal_eq6 else ""
@@ -143,7 +142,8 @@ def _samples(report: Report) -> list[str]:
     return [*lines, f"... and {more} more"] if more > 0 else lines
 
 
-def _tables(report: Report) -> list[_Table]:
+def tables(report: Report) -> list[_Table]:
+    """Return the tables of completeness, redundancy and numbers of interactions."""
     chosen, hidden = _columns(report)
     layers = report.layers
     prefix = prefix_of(layers)

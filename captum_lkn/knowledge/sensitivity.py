@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import torch
 from torch import Tensor
 
+from captum_lkn._common import html
 from captum_lkn._common.formats import columns
 from captum_lkn._common.frames import import_pandas
 from captum_lkn.decomposition.decompose import decompose
@@ -106,29 +107,45 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
     def _layers(self) -> list[str]:
         return list(next(iter(self.comparisons.values())))
 
-    def __repr__(self) -> str:
+    @property
+    def _names(self) -> tuple[list[str], str]:
+        """The names of the layers without the beginning that they share, and the title."""
         prefix = prefix_of(self._layers)
         names = [shown_label(layer.removeprefix(prefix)) for layer in self._layers]
+        title = f"completeness under {len(self)} conventions; columns: layers{f' of {prefix[:-1]}' if prefix else ''}"
+        return names, title
+
+    def __repr__(self) -> str:
+        names, title = self._names
         front = max(columns(name) for name in self) + 2
         width = max(4, *map(columns, names))
         fitting = max(1, (WIDTH - front - 10) // (width + 2))
-        lines = [f"completeness under {len(self)} conventions; columns: layers{f' of {prefix[:-1]}' if prefix else ''}"]
+        lines = [title]
         for first in range(0, len(names), fitting):
             some = slice(first, first + fitting)
             head = "  ".join(f"{' ' * (width - columns(name))}{name}" for name in names[some])
             lines.append(f"{'':{front + 8}}{head}")
-            lines += self._block(some, front, width)
+            lines += [
+                f"{kind:8}{convention:{front}}{'  '.join(f'{cell:>{width}}' for cell in cells)}"
+                for kind, convention, *cells in self._rows(some)
+            ]
         return "\n  ".join(line.rstrip() for line in lines)
 
-    def _block(self, some: slice, front: int, width: int) -> Iterator[str]:
+    def _repr_html_(self) -> str:
+        names, title = self._names
+        return html.table(
+            [title], ["effects", "convention", *names], self._rows(slice(None)), ["effects", "convention"]
+        )
+
+    def _rows(self, some: slice) -> Iterator[list[str]]:
+        """Yield for each kind, order and convention its names and a share a layer; nothing where no layer has one."""
         for k, kind in enumerate(KINDS):
             for order in (*range(1, _ORDERS + 1), None):
                 title = f"{kind.upper()} {order}" if order else f"all {kind.upper()}"
                 for convention, layers in self.items():
                     shares = [_share(layers[layer], k, order) for layer in self._layers[some]]
                     if not all(map(math.isnan, shares)):
-                        numbers = "  ".join(f"{shown_number(share, '.2f'):>{width}}" for share in shares)
-                        yield f"{title:8}{convention:{front}}{numbers}"
+                        yield [title, convention, *(shown_number(share, ".2f") for share in shares)]
                         title = ""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_lkn._common import html
 from captum_lkn._common.checks import is_floating, is_tensor_of
 from captum_lkn._common.messages import SHOWN, count_of, dtype_of, kind_of, shape_of, some_of
 from captum_lkn.interactions.labels import distinct_labels
@@ -223,16 +224,28 @@ class Players:
             raise ValueError(f"sample must be between 0 and {len(self) - 1}; got {sample}")
         return len(self.labels[sample])
 
-    def __repr__(self) -> str:
+    def _title(self) -> str:
         names = self.names or ("",) * len(self.inputs)
         tensors = [f"{name} {kind_of(x)}".strip() for name, x in zip(names, self.inputs, strict=True)]
         constants = f"; constant: {', '.join(self.constants)}" if self.constants else ""
-        lines = [f"Players of {count_of(len(self), 'sample')}; masked: {', '.join(tensors)}{constants}"]
-        lines += [
-            f"  sample {i}, {count_of(len(labels), 'player')}: {some_of(distinct_labels(labels), ' | ')}"
-            for i, labels in enumerate(self.labels[:SHOWN])
-        ]
-        return "\n".join([*lines, f"  and {len(self) - SHOWN} more"] if len(self) > SHOWN else lines)
+        return f"Players of {count_of(len(self), 'sample')}; masked: {', '.join(tensors)}{constants}"
+
+    def _rows(self) -> list[tuple[int, int, str]]:
+        """The number, the count and the names of the players of the first samples."""
+        shown = enumerate(self.labels[:SHOWN])
+        return [(i, len(labels), some_of(distinct_labels(labels), " | ")) for i, labels in shown]
+
+    def _more(self) -> list[str]:
+        return [f"and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
+
+    def __repr__(self) -> str:
+        rows = [f"sample {i}, {count_of(size, 'player')}: {names}" for i, size, names in self._rows()]
+        return "\n  ".join([self._title(), *rows, *self._more()])
+
+    def _repr_html_(self) -> str:
+        rows = [(str(i), str(size), names) for i, size, names in self._rows()]
+        shown = html.table([self._title()], ("sample", "players", "names"), rows, texts=("names",))
+        return html.element("div", shown, html.lines(self._more()))
 
 
 def players_from_mask(

@@ -649,7 +649,7 @@ def test_html_is_escaped():
     for html in (found._repr_html_(), InteractionsBatch([found])._repr_html_()):
         assert "<script>" not in html
         assert "&lt;script&gt; &amp; a &amp; &quot;b&quot;" in html
-        assert html.startswith("<table>")
+        assert "<table>" in html
 
 
 def test_html_of_a_long_batch_says_that_it_is_cut():
