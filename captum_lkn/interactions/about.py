@@ -37,7 +37,7 @@ class About:
     continuation: str = ""
 
     def lines(self) -> list[str]:
-        """Return lines for a terminal, with an indent of two columns at most :data:`WIDTH` wide."""
+        """Return lines for a terminal, with an indent of two columns at most 80 wide."""
         lines = []
         if self.origin:
             lines += textwrap.wrap(", ".join(f"{name} {value}" for name, value in self.origin), WIDTH - 4)

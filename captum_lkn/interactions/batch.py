@@ -59,7 +59,7 @@ class InteractionsBatch(Sequence[Interactions]):
     """
 
     plot = Accessor("captum_lkn.plot.accessors", "INTERACTIONS_BATCH")
-    """Pictures: ``batch.plot.summary()``; see :mod:`captum_lkn.plot`."""
+    """Pictures as methods, such as ``batch.plot.summary()``; see :mod:`captum_lkn.plot`."""
 
     def __init__(self, samples: Iterable[Interactions]) -> None:
         if isinstance(samples, Interactions) or not isinstance(samples, Iterable):

@@ -57,7 +57,7 @@ class InputLayout:
 
     @property
     def n_players(self) -> int:
-        """The least number of players that the owners allow: the largest owner, plus one."""
+        """The least number of players that the owners allow, which is the largest owner plus one."""
         return max((int(owner.max()) for owner in self.owners if owner.numel()), default=BACKGROUND) + 1
 
     def spread(self, values: Tensor) -> Tensor | tuple[Tensor, ...]:

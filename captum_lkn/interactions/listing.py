@@ -29,7 +29,7 @@ class EffectLists:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The labels, repeated ones told apart: ``is[1]``, ``is[2]``."""
+        """The labels; repeated ones are told apart, such as ``is[1]`` and ``is[2]``."""
         return distinct_labels(self.players)
 
     @property

@@ -100,7 +100,7 @@ class Interactions(ValueTable, EffectLists):
     refitted: bool = False
 
     plot = Accessor("captum_lkn.plot.accessors", "INTERACTIONS")
-    """Pictures: ``found.plot.waterfall()``; see :mod:`captum_lkn.plot`."""
+    """Pictures as methods, such as ``found.plot.waterfall()``; see :mod:`captum_lkn.plot`."""
 
     def __post_init__(self) -> None:
         check_players(self.players)

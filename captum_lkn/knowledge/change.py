@@ -111,7 +111,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
     noise_ceiling: NoiseCeiling | None = None
 
     plot = Accessor("captum_lkn.plot.accessors", "CHANGE")
-    """Pictures: ``change.plot.flow()``; see :mod:`captum_lkn.plot`."""
+    """Pictures as methods, such as ``change.plot.flow()``; see :mod:`captum_lkn.plot`."""
 
     def __post_init__(self) -> None:
         check_comparison(**self._options)
@@ -154,7 +154,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @cached_property
     def normalisers(self) -> dict[str, float]:
-        r"""Divisor of each layer's effects: the mean of \|v(N) - v(empty)\| over the samples."""
+        r"""Divisor of each layer's effects, the mean of \|v(N) - v(empty)\| over the samples."""
         return {
             label: normaliser([one.values for one in batch], max(one.epsilon for one in batch))
             for label, batch in self.interactions.items()

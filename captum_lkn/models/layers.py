@@ -72,7 +72,7 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """The name of the layer in results: its name, its ``[call_index]``, and ``(input)`` where that is read.
+        """The name of the layer in results, with its ``[call_index]``, and ``(input)`` where that is read.
 
         A layer that is called ``output`` is ``"output (layer)"``, since ``"output"`` is the model's own output.
         """

@@ -1,8 +1,8 @@
 """Pooling: from a layer's output to one row of numbers a sample.
 
-============  ==========================================================================================
+============= ===================================== ==================================================
 pool          ``[R, T, D]`` (tokens)                ``[R, C, H, W]`` and the like
-============  ==========================================================================================
+============= ===================================== ==================================================
 ``"flatten"`` ``[R, T * D]``                        ``[R, C * H * W]``
 ``"mean"``    the mean over the real tokens         the mean over space, ``[R, C]``
 ``"cls"``     the first token                       refused
@@ -10,7 +10,7 @@ pool          ``[R, T, D]`` (tokens)                ``[R, C, H, W]`` and the lik
 a function    its result, ``[R, D]``                the same
 ``"auto"``    as the model's head takes tokens,     flattened; the mean over space where that would be
               see below                             over 2^16 numbers
-============  ==========================================================================================
+============= ===================================== ==================================================
 
 Where the output that is explained is one token's, ``"auto"`` reads that token. Else it does what the model's head does,
 as one forward shows: it takes the first token, the last, a mean, or several of these side by side (see

@@ -1,0 +1,172 @@
+"""The static site that `make docs` builds, by Sphinx.
+
+The source is the root of the repository: so pages, README and notebooks link to one another by the same relative paths
+here, in an editor and where the repository is hosted, and Sphinx checks each of them. Nothing is fetched.
+"""
+
+import importlib.metadata
+import pathlib
+from typing import Any
+
+import latex2mathml.converter
+from docutils import nodes
+
+from captum_lkn import __version__
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+project = "captum-lkn"
+author = importlib.metadata.metadata("captum-lkn")["Author"]
+copyright = author
+version = release = __version__
+language = "en"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+
+# ---------------------------------------------------------------- pages
+
+root_doc = "README"
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/**.md",
+    "tutorials/**",
+    "captum_lkn/demo/assets/*.md",
+    "benchmarks/results/*.md",
+]
+exclude_patterns = ["build", "dist", ".*", "**/.ipynb_checkpoints"]
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"  # the notebooks keep the outputs of their last run, which `make tutorials` checks
+
+# The README is the home page. It cannot hold the table of contents, which other viewers would show as code.
+CONTENTS = """
+
+```{toctree}
+:hidden:
+:caption: First
+
+docs/start
+docs/reading
+docs/gallery
+```
+
+```{toctree}
+:hidden:
+:caption: For users of
+
+docs/captum
+docs/hugging-face
+```
+
+```{toctree}
+:hidden:
+:caption: In detail
+
+docs/models
+docs/layers
+docs/errors
+docs/method
+docs/api/index
+```
+
+```{toctree}
+:hidden:
+:caption: The project
+
+docs/design
+docs/design-models
+CONTRIBUTING
+SECURITY
+CHANGELOG
+captum_lkn/demo/assets/sentiment_minilm
+captum_lkn/demo/assets/sentiment_minilm_probes
+captum_lkn/demo/assets/espresso
+benchmarks/results/planted
+```
+"""
+
+
+def add_contents(app: Any, page: str, source: list[str]) -> None:
+    """Append the table of contents to the home page."""
+    if page == app.config.root_doc:
+        source[0] += CONTENTS
+
+
+# ---------------------------------------------------------------- reference
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+nitpicky = True
+# The documentation of other libraries is elsewhere, and its index would have to be fetched. The names of our own that
+# are here are types, which signatures show.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(torch|nn|captum|collections|os|np|numpy|pd|pandas|matplotlib|PIL|transformers|networkx|shapiq)\..*"),
+    (r"py:class", r"Tensor|PreTrainedTokenizerBase|BertForSequenceClassification|InterpretableInput"),
+    (r"py:class", r"(files\.)?JSON|Units|Messages|Kind|.*\.(Outputs|AllMasks|Picture|Model|_Step)"),
+]
+
+
+def find_again(app: Any, env: Any, node: Any, content: nodes.Node) -> nodes.Node | None:
+    """Find what a reference means by the last parts of its name: pages document a name where users import it."""
+    if node.get("refdomain") != "py":
+        return None
+    domain, parts = env.domains["py"], node["reftarget"].split(".")
+    for end in (".".join(["", *parts[-2:]]), f".{parts[-1]}"):
+        places = {entry.node_id: name for name, entry in domain.objects.items() if name.endswith(end)}
+        if len(places) == 1:
+            (place,) = places.values()
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", place, node, content)
+    return None
+
+
+def skip_fields(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of named tuples, which the docstring of the class describes."""
+    return True if type(member).__name__ == "_tuplegetter" else None
+
+
+# ---------------------------------------------------------------- looks
+
+html_theme = "furo"
+html_title = f"captum-lkn {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+toc_object_entries_show_parents = "hide"
+templates_path = ["_templates"]
+html_additional_pages = {"index": "index.html"}
+html_copy_source = False
+html_show_sourcelink = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = True
+
+
+def mathml(display: str) -> tuple[Any, None]:
+    """Return how a formula is written: as MathML, which browsers draw without a script, a font or the network."""
+
+    def write(self: Any, node: nodes.Element) -> None:
+        self.body.append(latex2mathml.converter.convert(node.astext(), display=display))
+        raise nodes.SkipNode
+
+    return write, None
+
+
+def setup(app: Any) -> None:
+    """Connect the functions above."""
+    app.connect("source-read", add_contents)
+    app.connect("missing-reference", find_again)
+    app.connect("autodoc-skip-member", skip_fields)
+    app.add_html_math_renderer("mathml", inline_renderers=mathml("inline"), block_renderers=mathml("block"))
+
+
+html_math_renderer = "mathml"
