@@ -2,8 +2,8 @@
 
 * methods: :class:`AndOrInteraction`, which combinations of players drive an output; :class:`LayerAndOrInteraction`, the
   same at layers; :class:`ExactShapleyValues`, tensors, from 2^n forwards; :class:`LayerwiseKnowledge`, layers compared
-* players: :func:`text_players`, :func:`image_players`, :func:`prompt_players`, :func:`players_from_mask` (Captum's
-  arguments); :func:`select_players` where there are too many
+* players: :func:`text_players`, :func:`image_players`, :func:`prompt_players`, :func:`table_players`,
+  :func:`players_from_mask` (Captum's arguments); :func:`select_players` where there are too many
 * read-outs of layers: :class:`LinearProbes`, :func:`logit_lens`, any function
 * models: :class:`SelectOutput` and :func:`answer_span` select the output that is explained; :class:`Continuation`,
   of a causal language model
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from captum_lkn.players.images import image_players
     from captum_lkn.players.players import Players, players_from_mask
     from captum_lkn.players.prompts import prompt_players
+    from captum_lkn.players.tables import table_players
     from captum_lkn.players.text import text_players
     from captum_lkn.probes import LinearProbe, LinearProbes
     from captum_lkn.probes.lens import logit_lens
@@ -85,6 +86,7 @@ __all__ = [
     "players_from_mask",
     "prompt_players",
     "select_players",
+    "table_players",
     "text_players",
 ]
 
@@ -116,6 +118,7 @@ _ROOMS = {
     "players.images": ("image_players",),
     "players.players": ("Players", "players_from_mask"),
     "players.prompts": ("prompt_players",),
+    "players.tables": ("table_players",),
     "players.text": ("text_players",),
     "probes": ("LinearProbe", "LinearProbes"),
     "probes.lens": ("logit_lens",),

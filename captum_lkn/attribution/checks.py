@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -123,7 +124,7 @@ def check_model(
             rows = arguments.rows(place, len(players))
             own = _sample(players, sample)
             only = tuple(wanted) if isinstance(wanted, list) else wanted
-            with evaluator(own, Arguments(own.inputs, rows.names, rows.positional, rows.keywords), only) as one:
+            with evaluator(own, replace(rows, inputs=own.inputs, unmasked=None), only) as one:
                 _compare(together[[sample]], one.unmasked, epsilon, together)
 
     def padded() -> None:
@@ -357,6 +358,8 @@ def _sample(players: Players, sample: int) -> Players:
         tuple(x[one] for x in players.owners),
         players.labels[one],
         players.names,
+        background=players.background,
+        decode=players.decode,
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
 
-__all__ = ["Arguments", "Fixed", "fresh"]
+__all__ = ["Arguments", "Decode", "Fixed", "fresh"]
+
+Decode: TypeAlias = Callable[[tuple[Tensor, ...]], tuple[Any, ...]]
+"""From masked inputs to the arguments that a forward function takes in their place, such as a data frame."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Arguments:
         keywords: Further arguments by keyword.
         unmasked: The inputs without a mask, for models whose reading position depends on them; after :meth:`rows` one
             row for each row of the inputs. None means unknown.
+        decode: From the inputs to what the forward function takes in their place. None: the inputs themselves.
     """
 
     inputs: tuple[Tensor, ...]
@@ -57,6 +61,7 @@ class Arguments:
     positional: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
     unmasked: tuple[Tensor, ...] | None = None
+    decode: Decode | None = None
 
     def rows(self, samples: Tensor, batch: int) -> Arguments:
         """Return the same arguments, with each further tensor indexed by sample.
@@ -79,16 +84,20 @@ class Arguments:
                 return _rows(value, samples.to(value.device))
             return value
 
-        return Arguments(
-            self.inputs,
-            self.names,
-            tuple(expand(value) for value in self.positional),
-            {name: expand(value) for name, value in self.keywords.items()},
-            None if self.unmasked is None else tuple(x[samples.to(x.device)] for x in self.unmasked),
+        return replace(
+            self,
+            positional=tuple(expand(value) for value in self.positional),
+            keywords={name: expand(value) for name, value in self.keywords.items()},
+            unmasked=None if self.unmasked is None else tuple(x[samples.to(x.device)] for x in self.unmasked),
         )
 
-    def named_inputs(self) -> dict[str, Tensor]:
-        """Return the inputs by keyword; empty where they go by position.
+    @property
+    def decoded(self) -> tuple[Any, ...]:
+        """The inputs as the forward function takes them."""
+        return self.inputs if self.decode is None else self.decode(self.inputs)
+
+    def named_inputs(self) -> dict[str, Any]:
+        """Return the inputs by keyword, as the forward function takes them; empty where they go by position.
 
         Raises:
             TypeError: Further arguments go by position, or one has the name of an input.
@@ -100,7 +109,7 @@ class Arguments:
                 f"the inputs go by keyword ({', '.join(self.names)}), so additional_forward_args must be a "
                 f'mapping such as {{"attention_mask": mask}}; got {kind_of(self.positional[0])} by position'
             )
-        masked = dict(zip(self.names, self.inputs, strict=True))
+        masked = dict(zip(self.names, self.decoded, strict=True))
         twice = sorted(masked.keys() & self.keywords.keys())
         if twice:
             raise TypeError(
@@ -115,12 +124,12 @@ def fresh(arguments: Arguments) -> Arguments:
     def own(value: Any) -> Any:
         return value.detach().clone() if isinstance(value, Tensor) else value
 
-    return Arguments(
-        tuple(own(x) for x in arguments.inputs),
-        arguments.names,
-        tuple(own(value) for value in arguments.positional),
-        {name: own(value) for name, value in arguments.keywords.items()},
-        None if arguments.unmasked is None else tuple(own(x) for x in arguments.unmasked),
+    return replace(
+        arguments,
+        inputs=tuple(own(x) for x in arguments.inputs),
+        positional=tuple(own(value) for value in arguments.positional),
+        keywords={name: own(value) for name, value in arguments.keywords.items()},
+        unmasked=None if arguments.unmasked is None else tuple(own(x) for x in arguments.unmasked),
     )
 
 

@@ -21,6 +21,7 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.rounding import Precision, precision_in_force
 from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.estimators import Estimator, is_estimator, tensor_of
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
 from captum_lkn.models.session import as_written, evaluation
@@ -39,7 +40,8 @@ class Model:
 
     Args:
         forward_func: An ``nn.Module`` or any callable; a :class:`~captum_lkn.outputs.heads.SelectOutput`, which selects
-            the output; or a pipeline of `transformers`, for its model. A model with a ``config`` and a
+            the output; a pipeline of `transformers`, for its model; or an estimator with scikit-learn's methods, see
+            :class:`captum_lkn.models.estimators.Estimator`. A model with a ``config`` and a
             ``main_input_name``, also inside ``DataParallel`` or ``torch.compile``, is a Hugging Face model.
 
     Attributes:
@@ -57,8 +59,11 @@ class Model:
     """
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
+        forward_func = Estimator(forward_func) if is_estimator(forward_func) else forward_func
         if not callable(forward_func):
-            raise TypeError(f"forward_func must be an nn.Module or a function; got {kind_of(forward_func)}")
+            raise TypeError(
+                f"forward_func must be an nn.Module, a function or an estimator; got {kind_of(forward_func)}"
+            )
         if isinstance(forward_func, type):
             raise TypeError(
                 f"forward_func must be an nn.Module or a function; got the class {forward_func.__name__}: make a model "
@@ -70,6 +75,7 @@ class Model:
         self.module = _module_of(self.forward_func)
         inner = unwrapped(self.forward_func)
         self._hugging_face = HuggingFace(inner) if is_hugging_face(inner) else None
+        self._estimator = inner if isinstance(inner, Estimator) else None
         self._home: torch.device | None = None
         self._compiled_parts = False  # only the eager model minds them
 
@@ -89,6 +95,8 @@ class Model:
 
         The statement, ``config.problem_type``, is about the logits; another output that is selected is not meant.
         """
+        if self._estimator is not None and self._reads_head:
+            return self._estimator.kind
         return "classes" if self._hugging_face is None or not self._reads_head else self._hugging_face.output_kind
 
     def score_for_model(self, score: Score) -> Score:
@@ -97,7 +105,9 @@ class Model:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes of a Hugging Face model's head; empty where another output is read."""
+        """The names of a Hugging Face model's or an estimator's classes; empty where another output is read."""
+        if self._estimator is not None and self._reads_head:
+            return self._estimator.class_names
         return () if self._hugging_face is None or not self._reads_head else self._hugging_face.class_names
 
     def class_dim(self, outputs: Outputs, inputs: Sequence[Tensor], score: Score) -> int:
@@ -143,8 +153,13 @@ class Model:
 
     @property
     def returns_logits(self) -> bool:
-        """True if the output is what a Hugging Face model calls its logits, whatever their size."""
-        return self.is_hugging_face and self._reads_head
+        """True if the output is what a Hugging Face model calls its logits, or an estimator's, whatever their size."""
+        return (self.is_hugging_face or self._estimator is not None) and self._reads_head
+
+    @property
+    def advice(self) -> str:
+        """A remedy for outputs that are not finite, for a message; empty: none is known."""
+        return "" if self._estimator is None else self._estimator.advice
 
     @property
     def _reads_head(self) -> bool:
@@ -153,7 +168,9 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The class of a module, without ``DataParallel`` or ``torch.compile`` around it; the name of a function."""
+        """The class of a module without its wrappers, or of an estimator; the name of a function."""
+        if self._estimator is not None:
+            return self._estimator.name
         if self.module is not None:
             return type(unwrapped(self.module)).__name__
         return str(getattr(self.forward_func, "__name__", type(self.forward_func).__name__))
@@ -257,10 +274,18 @@ class Model:
             TypeError: The arguments do not fit the forward function.
         """
         keywords = {**arguments.keywords, **arguments.named_inputs()}
-        positional = (*arguments.inputs, *arguments.positional) if arguments.names is None else ()
+        positional = (*self._inputs(arguments), *arguments.positional) if arguments.names is None else ()
         if self._hugging_face is None:
             return positional, keywords
         return (), self._hugging_face.by_keyword(positional, keywords)
+
+    def _inputs(self, arguments: Arguments) -> tuple[Any, ...]:
+        """Return the inputs as they go by position; a module takes the numbers of a table as a tensor of its dtype."""
+        given = arguments.decoded
+        if arguments.decode is None or self.module is None or self.module is not self.forward_func:
+            return given
+        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), None)
+        return tuple(tensor_of(x, "the table of the inputs").to(dtype=dtype) for x in given)
 
     def _check_weights(self) -> None:
         """Refuse a model without weights, unless hooks of `accelerate` bring them when they are needed."""

@@ -44,8 +44,8 @@ def read_output(output: Any) -> Outputs:
     """Return the outputs in what a forward returned.
 
     Args:
-        output: A tensor; a Python number, which is one value for the whole batch; something with ``logits``; or
-            something with ``start_logits`` and ``end_logits``, each ``[B, T]``.
+        output: A tensor, or a NumPy array of numbers; a Python number, which is one value for the whole batch;
+            something with ``logits``; or something with ``start_logits`` and ``end_logits``, each ``[B, T]``.
 
     Returns:
         The tensor; of start and end ``[B, 2, T]``, in which the positions are the classes.
@@ -62,6 +62,8 @@ def read_output(output: Any) -> Outputs:
         return Outputs(output)
     if isinstance(output, (int, float)) and not isinstance(output, bool):
         return Outputs(torch.tensor(output, dtype=torch.float64, device="cpu"))
+    if isinstance(output, np.ndarray) and output.dtype.kind in "fiu":
+        return Outputs(torch.tensor(output, device="cpu"))
     logits = _entry(output, "logits")
     if isinstance(logits, Tensor):
         return Outputs(logits)
@@ -85,7 +87,7 @@ def _way_out(output: Any) -> str:
             "SelectOutput(model, lambda output: output.last_hidden_state[:, 0])"
         )
     if isinstance(output, np.ndarray):
-        return "Convert it: SelectOutput(model, lambda output: torch.from_numpy(output))"
+        return f"It holds {output.dtype}. Return numbers"
     way = next(_ways_to_tensors(output), None)
     if way is None:
         return "Return a tensor [B, ...], with a row for each row of the inputs"

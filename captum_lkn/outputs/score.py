@@ -138,7 +138,7 @@ class Score:
         Returns:
             For labels, a score of classes reads the target's column by itself: the log-odds of a label is its logit,
             whatever the other labels are. For plain values, a score in their unit has no unit of its own, and one of
-            classes is the value. Everything else is this score itself.
+            classes is the value, and is called so. Everything else is this score itself.
 
         Raises:
             ValueError: The score reads logits, and the columns are plain values.
@@ -155,11 +155,12 @@ class Score:
             return self
         if self.reads_logits and not self.in_output_units:
             raise ValueError(
-                f'score="{self.name}" reads logits, and the model returns plain values: its problem_type is a '
+                f'score="{self.name}" reads logits, and the model returns plain values: it is a '
                 'regression. Give score="logit", which explains the value itself'
             )
-        score = replace(self, function=target_column, reads="values") if self.reads == "classes" else self
-        return score.of_other_outputs()
+        if self.reads == "classes":
+            return replace(self, name="value", function=target_column, reads="values", unit="")
+        return self.of_other_outputs()
 
     def of_other_outputs(self) -> Score:
         """Return this score for outputs that are not logits: without a unit, if its unit is that of the outputs.

@@ -21,6 +21,7 @@ from captum_lkn._common.checks import is_floating, is_tensor_of
 from captum_lkn._common.messages import SHOWN, count_of, dtype_of, kind_of, shape_of, some_of
 from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.interactions.layout import BACKGROUND
+from captum_lkn.models.arguments import Decode
 from captum_lkn.players.arguments import (
     fill_baseline,
     fit_mask,
@@ -52,6 +53,10 @@ class Players:
         constants: Further keyword arguments of the forward function, the same in all masked copies.
         is_tuple: Whether the inputs came as a tuple, and attributions should go back as one.
         description: The origin of the players, for provenance; JSON can hold it.
+        background: Rows that replace absent scalars in turn, ``[K, ...]`` an input: values are averaged over them, and
+            `baselines` are the first. Empty: values are those under the baselines.
+        decode: A function from masked inputs to the arguments that the forward function takes in their place, where
+            these are not tensors: a data frame, an array. None: the tensors themselves.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -73,6 +78,8 @@ class Players:
     constants: Mapping[str, Any] = field(default_factory=dict)
     is_tuple: bool = False
     description: Mapping[str, Any] = field(default_factory=dict)
+    background: tuple[Tensor, ...] = ()
+    decode: Decode | None = None
 
     def __post_init__(self) -> None:
         counts = [len(self.inputs), len(self.baselines), len(self.owners), len(self.names or self.inputs)]
@@ -90,6 +97,19 @@ class Players:
             size = torch.tensor(self.sizes, device=owner.device).reshape(-1, *(1,) * (owner.dim() - 1))
             if bool(((used < BACKGROUND) | (used >= size)).any()):
                 raise ValueError(f"owners must be -1 or a player's number; the samples have {self.sizes} players")
+        self._check_background()
+
+    def _check_background(self) -> None:
+        rows = {len(x) for x in self.background}
+        fits = len(self.background) == len(self.inputs) and all(
+            x.shape[1:] == b.shape[1:] and x.dtype == b.dtype
+            for x, b in zip(self.inputs, self.background, strict=False)
+        )
+        if self.background and (not fits or len(rows) > 1 or 0 in rows):
+            raise ValueError(
+                f"background must have one tensor [K, ...] an input, of its dtype; got "
+                f"{', '.join(map(kind_of, self.background))} for {', '.join(map(kind_of, self.inputs))}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,7 +144,11 @@ class Players:
         return self.masked_rows(torch.full((len(masks),), sample, device="cpu"), masks)
 
     def masked_rows(
-        self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None
+        self,
+        samples: Tensor,
+        masks: Tensor,
+        baselines: tuple[Tensor, ...] | None = None,
+        draws: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Return masked copies of any samples, one a row; see :meth:`masked`.
 
@@ -133,6 +157,8 @@ class Players:
             masks: Bool ``[R, n_max]``: True where the player is present. Columns from the number of players of a row's
                 sample on are not read.
             baselines: Tensors that replace the players' own baselines: one an input, which broadcasts to it.
+            draws: Int64 ``[R]`` on the CPU: the row of the background that replaces absent scalars of each row. None:
+                the baselines.
 
         Returns:
             One tensor an input, ``[R, ...]``, with the input's dtype and device.
@@ -143,7 +169,8 @@ class Players:
         # The background's index, -1, reads the last column: always present.
         present = torch.cat([masks, masks.new_ones(len(masks), 1)], dim=1)
         copies = []
-        for x, baseline, owner in zip(self.inputs, baselines or self.baselines, self.owners, strict=True):
+        replacements = self.background if draws is not None else baselines or self.baselines
+        for x, baseline, owner in zip(self.inputs, replacements, self.owners, strict=True):
             here, small = at.to(x.device), compact(owner)
             own = small if len(small) == 1 else small[here]
             kept = present.to(x.device)
@@ -152,7 +179,8 @@ class Players:
             else:
                 rows = torch.arange(len(own), device=x.device).reshape(-1, *(1,) * (own.dim() - 1))
                 chosen = kept[rows, own]
-            copies.append(torch.where(chosen, x[here], baseline.expand(x.shape)[here]))
+            absent = baseline.expand(x.shape)[here] if draws is None else baseline[draws.to(x.device)]
+            copies.append(torch.where(chosen, x[here], absent))
         return tuple(copies)
 
     def spread(self, sample: int, values: Tensor) -> tuple[Tensor, ...]:
@@ -195,7 +223,7 @@ class Players:
 
         Raises:
             TypeError: The arguments have names, and `forward_func` is missing or does not take them by position, what
-                is masked first.
+                is masked first; the players have a background or become a table.
 
         Example:
             >>> from captum.attr import ShapleyValues
@@ -208,6 +236,11 @@ class Players:
             >>> players.captum_arguments(forward)["additional_forward_args"]
             (1, 2)
         """
+        if self.background or self.decode is not None:
+            raise TypeError(
+                "players must have one baseline and be of tensors for Captum's methods; these have a background that "
+                "values are averaged over, or become a table. Use captum_lkn.ExactShapleyValues"
+            )
         further = () if self.names is None else behind_the_inputs(forward_func, self.names, self.constants)
         background = max(self.sizes)
         masks = tuple(owner.masked_fill(owner == BACKGROUND, background) for owner in self.owners)

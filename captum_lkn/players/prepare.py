@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from captum_lkn._common.messages import kind_of
 from captum_lkn.interactions import InputLayout
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.players.players import Players, players_from_mask
+from captum_lkn.players.tables import Frame, is_table, table_players
 
 __all__ = ["Baselines", "FeatureMask", "Inputs", "PlayerNames", "layout_of", "prepare"]
 
-Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Any] | Players
-Baselines: TypeAlias = Tensor | float | tuple[Tensor | float, ...] | Mapping[str, Tensor | float] | None
+_Array: TypeAlias = np.ndarray[Any, Any]
+Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Any] | Players | Frame | _Array
+Baselines: TypeAlias = (
+    Tensor | float | tuple[Tensor | float, ...] | Mapping[str, Tensor | float] | Frame | _Array | None
+)
 FeatureMask: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor] | None
 PlayerNames: TypeAlias = Sequence[str] | Sequence[Sequence[str]] | None
 
@@ -39,24 +45,34 @@ def prepare(
         TypeError: An argument of the wrong type.
         ValueError: An argument that does not fit.
     """
+    given: Any = inputs
+    absent: Any = baselines
+    names: Any = player_names
     if isinstance(inputs, Players):
-        given = {"baselines": baselines, "feature_mask": feature_mask, "player_names": player_names}
-        extra = [name for name, value in given.items() if value is not None]
+        own = {"baselines": baselines, "feature_mask": feature_mask, "player_names": player_names}
+        extra = [name for name, value in own.items() if value is not None]
         if extra:
-            raise ValueError(
-                f"inputs are Players, which have their own {', '.join(given)}. Leave out {', '.join(extra)}"
-            )
+            raise ValueError(f"inputs are Players, which have their own {', '.join(own)}. Leave out {', '.join(extra)}")
         players = inputs
+    elif is_table(given):
+        if feature_mask is not None:
+            raise ValueError("feature_mask must be None for a table. Give table_players(..., columns=) for its players")
+        if baselines is None:
+            raise TypeError(
+                f"baselines must be a background for {kind_of(inputs)}, rows that replace absent columns, such as a "
+                "part of the training data; got None. For a single baseline, give one row"
+            )
+        players = table_players(given, absent, names=names)
     elif isinstance(inputs, tuple) and any(isinstance(one, Players) for one in inputs):
         raise TypeError("inputs must be Players or a list of Players; got a tuple of Players. Give a list")
     else:
-        players = players_from_mask(inputs, baselines, feature_mask, player_names)
+        players = players_from_mask(given, absent, feature_mask, player_names)
     keywords, positional = dict(players.constants), ()
     if isinstance(additional, Mapping):
         keywords |= additional
     elif additional is not None:
         positional = additional if isinstance(additional, tuple) else (additional,)
-    return players, Arguments(players.inputs, players.names, positional, keywords)
+    return players, Arguments(players.inputs, players.names, positional, keywords, decode=players.decode)
 
 
 def layout_of(players: Players, sample: int) -> InputLayout:

@@ -37,12 +37,14 @@ class Agreement:
         players: The players, for messages.
         labels: A label for each of the L columns of values.
         precision: The precision of the forwards.
+        advice: A remedy for values that are not finite; empty: none is known.
     """
 
-    def __init__(self, players: Players, labels: Sequence[str], precision: Precision) -> None:
+    def __init__(self, players: Players, labels: Sequence[str], precision: Precision, advice: str = "") -> None:
         self.players = players
         self.labels = tuple(labels)
         self.precision = precision
+        self.advice = advice or "look at what the model returns for this masked input, and at the baseline"
 
     def same(self, some: Tensor, others: Tensor) -> bool:
         """Return whether two computations of values ``[R, L]`` differ by no more than rounding."""
@@ -62,8 +64,7 @@ class Agreement:
         names = distinct_labels(self.players.labels[sample])
         raise ValueError(
             f"the value of sample {sample}{where} is {float(values[row, column])} with "
-            f"{_present(names, masks[row, : len(names)])}: look at what the model returns for this masked input, and "
-            "at the baseline"
+            f"{_present(names, masks[row, : len(names)])}: {self.advice}"
         )
 
     def check_full(self, tables: Sequence[Tensor], unmasked: Tensor) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ from captum_lkn.values.scoring import ScoredForwards, side_by_side
 from captum_lkn.values.sources import Source
 
 __all__ = ["Evaluator"]
+
+_BLOCK: Final = 1 << 18  # rows that are laid out at once where values are averaged over a background
 
 
 class Evaluator:
@@ -191,19 +194,44 @@ class Evaluator:
             UserWarning: Low precision, with the noise that was measured; forwards that only take the batch as given.
         """
         evaluate = partial(self._scored.values, baselines=baselines)
+        averages = bool(self.players.background) and baselines is None
         parts = []
         if not self._scored.checked and len(samples):
             most = 1 if self.whole_batch else min(self.rows, len(samples))
-            parts.append(self._first_values(samples[:most], masks[:most], evaluate))
-            if advance is not None:
-                advance(most)
-            samples, masks = samples[most:], masks[most:]
-        if self.aligned:
-            if len(samples):
-                parts.append(self._forwards.run_aligned(samples, masks, evaluate, advance))
-        else:
+            first = self._first_values(samples[:most], masks[:most], evaluate)
+            if not averages:  # else they are checked, and are those under the first row of the background alone
+                parts.append(first)
+                samples, masks = samples[most:], masks[most:]
+                if advance is not None:
+                    advance(most)
+        if averages:
+            parts += self._averaged(samples, masks, advance)
+        elif not self.aligned:
             parts += self._forwards.run(samples, masks, evaluate, advance)
+        elif len(samples):
+            parts.append(self._forwards.run_aligned(samples, masks, evaluate, advance))
         return torch.cat(parts)
+
+    def _averaged(self, samples: Tensor, masks: Tensor, advance: Callable[[int], object] | None = None) -> list[Tensor]:
+        """Return the values of masked copies, each the mean over the rows of the background."""
+        if self.whole_batch or self.aligned:
+            raise ValueError(
+                "the forward must take any rows side by side where values are averaged over a background; this one "
+                "takes the whole batch alone. Give one baseline, or a forward that returns one row a sample"
+            )
+        count, parts = len(self.players.background[0]), []
+
+        def evaluate(rows: Tensor, masks: Tensor) -> Tensor:
+            return self._scored.values(rows // count, masks, draws=rows % count)
+
+        block = max(1, _BLOCK // count)
+        for own, some in zip(torch.split(samples, block), torch.split(masks, block), strict=True):
+            rows = (own[:, None] * count + torch.arange(count, device="cpu")).flatten()
+            values = torch.cat(self._forwards.run(rows, some.repeat_interleave(count, 0), evaluate))
+            parts.append(values.reshape(len(own), count, -1).mean(1))
+            if advance is not None:
+                advance(len(own))
+        return parts
 
     def outputs(self, samples: Tensor, masks: Tensor) -> Tensor:
         """Return the model's outputs for masked copies, ``[R, ...]``; see :meth:`values`."""
@@ -285,7 +313,8 @@ class Evaluator:
         labels = [source.label for source in self.sources]
         if scored.every_output:
             labels = [f"output {list(index)}" for index in torch.ones(scored.shape, device="cpu").nonzero().tolist()]
-        self._agreement = Agreement(self.players, labels, scored.reader.model.precision(output))
+        model = scored.reader.model
+        self._agreement = Agreement(self.players, labels, model.precision(output), model.advice)
         if scored.every_output:
             self.target = scored.target = resolve_target(tuple([0] * len(scored.shape)), output)
             self.unmasked = scored.every(output)

@@ -53,11 +53,17 @@ class MaskedForwards:
         batch = len(self.players)
         return torch.arange(batch, device="cpu"), torch.full((batch, self._columns), present, device="cpu")
 
-    def copies(self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None) -> Arguments:
+    def copies(
+        self,
+        samples: Tensor,
+        masks: Tensor,
+        baselines: tuple[Tensor, ...] | None = None,
+        draws: Tensor | None = None,
+    ) -> Arguments:
         """Return the arguments of one forward: a row a mask, or all samples under one mask."""
         if self.whole_batch:
             samples, masks = torch.arange(len(self.players), device="cpu"), masks.expand(len(self.players), -1)
-        inputs = self.players.masked_rows(samples, masks, baselines)
+        inputs = self.players.masked_rows(samples, masks, baselines, draws)
         return replace(self.arguments, inputs=inputs).rows(samples, len(self.players))
 
     def take_for_whole_batch(self, layers: Sequence[Layer]) -> None:

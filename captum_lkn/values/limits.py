@@ -30,8 +30,9 @@ _ROWS = (4, 2048)
 def rows_per_forward(model: Model, players: Players, perturbations_per_eval: int | None) -> int:
     """Return the most rows of a forward: given by the user for each sample, or by a rule from the inputs' size."""
     if perturbations_per_eval is None:
-        tokens = sum(x[0].numel() for x in players.inputs if not x.is_floating_point())
-        scalars = sum(x[0].numel() for x in players.inputs if x.is_floating_point())
+        is_table = players.decode is not None  # its cells may be numbered, and are no tokens
+        tokens = sum(x[0].numel() for x in players.inputs if not (is_table or x.is_floating_point()))
+        scalars = sum(x[0].numel() for x in players.inputs if is_table or x.is_floating_point())
         device = model.device or players.inputs[0].device
         room = _SCALARS_CPU if device.type == "cpu" else _SCALARS
         rows = min(_TOKENS // max(tokens, 1), room // max(scalars, 1))

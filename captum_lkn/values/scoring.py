@@ -91,9 +91,15 @@ class ScoredForwards:
         arguments = self.forwards.copies(samples, masks)
         return self._in_rows(self.reader(arguments, lambda _, feature: feature.new_empty(0))[0].tensor, len(samples))
 
-    def values(self, samples: Tensor, masks: Tensor, baselines: tuple[Tensor, ...] | None = None) -> Tensor:
+    def values(
+        self,
+        samples: Tensor,
+        masks: Tensor,
+        baselines: tuple[Tensor, ...] | None = None,
+        draws: Tensor | None = None,
+    ) -> Tensor:
         """Return the values ``[R, L]`` of masked copies that fit one forward, or one for each number of tokens."""
-        arguments = self.forwards.copies(samples, masks, baselines)
+        arguments = self.forwards.copies(samples, masks, baselines, draws)
         if self.first_position is None:
             return self._forward(arguments, samples)
         places, parts = [], []

@@ -172,12 +172,12 @@ def select_players(
         kept = [_strongest(own, k) for own in strengths]
         # The part of v(N) - v(empty) that the kept players explain: v(N) less v of the others, or v of the kept ones.
         parts = _padded([own if rest == "mask" else ~own for own in kept])
-        output = evaluator.outputs(everyone, parts)
-        bar.update(len(players))
-        v_part, v_empty = evaluator.score_outputs(output, everyone).double().cpu(), torch.stack([x[0] for x in values])
+        v_part = evaluator.values(everyone, parts, advance=bar.update)[:, 0].double().cpu()
+        v_empty = torch.stack([x[0] for x in values])
         evaluator.check_finite(everyone, parts, v_part[:, None])
         if rest == "mask" and evaluator.target.predicted:
-            _warn_of_another_prediction(evaluator.target, evaluator.resolve("predicted", output))
+            others = evaluator.resolve("predicted", evaluator.outputs(everyone, parts))
+            _warn_of_another_prediction(evaluator.target, others)
     part = v_part - v_empty if rest == "mask" else v_full - v_part
     shares = torch.where(v_full == v_empty, math.nan, part / (v_full - v_empty))
     _warn_of_poor_shares(shares, k)
@@ -197,6 +197,10 @@ def _check(players: Any, k: Any, rest: Any, most: int) -> None:
         raise ValueError(f"k must be at least 1, the number of players to keep; got {k}")
     if rest not in _RESTS:
         raise ValueError(f'rest must be "keep" (the others stay present) or "mask" (they are absent); got {rest!r}')
+    if rest == "mask" and players.background:
+        raise ValueError(
+            'rest must be "keep" for players with a background, of which no row replaces the others for good'
+        )
     n = max(players.sizes)
     if n > most:
         raise ValueError(

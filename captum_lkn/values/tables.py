@@ -205,6 +205,7 @@ def _all_at_once(
     function, tables, records = evaluator.model.forward_func, {}, {}
     reads_output = all(source.layer is None for source in evaluator.sources)
     cheaper = isinstance(function, EvaluatesAllMasks) and reads_output
+    cheaper = cheaper and not evaluator.players.background
     if not cheaper or evaluator.whole_batch or evaluator.output_shape or arguments.positional:
         return {}, {}
     mask = arguments.keywords.get("attention_mask")

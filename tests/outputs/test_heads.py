@@ -203,9 +203,8 @@ class Scores:
         (lambda x: Answer(1.0, x), "output.scores"),
         (lambda x: collections.namedtuple("Scores", "loss scores")(None, x), "output.scores"),
         (lambda x: Scores(x), "output.scores"),
-        (lambda x: x.numpy(), "torch.from_numpy(output)"),
     ],
-    ids=["tuple", "list", "dict", "numbers", "dataclass", "named tuple", "object", "ndarray"],
+    ids=["tuple", "list", "dict", "numbers", "dataclass", "named tuple", "object"],
 )
 def test_the_advice_for_an_output_that_is_not_a_tensor_can_be_followed(wrap, way):
     x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])

@@ -14,7 +14,6 @@ from captum_lkn import (
     ExactShapleyValues,
     Fixed,
     LayerAndOrInteraction,
-    SelectOutput,
     players_from_mask,
     select_players,
 )
@@ -218,13 +217,15 @@ def test_a_forward_that_takes_one_mapping():
     assert torch.equal(found[0], expected[0])
 
 
-def test_numpy_arrays_name_the_way():
+def test_numpy_arrays_of_more_dimensions_name_the_way():
     with pytest.raises(TypeError, match=r"got a ndarray\. Give torch\.from_numpy\(inputs\)"):
-        ExactShapleyValues(lambda x: x.sum(1)).attribute(X.numpy())
-    with pytest.raises(TypeError, match=r"got a ndarray.*SelectOutput\(.*torch\.from_numpy\(output\)\)"):
-        ExactShapleyValues(lambda x: x.sum(1).numpy()).attribute(X)
-    read = SelectOutput(lambda x: x.sum(1).numpy(), lambda output: torch.from_numpy(output))
-    assert_close(ExactShapleyValues(read).attribute(X), X)
+        ExactShapleyValues(lambda x: x.sum(1)).attribute(X.numpy()[None])
+
+
+def test_a_forward_may_return_a_numpy_array_of_numbers():
+    assert_close(ExactShapleyValues(lambda x: x.sum(1).numpy()).attribute(X), X)
+    with pytest.raises(TypeError, match=r"got a ndarray.* It holds object\. Return numbers"):
+        ExactShapleyValues(lambda x: x.sum(1).numpy().astype(object)).attribute(X)
 
 
 def test_an_encoder_decoder_without_decoder_inputs():
