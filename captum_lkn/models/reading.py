@@ -21,16 +21,18 @@ from captum_lkn.models.arguments import Arguments, fresh
 from captum_lkn.models.channels import Layout, layout_modules
 from captum_lkn.models.head_reading import HeadReading, Tokens
 from captum_lkn.models.hugging_face.head import has_time_first
+from captum_lkn.models.hugging_face.padding import mask_of_tower
 from captum_lkn.models.layers import Layer, module_of
 from captum_lkn.models.model import Model
-from captum_lkn.models.padding import PaddingMasks, attention_mask, masked_modules, unknown_mask
+from captum_lkn.models.padding import PaddingMasks, argument_names, attention_mask, masked_modules
 from captum_lkn.models.pooling import Part, pooled
+from captum_lkn.models.unnamed_padding import UnnamedPadding
 from captum_lkn.models.wrappers import unwrapped
 from captum_lkn.outputs.heads import Outputs
 
 __all__ = ["LayerReader", "remove_hooks"]
 
-_COUNTED: Final = ("mean", "rest")  # over real tokens
+_COUNTED: Final = ("mean", "rest", "last", "flatten")  # of real tokens
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -72,6 +74,7 @@ class LayerReader:
         self._head = HeadReading(self.model.module, self.model.name, self.layers)
         self._layout_modules = layout_modules(self.model.module) if self.layers else ()
         self._masked_modules = masked_modules(self.model.module) if self.layers else ()
+        self._padding = UnnamedPadding(lambda arguments: self.model(fresh(arguments)).tensor)
         self._hooked = self._hooks()
         self._forward: _Forward | None = None  # the one that runs
 
@@ -136,6 +139,7 @@ class LayerReader:
         forward = _Forward(len(self.layers), len(arguments.inputs[0]), use or (lambda _, feature: feature))
         if self.layers:
             forward.see(self.model.forward_func, *arranged)
+            forward.given = arguments
             forward.explained = explained
             forward.places = self.model.token_places(arguments, arranged[1])
         self._forward = forward
@@ -144,6 +148,9 @@ class LayerReader:
         finally:
             self._forward = None
         if forward.waiting:
+            for length in {tokens.length for tokens in forward.waiting if tokens.real is None}:
+                if forward.mask is None:
+                    self._padding.settle(arguments, length)
             self._find_head(forward, arguments, outputs.tensor)
             for tokens in forward.waiting:
                 self._keep(forward, tokens)
@@ -211,7 +218,7 @@ class LayerReader:
         second = output.dim() == 3 and layer.select is None and forward.layout.is_second(output)
         tokens = Tokens(place, output, second, real, is_packed=real is not None)
         if output.dim() == 3 and not callable(layer.pool) and not forward.is_explained(tokens):
-            mask_may_come = real is None and bool(self._masked_modules)
+            mask_may_come = real is None and (bool(self._masked_modules) or self._padding_is_open(forward, tokens))
             if mask_may_come or self._head.is_wanted(tokens):  # both are known at the end of this forward
                 forward.waiting.append(tokens._replace(output=output.clone()))
                 return
@@ -248,24 +255,39 @@ class LayerReader:
         # which may work in place, into what is kept.
         forward.kept[place] = forward.use(place, feature.clone())
 
+    def _padding_is_open(self, forward: _Forward, tokens: Tokens) -> bool:
+        """Return whether it is still to be found out what marks the padding of a layer's tokens."""
+        counts = self.layers[tokens.place].pool != "cls" and forward.mask is None
+        return counts and self._padding.is_open(forward.given, tokens.length)
+
     def _mask_of(self, forward: _Forward, tokens: Tokens) -> Tensor | None:
-        """Return which tokens of a layer's output are real, by a mask whose meaning is known."""
-        if forward.mask is not None:
-            return forward.mask
+        """Return which tokens of a layer's output are real; None where no padding is known."""
         place, output, second = tokens[:3]
+        module, where = self._modules[place], f"layer {self.layers[place].label!r}"
         each = output.transpose(1, 2) if second else output
-        return forward.masks.of(self._modules[place], each, f"layer {self.layers[place].label!r}")
+        own = forward.masks.around(module, each)
+        if own is not None:
+            return own
+        if forward.mask is not None or forward.keywords:
+            mask = mask_of_tower(self.model.forward_func, module, forward.keywords, forward.mask)
+            if mask is not None or forward.mask is not None:
+                return mask
+        beside = forward.masks.beside(each, where)
+        return self._padding.real(forward.given, tokens.length, where) if beside is None else beside
 
     def _real_tokens(self, forward: _Forward, tokens: Tokens, parts: Sequence[Part]) -> Tensor | None:
         """Return which tokens of a layer's output are real; None: all."""
         mask = self._mask_of(forward, tokens)
-        counts = mask is None and not forward.is_explained(tokens) and any(part in _COUNTED for part in parts)
-        unknown = unknown_mask(*forward.arguments, tokens.length) if counts else None
+        is_open = mask is None and forward.mask is None and not forward.is_explained(tokens)
+        counts = is_open and any(part in _COUNTED for part in parts)
+        names = argument_names(self.model.forward_func) if counts else []
+        unknown = self._padding.unknown(forward.given, tokens.length, names) if counts else None
         if unknown is not None:
             where = f"layer {self.layers[tokens.place].label!r}"
             raise ValueError(
-                f"{where} puts out {shape_of(tokens.output)}, and whether {unknown!r} marks its padding or its real "
-                "tokens is not known: call it attention_mask, 1 at real tokens, or give a function as pool"
+                f"{where} puts out {shape_of(tokens.output)}, and {unknown!r} does not tell which of its tokens are "
+                "padding: those that it may mark have an influence on the output, or the others have none. Give an "
+                "attention_mask, 1 at real tokens, or a function as pool"
             )
         return mask
 
@@ -282,7 +304,8 @@ class _Forward:
         self.use = use
         self.mask: Tensor | None = None  # an attention mask
         self.masks = PaddingMasks()  # those of torch's own modules
-        self.arguments: tuple[Any, Sequence[Any], Mapping[str, Any]] = (None, (), {})
+        self.given = Arguments(())
+        self.keywords: Mapping[str, Any] = {}
         self.explained: Tensor | None = None
         self.places: Mapping[str, Tensor] = {}
         self.layout = Layout()
@@ -291,7 +314,7 @@ class _Forward:
         """Take what the arguments of the model, or of a function around it, tell of padding."""
         mask = attention_mask(function, positional, keywords, self.rows)
         self.mask = self.mask if mask is None else mask
-        self.arguments = (function, positional, keywords)
+        self.keywords = keywords
 
     def is_explained(self, tokens: Tokens) -> bool:
         """Return whether the token whose output is explained is known."""

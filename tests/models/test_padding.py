@@ -68,21 +68,133 @@ def test_the_padding_mask_of_a_transformer_of_torch(layer, nested, call):
     torch.testing.assert_close(last, torch.stack([expected[0, 3], expected[1, 5]]), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:the forward does not tell")
-def test_a_mask_whose_meaning_is_not_known_is_refused():
-    class Own(nn.Module):
+class Mean(nn.Module):
+    """A mean over real tokens, which it is told in one way; `reads` is the share of padding that counts as well."""
+
+    def __init__(self, kind, reads=0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.mix, self.out = nn.Embedding(12, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.kind, self.reads = kind, reads
+
+    def forward(self, ids, marks=None):
+        real = self.real(ids, marks).float()[..., None] + self.reads
+        x = self.mix(torch.tanh(self.words(ids)))
+        return self.out((x * real).sum(1) / real.sum(1))
+
+    def real(self, ids, marks):
+        if self.kind == "lengths":
+            return torch.arange(ids.shape[1]) < marks.reshape(-1, 1)
+        if self.kind == "own":
+            return ids != 0
+        return marks == 0 if self.kind == "padding" else marks > 0
+
+
+LENGTHS = torch.tensor([4, 6])
+MARKS = {
+    "valid": ~PADDING,
+    "integers": (~PADDING).long() * 3,
+    "padding": PADDING.float(),
+    "lengths": LENGTHS,
+    "lengths in a column": LENGTHS[:, None],
+    "own": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "side"), [(k, s) for k in MARKS for s in ("right", "left") if s == "right" or "lengths" not in k]
+)
+def test_padding_is_found_whatever_marks_it(kind, side):
+    """A layer is pooled as for each text alone, by hand."""
+    net = Mean(kind.split(" in")[0]).eval()
+    ids, marks = (x if x is None or side == "right" else x.flip(1) for x in (IDS, MARKS[kind]))
+    given = () if marks is None else (marks,)
+    model, hidden = Model(net), net.mix(torch.tanh(net.words(ids))).detach()
+    alone = [row[text != 0] for row, text in zip(hidden, ids, strict=True)]
+    expected = {"mean": torch.stack([x.mean(0) for x in alone]), "last": torch.stack([x[-1] for x in alone])}
+    for pool in ("auto", "mean", "last"):
+        with model.session(), LayerReader(model, find_layers(model, Layer("mix", pool=pool))) as reader:
+            for _ in range(2):  # the second time it is known
+                found = reader(Arguments((ids,), positional=given))[1][0]
+                torch.testing.assert_close(found, expected["mean" if pool == "auto" else pool])
+
+
+@pytest.mark.parametrize("marks", [LENGTHS, ~PADDING], ids=["lengths", "valid"])
+def test_padding_that_counts_in_spite_of_its_marks_is_refused(marks):
+    net = Mean("lengths" if marks is LENGTHS else "valid", reads=0.1).eval()
+    with pytest.raises(ValueError, match=r"'(lengths|valid)' does not tell which of its tokens are padding.*attention"):
+        read_one(
+            lambda ids, **named: net(ids, *named.values()),
+            net.mix,
+            IDS,
+            **{"lengths" if marks is LENGTHS else "valid": marks},
+        )
+
+
+def test_arguments_that_mark_something_else_mark_no_padding():
+    """Kinds of tokens, and numbers of classes as small as lengths."""
+
+    class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.words = nn.Embedding(12, 8)
+            torch.manual_seed(0)
+            self.words, self.kinds, self.out = nn.Embedding(12, 8), nn.Embedding(2, 8), nn.Linear(8, 2)
 
-        def forward(self, ids, padding):
-            return (self.words(ids) * ~padding[..., None]).sum((1, 2))
+        def forward(self, ids, kinds, label):
+            return self.out(torch.tanh(self.words(ids) + self.kinds(kinds)).mean(1)) * label[:, None]
 
-    net = Own().eval()
-    with pytest.raises(ValueError, match=r"whether 'padding' marks its padding or its real tokens.*attention_mask"):
-        read_one(net, "words", IDS, padding=PADDING)
-    torch.testing.assert_close(read_one(net, Layer("words", pool="cls"), IDS, padding=PADDING), net.words(IDS)[:, 0])
-    assert read_one(net, "words", IDS, padding=torch.zeros_like(PADDING)).shape == (2, 8)  # nothing is padding
+    net = Net().eval()
+    ids, kinds = IDS[1:].repeat(2, 1), torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1]])
+    found = read_one(net, Layer("words", pool="mean"), ids, kinds=kinds, label=torch.tensor([1, 2]))
+    torch.testing.assert_close(found, net.words(ids).mean(1))
+
+
+def test_padding_is_that_of_the_unmasked_text():
+    """Absent words are the padding token, by which the model finds the end."""
+    net = Mean("own").eval()
+    owners = torch.where(PADDING, -1, torch.arange(6).expand(2, 6)).clamp_max(3)
+    method = LayerAndOrInteraction(
+        net, Layer("words", pool="mean"), probe=lambda f: f[:, :2], score="logit", kind="and"
+    )
+    together = method.attribute(IDS, 0, 1, feature_mask=owners)
+    alone = method.attribute(IDS[:1, :4], 0, 1, feature_mask=owners[:1, :4])
+    torch.testing.assert_close(together[0].values, alone[0].values)
+
+
+class Translation(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(12, 8)
+        self.t = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, ids, target, **masks):
+        return self.out(self.t(self.words(ids), self.words(target), **masks)[:, 0])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("given", [True, False])
+def test_a_decoder_has_the_mask_of_its_own_tokens(given):
+    net = Translation().eval()
+    of_target = torch.tensor([[False] * 5 + [True], [False] * 3 + [True] * 3])
+    masks = {"src_key_padding_mask": PADDING, "memory_key_padding_mask": PADDING}
+    if given:
+        masks["tgt_key_padding_mask"] = of_target
+    for layer in ("t.decoder.layers.0", "t.decoder", "t.decoder.layers.0.multihead_attn", "t.encoder.layers.0"):
+        kept = []
+        handle = net.get_submodule(layer).register_forward_hook(lambda m, a, out, kept=kept: kept.append(out))
+        with torch.no_grad():
+            net(IDS, IDS, **masks)
+        handle.remove()
+        out = kept[0][0] if isinstance(kept[0], tuple) else kept[0]
+        out = out.to_padded_tensor(0.0) if out.is_nested else out
+        padding = PADDING if "encoder" in layer else of_target if given else torch.zeros_like(PADDING)
+        expected = torch.stack([row[~hidden].mean(0) for row, hidden in zip(out, padding, strict=True)])
+        found = read_one(net, Layer(layer, pool="mean"), IDS, target=IDS, **masks)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="several padding masks of that shape"):
+        read_one(net, Layer("words", pool="mean", call_index=1), IDS, target=IDS, **masks)
 
 
 @pytest.mark.parametrize("kind", ["additive", "bool"])
@@ -153,3 +265,54 @@ def test_a_class_derived_from_a_classifier_has_its_numbers():
     ids = torch.tensor([[3, 5, 7]])
     tables = [AndOrInteraction(model).attribute(ids, 0, target=1)[0].values for model in (original, derived)]
     assert torch.equal(*tables)
+
+
+@pytest.mark.parametrize("given", ["mask", "ids", "neither"])
+def test_the_decoder_of_a_translator_has_its_own_padding(given):
+    sizes = {"vocab_size": 50, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "init_std": 0.5}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    model = made(transformers.BartModel, transformers.BartConfig, **sizes, **heads, **tokens)
+    forward = SelectOutput(model, lambda output: output.last_hidden_state[:, 0])
+    target = torch.tensor([[2, 9, 9, 0, 0, 0], [2, 8, 8, 8, 8, 0]])
+    keywords = {"attention_mask": (~PADDING).long()}
+    real = {"mask": target != 9, "ids": target != 0}.get(
+        given, torch.cat([torch.ones(2, 1), ~PADDING[:, :-1]], 1).bool()
+    )
+    if given != "neither":
+        keywords["decoder_input_ids"] = target
+    if given == "mask":
+        keywords["decoder_attention_mask"] = real.long()
+    with torch.no_grad():
+        states = model(IDS, **keywords, output_hidden_states=True)
+    for layer, hidden, own in (
+        ("decoder", states.decoder_hidden_states, real),
+        ("encoder", states.encoder_hidden_states, ~PADDING),
+    ):
+        found = read_one(forward, Layer(f"{layer}.layers.0", pool="mean"), IDS, **keywords)
+        expected = torch.stack([row[kept].mean(0) for row, kept in zip(hidden[1], own, strict=True)])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_encoder_of_images_has_no_padding_of_the_text():
+    """Four patches and a class token are as many as the tokens of the text."""
+    text = {key: value for key, value in SMALL.items() if key not in ("num_labels", "initializer_range")}
+    image = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.CLIPConfig(
+        text_config=text | {"eos_token_id": 9}, vision_config=image | {"image_size": 4, "patch_size": 2}
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.CLIPModel(config).eval()
+    ids, pixels = torch.tensor([[3, 9, 0, 0, 0], [3, 4, 5, 6, 9]]), torch.rand(2, 3, 4, 4)
+    kept = []
+    handle = model.vision_model.encoder.layers[0].register_forward_hook(lambda m, a, out: kept.append(out))
+    mask = (ids != 0).long()
+    with torch.no_grad():
+        model(ids, pixels, mask)
+    handle.remove()
+    out = kept[0] if isinstance(kept[0], torch.Tensor) else kept[0][0]
+    forward = SelectOutput(model, lambda output: output.logits_per_text)
+    layer = Layer("vision_model.encoder.layers.0", pool="mean")
+    found = read_one(forward, layer, ids, pixel_values=pixels, attention_mask=mask)
+    torch.testing.assert_close(found, out.mean(1), atol=1e-6, rtol=1e-5)

@@ -6,15 +6,26 @@ With these a sample's numbers do not depend on its batch-mates.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from captum_lkn.models.hugging_face.facts import first_position, is_encoder_decoder, parameters_of, takes_token_ids
+from captum_lkn.models.hugging_face.facts import (
+    first_position,
+    is_encoder_decoder,
+    is_hugging_face,
+    padding_token,
+    parameters_of,
+    takes_token_ids,
+)
+from captum_lkn.models.wrappers import unwrapped, without_adapter
 
-__all__ = ["real_tokens", "text_starts", "with_position_ids", "without_answers_in_padding"]
+__all__ = ["mask_of_tower", "real_tokens", "text_starts", "with_position_ids", "without_answers_in_padding"]
+
+_NO_TEXT: Final = ("pixel_values", "input_features", "input_values")
 
 
 def real_tokens(mask: Any) -> Tensor | None:
@@ -38,6 +49,43 @@ def real_tokens(mask: Any) -> Tensor | None:
         return mask != 0
     seen = mask > -1.0 if mask.is_floating_point() else mask != 0
     return seen.any(2).any(1)
+
+
+def mask_of_tower(model: Any, module: nn.Module, keywords: Mapping[str, Any], mask: Tensor | None) -> Tensor | None:
+    """Return which tokens of a module's output are real: a decoder and an encoder of images have tokens of their own.
+
+    Args:
+        model: Any model, possibly with wrappers.
+        module: One of its modules.
+        keywords: The arguments of the forward.
+        mask: The real tokens of the text, bool ``[R, T]``, by ``attention_mask``; None: all.
+
+    Returns:
+        Bool ``[R, T]``; None: all are real. The same mask for anything but such a part of a Hugging Face model.
+    """
+    model = without_adapter(unwrapped(model))
+    if not is_hugging_face(model):
+        return mask
+    towers = [part for part in model.modules() if any(inner is module for inner in part.modules())]
+    if any(part is not model and _takes_no_text(part) for part in towers):
+        return None
+    decoder = getattr(model.base_model, "decoder", None)
+    if not is_encoder_decoder(model) or not any(part is decoder for part in towers):
+        return mask
+    given, ids = keywords.get("decoder_attention_mask"), keywords.get("decoder_input_ids")
+    if given is not None:
+        return real_tokens(given)
+    if isinstance(ids, Tensor):
+        pad = padding_token(model)  # it may also be the first token
+        return None if pad is None else (ids != pad).flip(1).to(torch.uint8).cummax(1)[0].flip(1).bool()
+    if mask is None or keywords.get("decoder_inputs_embeds") is not None:
+        return None
+    return torch.cat([torch.ones_like(mask[:, :1]), mask[:, :-1]], 1)  # the text itself, one place further right
+
+
+def _takes_no_text(module: nn.Module) -> bool:
+    names = inspect.signature(module.forward).parameters
+    return any(name in names for name in _NO_TEXT) and "input_ids" not in names and "attention_mask" not in names
 
 
 def text_starts(mask: Tensor) -> Tensor:
