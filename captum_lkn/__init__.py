@@ -1,7 +1,8 @@
 """Sparse AND-OR interactions of any PyTorch model, layer by layer, the Captum way.
 
 * methods: :class:`AndOrInteraction`, which combinations of players drive an output; :class:`LayerAndOrInteraction`, the
-  same at layers; :class:`ExactShapleyValues`, tensors, from 2^n forwards; :class:`LayerwiseKnowledge`, layers compared
+  same at layers; :class:`ExactShapleyValues`, tensors, from 2^n forwards; :class:`LayerwiseKnowledge`, layers compared;
+  :func:`compare_models`, checkpoints or models compared
 * players: :func:`text_players`, :func:`image_players`, :func:`prompt_players`, :func:`table_players`,
   :func:`players_from_mask` (Captum's arguments); :func:`select_players` where there are too many
 * read-outs of layers: :class:`LinearProbes`, :func:`logit_lens`, any function
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from captum_lkn.causal.continuation import Continuation
     from captum_lkn.decomposition import DecompositionOptions, decompose
     from captum_lkn.interactions import Interactions, InteractionsBatch
-    from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
+    from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge, compare_models
     from captum_lkn.models.arguments import Fixed
     from captum_lkn.models.layers import Layer
     from captum_lkn.outputs.heads import SelectOutput, answer_span
@@ -77,6 +78,7 @@ __all__ = [
     "check_players",
     "check_score",
     "compare_baselines",
+    "compare_models",
     "decompose",
     "image_players",
     "learn_baseline",
@@ -110,7 +112,7 @@ _ROOMS = {
     "causal.continuation": ("Continuation",),
     "decomposition": ("DecompositionOptions", "decompose"),
     "interactions": ("Interactions", "InteractionsBatch"),
-    "knowledge": ("KnowledgeChange", "LayerwiseKnowledge"),
+    "knowledge": ("KnowledgeChange", "LayerwiseKnowledge", "compare_models"),
     "models.arguments": ("Fixed",),
     "models.layers": ("Layer",),
     "outputs.heads": ("SelectOutput", "answer_span"),

@@ -1,4 +1,4 @@
-"""The result of comparing layers."""
+"""The result of comparing states of a model: its layers, its checkpoints, or several models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.knowledge import rendering
-from captum_lkn.knowledge.checks import check_interactions, check_label, warn_of_normalisers
+from captum_lkn.knowledge.checks import check_interactions, check_label, check_noun, warn_of_normalisers
 from captum_lkn.knowledge.comparison import (
     Comparison,
     Ratio,
@@ -47,11 +47,11 @@ _SCHEMA = "KnowledgeChange"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class KnowledgeChange(Mapping[str, Comparison]):
-    r"""Layers compared with a reference, usually the model's own output.
+    r"""States compared with a reference: layers with the model's output, checkpoints or models with one of them.
 
-    A mapping from the label of each compared layer to its :class:`Comparison`. For each layer, kind (AND, OR) and order
-    m, with Omega the salient interactions of that kind and order (section 3.2 of Cheng et al., "Layerwise Change of
-    Knowledge in Neural Networks", ICML 2024)::
+    A mapping from the label of each compared state to its :class:`Comparison`. For each state l (a layer in the paper),
+    kind (AND, OR) and order m, with L the reference and Omega the salient interactions of that kind and order (section
+    3.2 of Cheng et al., "Layerwise Change of Knowledge in Neural Networks", ICML 2024)::
 
         shared(S)    = 0 if the signs differ, else sign * min(|I^l(S)|, |I^L(S)|)      (Eq. 6; 0 outside both Omegas)
         overlap      = sum of |shared| over Omega^l and Omega^L
@@ -59,18 +59,18 @@ class KnowledgeChange(Mapping[str, Comparison]):
         new          = sum of |I^L - shared| over Omega^L         all^L = sum of |I^L| over Omega^L
         completeness = overlap / all^L                            redundancy = forgotten / all^l
 
-    Effects of a layer are divided by its normaliser first, the mean of \|v(N) - v(empty)\| over the samples. Nothing is
+    Effects of a state are divided by its normaliser first, the mean of \|v(N) - v(empty)\| over the samples. Nothing is
     extracted anew when a threshold or another option changes: see :meth:`compare`.
 
-    **Noise ceiling.** Where it was measured (:meth:`with_noise_ceiling`), every layer was also compared with itself
+    **Noise ceiling.** Where it was measured (:meth:`with_noise_ceiling`), every state was also compared with itself
     under noise. Completeness cannot be read above the reference's ceiling, the share of itself that the reference finds
-    again. Redundancy cannot be read below the layer's floor, the share of itself that the layer does not find again.
+    again. Redundancy cannot be read below the state's floor, the share of itself that the state does not find again.
 
     Attributes:
-        interactions: By layer, the reference included, the interactions of all samples.
-        layers: The labels of the layers that are compared. Empty takes all but the reference.
-        reference: The label of the layer that they are compared with.
-        tau: An interaction is salient above this share of the largest absolute effect of its layer.
+        interactions: By state, the reference included, the interactions of all samples.
+        states: The labels of the states that are compared. Empty takes all but the reference.
+        reference: The label of the state that they are compared with.
+        tau: An interaction is salient above this share of the largest absolute effect of its state.
         scope: ``"dataset"``: the largest over all samples; ``"sample"``: each sample's own.
         literal_eq6: Whether the paper's Eq. 6 is taken literally, so that sharing is not 0 outside the sets that are
             salient in both; its Eq. 8 then does not hold.
@@ -78,13 +78,14 @@ class KnowledgeChange(Mapping[str, Comparison]):
             (those without a value left out).
         accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
         noise_ceiling: The draws under noise; None where that was not measured.
+        noun: What a state is called in texts and pictures: ``"layer"``, ``"checkpoint"``, ``"model"``.
 
     Raises:
         TypeError: A part of the wrong type.
-        ValueError: Layers that do not fit each other, an unknown label, an option out of range.
+        ValueError: States that do not fit each other, an unknown label, an option out of range.
 
     Warns:
-        UserWarning: A layer's normaliser is 0, so that its strengths are NaN.
+        UserWarning: A state's normaliser is 0, so that its strengths are NaN.
 
     Example:
         >>> from captum_lkn import Interactions
@@ -101,7 +102,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
     """
 
     interactions: Mapping[str, InteractionsBatch]
-    layers: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
     reference: str = OUTPUT
     tau: float = TAU
     scope: Scope = "dataset"
@@ -109,6 +110,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
     ratio: Ratio = "sum"
     accuracies: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     noise_ceiling: NoiseCeiling | None = None
+    noun: str = "layer"
 
     plot = Accessor("captum_lkn.plot.accessors", "CHANGE")
     """Pictures as methods, such as ``change.plot.flow()``; see :mod:`captum_lkn.plot`."""
@@ -116,23 +118,26 @@ class KnowledgeChange(Mapping[str, Comparison]):
     def __post_init__(self) -> None:
         check_comparison(**self._options)
         object.__setattr__(self, "tau", float(self.tau))  # a NumPy number cannot be saved
+        check_noun(self.noun)
         check_interactions(self.interactions)
         object.__setattr__(self, "interactions", dict(self.interactions))
         self._known(self.reference)
-        layers = self.layers or [label for label in self.interactions if label != self.reference]
-        object.__setattr__(self, "layers", tuple(self._known(label) for label in layers))
-        if not self.layers:
-            raise ValueError(f"there is no layer besides {self.reference!r} to compare: give one more")
+        states = self.states or [label for label in self.interactions if label != self.reference]
+        object.__setattr__(self, "states", tuple(self._known(label) for label in states))
+        if not self.states:
+            raise ValueError(f"there is no {self.noun} besides {self.reference!r} to compare: give one more")
         units = {label: self.normalisers[label] for label in self._labels}
         bounded = self.ratio == "sum" and not self.literal_eq6
-        warn_of_normalisers(units, self.interactions, self.reference, self.tau, self.scope, bounded=bounded)
+        warn_of_normalisers(
+            units, self.interactions, self.reference, self.tau, self.scope, bounded=bounded, noun=self.noun
+        )
 
-    # ------------------------------------------------------------ a mapping, from layer to comparison
+    # ------------------------------------------------------------ a mapping, from state to comparison
 
-    def __getitem__(self, layer: str) -> Comparison:
-        if layer not in self._comparisons:
-            raise KeyError(f"{layer!r} is not compared here; there are {some_of(list(self._comparisons))}")
-        return self._comparisons[layer]
+    def __getitem__(self, state: str) -> Comparison:
+        if state not in self._comparisons:
+            raise KeyError(f"{state!r} is not compared here; there are {some_of(list(self._comparisons))}")
+        return self._comparisons[state]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._comparisons)
@@ -143,18 +148,18 @@ class KnowledgeChange(Mapping[str, Comparison]):
     @cached_property
     def _comparisons(self) -> dict[str, Comparison]:
         return {
-            layer: compare(
-                self._effects(layer),
+            state: compare(
+                self._effects(state),
                 self._effects(self.reference),
-                units=(self.normalisers[layer], self.normalisers[self.reference]),
+                units=(self.normalisers[state], self.normalisers[self.reference]),
                 **self._options,
             )
-            for layer in self.layers
+            for state in self.states
         }
 
     @cached_property
     def normalisers(self) -> dict[str, float]:
-        r"""Divisor of each layer's effects, the mean of \|v(N) - v(empty)\| over the samples."""
+        r"""Divisor of each state's effects, the mean of \|v(N) - v(empty)\| over the samples."""
         return {
             label: normaliser([one.values for one in batch], max(one.epsilon for one in batch))
             for label, batch in self.interactions.items()
@@ -171,14 +176,14 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @property
     def _labels(self) -> tuple[str, ...]:
-        """The compared layers and the reference, each once."""
-        return tuple(dict.fromkeys((*self.layers, self.reference)))
+        """The compared states and the reference, each once."""
+        return tuple(dict.fromkeys((*self.states, self.reference)))
 
     def _effects(self, label: str) -> list[Effects]:
         return [one.effects for one in self.interactions[label]]
 
-    def _known(self, layer: str | Layer) -> str:
-        return check_label(layer.label if isinstance(layer, Layer) else layer, self.interactions)
+    def _known(self, state: str | Layer) -> str:
+        return check_label(state.label if isinstance(state, Layer) else state, self.interactions, self.noun)
 
     # ------------------------------------------------------------ other views of the same interactions
 
@@ -208,23 +213,23 @@ class KnowledgeChange(Mapping[str, Comparison]):
         given: dict[str, Any] = {"tau": tau, "scope": scope, "literal_eq6": literal_eq6, "ratio": ratio}
         return self._with(**{name: value for name, value in given.items() if value is not None})
 
-    def between(self, layer: str | Layer, reference: str | Layer) -> KnowledgeChange:
-        """Compare one layer with any other as the reference: a neighbour, or an earlier one.
+    def between(self, state: str | Layer, reference: str | Layer) -> KnowledgeChange:
+        """Compare one state with any other as the reference: a neighbour, or an earlier one.
 
         Args:
-            layer: The label of a layer; ``"output"`` too.
-            reference: The label of the layer that it is compared with.
+            state: The label of a state, the reference's too; of a layer also the layer.
+            reference: The label of the state that it is compared with.
 
         Returns:
-            A comparison of one layer, with the same options. It has the noise ceiling where that was measured for both.
+            A comparison of one state, with the same options. It has the noise ceiling where that was measured for both.
 
         Raises:
-            ValueError: There is no such layer.
+            ValueError: There is no such state.
         """
-        labels = self._known(layer), self._known(reference)
+        labels = self._known(state), self._known(reference)
         drawn = self.noise_ceiling
         kept = drawn if drawn and set(labels) <= set(drawn.effects) else None
-        return replace(self, layers=labels[:1], reference=labels[1], noise_ceiling=kept)
+        return replace(self, states=labels[:1], reference=labels[1], noise_ceiling=kept)
 
     def with_noise_ceiling(
         self,
@@ -236,7 +241,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
     ) -> KnowledgeChange:
         r"""Measure the noise ceiling by decomposing every table anew under noise; no forward is run.
 
-        Costs ``draws`` times what the extraction cost: with n = 10 about 0.1 s a draw, layer and sample.
+        Costs ``draws`` times what the extraction cost: with n = 10 about 0.1 s a draw, state and sample.
 
         Args:
             draws: The number of draws.
@@ -262,7 +267,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         return self._with(noise_ceiling=ceiling)
 
     def sensitivity(self, conventions: Mapping[str, Mapping[str, Any]] = CONVENTIONS) -> Sensitivity:
-        """Compare the layers under other conventions of the decomposition as well; no forward is run.
+        """Compare the states under other conventions of the decomposition as well; no forward is run.
 
         Weights decide between explanations that cost about the same. Read as findings what holds under all of them.
 
@@ -281,10 +286,10 @@ class KnowledgeChange(Mapping[str, Comparison]):
         for name, changes in conventions.items():
             again = {label: decompose_again(self.interactions[label], changes) for label in self._labels}
             found[name] = dict(self._with(interactions=again))
-        return Sensitivity(found, self.reference)
+        return Sensitivity(found, self.reference, self.noun)
 
     def _with(self, **changes: Any) -> KnowledgeChange:
-        """Return the same layers with other options, without the warnings that were given when this one was made.
+        """Return the same states with other options, without the warnings that were given when this one was made.
 
         It sets the attributes itself: suppressing warnings would suppress those of other threads as well.
         """
@@ -299,10 +304,10 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @cached_property
     def own(self) -> dict[str, Comparison]:
-        """Every layer, the reference included, compared with its own draws; empty where there are none.
+        """Every state, the reference included, compared with its own draws; empty where there are none.
 
-        The completeness of these is the share of itself that a layer finds again: the ceiling of others' completeness
-        where the layer is the reference, and one minus the floor of its own redundancy.
+        The completeness of these is the share of itself that a state finds again: the ceiling of others' completeness
+        where the state is the reference, and one minus the floor of its own redundancy.
         """
         if self.noise_ceiling is None:
             return {}
@@ -312,47 +317,47 @@ class KnowledgeChange(Mapping[str, Comparison]):
             for label in self._labels
         }
 
-    def salient(self, layer: str | Layer) -> list[list[Interaction]]:
-        """List the salient interactions of a layer, with their selection frequency where draws were taken.
+    def salient(self, state: str | Layer) -> list[list[Interaction]]:
+        """List the salient interactions of a state, with their selection frequency where draws were taken.
 
         Args:
-            layer: The label of a layer, the reference's too.
+            state: The label of a state, the reference's too; of a layer also the layer.
 
         Returns:
             For each sample its interactions, the strongest first, in the units of the score.
 
         Raises:
-            ValueError: There is no such layer.
+            ValueError: There is no such state.
         """
-        label = self._known(layer)
+        label = self._known(state)
         drawn = self.noise_ceiling.effects.get(label) if self.noise_ceiling else None
         return salient_interactions(self.interactions[label], drawn, tau=self.tau, scope=self.scope)
 
     # ------------------------------------------------------------ tables, text, files
 
     def rows(self) -> list[ChangeRow]:
-        """Return a row for each layer, kind (AND first) and order, from 1 to the largest number of players."""
+        """Return a row for each state, kind (AND first) and order, from 1 to the largest number of players."""
         return list(rows_of(self, self.own, self.reference, self.n_samples))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a data frame.
 
         Returns:
-            A DataFrame with the columns of :class:`captum_lkn.knowledge.ChangeRow`. Its column layer is an ordered
-            categorical, in the order of the layers. Columns of the noise ceiling and of the probes are there where
-            these are known.
+            A DataFrame with the columns of :class:`captum_lkn.knowledge.ChangeRow`. Its first column is named
+            after `noun`, such as layer, and is an ordered categorical, in the order of the states. Columns of the noise
+            ceiling and of the probes are there where these are known.
 
         Raises:
             ImportError: If pandas is not installed.
         """
-        return to_frame(self.rows(), self.accuracies)
+        return to_frame(self.rows(), self.accuracies, self.noun)
 
     @property
     def provenance(self) -> dict[str, Any]:
         """The provenance that all samples share, the class of each, and the options of the comparison."""
         return {
             **shared_provenance(self.interactions[self.reference]),
-            "layers": list(self.layers),
+            "states": list(self.states),
             "reference": self.reference,
             "comparison": self._options,
             "noise_ceiling": self.noise_ceiling and self.noise_ceiling.settings(),
@@ -363,6 +368,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         return rendering.Report(
             rows=self.rows(),
             reference=self.reference,
+            noun=self.noun,
             n_samples=self.n_samples,
             draws=self.noise_ceiling.draws if self.noise_ceiling else 0,
             accuracies=self.accuracies,

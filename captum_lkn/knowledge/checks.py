@@ -1,4 +1,4 @@
-"""Checks of the parts of a comparison of layers."""
+"""Checks of the parts of a comparison of states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.interactions.about import other_question
 from captum_lkn.knowledge.comparison import Scope, thresholds
 
-__all__ = ["amplified_layers", "check_interactions", "check_label", "warn_of_normalisers"]
+__all__ = ["amplified_layers", "check_interactions", "check_label", "check_noun", "warn_of_normalisers"]
 
 # A layer is warned of whose salient effects add up to more than so many times its normaliser, and to more than so many
 # times those of the other layers. In the demo these are 2 to 4, and 12 at the one block that changes little as a whole.
@@ -24,19 +24,25 @@ _LARGE = 10
 _TIMES = 3
 
 
-def check_label(label: Any, interactions: Mapping[str, Any]) -> str:
-    """Return the label of a layer, which must be among those of the interactions."""
+def check_noun(noun: Any) -> None:
+    """Check that the name for a state is a word: it stands in texts and names a column of data frames."""
+    if not isinstance(noun, str) or not noun.isidentifier():
+        raise ValueError(f'noun must be a word for one state, such as "checkpoint"; got {noun!r}')
+
+
+def check_label(label: Any, interactions: Mapping[str, Any], noun: str = "layer") -> str:
+    """Return the label of a state, which must be among those of the interactions."""
     if label not in interactions:
         close = difflib.get_close_matches(str(label), interactions, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"there is no layer {label!r} here{hint}; there are {some_of(list(interactions))}")
+        raise ValueError(f"there is no {noun} {label!r} here{hint}; there are {some_of(list(interactions))}")
     return str(label)
 
 
 def check_interactions(interactions: Any) -> None:
-    """Check that all layers have batches that answer one question: of the same samples, players, score and class."""
+    """Check that all states have batches that answer one question: of the same samples, players, score and class."""
     if not isinstance(interactions, Mapping):
-        raise TypeError(f"interactions must be a mapping from layer to InteractionsBatch; got {kind_of(interactions)}")
+        raise TypeError(f"interactions must be a mapping from label to InteractionsBatch; got {kind_of(interactions)}")
     for label, batch in interactions.items():
         if not isinstance(label, str) or not isinstance(batch, InteractionsBatch):
             raise TypeError(f"interactions must map labels to InteractionsBatch; got {label!r}: {kind_of(batch)}")
@@ -52,7 +58,7 @@ def check_interactions(interactions: Any) -> None:
 
 
 def _check_question(place: int, first: str, one: Interactions, label: str, other: Interactions) -> None:
-    """Check that two layers' interactions of a sample answer one question."""
+    """Check that two states' interactions of a sample answer one question."""
     differing = other_question(one.provenance, other.provenance)
     if one.players != other.players:
         differing = "players", some_of(one.players), some_of(other.players)
@@ -89,11 +95,12 @@ def warn_of_normalisers(
     scope: Scope,
     *,
     bounded: bool,
+    noun: str,
 ) -> None:
-    """Warn of layers whose normaliser is 0, or small against their salient effects.
+    """Warn of states whose normaliser is 0, or small against their salient effects.
 
-    The salient effects of a layer add up to r times its normaliser. Where r is several times that of the other layers,
-    the layer changes little as a whole while its effects cancel, and its ratios are mostly that division: two layers
+    The salient effects of a state add up to r times its normaliser. Where r is several times that of the other states,
+    the state changes little as a whole while its effects cancel, and its ratios are mostly that division: two states
     share at most the smaller sum, so that redundancy, a ratio of sums over the samples, is at least 1 - R / r (R of the
     reference) for each kind, whichever the effects. `bounded` says that redundancy is that ratio.
     """
@@ -101,8 +108,8 @@ def warn_of_normalisers(
         if not unit:
             warn(
                 f"|v(N) - v(empty)| of {label!r} is 0 in all samples, so that its effects cannot be compared with "
-                "those of another layer: its strengths are NaN. Choose samples, or a layer, where masking changes the "
-                "score"
+                f"those of another {noun}: its strengths are NaN. Choose samples, or a {noun}, where masking changes "
+                "the score"
             )
     strengths = _strengths(normalisers, interactions, tau, scope)
     known = strengths.get(reference) if bounded else None
@@ -111,7 +118,7 @@ def warn_of_normalisers(
         meaning = "completeness seems low" if label == reference else " and ".join(bounds) or "redundancy seems high"
         warn(
             f"the salient effects of {label!r} add up to {strength:.1f} times its mean |v(N) - v(empty)|, those of the "
-            f"other layers to {others:.1f} times theirs (median): by this division alone {meaning}. Take more "
+            f"other {noun}s to {others:.1f} times theirs (median): by this division alone {meaning}. Take more "
             "samples, or samples where masking all players changes its score more"
         )
 
@@ -119,7 +126,7 @@ def warn_of_normalisers(
 def _strengths(
     normalisers: Mapping[str, float], interactions: Mapping[str, InteractionsBatch], tau: float, scope: Scope
 ) -> dict[str, dict[str, float]]:
-    """Return by layer and kind the sum of the salient effects in normalisers, the mean over the samples."""
+    """Return by state and kind the sum of the salient effects in normalisers, the mean over the samples."""
     strengths = {}
     for label, unit in normalisers.items():
         effects = [one.effects for one in interactions[label]]

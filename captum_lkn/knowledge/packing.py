@@ -1,7 +1,7 @@
-"""A comparison of layers as tensors and JSON, the way :mod:`captum_lkn._common.files` takes them.
+"""A comparison of states as tensors and JSON, the way :mod:`captum_lkn._common.files` takes them.
 
-The interactions of all layers lie end to end, layer by layer, as those of one batch do. So do the draws under noise, of
-the layers for which they were taken.
+The interactions of all states lie end to end, state by state, as those of one batch do. So do the draws under noise, of
+the states for which they were taken.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def pack_change(parts: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, 
     ceiling: NoiseCeiling | None = options.pop("noise_ceiling")
     tensors, metadata = pack([one.parts() for batch in interactions.values() for one in batch])
     if ceiling is not None:
-        drawn = [draw for of_layer in ceiling.effects.values() for draws in of_layer for draw in draws]
+        drawn = [draw for of_state in ceiling.effects.values() for draws in of_state for draw in draws]
         tensors |= pack_effects(drawn, _DRAWN)
     return tensors, metadata | {
         "labels": list(interactions),
         "change": options,
-        "noise_ceiling": ceiling and ceiling.settings() | {"layers": list(ceiling.effects)},
+        "noise_ceiling": ceiling and ceiling.settings() | {"states": list(ceiling.effects)},
     }
 
 
@@ -43,7 +43,7 @@ def unpack_change(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) ->
     options = dict(metadata["change"])
     return options | {
         "interactions": dict(zip(labels, map(InteractionsBatch, _split(samples, len(labels))), strict=True)),
-        "layers": tuple(options["layers"]),
+        "states": tuple(options["states"]),
         "accuracies": {label: tuple(both) for label, both in options["accuracies"].items()},
         "noise_ceiling": _unpack_ceiling(
             tensors, metadata["noise_ceiling"], [one.n_players for one in samples[: len(samples) // len(labels)]]
@@ -54,11 +54,11 @@ def unpack_change(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) ->
 def _unpack_ceiling(
     tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None, players: Sequence[int]
 ) -> NoiseCeiling | None:
-    """Return the draws; ``players`` are the numbers of players of the samples, the same in every layer."""
+    """Return the draws; ``players`` are the numbers of players of the samples, the same in every state."""
     if settings is None:
         return None
     rest = dict(settings)
-    draws, labels = rest.pop("draws"), rest.pop("layers")
+    draws, labels = rest.pop("draws"), rest.pop("states")
     flat = unpack_effects(tensors, _DRAWN, [n for _ in labels for n in players for _ in range(draws)])
     drawn = [tuple(flat[i : i + draws]) for i in range(0, len(flat), draws)]
     return NoiseCeiling(dict(zip(labels, map(tuple, _split(drawn, len(labels))), strict=True)), **rest)

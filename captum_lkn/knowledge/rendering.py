@@ -1,4 +1,4 @@
-"""A comparison of layers as tables for a terminal, and as HTML for a notebook."""
+"""A comparison of states as tables for a terminal, and as HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class Report:
     """Contents of a printed comparison.
 
     Attributes:
-        rows: The numbers, a row for each layer, kind and order, as a data frame has them.
+        rows: The numbers, a row for each state, kind and order, as a data frame has them.
         reference: The label of the reference.
+        noun: What a state is called.
         n_samples: The number of samples.
         draws: The number of noisy draws; 0 where there are none.
         accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
@@ -42,6 +43,7 @@ class Report:
 
     rows: Sequence[ChangeRow]
     reference: str
+    noun: str
     n_samples: int
     draws: int
     accuracies: Mapping[str, tuple[float, float]]
@@ -52,9 +54,9 @@ class Report:
     ratio: str
 
     @property
-    def layers(self) -> list[str]:
-        """The labels of the layers that are compared."""
-        return list(dict.fromkeys(row.layer for row in self.rows))
+    def states(self) -> list[str]:
+        """The labels of the states that are compared."""
+        return list(dict.fromkeys(row.state for row in self.rows))
 
 
 class _Table(NamedTuple):
@@ -70,9 +72,9 @@ class _Table(NamedTuple):
 def summary(report: Report) -> str:
     """Return one line."""
     samples = count_of(report.n_samples, "sample")
-    layers = some_of([printable(layer) for layer in report.layers])
+    states = some_of([printable(state) for state in report.states])
     ceiling = f"; noise ceiling from {count_of(report.draws, 'draw')}" if report.draws else ""
-    return f"KnowledgeChange of {samples}: {layers} against {printable(report.reference)}{ceiling}"
+    return f"KnowledgeChange of {samples}: {states} against {printable(report.reference)}{ceiling}"
 
 
 def text(report: Report) -> str:
@@ -145,15 +147,15 @@ def _samples(report: Report) -> list[str]:
 def tables(report: Report) -> list[_Table]:
     """Return the tables of completeness, redundancy and numbers of interactions."""
     chosen, hidden = _columns(report)
-    layers = report.layers
-    prefix = prefix_of(layers)
-    front = [prefix or "layer", *(["probe"] if report.accuracies else [])]
+    states, noun = report.states, report.noun
+    prefix = prefix_of(states)
+    front = [prefix or noun, *(["probe"] if report.accuracies else [])]
     header = [*front, *(name for name, _, _ in chosen)]
     first_or = len(front) + sum(kind == "and" for _, kind, _ in chosen)
-    known = {(row.layer, row.kind, row.order): row for row in report.rows}
+    known = {(row.state, row.kind, row.order): row for row in report.rows}
 
     def line(label: str, name: str, form: str = ".2f", of: str | None = None) -> list[str]:
-        """Return the cells of a layer, or of another label with the numbers ``of`` a layer; None: of all orders."""
+        """Return the cells of a state, or of another label with the numbers ``of`` a state; None: of all orders."""
         probe = [_accuracy(report, label)] if report.accuracies else []
         numbers = [
             getattr(known[of or label, kind, order or 1], name if order else f"{name}_all_orders")
@@ -165,22 +167,22 @@ def tables(report: Report) -> list[_Table]:
         return _Table(title, header, rows, len(front), first_or)
 
     reference, beyond = shown_label(report.reference), "; higher orders: to_frame()" if hidden else ""
-    complete = [line(layer, "completeness") for layer in layers]
+    complete = [line(state, "completeness") for state in states]
     if report.draws:
-        ceiling = line(report.reference, "completeness_ceiling", of=layers[0])
+        ceiling = line(report.reference, "completeness_ceiling", of=states[0])
         complete.append(["ceiling", *ceiling[1:]])
     tables = [
-        table(f"completeness: share of the effects of {reference} that a layer has{beyond}", complete),
+        table(f"completeness: share of the effects of {reference} that a {noun} has{beyond}", complete),
         table(
-            f"redundancy: share of the effects of a layer that {reference} does not have",
-            [line(layer, "redundancy") for layer in layers],
+            f"redundancy: share of the effects of a {noun} that {reference} does not have",
+            [line(state, "redundancy") for state in states],
         ),
     ]
     if report.draws:
-        floors = [line(layer, "redundancy_floor") for layer in layers]
-        tables.append(table("redundancy floor: share of its effects that a layer does not have under noise", floors))
-    salient = [line(layer, "salient_mean", ".1f") for layer in layers]
-    salient.append(line(report.reference, "reference_salient_mean", ".1f", of=layers[0]))
+        floors = [line(state, "redundancy_floor") for state in states]
+        tables.append(table(f"redundancy floor: share of its effects that a {noun} does not have under noise", floors))
+    salient = [line(state, "salient_mean", ".1f") for state in states]
+    salient.append(line(report.reference, "reference_salient_mean", ".1f", of=states[0]))
     tables.append(table("salient interactions of a sample, on average", salient))
     return tables
 
@@ -218,6 +220,6 @@ def shown_number(value: float, form: str) -> str:
 
 
 def shown_label(label: str) -> str:
-    """Return a label, cut in front: the end of a dotted name tells layers apart."""
+    """Return a label, cut in front: the end of a dotted name tells states apart."""
     label = printable(label)
     return label if len(label) <= _LABEL_WIDTH else f"...{label[3 - _LABEL_WIDTH :]}"

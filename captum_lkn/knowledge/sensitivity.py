@@ -51,10 +51,12 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
     Attributes:
         comparisons: By the name of the convention, the first that of the extraction, each layer's comparison.
         reference: The label of the reference.
+        noun: What a state is called.
     """
 
     comparisons: Mapping[str, Mapping[str, Comparison]]
     reference: str
+    noun: str = "layer"
 
     def __getitem__(self, convention: str) -> Mapping[str, Comparison]:
         return self.comparisons[convention]
@@ -100,7 +102,7 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
             for k, kind in enumerate(KINDS)
             for m in range(found.all.shape[1])
         ]
-        names = ["convention", "layer", "kind", "order", "completeness", "redundancy"]
+        names = ["convention", self.noun, "kind", "order", "completeness", "redundancy"]
         return import_pandas().DataFrame(rows, columns=names)
 
     @property
@@ -112,7 +114,9 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
         """The names of the layers without the beginning that they share, and the title."""
         prefix = prefix_of(self._layers)
         names = [shown_label(layer.removeprefix(prefix)) for layer in self._layers]
-        title = f"completeness under {len(self)} conventions; columns: layers{f' of {prefix[:-1]}' if prefix else ''}"
+        title = (
+            f"completeness under {len(self)} conventions; columns: {self.noun}s{f' of {prefix[:-1]}' if prefix else ''}"
+        )
         return names, title
 
     def __repr__(self) -> str:

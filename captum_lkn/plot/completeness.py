@@ -63,7 +63,7 @@ def completeness(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes 
         4.0,
         1,
         2,
-        f"What layers have of {depth.reference}, and what {depth.reference} does not use",
+        f"What {change.noun}s have of {depth.reference}, and what {depth.reference} does not use",
         written([f"{kind_title(kind)}{note}; {subject_of(change)}"], 110)[0],
     )
     left, right = grid.ravel()

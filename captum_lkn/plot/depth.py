@@ -41,19 +41,21 @@ _Line: TypeAlias = NDArray[np.float64]
 
 
 class Depth(NamedTuple):
-    """Layers from the earliest to the reference.
+    """States, such as layers, from the earliest to the reference.
 
     Attributes:
         labels: Their labels, the reference's at the end.
         names: Short names.
         prefix: The dotted beginning of the labels that the names leave out.
         amplified: Those whose normaliser is small, so that dividing by it dwarfs the other layers.
+        noun: What a state is called.
     """
 
     labels: tuple[str, ...]
     names: tuple[str, ...]
     prefix: str
     amplified: frozenset[str]
+    noun: str = "layer"
 
     @property
     def starred(self) -> list[str]:
@@ -68,17 +70,17 @@ class Depth(NamedTuple):
 
     @property
     def axis(self) -> str:
-        """The label of an axis of layers."""
-        return f"layer ({self.prefix})" if self.prefix else "layer"
+        """The label of an axis of states."""
+        return f"{self.noun} ({self.prefix})" if self.prefix else self.noun
 
 
 def depth_of(change: KnowledgeChange) -> Depth:
     """Return the layers of a change, the reference at the end."""
-    labels = (*(label for label in change.layers if label != change.reference), change.reference)
+    labels = (*(label for label in change.states if label != change.reference), change.reference)
     names, prefix = layer_names(labels)
     normalisers = {label: change.normalisers[label] for label in labels}
     amplified = amplified_layers(normalisers, change.interactions, change.tau, change.scope)
-    return Depth(labels, tuple(names), prefix, frozenset(amplified - {change.reference}))
+    return Depth(labels, tuple(names), prefix, frozenset(amplified - {change.reference}), change.noun)
 
 
 def kind_only(comparison: Comparison, kind: Kind | None) -> Comparison:

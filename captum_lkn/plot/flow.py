@@ -80,7 +80,7 @@ def flow(change: KnowledgeChange, top: int = 10, *, ax: Axes | None = None) -> P
             if label in depth.amplified:
                 axes.axvspan(place - 0.5, place + 0.5, color=NEUTRAL, alpha=0.13, linewidth=0, zorder=-1)
         axes.set_xlim(-0.6, len(depth.labels) - 0.4)
-    caption(box, "How knowledge grows, layer by layer", written([subject_of(change)], 100)[0])
+    caption(box, f"How knowledge grows, {change.noun} by {change.noun}", written([subject_of(change)], 100)[0])
     return finished(fig, box if ax is None else ax, [box, below])
 
 
@@ -239,7 +239,7 @@ def _draw_ribbons(
     ax.set_xticks([])
     ax.set_ylim(row - 0.4, -0.5)
     tidy(ax)
-    notes = ["effects in units of each layer's mean |v(N) \N{MINUS SIGN} v(∅)|"]
+    notes = [f"effects in units of each {depth.noun}'s mean |v(N) \N{MINUS SIGN} v(∅)|"]
     if depth.amplified:
         notes.append("* small there: strengths are cut off")
     if several:

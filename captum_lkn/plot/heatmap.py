@@ -63,7 +63,7 @@ def heatmap(
     found = check_sample(change, sample)
     label = layer.label if isinstance(layer, Layer) else layer or change.reference
     if label not in found:
-        raise ValueError(f"there is no layer {label!r} here; there are {', '.join(found)}")
+        raise ValueError(f"there is no {change.noun} {label!r} here; there are {', '.join(found)}")
     shown = found[label].top(top)
     effects = np.array(
         [[found[name].effect(*one.members, kind=one.kind) for name in depth.labels] for one in shown]
@@ -97,7 +97,7 @@ def heatmap(
     curve.set_xlim(cells.get_xlim())
     whose = "the output" if label == OUTPUT else label
     below = f"the strongest of {whose}; {subject_of(change, sample)}"
-    caption(curve, "Interactions, layer by layer", written([below], round(12 * fig.get_figwidth()))[0])
+    caption(curve, f"Interactions, {change.noun} by {change.noun}", written([below], round(12 * fig.get_figwidth()))[0])
     return finished(fig, cells if ax is None else ax, [curve, cells])
 
 

@@ -54,7 +54,7 @@ def matrix(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | None
     ax.set_yticks(range(count), names, parse_math=False)
     small = "\n* small |v(N) \N{MINUS SIGN} v(∅)|" if depth.amplified else ""
     ax.set_xlabel(f"of what this {depth.axis} knows{small}", fontsize=BODY)
-    ax.set_ylabel("this layer has so many %", fontsize=BODY)
+    ax.set_ylabel(f"this {change.noun} has so many %", fontsize=BODY)
     tidy(ax)
     caption(ax, f"Shared knowledge, {kind_title(kind)}", written([subject_of(change)], round(15 * side))[0])
     return finished(fig, ax)

@@ -22,8 +22,8 @@ __all__ = ["stacked"]
 _COLUMNS = 7
 _PARTS = (
     ("overlap", OVERLAP, "", "overlap: in both"),
-    ("new", NEW, "...", "new: in {} alone"),
-    ("forgotten", FORGOTTEN, "\\\\\\\\", "forgotten: in the layer alone"),
+    ("new", NEW, "...", "new: in {reference} alone"),
+    ("forgotten", FORGOTTEN, "\\\\\\\\", "forgotten: in the {noun} alone"),
 )
 
 
@@ -59,7 +59,7 @@ def stacked(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | Non
         1.2 + 2.0 * rows,
         rows,
         columns,
-        f"What each layer shares with {depth.reference}, lacks, and forgets",
+        f"What each {change.noun} shares with {depth.reference}, lacks, and forgets",
         written([f"{kind_title(kind)}{note}; {subject_of(change)}"], round(width * 15))[0],
     )
     for axes in grid.ravel()[len(layers) :]:
@@ -72,13 +72,19 @@ def stacked(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | Non
     for place, (axes, label) in enumerate(zip(grid.ravel(), layers, strict=False)):
         _draw_layer(axes, found[label], highest, scale, limits)
         name = depth.starred[place]
-        axes.set_title(name if place else f"layer {name}", fontsize=BODY, parse_math=False)
+        axes.set_title(name if place else f"{change.noun} {name}", fontsize=BODY, parse_math=False)
         axes.tick_params(labelleft=place % columns == 0)
     grid[(rows - 1) // 2, 0].set_ylabel("strength / |v(N) \N{MINUS SIGN} v(∅)|", fontsize=BODY)
     for axes in grid[-1]:
         axes.set_xlabel("order", fontsize=BODY)
     handles = [
-        Patch(facecolor=colour, edgecolor=ink(), hatch=hatch, linewidth=0, label=name.format(depth.reference))
+        Patch(
+            facecolor=colour,
+            edgecolor=ink(),
+            hatch=hatch,
+            linewidth=0,
+            label=name.format(reference=depth.reference, noun=depth.noun),
+        )
         for _, colour, hatch, name in _PARTS
     ]
     legend_in(foot, handles)

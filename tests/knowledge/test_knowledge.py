@@ -98,7 +98,7 @@ def test_every_pair_of_layers_can_be_compared():
     assert torch.equal(pair["first"].overlap, expected.overlap)
     back = change.between("second", "first")["second"]
     torch.testing.assert_close(back.new, expected.forgotten)
-    assert same_numbers(change.between("first", "output"), KnowledgeChange(change.interactions, layers=("first",)))
+    assert same_numbers(change.between("first", "output"), KnowledgeChange(change.interactions, states=("first",)))
 
 
 @pytest.mark.parametrize("label", ["first", "output"])
@@ -305,7 +305,7 @@ def test_the_ceiling_and_the_floor_are_those_of_the_own_comparisons():
     for row in change.rows():
         k, place = ("and", "or").index(row.kind), row.order - 1
         assert row.completeness_ceiling == pytest.approx(float(ceiling[k, place]), nan_ok=True)
-        own = float(change.own[row.layer].completeness[k, place])
+        own = float(change.own[row.state].completeness[k, place])
         assert row.redundancy_floor == pytest.approx(1 - own, nan_ok=True)
         assert math.isnan(own) or 0 <= own <= 1
 
@@ -414,7 +414,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path, draws):
     change = change.between("first", "second")
     change.save(tmp_path / "change.safetensors")
     back = KnowledgeChange.load(tmp_path / "change.safetensors")
-    for name in ("layers", "reference", "tau", "scope", "literal_eq6", "ratio", "accuracies"):
+    for name in ("states", "noun", "reference", "tau", "scope", "literal_eq6", "ratio", "accuracies"):
         assert getattr(back, name) == getattr(change, name)
     assert list(back.interactions) == list(change.interactions)
     for label, batch in change.interactions.items():
@@ -439,7 +439,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path, draws):
 def test_provenance_holds_what_the_samples_share():
     provenance = random_change().provenance
     assert provenance["targets"] == [1, 1]
-    assert provenance["layers"] == ["first", "second"]
+    assert provenance["states"] == ["first", "second"]
     assert provenance["comparison"] == {"tau": 0.05, "scope": "dataset", "literal_eq6": False, "ratio": "sum"}
 
 
