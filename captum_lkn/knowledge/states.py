@@ -201,16 +201,14 @@ def _check_models(models: Any, reference: Any) -> None:
 def _check_classes(found: Mapping[str, _State], reference: str) -> None:
     """Check that no other model has the explained classes in another order."""
     names = found[reference].class_names
-    explained = {one.provenance.get("target") for one in found[reference].batch if _is_class(one.provenance)}
+    targets = {one.provenance.get("target") for one in found[reference].batch if names}
+    explained = sorted(one for one in targets if isinstance(one, int) and one < len(names))
     for label, state in found.items():
-        for column in sorted(explained):
-            own = names[column : column + 1]
-            if own and own[0] in state.class_names and state.class_names.index(own[0]) != column:
+        for column in explained:
+            name = names[column]
+            place = state.class_names.index(name) if name in state.class_names else column
+            if place != column:
                 raise ValueError(
-                    f"models must have their classes in one order; {own[0]!r} is output {column} of {reference!r} and "
-                    f"output {state.class_names.index(own[0])} of {label!r}. Reorder the outputs of one with a function"
+                    f"models must have their classes in one order; {name!r} is output {column} of {reference!r} and "
+                    f"output {place} of {label!r}. Reorder the outputs of one with a function"
                 )
-
-
-def _is_class(provenance: Mapping[str, Any]) -> bool:
-    return isinstance(provenance.get("target"), int)
