@@ -6,9 +6,11 @@ here, in an editor and where the repository is hosted, and Sphinx checks each of
 
 import importlib.metadata
 import pathlib
+import re
 from typing import Any
 
 import latex2mathml.converter
+import ziamath
 from docutils import nodes
 
 from captum_lkn import __version__
@@ -90,8 +92,9 @@ benchmarks/results/planted
 """
 
 
-def add_contents(app: Any, page: str, source: list[str]) -> None:
-    """Append the table of contents to the home page."""
+def prepare(app: Any, page: str, source: list[str]) -> None:
+    """Append the table of contents to the home page, and cut the empty line that ends examples for doctest."""
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
     if page == app.config.root_doc:
         source[0] += CONTENTS
 
@@ -113,7 +116,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|captum|collections|os|np|numpy|pd|pandas|matplotlib|PIL|transformers|networkx|shapiq)\..*"),
     (r"py:class", r"Tensor|PreTrainedTokenizerBase|BertForSequenceClassification|InterpretableInput"),
-    (r"py:class", r"(files\.)?JSON|Units|Messages|Kind|.*\.(Outputs|AllMasks|Picture|Model|_Step)"),
+    (r"py:class", r"(files\.)?JSON|Units|Messages|Kind|captum_lkn\.\w+\.\w+\.\w+"),
 ]
 
 
@@ -139,7 +142,8 @@ def skip_fields(app: Any, what: str, name: str, member: Any, skip: bool, options
 
 html_theme = "furo"
 html_title = f"captum-lkn {__version__}"
-html_static_path = ["_static"]
+# The font of formulas comes from a package: browsers need one with a table of mathematics, which few systems have.
+html_static_path = ["_static", str(pathlib.Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf")]
 html_css_files = ["site.css"]
 toc_object_entries_show_parents = "hide"
 templates_path = ["_templates"]
@@ -151,11 +155,17 @@ copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
 
 
+# The converter knows one kind of alignment, and takes the empty set and bars for operators, with space around them.
+TIGHT = re.compile(r"<mo[^>]*>(&#x02205;|&#x0007C;)</mo>")
+
+
 def mathml(display: str) -> tuple[Any, None]:
-    """Return how a formula is written: as MathML, which browsers draw without a script, a font or the network."""
+    """Return how a formula is written: as MathML, which browsers draw without a script."""
 
     def write(self: Any, node: nodes.Element) -> None:
-        self.body.append(latex2mathml.converter.convert(node.astext(), display=display))
+        formula = node.astext().replace("{aligned}", "{align*}")
+        written = TIGHT.sub(r"<mi>\1</mi>", latex2mathml.converter.convert(formula, display=display))
+        self.body.append(re.sub(r'columnalign="(\w+)"', r'style="text-align: \1"', written))
         raise nodes.SkipNode
 
     return write, None
@@ -163,7 +173,7 @@ def mathml(display: str) -> tuple[Any, None]:
 
 def setup(app: Any) -> None:
     """Connect the functions above."""
-    app.connect("source-read", add_contents)
+    app.connect("source-read", prepare)
     app.connect("missing-reference", find_again)
     app.connect("autodoc-skip-member", skip_fields)
     app.add_html_math_renderer("mathml", inline_renderers=mathml("inline"), block_renderers=mathml("block"))
