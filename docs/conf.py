@@ -72,6 +72,7 @@ docs/models
 docs/layers
 docs/errors
 docs/method
+docs/comparison
 docs/api/index
 ```
 
