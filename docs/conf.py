@@ -40,7 +40,7 @@ include_patterns = [
 ]
 exclude_patterns = ["build", "dist", ".*", "**/.ipynb_checkpoints"]
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # the notebooks keep the outputs of their last run, which `make tutorials` checks
 
@@ -58,10 +58,11 @@ docs/gallery
 
 ```{toctree}
 :hidden:
-:caption: For users of
+:caption: Coming from
 
 docs/captum
 docs/hugging-face
+docs/tables
 ```
 
 ```{toctree}
@@ -85,9 +86,9 @@ docs/design-models
 CONTRIBUTING
 SECURITY
 CHANGELOG
-captum_lkn/demo/assets/sentiment_minilm
-captum_lkn/demo/assets/sentiment_minilm_probes
-captum_lkn/demo/assets/espresso
+Card of the demo's adapter <captum_lkn/demo/assets/sentiment_minilm>
+Card of its probes <captum_lkn/demo/assets/sentiment_minilm_probes>
+Card of its photo <captum_lkn/demo/assets/espresso>
 benchmarks/results/planted
 ```
 """

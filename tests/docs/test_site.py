@@ -30,7 +30,7 @@ def listed_in(text, folder):
     lines = [
         line for block in TOCTREE.findall(text) for line in block.splitlines() if line and not line.startswith(":")
     ]
-    patterns = [str((folder / line).relative_to(ROOT)) for line in lines]
+    patterns = [str((folder / re.sub(r".* <(.+)>", r"\1", line)).relative_to(ROOT)) for line in lines]
     return {found for pattern in patterns for found in ROOT.glob(f"{pattern}.*") if found.suffix in (".md", ".ipynb")}
 
 
@@ -60,7 +60,10 @@ def test_relative_links_and_their_anchors_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_picture_has_a_text(page):
-    assert [target for image, text, target in LINK.findall(text_of(page)) if image and len(text.split()) < 3] == []
+    text = text_of(page)
+    pictures = [(target, words) for image, words, target in LINK.findall(text) if image]
+    pictures += [(tag, " ".join(re.findall(r'alt="([^"]+)"', tag))) for tag in re.findall(r"<img[^>]*>", text)]
+    assert [target for target, words in pictures if len(words.split()) < 3] == []
 
 
 def documented():
