@@ -21,6 +21,12 @@ TRANSFORMERS4 := transformers==4.57.6
 VENV4 := .venv-transformers4
 CONSTRAINTS4 := $(VENV4)-constraints.txt
 
+# the newest shapiq, which needs a newer Python than the library does
+SHAPIQ := shapiq==1.8.0
+VENV_SHAPIQ := .venv-shapiq
+CONSTRAINTS_SHAPIQ := $(VENV_SHAPIQ)-constraints.txt
+PYTHON312 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python) python3.12)
+
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
@@ -29,7 +35,7 @@ UNFINISHED := $(VENV)/.unfinished
 SITE := build/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-full test-transformers test-transformers4 lint docs bench clean
+.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs bench clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -54,6 +60,13 @@ test-transformers: $(INSTALLED_DEV) ## the tests that use transformers alone
 test-transformers4: ## the same once more, with transformers 4
 	@{ grep -vE '^(transformers|tokenizers|huggingface_hub|datasets)==' constraints.txt; echo '$(TRANSFORMERS4)'; } > $(CONSTRAINTS4)
 	$(MAKE) VENV=$(VENV4) CONSTRAINTS=$(CONSTRAINTS4) test-transformers
+
+test-shapiq: ## the tests that use shapiq once more, with shapiq 1.8, on Python 3.12
+	@{ grep -vE '^shapiq==' constraints.txt; echo '$(SHAPIQ)'; } > $(CONSTRAINTS_SHAPIQ)
+	$(MAKE) VENV=$(VENV_SHAPIQ) CONSTRAINTS=$(CONSTRAINTS_SHAPIQ) PYTHON=$(PYTHON312) test-interop
+
+test-interop: $(INSTALLED_DEV) ## the tests that use shapiq
+	$(PYTEST) captum_lkn/interop docs/shapiq.md $$(grep -rl shapiq tests --include='test_*.py')
 
 lint: $(INSTALLED_DEV) ## ruff, mypy, and which room may import which
 	$(BIN)/ruff check .

@@ -63,6 +63,7 @@ docs/gallery
 docs/captum
 docs/hugging-face
 docs/tables
+docs/shapiq
 ```
 
 ```{toctree}

@@ -6,7 +6,7 @@ import importlib
 from types import MethodType
 from typing import Any
 
-__all__ = ["Accessor", "Bound"]
+__all__ = ["Accessor", "Bound", "Delegate"]
 
 
 class Bound:
@@ -64,3 +64,27 @@ class Accessor:
         if result is None:
             return self
         return Bound(getattr(importlib.import_module(self.module), self.table), result)
+
+
+class Delegate:
+    """Descriptor of one method that is a function of a room above; it takes the result as its first argument.
+
+    Args:
+        module: The module of the function, imported at its first use.
+        name: The name of the function.
+
+    Example:
+        >>> class Result:
+        ...     to_networkx = Delegate("captum_lkn.interop", "to_networkx")
+        >>> Result.to_networkx.__name__
+        'to_networkx'
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module = module
+        self.name = name
+
+    def __get__(self, result: Any, owner: type | None = None) -> Any:
+        """Return the method of a result, or of a class the function."""
+        function = getattr(importlib.import_module(self.module), self.name)
+        return function if result is None else MethodType(function, result)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import files
-from captum_lkn._common.accessors import Accessor
+from captum_lkn._common.accessors import Accessor, Delegate
 from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition.decompose import Decomposition
 from captum_lkn.decomposition.effects import TAU, Effects, check_table
@@ -101,6 +101,12 @@ class Interactions(ValueTable, EffectLists):
 
     plot = Accessor("captum_lkn.plot.accessors", "INTERACTIONS")
     """Pictures as methods, such as ``found.plot.waterfall()``; see :mod:`captum_lkn.plot`."""
+
+    to_shapiq = Delegate("captum_lkn.interop", "to_shapiq")
+    """``found.to_shapiq("k-SII", order=2)``; see :func:`captum_lkn.interop.to_shapiq`."""
+
+    to_networkx = Delegate("captum_lkn.interop", "to_networkx")
+    """``found.to_networkx()``; see :func:`captum_lkn.interop.to_networkx`."""
 
     def __post_init__(self) -> None:
         check_players(self.players)
