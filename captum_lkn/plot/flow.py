@@ -115,7 +115,7 @@ def _draw_box(ax: Axes, change: KnowledgeChange, depth: Depth) -> None:
     drawn = [g for g in range(len(GROUPS)) if any(one[g] > 0 for one in (*shared, *lost))]
     handles = [Patch(facecolor=order_colours()[g], label=GROUPS[g]) for g in drawn]
     hatched = Patch(facecolor=NEUTRAL, edgecolor=paper(), hatch=_HATCH, linewidth=0, label="forgotten")
-    legend_below(ax, [*handles, *([hatched] if any(map(sum, lost)) else [])], 38)
+    legend_below(ax, [*handles, *([hatched] if any(map(sum, lost)) else [])], 38, columnspacing=1.0)
 
 
 def _shares(change: KnowledgeChange, depth: Depth) -> tuple[list[list[float]], list[list[float]], list[float]]:

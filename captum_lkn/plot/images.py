@@ -27,6 +27,7 @@ from captum_lkn.plot.names import interaction_names, subject
 __all__ = ["check_drawing", "draw_interactions", "patches"]
 
 _DIMMED = 0.45  # of the brightness, outside an interaction
+_DASHES = 40  # along an image, and gaps
 _TITLE_WIDTH = 26  # characters over a panel
 _COLUMNS = 4
 
@@ -155,16 +156,23 @@ def _outline(ax: Axes, mask: _Mask, one: Interaction) -> None:
         lines.append([(column - 0.5, row - 1.5), (column - 0.5, row - 0.5)])
     dashed = one.kind == "or"
     for colour, width in (("white", 3.6), (colour_of(one.effect), 2.0)):
-        segments = lines if not dashed or colour == "white" else _every_other(lines, mask.shape)
-        border = LineCollection(segments, colors=colour, linewidths=width, capstyle="projecting")
+        broken = dashed and colour != "white"
+        segments = _every_other(lines, max(mask.shape)) if broken else lines
+        border = LineCollection(segments, colors=colour, linewidths=width, capstyle="butt" if broken else "projecting")
         border.set_clip_on(False)  # of the border of the image, half of the width lies outside
         ax.add_collection(border)
 
 
-def _every_other(lines: list[list[tuple[float, float]]], shape: tuple[int, ...]) -> list[list[tuple[float, float]]]:
-    """Return the edges of pixels that make a dashed line, of about forty dashes along the image."""
-    step = max(1, max(shape) // 40)
-    return [line for line in lines if (int(line[0][0] + line[0][1]) // step) % 2 == 0] if max(shape) > 8 else lines
+def _every_other(lines: list[list[tuple[float, float]]], side: int) -> list[list[tuple[float, float]]]:
+    """Return parts of the edges of pixels that make a dashed line, of some forty dashes along an image of this side."""
+    parts, step = math.ceil(_DASHES / side), max(1, side // _DASHES)
+    dashes = []
+    for (x0, y0), (x1, y1) in lines:
+        for part in range(parts):
+            if (int(parts * (x0 + y0) + part) // step) % 2 == 0:
+                cuts = [(x0 + (x1 - x0) * cut / parts, y0 + (y1 - y0) * cut / parts) for cut in (part, part + 1)]
+                dashes.append(cuts)
+    return dashes
 
 
 def _title(ax: Axes, first: str, second: str) -> None:
