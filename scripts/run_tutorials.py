@@ -23,6 +23,12 @@ from PIL import Image
 FOLDER = Path(__file__).parents[1] / "tutorials"
 SECONDS = 300  # for a cell
 COLOURS = 96  # of a picture: a third of the bytes, without a difference that one sees
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",  # two kernels of one thread take less time than one of two: little of the work is parallel
+    "HF_HUB_OFFLINE": "1",
+    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, where there are no widgets to draw its bars with
+}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -36,8 +42,7 @@ def main(
     paths = [path for path in sorted(FOLDER.glob("*.ipynb")) if not names or path.name.startswith(tuple(names))]
     if not paths:
         raise SystemExit(f"names must begin as notebooks of tutorials/ do; got {', '.join(names or ['no notebooks'])}")
-    # two kernels of one thread each take less time than one of two threads, since little of the work is parallel
-    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
+    os.environ |= SETTINGS
     with ThreadPoolExecutor(2) as pool:
         failures = list(filter(None, pool.map(execute, paths)))
     for failure in failures:

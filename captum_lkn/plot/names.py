@@ -14,7 +14,7 @@ __all__ = ["interaction_names", "layer_names", "named", "player_names", "stronge
 
 _SIGNS = {"and": " & ", "or": " | "}
 _NAME = 38  # columns of an interaction's name
-_PLAYER = 18
+_PLAYER = 24  # of a column of a table with its value, such as "concave points = 0.1996"
 
 
 def player_names(found: Interactions, width: int = _PLAYER) -> list[str]:

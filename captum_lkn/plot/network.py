@@ -43,7 +43,7 @@ def network(found: Interactions, top: int = 30, *, ax: Axes | None = None) -> Pi
         1
     """
     n = found.n_players
-    names = player_names(found)
+    names = player_names(found, 18)
     shapley = found.shapley_values().tolist()
     index = found.interaction_index(2) if n > 1 else {}
     pairs = sorted(((pair, value) for pair, value in index.items() if len(pair) == 2), key=lambda item: -abs(item[1]))
