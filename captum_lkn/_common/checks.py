@@ -5,10 +5,11 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
-__all__ = ["check_plain", "is_floating", "is_number", "is_tensor_of", "is_whole"]
+__all__ = ["check_flag", "check_plain", "is_floating", "is_number", "is_tensor_of", "is_whole"]
 
 
 def is_whole(value: Any) -> bool:
@@ -49,6 +50,25 @@ def is_tensor_of(value: Any, dtype: torch.dtype) -> bool:
         (True, False)
     """
     return isinstance(value, Tensor) and value.dtype == dtype
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Check that an argument is True or False: any text, ``"False"`` too, would count as True.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: Its value.
+
+    Raises:
+        TypeError: It is something else.
+
+    Example:
+        >>> check_flag("removal", "False")
+        Traceback (most recent call last):
+        TypeError: removal must be True or False; got 'False'
+    """
+    if not isinstance(value, (bool, numpy.bool_)):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
 
 
 def check_plain(name: str, tensor: Tensor) -> None:

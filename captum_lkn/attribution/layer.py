@@ -10,6 +10,7 @@ import torch
 from captum.attr import LayerAttribution
 from captum.log import log_usage
 
+from captum_lkn._common.checks import check_flag
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
@@ -160,6 +161,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         Warns:
             UserWarning: As :meth:`AndOrInteraction.attribute`.
         """
+        check_flag("attribute_to_layer_input", attribute_to_layer_input)
         self._check_weights()
         sources = self._sources(attribute_to_layer_input)
         batches = self._batches(

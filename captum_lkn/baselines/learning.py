@@ -19,8 +19,9 @@ from tqdm.auto import tqdm
 
 from captum_lkn._common import files
 from captum_lkn._common.checks import is_number, is_whole
-from captum_lkn._common.messages import kind_of, shape_of
+from captum_lkn._common.messages import dtype_of, kind_of, shape_of
 from captum_lkn.decomposition import lattice
+from captum_lkn.models.arguments import fresh
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.scores import resolve_score
@@ -42,7 +43,7 @@ class LearnedBaseline:
     """Baseline vector and the record of its training; made by :func:`learn_baseline`.
 
     Attributes:
-        vector: The values that replace absent scalars; broadcasts to the inputs of one sample.
+        vector: The values that replace absent scalars, float32 at least; broadcasts to the inputs of one sample.
         history: The strength at the start and after each step: the mean over the samples of the sum of all
             ``|I(S)|``, S nonempty. `vector` is that of the smallest.
         reach: At the same steps, the mean over the samples of ``|v(N) - v(empty)|``, a lower bound of the strength.
@@ -177,31 +178,45 @@ def learn_baseline(
         >>> found.vector.round(decimals=1)
         tensor([1.])
     """
-    x = _only_input(players)
+    _only_input(players)
     _check(players, steps, learning_rate)
     model = Model(forward_func)
     chosen = model.score_for_model(resolve_score(score))
-    _, arguments = prepare(players, None, additional_forward_args, None, None)
-    vector = _start(players.baselines[0], x, shape).requires_grad_()
-    spread = float(x.std()) if x.numel() > 1 else 0.0
-    optimizer = torch.optim.Adam([vector], lr=learning_rate * (spread or 1.0))
-    evaluator = Evaluator(
-        model, players, arguments, target=target, score=chosen, perturbations_per_eval=perturbations_per_eval
-    )
-    history: list[float] = []
-    reach: list[float] = []
-    best = vector.detach().clone()
-    with evaluator, tqdm(total=steps, desc="baseline", unit="step", disable=not show_progress) as bar:
-        evaluator.check_samples_apart()
-        for step in range(steps + 1):
-            vector.grad, strength, distance = _gradient(evaluator, vector)
-            history.append(strength)
-            reach.append(distance)
-            if history[-1] == min(history):
-                best = vector.detach().clone()
-            if step < steps:
-                optimizer.step()
-                bar.update()
+    if model.module is not None and any(weight.is_inference() for weight in model.module.parameters()):
+        raise ValueError(
+            f"{model.name} has weights that were made in torch.inference_mode(), through which there are no gradients: "
+            "make it or load its weights outside"
+        )
+    # What is made in inference mode has no gradients, and those of the vector are wanted.
+    with torch.inference_mode(False):
+        players = _without_inference(players)
+        _, arguments = prepare(players, None, additional_forward_args, None, None)
+        x = players.inputs[0]
+        vector = _start(players.baselines[0], x, shape).requires_grad_()
+        spread = float(x.float().std()) if x.numel() > 1 else 0.0
+        optimizer = torch.optim.Adam([vector], lr=learning_rate * (spread or 1.0))
+        evaluator = Evaluator(
+            model,
+            players,
+            fresh(arguments),
+            target=target,
+            score=chosen,
+            perturbations_per_eval=perturbations_per_eval,
+        )
+        history: list[float] = []
+        reach: list[float] = []
+        best = vector.detach().clone()
+        with evaluator, tqdm(total=steps, desc="baseline", unit="step", disable=not show_progress) as bar:
+            evaluator.check_samples_apart()
+            for step in range(steps + 1):
+                vector.grad, strength, distance = _gradient(evaluator, vector)
+                history.append(strength)
+                reach.append(distance)
+                if history[-1] == min(history):
+                    best = vector.detach().clone()
+                if step < steps:
+                    optimizer.step()
+                    bar.update()
     return LearnedBaseline(
         best,
         tuple(history),
@@ -221,7 +236,8 @@ def learn_baseline(
 def _gradient(evaluator: Evaluator, vector: Tensor) -> tuple[Tensor, float, float]:
     """Return the gradient of the strength, the strength itself, and the reach; means over the samples."""
     gradient, strength, reach = torch.zeros_like(vector), 0.0, 0.0
-    samples = len(evaluator.players)
+    players = evaluator.players
+    samples = len(players)
     for sample in range(samples):
         with torch.enable_grad():
             values = _table(evaluator, vector, sample)
@@ -237,6 +253,11 @@ def _gradient(evaluator: Evaluator, vector: Tensor) -> tuple[Tensor, float, floa
                 "baseline, or give a smaller learning_rate="
             )
         (part,) = torch.autograd.grad(own, vector)
+        if not bool(part.isfinite().all()):
+            raise ValueError(
+                f"the gradient of the values of sample {sample} is not finite in {dtype_of(players.inputs[0])}: call "
+                ".float() on model and inputs"
+            )
         gradient += part / samples
         strength += float(own) / samples
         reach += float((values[-1] - values[0]).abs()) / samples
@@ -290,7 +311,10 @@ def _check(players: Players, steps: Any, learning_rate: Any) -> None:
 
 
 def _start(baseline: Tensor, x: Tensor, shape: Sequence[int] | None) -> Tensor:
-    """Return the mean of the present baselines in the shape of the vector."""
+    """Return the mean of the present baselines in the shape of the vector, in float32 at least.
+
+    Steps of Adam round to nothing in bfloat16, and its denominator does in float16.
+    """
     if shape is None:
         shape = {3: x.shape[-1:], 4: (x.shape[1], 1, 1)}.get(x.dim(), x.shape[1:])
     wanted, own = tuple(shape), x.shape[1:]
@@ -298,7 +322,17 @@ def _start(baseline: Tensor, x: Tensor, shape: Sequence[int] | None) -> Tensor:
     if len(wanted) > len(own) or any(a not in (1, b) for a, b in zip(padded, own, strict=True)):
         raise ValueError(f"shape {list(wanted)} does not broadcast to one sample of {shape_of(x)}: give such a one")
     over = [0, *(i + 1 for i, a in enumerate(padded) if a == 1)]
-    return baseline.detach().mean(over, keepdim=True).reshape(wanted)
+    exact = torch.promote_types(baseline.dtype, torch.float32)
+    return baseline.detach().to(exact).mean(over, keepdim=True).reshape(wanted)
+
+
+def _without_inference(players: Players) -> Players:
+    """Return the same players, without tensors of inference mode, which cannot be kept for gradients."""
+    return replace(
+        players,
+        inputs=tuple(x.clone() if x.is_inference() else x for x in players.inputs),
+        baselines=tuple(x.clone() if x.is_inference() else x for x in players.baselines),
+    )
 
 
 def _broadcast(vector: Tensor, x: Tensor) -> Tensor:

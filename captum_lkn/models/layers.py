@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from torch import Tensor, nn
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import check_flag, is_whole
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.models.model import Model
 from captum_lkn.models.names import find_module, modules
@@ -58,6 +58,7 @@ class Layer:
             object.__setattr__(self, "name", int(self.name))  # type: ignore[arg-type]
         elif not isinstance(self.name, (str, nn.Module)):
             raise TypeError(f"a layer must be a dotted name, a module or a number; got {kind_of(self.name)}")
+        check_flag("input", self.input)
         check_pool(self.pool)
         if self.select is not None and not callable(self.select):
             raise TypeError(f"select must be a function from a layer's output to a tensor; got {self.select!r}")

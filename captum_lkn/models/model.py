@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.estimators import Estimator, is_estimator, tensor_of
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
+from captum_lkn.models.hugging_face.padding import tokens_by_padding_token
 from captum_lkn.models.session import as_written, evaluation
 from captum_lkn.models.wrappers import is_compiled, unwrapped
 from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim, is_map
@@ -63,6 +64,11 @@ class Model:
         if not callable(forward_func):
             raise TypeError(
                 f"forward_func must be an nn.Module, a function or an estimator; got {kind_of(forward_func)}"
+            )
+        if _has_no_forward(forward_func):
+            raise TypeError(
+                f"forward_func must have a forward; got a {type(forward_func).__name__} without. A list of modules "
+                "runs nothing: make a Sequential of it, or give the module that calls its parts"
             )
         if isinstance(forward_func, type):
             raise TypeError(
@@ -261,6 +267,17 @@ class Model:
             return {}
         return self._hugging_face.token_places(keywords, _unmasked(arguments))
 
+    def tokens_by_padding_token(self, keywords: Mapping[str, Any]) -> Tensor | None:
+        """Return which token ids are real, bool ``[R, T]``, by a Hugging Face model's padding token at their ends.
+
+        Args:
+            keywords: The arguments by keyword, from :meth:`arranged`.
+
+        Returns:
+            None for anything but the token ids of a model that states a padding token.
+        """
+        return None if self._hugging_face is None else tokens_by_padding_token(self._hugging_face.model, keywords)
+
     def arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments by position and by keyword; a Hugging Face model gets all of them by keyword.
 
@@ -335,8 +352,13 @@ class Model:
     def _all_at_home(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self._at_home(value) for name, value in values.items()}
 
-    def precision(self, output: Tensor) -> Precision:
-        """Return the precision of the values: that of output, parameters, autocast or TF32, whichever is coarsest."""
+    def precision(self, output: Tensor, products: Iterable[torch.dtype] = ()) -> Precision:
+        """Return the precision of the values: that of output, parameters, autocast or TF32, whichever is coarsest.
+
+        Args:
+            output: An output of the model.
+            products: The dtypes of its matrix products, where they were watched.
+        """
         # A function may hold its model, as a Continuation does, and return another dtype than that computes in.
         holder = self.forward_func if self.module is None else self
         module = getattr(holder, "module", None)
@@ -345,7 +367,24 @@ class Model:
         dtypes = [dtype for dtype in (output.dtype, *of_parts) if dtype.is_floating_point and dtype.itemsize > 1]
         coarsest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
         convolutions = any(isinstance(part, _ConvNd) for part in parts)
-        return precision_in_force(coarsest, output.device, convolutions=convolutions)
+        stated = precision_in_force(coarsest, output.device, convolutions=convolutions)
+        lowest = max(products, key=lambda dtype: torch.finfo(dtype).eps, default=coarsest)
+        if lowest.itemsize == 1 or torch.finfo(lowest).eps <= max(stated.eps, torch.finfo(torch.float32).eps):
+            return stated
+        advice = "let the forward compute in float32, without torch.autocast or .half() in it"
+        return Precision(f"{lowest} inside the forward", torch.finfo(lowest).eps, True, advice)
+
+
+def _has_no_forward(function: Any) -> bool:
+    """Return whether something is a module that cannot be called, such as a ``ModuleList``."""
+    if isinstance(function, torch.jit.ScriptModule):
+        return not hasattr(function, "forward")
+    missing = getattr(nn.Module, "forward", None)
+    return (
+        isinstance(function, nn.Module)
+        and getattr(type(function), "forward", missing) is missing
+        and ("forward" not in vars(function))
+    )
 
 
 def _may_be_lengths(value: Any) -> bool:

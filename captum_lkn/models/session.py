@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_lkn._common.warn import warn
 from captum_lkn.models.wrappers import is_wrapper, unwrapped
@@ -105,7 +106,7 @@ def evaluation(module: nn.Module | None, name: str) -> Iterator[None]:
     """Evaluate a model in evaluation mode and without gradients; restore flags and random state afterwards.
 
     Args:
-        module: The model; None for a function, which has no modes.
+        module: The model; None for a function, whose modules are found when they are called.
         name: Its name, for the warning.
 
     Yields:
@@ -117,6 +118,7 @@ def evaluation(module: nn.Module | None, name: str) -> Iterator[None]:
     session = _Session(threading.get_ident())
     gradients = torch.is_grad_enabled()
     modules = [] if module is None or _has_fixed_mode(unwrapped(module)) else list(module.modules())
+    hooks: list[torch.utils.hooks.RemovableHandle] = []
     try:
         try:
             _RANDOM_STATE.open(session)
@@ -127,13 +129,63 @@ def evaluation(module: nn.Module | None, name: str) -> Iterator[None]:
                     "on it to choose eval mode yourself"
                 )
             torch.set_grad_enabled(False)
+            hooks.append(_evaluate_what_is_called(module, modules, session, name))
             yield
         finally:
+            _remove(hooks)
             _close(modules, session)
             _enable_gradients(gradients)
     finally:
+        _remove(hooks)
         _close(modules, session)
         _enable_gradients(gradients)
+
+
+def _evaluate_what_is_called(
+    module: nn.Module | None, modules: list[nn.Module], session: _Session, name: str
+) -> torch.utils.hooks.RemovableHandle:
+    """Set a hook that brings modules into evaluation mode which a function, a read-out or a list of modules calls.
+
+    They are no parts of the model that could be found before; each is added to `modules` before its flag is changed.
+    """
+    fixed = set() if module is None else {id(part) for part in module.modules()}
+    called: set[str] = set()
+
+    def before(part: nn.Module, _: Any) -> None:
+        if not part.training or threading.get_ident() != session.thread or id(part) in fixed:
+            return
+        modules.append(part)
+        _open_flags([part], session)
+        if not called and not is_wrapper(part) and _has_two_modes(part):
+            called.add(type(part).__name__)
+            warn(
+                f"{name} calls {type(part).__name__}, which is in training mode: it is evaluated in eval mode, and set "
+                "back afterwards. Call .eval() on it to choose eval mode yourself"
+            )
+
+    return register_module_forward_pre_hook(before)
+
+
+def _has_two_modes(part: nn.Module) -> bool:
+    """Return whether a module may compute otherwise in training mode; of torch's own most do not."""
+    kind = type(part)
+    if kind.__module__.startswith("torch.ao."):
+        return False
+    named = any(name in kind.__name__ for name in ("Dropout", "BatchNorm", "RReLU"))
+    dropout: Any = getattr(part, "dropout", 0.0)
+    drops = isinstance(dropout, float) and dropout > 0  # of attention and recurrent modules
+    tracks = bool(getattr(part, "track_running_stats", False))
+    if kind.__module__.startswith("torch.nn."):
+        return named or drops or tracks
+    # One's own activation functions have no mode; a module that drops paths has a probability.
+    return bool(part._parameters or part._buffers or part._modules) or any(
+        type(x) is float for x in vars(part).values()
+    )
+
+
+def _remove(hooks: list[torch.utils.hooks.RemovableHandle]) -> None:
+    for hook in hooks:
+        hook.remove()
 
 
 def _enable_gradients(before: bool) -> None:
@@ -208,4 +260,4 @@ def _is_in_training(root: nn.Module, modules: list[nn.Module], session: _Session
 
 def _has_fixed_mode(root: nn.Module) -> bool:
     """Return whether a model refuses ``.eval()``, as exported programs do, whose mode was fixed at export."""
-    return "eval" in vars(root)
+    return isinstance(root, torch.fx.GraphModule) and callable(vars(root).get("eval"))

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import check_flag, is_whole
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.players.units import Unit
 
@@ -55,6 +55,7 @@ def choose_words(
         TypeError: If `words` or `stop_words` are not lists of words.
         ValueError: If a word is unknown or out of range, or a text has no player.
     """
+    check_flag("punctuation", punctuation)
     for text, parts in zip(found, texts, strict=True):
         if not text:
             raise ValueError(f"the text {' / '.join(parts)!r} has no word in it, only white space or special tokens")

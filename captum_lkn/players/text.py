@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import check_flag, is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
@@ -97,6 +97,7 @@ def text_players(
     texts = _as_batch(text)
     checked = checked_units(units, texts)
     warn_of_slow(tokenizer, units)
+    check_flag("removal", removal)
     token = _removed(tokenizer, baseline) if removal else absent_token(tokenizer, baseline)
     encoding = _encode(tokenizer, texts, max_length)
     found = [

@@ -91,13 +91,13 @@ class Agreement:
                 "statistics; give captum_lkn.Fixed(argument) for an additional argument that has no row for each sample"
             )
 
-    def check_padding(self, one: Trimmed, values: Tensor, padded: Tensor, trimmed: Tensor, model: str) -> None:
-        """Check that a sample has the same values with and without its padding.
+    def check_padding(self, group: Trimmed, values: Tensor, padded: Tensor, trimmed: Tensor, model: str) -> None:
+        """Check that samples have the same values with and without their padding.
 
         Args:
-            one: The sample without its padding.
+            group: G samples without their padding.
             values: ``[R, L]`` of masked copies, whose range is the scale of rounding.
-            padded: ``[1, L]``, the values of the unmasked sample with padding.
+            padded: ``[G, L]``, the values of the unmasked samples with padding.
             trimmed: The same without it.
             model: The name of the model.
 
@@ -106,13 +106,21 @@ class Agreement:
         """
         if self.same(torch.cat([values, padded]), torch.cat([values, trimmed])):
             return
-        place = int((padded - trimmed).abs()[0].nan_to_num(torch.inf).argmax())
-        tokens = one.length - (one.kept.stop - one.kept.start)
+        row, place = divmod(int((padded - trimmed).abs().nan_to_num(torch.inf).argmax()), padded.shape[1])
+        tokens = group.length - (group.kept.stop - group.kept.start)
+        start = (
+            f"the value of sample {group.samples[row]} at {self.labels[place]!r} is {float(padded[row, place]):.6g} "
+            f"with {count_of(tokens, 'token')} of padding, and {float(trimmed[row, place]):.6g} without: "
+        )
+        depends = "so that a sample's interactions would depend on the longest text of its batch. "
+        if group.has_mask:
+            raise ValueError(
+                f"{start}{model} reads padding in spite of the attention mask, {depends}Give one text at a time, "
+                "without padding"
+            )
         raise ValueError(
-            f"the value of sample {one.sample} at {self.labels[place]!r} is {float(padded[0, place]):.6g} with "
-            f"{count_of(tokens, 'token')} of padding, and {float(trimmed[0, place]):.6g} without: {model} reads "
-            "padding in spite of the attention mask, so that a sample's interactions would depend on the longest text "
-            "of its batch. Give one text at a time, without padding"
+            f"{start}without an attention mask {model} reads padding tokens as words, {depends}Give "
+            'additional_forward_args={"attention_mask": mask}, 0 at padding; or 1 everywhere, if these are words'
         )
 
     def influence(self, rows: int, apart: Tensor) -> RowsDifferError:
@@ -137,6 +145,7 @@ class Agreement:
         """
         if not self.precision.reduced:
             return
+        values, apart = values.detach(), apart.detach()
         spread = values.amax(0) - values.amin(0)
         rounding = self.precision.eps / 2 * values.abs().amax(0)
         share = float((torch.maximum(apart, rounding) / spread).where(spread > 0, 0).max())

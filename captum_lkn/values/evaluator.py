@@ -23,13 +23,14 @@ from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
+from captum_lkn.models.products import WatchedProducts
 from captum_lkn.models.reading import LayerReader
 from captum_lkn.outputs.heads import Outputs
 from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players
 from captum_lkn.values.agreement import Agreement
-from captum_lkn.values.first_forward import FirstForward, few_masks
+from captum_lkn.values.first_forward import FirstForward, check_stored, few_masks
 from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.removal import can_drop, first_positions
 from captum_lkn.values.scoring import ScoredForwards, side_by_side
@@ -277,6 +278,8 @@ class Evaluator:
             ValueError: The two differ by more than rounding.
         """
         self._agreement.check_full(tables, self.unmasked)
+        if self.rows == 1 and not self.whole_batch and all(bool((table == table[:, :1]).all()) for table in tables):
+            check_stored(self._scored, self._agreement, tables[0][:, 0])
 
     def units(self) -> tuple[str, ...]:
         """Return the unit of each source's values; see :meth:`captum_lkn.values.scoring.ScoredForwards.units`."""
@@ -296,8 +299,8 @@ class Evaluator:
         """Return the values of the first rows, and check that they mean what they should."""
         first = FirstForward(self._scored, self._agreement, self.unmasked, evaluate)
         values = first.values(samples, masks)
-        if first.noise is not None:
-            self._agreement.warn_of_low_precision(self.model.name, values, first.noise)
+        noise = values.new_zeros(values.shape[1]) if first.noise is None else first.noise
+        self._agreement.warn_of_low_precision(self.model.name, torch.cat([values, self.unmasked.to(values)]), noise)
         return values
 
     # ------------------------------------------------------------ the unmasked samples
@@ -305,7 +308,8 @@ class Evaluator:
     def _resolve(self) -> None:
         """Run the unmasked samples, resolve the target on their outputs, and keep their values."""
         scored, (samples, full) = self._scored, self._forwards.everyone()
-        parts = self._forwards.run(samples, full, scored.unscored)
+        with WatchedProducts() as watched:
+            parts = self._forwards.run(samples, full, scored.unscored)
         output = self._unmasked_output([part.tensor for part, _ in parts])
         self._stated_class_dim = parts[0][0].class_dim
         scored.shape, self._dtype = tuple(output.shape[1:]) or (1,), output.dtype
@@ -314,7 +318,7 @@ class Evaluator:
         if scored.every_output:
             labels = [f"output {list(index)}" for index in torch.ones(scored.shape, device="cpu").nonzero().tolist()]
         model = scored.reader.model
-        self._agreement = Agreement(self.players, labels, model.precision(output), model.advice)
+        self._agreement = Agreement(self.players, labels, model.precision(output, watched.dtypes), model.advice)
         if scored.every_output:
             self.target = scored.target = resolve_target(tuple([0] * len(scored.shape)), output)
             self.unmasked = scored.every(output)

@@ -19,7 +19,7 @@ from captum_lkn.values.agreement import Agreement, RowsDifferError
 from captum_lkn.values.padding import without_padding
 from captum_lkn.values.scoring import ForwardError, ScoredForwards
 
-__all__ = ["FirstForward", "few_masks"]
+__all__ = ["FirstForward", "check_stored", "few_masks"]
 
 _MANY, _BETWEEN = 32, 4  # from this number of rows on, so many are compared besides the first and the last
 
@@ -118,20 +118,19 @@ class FirstForward:
         return None
 
     def _check_padding(self, values: Tensor) -> None:
-        """Check that the sample with the most padding has the same values without it, up to rounding of `values`."""
-        one = without_padding(self._scored.reader.model, self._forwards.arguments, len(self._players))
-        if one is None:
-            return
-        self._scored.trying = True
-        try:
-            trimmed = self._scored.trimmed(one)
-        except ForwardError:  # a model of a fixed length
-            return
-        finally:
-            self._scored.trying = False
-        if trimmed is not None:
-            padded = self._unmasked[[one.sample]].to(values)
-            self._agreement.check_padding(one, values, padded, trimmed.to(values), self._scored.reader.model.name)
+        """Check that padded samples have the same values without their padding, up to rounding of `values`."""
+        model, arguments = self._scored.reader.model, self._forwards.arguments
+        for group in without_padding(model, arguments, len(self._players), self._forwards.rows):
+            self._scored.trying = True
+            try:
+                trimmed = self._scored.trimmed(group)
+            except ForwardError:  # a model of a fixed length
+                return
+            finally:
+                self._scored.trying = False
+            if trimmed is not None:
+                padded = self._unmasked[list(group.samples)].to(values)
+                self._agreement.check_padding(group, values, padded, trimmed.to(values), model.name)
 
     def _is_one_value_repeated(self, values: Tensor) -> bool:
         """Return whether each row of a forward has the same value, which is one for the whole batch."""
@@ -185,6 +184,30 @@ class FirstForward:
             f"in a forward of {count_of(len(self._players), 'sample')} in their order a sample's value depends on the "
             "others. Give one sample at a time; or make one sample of all, such as a graph: the inputs x[None], and a "
             "function that calls the model with x[0]"
+        )
+
+
+def check_stored(scored: ScoredForwards, agreement: Agreement, empty: Tensor) -> None:
+    """Check that a value that is always the same is no stored result, by a forward of two rows instead of one.
+
+    Args:
+        scored: The forwards.
+        agreement: Compares values.
+        empty: ``[L]``, the values of the first sample without players.
+
+    Raises:
+        ValueError: The forward of two rows gives another value.
+    """
+    none = torch.zeros(2, max(scored.forwards.players.sizes), dtype=torch.bool, device="cpu")
+    try:
+        again = scored.values(torch.zeros(2, dtype=torch.int64, device="cpu"), none).to(empty)
+    except Exception:  # it takes one row
+        return
+    if not agreement.same(torch.stack([empty, empty]), again):
+        raise ValueError(
+            "all masked copies have the same value in forwards of one row, and another one (by "
+            f"{float((again - empty).abs().max()):.3g}) in a forward of two: the forward returns stored results, such "
+            "as one for each shape of its inputs. Use a forward without such a store"
         )
 
 

@@ -110,18 +110,20 @@ class ScoredForwards:
         return values[torch.cat(places).argsort().to(values.device)]
 
     def trimmed(self, one: Trimmed) -> Tensor | None:
-        """Return the values ``[1, L]`` of a sample without its padding; None where they cannot be compared.
+        """Return the values ``[G, L]`` of samples without their padding; None where they cannot be compared.
 
         Not compared are layers whose feature depends on where tokens are, and the outputs of padding.
         """
-        samples = torch.tensor([one.sample], device="cpu")
+        samples = torch.tensor(one.samples, device="cpu")
         explained = self._explained(samples)
         if explained is not None and explained.shape[1] == one.length:
             explained = explained[:, one.kept]
-        if (explained is not None and not bool(explained.any())) or any(map(_depends_on_places, self.reader.layers)):
+        if (explained is not None and not bool(explained.any(1).all())) or any(
+            map(_depends_on_places, self.reader.layers)
+        ):
             return None
         output, kept = self._run(one.arguments, samples, explained)
-        output = self._in_rows(output, 1)
+        output = self._in_rows(output, len(samples))
         output = output[:, None] if output.dim() == 1 else output
         whole = one.widened(output, self.shape)
         if whole is None or (self.every_output and whole.shape != output.shape):

@@ -537,7 +537,7 @@ def test_convergence_delta_of_a_batch_and_of_a_dict(net, probes):
         ({"score": "logodds"}, ValueError, "score must be one of .*got 'logodds'"),
         ({"noise": -1}, ValueError, "noise must be a finite number >= 0; got -1"),
         ({"kind": "or"}, ValueError, "kind"),
-        ({"forward_func": 3}, TypeError, "forward_func must be an nn.Module or a function; got a int"),
+        ({"forward_func": 3}, TypeError, "forward_func must be an nn.Module, a function or an estimator; got a int"),
         ({"layers": "first"}, TypeError, "unexpected keyword argument 'layers'"),
     ],
 )

@@ -647,3 +647,27 @@ def test_warnings_of_an_average_name_its_samples():
         found = [method.attribute(torch.ones(1, 2), baselines=b) for b in (0.0, 0.5)]
     with pytest.warns(UserWarning, match=r"kappa is 0 in 1 of 1 tables \(sample 0, the mean of 2 baselines\)"):
         average_baselines(found)
+
+
+@pytest.mark.filterwarnings("ignore:.* computes in torch")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_baseline_is_learned_in_half_precision(dtype):
+    """The median, as in float32: steps of Adam are far below the rounding of these dtypes."""
+    x = torch.tensor([[0.0], [1.0], [5.0]])
+    linear = torch.nn.Linear(1, 1, bias=False).eval()
+    with torch.no_grad():
+        linear.weight.fill_(1.0)
+    found = learn_baseline(linear.to(dtype), players_from_mask(x.to(dtype)), target=None, score="logit", steps=60)
+    assert found.vector.dtype == torch.float32
+    assert float(found.vector) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_baseline_is_learned_in_inference_mode():
+    linear = torch.nn.Linear(2, 1).eval()
+    outside = learn_baseline(linear, players_from_mask(torch.eye(2)), target=None, score="logit", steps=5)
+    with torch.inference_mode():
+        found = learn_baseline(linear, players_from_mask(torch.eye(2)), target=None, score="logit", steps=5)
+        made_here = torch.nn.Linear(2, 1).eval()
+        with pytest.raises(ValueError, match=r"weights that were made in torch\.inference_mode"):
+            learn_baseline(made_here, players_from_mask(torch.eye(2)), target=None, score="logit", steps=5)
+    assert found.history == outside.history

@@ -253,7 +253,9 @@ def test_name(forward, name):
 @pytest.mark.parametrize("forward", ["bert-base", None, [nn.Linear(3, 2)], X])
 def test_what_cannot_be_called_is_refused(forward):
     for method in (AndOrInteraction, ExactShapleyValues):
-        with pytest.raises(TypeError, match=r"forward_func must be an nn.Module or a function; got (a |float32)"):
+        with pytest.raises(
+            TypeError, match=r"forward_func must be an nn.Module, a function or an estimator; got (a |float32)"
+        ):
             method(forward)
 
 
@@ -265,7 +267,7 @@ def test_what_cannot_be_called_is_refused(forward):
         (lambda x: None, "a NoneType"),
         (lambda x: "cat", "a str"),
         (lambda x: True, "a bool"),
-        (lambda x: x.numpy(), "a ndarray"),
+        (lambda x: x.numpy() > 0, "a ndarray"),
         (lambda x: {"hidden": x, "pooled": x}, "a dict with hidden, pooled"),
     ],
     ids=["tuple", "list", "None", "str", "bool", "ndarray", "dict"],

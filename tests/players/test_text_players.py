@@ -404,3 +404,10 @@ def test_no_token_for_absent_words():
 def test_an_unknown_keyword_is_refused(plain):
     with pytest.raises(TypeError, match="unexpected keyword argument 'maks'"):
         text_players(plain, "good", maks=3)
+
+
+@pytest.mark.parametrize("name", ["removal", "punctuation"])
+def test_a_text_that_says_false_is_no_flag(plain, name):
+    """It would count as True."""
+    with pytest.raises(TypeError, match=f"{name} must be True or False; got 'False'"):
+        text_players(plain, "not a good scene", **{name: "False"})

@@ -2,7 +2,11 @@
 
 import pytest
 import torch
+import transformers
 from forwards import plain
+from tiny_models import BERT, made
+
+from captum_lkn import AndOrInteraction
 
 TABLE = torch.tensor([[0.5, -1.0], [2.0, 0.3], [0.7, 1.1], [-0.4, 0.9], [1.3, -0.2], [0.1, 0.6]])
 TEXTS = [[1, 2, 3], [4, 5, 1, 2, 3]]
@@ -96,3 +100,45 @@ def test_the_outputs_of_padding_are_not_compared():
     ids, mask = batch(False)
     (first, _) = found(tokens, ids, mask, (4, 0))
     assert float(first.v_full) == pytest.approx(float(tokens(ids, mask)[0, 4, 0]))
+
+
+def test_every_padded_sample_is_compared():
+    """Only the one with the least padding reads it."""
+    ids = torch.tensor([[1, 2, 0, 0, 0, 0], [1, 2, 3, 4, 0, 0], [1, 2, 3, 4, 5, 1], [4, 3, 2, 1, 0, 0]])
+    mask = (ids != 0).long()
+
+    def forward(input_ids, attention_mask):
+        reads = (input_ids[:, :1] == 4) * (1 - attention_mask)
+        return (TABLE[input_ids][..., 0] * (attention_mask + reads)).sum(1)
+
+    with pytest.raises(ValueError, match=r"value of sample 3 at 'output' is .* with 2 tokens of padding"):
+        found(forward, ids, mask, None)
+    assert len(found(forward, ids[:3], mask[:3], None)) == 3
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+def test_padding_tokens_without_an_attention_mask_are_refused_where_they_count(left):
+    model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **BERT)
+    ids, _ = batch(left)
+    method = AndOrInteraction(model)
+    with pytest.raises(
+        ValueError, match=r"without an attention mask BertFor.* reads padding tokens as words.*0 at pad"
+    ):
+        method.attribute({"input_ids": ids}, 5, 1, feature_mask=owners(ids))
+    meant = method.attribute({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, 5, 1, feature_mask=owners(ids))
+    with torch.no_grad():
+        output = model(ids).logits[0]
+    assert meant[0].v_full == pytest.approx(float(output[1] - output[[0, 2]].logsumexp(0)), abs=1e-5)
+    method.attribute({"input_ids": ids[1:]}, 5, 1, feature_mask=owners(ids[1:]))  # it has none
+
+
+def test_padding_behind_the_last_word_of_a_decoder_has_no_influence():
+    sizes = {"vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2, "pad_token_id": 0}
+    model = made(
+        transformers.GPT2ForSequenceClassification, transformers.GPT2Config, **sizes, bos_token_id=1, eos_token_id=1
+    )
+    ids, mask = batch(False)
+    method = AndOrInteraction(model, noise=0)
+    without = method.attribute({"input_ids": ids}, 5, 1, feature_mask=owners(ids))
+    with_mask = method.attribute({"input_ids": ids, "attention_mask": mask}, 5, 1, feature_mask=owners(ids))
+    torch.testing.assert_close(without[0].values, with_mask[0].values, atol=1e-5, rtol=1e-5)

@@ -102,3 +102,14 @@ def test_hooks_of_the_users_that_change_values_count():
     assert torch.equal(x, X)
     for handle in handles:
         handle.remove()
+
+
+@pytest.mark.parametrize("rows", [1, None])
+def test_results_that_are_stored_by_shape_are_refused(rows):
+    stored = {}
+
+    def forward(x):
+        return stored.setdefault(x.shape, linear(x))
+
+    with pytest.raises(ValueError, match="stored results" if rows else "influence each other"):
+        ExactShapleyValues(forward).attribute(X[:1], perturbations_per_eval=rows)
