@@ -9,7 +9,7 @@ from typing import Any
 
 from captum_lkn._common.formats import printable, shortened
 
-__all__ = ["WIDTH", "About", "about_of", "other_question", "shared_lines"]
+__all__ = ["WIDTH", "About", "about_of", "other_question", "shared_lines", "targets_of"]
 
 WIDTH = 80
 """Columns of a terminal that printed results fit."""
@@ -84,6 +84,17 @@ def other_question(first: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[
         if mine is not None and theirs is not None and mine != theirs:
             return name, mine, theirs
     return None
+
+
+def targets_of(provenances: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Return the classes that were explained as a target of ``attribute``, to explain the same ones elsewhere.
+
+    Example:
+        >>> targets_of([{"target": 1}, {"target": [0, 2]}])
+        [1, (0, 2)]
+    """
+    targets = [provenance.get("target") for provenance in provenances]
+    return [tuple(one) if isinstance(one, list) else one for one in targets]
 
 
 def _recorded(provenance: Mapping[str, Any], name: str) -> Any:

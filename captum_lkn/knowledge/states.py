@@ -16,6 +16,7 @@ from captum_lkn.attribution.and_or import AndOrInteraction
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions.about import targets_of
 from captum_lkn.knowledge.change import KnowledgeChange
 from captum_lkn.knowledge.checks import check_label
 from captum_lkn.models.model import Model
@@ -133,7 +134,7 @@ def compare_models(
             found[name] = _State(batch, Model(model).class_names)
         del model  # before the next one is loaded
         if name == reference and isinstance(target, str):
-            target = _targets_of(batch)
+            target = targets_of(one.provenance for one in batch)
     _check_classes(found, reference)
     return KnowledgeChange({name: found[name].batch for name in models}, reference=reference, noun=noun)
 
@@ -168,12 +169,6 @@ def _is_loader(given: Any) -> bool:
     return all(one.default is not one.empty and one.kind not in _VARIADIC for one in parameters)
 
 
-def _targets_of(batch: InteractionsBatch) -> Any:
-    """Return the classes that were explained, as a target for other models."""
-    targets: list[Any] = [one.provenance.get("target") for one in batch]
-    return [tuple(one) if isinstance(one, list) else one for one in targets]
-
-
 def _has_players_of_each(inputs: Any, models: Mapping[str, Any]) -> bool:
     """Return whether the inputs are a mapping of players by model; one of tensors by keyword is input for all."""
     if not isinstance(inputs, Mapping) or not any(isinstance(one, Players | list) for one in inputs.values()):
@@ -201,8 +196,8 @@ def _check_models(models: Any, reference: Any) -> None:
 def _check_classes(found: Mapping[str, _State], reference: str) -> None:
     """Check that no other model has the explained classes in another order."""
     names = found[reference].class_names
-    targets = {one.provenance.get("target") for one in found[reference].batch if names}
-    explained = sorted(one for one in targets if isinstance(one, int) and one < len(names))
+    targets = targets_of(one.provenance for one in found[reference].batch)
+    explained = sorted({one for one in targets if isinstance(one, int) and one < len(names)})
     for label, state in found.items():
         for column in explained:
             name = names[column]

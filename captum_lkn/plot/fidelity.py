@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
-from captum_lkn.decomposition import lattice
+from captum_lkn.evaluation.fidelity import fidelity_curve
 from captum_lkn.interactions import Interactions
 from captum_lkn.plot.canvas import (
     BODY,
@@ -52,7 +51,7 @@ def fidelity(found: Interactions, top: int = 60, *, ax: Axes | None = None) -> P
         >>> float(ax.lines[0].get_ydata()[-1])  # both effects
         1.0
     """
-    explained, errors = _curves(found, min(top, _MOST))
+    explained, errors = fidelity_curve(found, min(top, _MOST)).numpy()
     count = np.arange(len(explained))
     fig, ax = canvas(ax, 6.4, 3.4)
     handles = ax.plot(count, np.clip(explained, 0, 1), color=POSITIVE, marker="o", label="R²: variance explained")
@@ -73,28 +72,3 @@ def fidelity(found: Interactions, top: int = 60, *, ax: Axes | None = None) -> P
     caption(ax, f"2^{found.n_players} outputs, from the strongest effects alone", subject(found))
     legend_below(ax, handles, 40, handlelength=2)
     return finished(fig, ax)
-
-
-def _curves(found: Interactions, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return R² and the largest error relative to the range, for 0 to k effects."""
-    values, subsets = found.values, torch.arange(len(found.values), device="cpu")
-    spread = float((values - values.mean()).square().sum())
-    span = float(values.max() - values.min())
-    effects, left = found.effects, values - found.effects.constant
-    bits = lattice.subset_index(effects.members)
-    explained, errors = [_r2(left, spread)], [_relative(left, span)]
-    for place in effects.strongest()[:top].tolist():
-        own = int(bits[place])
-        inside = (subsets & own) != 0 if bool(effects.is_or[place]) else (subsets & own) == own
-        left = left - float(effects.values[place]) * inside
-        explained.append(_r2(left, spread))
-        errors.append(_relative(left, span))
-    return np.array(explained), np.array(errors)
-
-
-def _r2(left: torch.Tensor, spread: float) -> float:
-    return 1 - float(left.square().sum()) / spread if spread else 1.0
-
-
-def _relative(left: torch.Tensor, span: float) -> float:
-    return float(left.abs().max()) / span if span else 0.0
