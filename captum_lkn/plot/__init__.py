@@ -22,6 +22,10 @@ returns the figure and its axes, draws into given ``ax=``, and touches no state 
 ``stacked``        overlap, new and forgotten, by layer and order
 ``matrix``         knowledge that any two layers share
 ``emergence``      combinations of chosen words, by layer
+``by_order``       generalisation and stability by order, with intervals
+``fidelity_curve``  outputs reproduced by the strongest effects, over samples
+``sorted_strengths``  strengths in descending order, beside Harsanyi dividends
+``transfer``       effects that held-out models have as well, and the rest
 ``accessors``      the methods that each kind of result has
 ``combinations``   words that samples have in common
 ``depth``          layers in their order

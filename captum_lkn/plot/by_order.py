@@ -63,6 +63,8 @@ def by_order(found: ByOrder, *, ax: Axes | None = None) -> Picture:
     if isinstance(found, Generalization):
         ax.set_ylim(-0.04, 1.04)
         ax.yaxis.set_major_formatter(lambda y, _: whole_percent(y))
+    else:
+        ax.set_ylim(bottom=0)
     ax.set_ylabel("stability, |mean| / sd" if isinstance(found, Stability) else "in both", fontsize=BODY)
     ax.set_xlabel("order: number of players in the set", fontsize=BODY)
     ax.set_xlim(0.6, (known.max() + 1 if len(known) else 1) + 0.4)
