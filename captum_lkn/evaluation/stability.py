@@ -141,9 +141,10 @@ def stability(
     Example:
         >>> from captum_lkn import AndOrInteraction
         >>> method = AndOrInteraction(lambda x: x[:, 0] + x[:, 1] * x[:, 2], score="logit", noise=0)
-        >>> found = stability(method, torch.ones(1, 3), target=None, sd=0.1, draws=50)
-        >>> found.values[0, :2].round()  # of 1 + e, and of (1 + e) (1 + e'), which varies more
-        tensor([9., 7.], dtype=torch.float64)
+        >>> found = stability(method, torch.ones(1, 3), target=None, sd=0.1)
+        >>> one, two = found.values[0, :2].tolist()  # of 1 + e, and of (1 + e) (1 + e'), which varies more
+        >>> 5 < two < one < 20
+        True
         >>> found.input_noise_by_order()[0][0, :2].round(decimals=1)
         tensor([0.1000, 0.1000], dtype=torch.float64)
     """
