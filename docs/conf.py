@@ -131,8 +131,8 @@ nitpicky = True
 # The documentation of other libraries is elsewhere, and its index would have to be fetched. The names of our own that
 # are here are types, which signatures show.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|nn|captum|collections|os|np|numpy|pd|pandas|matplotlib|PIL|transformers|networkx|shapiq)\..*"),
-    (r"py:class", r"Tensor|PreTrainedTokenizerBase|BertForSequenceClassification|InterpretableInput"),
+    (r"py:.*", r"(?!captum_lkn\b)[A-Za-z_]+\..+"),
+    (r"py:class", r"Tensor|PreTrainedTokenizerBase|BertForSequenceClassification|InterpretableInput|InteractionValues"),
     (r"py:class", r"(files\.)?JSON|Units|Messages|Kind|captum_lkn\.\w+\.\w+\.\w+"),
 ]
 
