@@ -86,6 +86,7 @@ docs/shapiq
 
 docs/models
 docs/layers
+docs/states
 docs/errors
 docs/method
 docs/comparison

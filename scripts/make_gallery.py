@@ -1,7 +1,7 @@
-"""Draw the pictures of docs/gallery.md and of the README by running their examples: `python scripts/make_gallery.py`.
+"""Draw the pictures of the gallery, of docs/states.md and of the README: `python scripts/make_gallery.py`.
 
-The figure that a block of the gallery leaves in `fig` is written to the image that follows it, that of the README's
-block to `readme.png`. Look at the images before you commit them.
+Their examples are run. The figure that a block leaves in `fig` is written to the image that follows it, that of the
+README's block to `readme.png`. Look at the images before you commit them.
 """
 
 import doctest
@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
+PAGES = ("gallery.md", "states.md")
 DPI = 110
 COLOURS = 128
 
@@ -26,8 +27,8 @@ def main(wanted: set[str]) -> None:
     warnings.simplefilter("ignore")
     if not wanted or "readme" in wanted:
         draw_readme()
-    if wanted != {"readme"}:
-        draw_gallery(wanted)
+    for page in PAGES:
+        draw_page(DOCS / page, wanted)
 
 
 def draw_readme() -> None:
@@ -44,12 +45,15 @@ def draw_readme() -> None:
     write(names["fig"], DOCS / "images" / "readme.png")
 
 
-def draw_gallery(wanted: set[str]) -> None:
-    """Run the gallery's examples up to each image."""
+def draw_page(path: pathlib.Path, wanted: set[str]) -> None:
+    """Run a page's examples up to each image, if one of them is wanted."""
     names: dict[str, Any] = {}
-    page = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    page = path.read_text(encoding="utf-8")
+    images = list(re.finditer(r"!\[[^\]]*\]\((images/[a-z_]+\.png)\)", page))
+    if wanted and not wanted & {pathlib.Path(image[1]).stem for image in images}:
+        return
     start = 0
-    for image in re.finditer(r"!\[[^\]]*\]\((images/[a-z_]+\.png)\)", page):
+    for image in images:
         for example in doctest.DocTestParser().get_examples(page[start : image.start()]):
             exec(example.source, names)
         start = image.end()
