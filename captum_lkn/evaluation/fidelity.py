@@ -52,7 +52,7 @@ class FidelityCurve:
     resampling: Resampling = field(default_factory=Resampling)
 
     plot = Accessor("captum_lkn.plot.accessors", "FIDELITY")
-    """Pictures as methods: ``found.plot.curve()``."""
+    """Pictures as methods, such as ``found.plot.curve()``; see :mod:`captum_lkn.plot`."""
 
     def intervals(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the mean of R^2 over the samples and both ends of its interval, ``[k + 1]`` each."""

@@ -36,7 +36,7 @@ class Generalization(ByOrder):
     weighted: bool = False
 
     plot = Accessor("captum_lkn.plot.accessors", "BY_ORDER")
-    """Pictures as methods: ``found.plot.by_order()``."""
+    """Pictures as methods, such as ``found.plot.by_order()``; see :mod:`captum_lkn.plot`."""
 
     def _title(self) -> str:
         what = "salient" if self.k is None else f"{self.k} strongest"

@@ -56,7 +56,7 @@ class Sparsity:
     resampling: Resampling = field(default_factory=Resampling)
 
     plot = Accessor("captum_lkn.plot.accessors", "SPARSITY")
-    """Pictures as methods: ``found.plot.strengths()``."""
+    """Pictures as methods, such as ``found.plot.strengths()``; see :mod:`captum_lkn.plot`."""
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row for each rank.

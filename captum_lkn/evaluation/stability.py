@@ -54,7 +54,7 @@ class Stability(ByOrder):
     scope: Scope = "dataset"
 
     plot = Accessor("captum_lkn.plot.accessors", "BY_ORDER")
-    """Pictures as methods: ``found.plot.by_order()``."""
+    """Pictures as methods, such as ``found.plot.by_order()``; see :mod:`captum_lkn.plot`."""
 
     def input_noise_by_order(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the mean of the relative input noise over the samples, and both ends of its interval.

@@ -125,7 +125,7 @@ class Transfer(Mapping[str, TransferStrengths]):
     resampling: Resampling = field(default_factory=Resampling)
 
     plot = Accessor("captum_lkn.plot.accessors", "TRANSFER")
-    """Pictures as methods: ``found.plot.strengths()``."""
+    """Pictures as methods, such as ``found.plot.strengths()``; see :mod:`captum_lkn.plot`."""
 
     def __getitem__(self, state: str) -> TransferStrengths:
         return self.strengths[state]

@@ -31,7 +31,7 @@ from captum_lkn.knowledge.noise_ceiling import (
     own_comparison,
 )
 from captum_lkn.knowledge.packing import pack_change, unpack_change
-from captum_lkn.knowledge.provenance import shared_provenance, without_layer
+from captum_lkn.knowledge.provenance import shared_about, shared_provenance
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
 from captum_lkn.knowledge.salience import salient_interactions
 from captum_lkn.knowledge.sensitivity import CONVENTIONS, Sensitivity, decompose_again
@@ -178,6 +178,11 @@ class KnowledgeChange(Mapping[str, Comparison]):
     def _labels(self) -> tuple[str, ...]:
         """The compared states and the reference, each once."""
         return tuple(dict.fromkeys((*self.states, self.reference)))
+
+    @property
+    def _batches(self) -> list[InteractionsBatch]:
+        """The samples of the reference, then those of the states."""
+        return [self.interactions[label] for label in dict.fromkeys((self.reference, *self.states))]
 
     def _effects(self, label: str) -> list[Effects]:
         return [one.effects for one in self.interactions[label]]
@@ -354,9 +359,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The provenance that all samples share, the class of each, and the options of the comparison."""
+        """The provenance that all samples and states share, the class of each, and the options of the comparison."""
         return {
-            **shared_provenance(self.interactions[self.reference]),
+            **shared_provenance(self._batches),
             "states": list(self.states),
             "reference": self.reference,
             "comparison": self._options,
@@ -372,7 +377,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
             n_samples=self.n_samples,
             draws=self.noise_ceiling.draws if self.noise_ceiling else 0,
             accuracies=self.accuracies,
-            about=[without_layer(one.about) for one in self.interactions[self.reference]],
+            about=shared_about(self._batches),
             **self._options,
         )
 

@@ -130,6 +130,8 @@ def test_the_class_is_the_one_that_the_reference_predicts():
     change = compare_models({"up": up, "down": lambda x: -up(x)}, X, reference="up")
     predicted = [int(row.sum() > 0) for row in X]
     assert [one.provenance["target"] for one in change.interactions["down"]] == predicted
+    assert "model" not in change.provenance  # they have different names
+    assert "up" not in str(change).splitlines()[1]
     assert change["down"].over_orders().completeness[0, 0] == 0  # all signs differ
 
 
