@@ -151,6 +151,12 @@ def find_again(app: Any, env: Any, node: Any, content: nodes.Node) -> nodes.Node
     return None
 
 
+def keep_colons(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Keep Napoleon from taking what stands before a colon for a type, by an empty comment before the first line."""
+    if what in ("attribute", "data", "property") and lines and ": " in lines[0]:
+        lines[:0] = ["..", ""]
+
+
 def skip_fields(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
     """Leave out the fields of named tuples, which the docstring of the class describes."""
     return True if type(member).__name__ == "_tuplegetter" else None
@@ -194,6 +200,7 @@ def setup(app: Any) -> None:
     app.connect("source-read", prepare)
     app.connect("missing-reference", find_again)
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)  # before Napoleon
     app.add_html_math_renderer("mathml", inline_renderers=mathml("inline"), block_renderers=mathml("block"))
 
 
