@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ from captum_lkn.knowledge.comparison import Scope, check_comparison, thresholds
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames, prepare
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DRAWS", "NOISE_SD", "Stability", "stability"]
 
@@ -63,6 +66,18 @@ class Stability(ByOrder):
             ``[3, m + 1]`` each, with the rows and columns of ``values``.
         """
         return bootstrap(self.input_noise, None, self.resampling)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the rows as a data frame.
+
+        Returns:
+            A DataFrame with the columns of :class:`captum_lkn.evaluation.OrderRow`, and ``input_noise``, the mean of
+            the relative input noise.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        return super().to_frame().assign(input_noise=self.input_noise_by_order()[0].flatten().tolist())
 
     @property
     def _form(self) -> str:

@@ -145,6 +145,8 @@ def test_stability_is_the_mean_over_the_deviation_of_new_extractions():
         sizes = [[float(e[s].norm() / x[b][s].norm()) for e in noise] for s in ([0], [1, 2])]
         assert found.input_noise[b, 0, :2].tolist() == pytest.approx([mean(one) for one in sizes], rel=1e-4)
     assert bool(found.samples[:, :, 2].isnan().all())
+    frame = found.to_frame().set_index(["kind", "order"])
+    assert frame.loc[("and", 1), "input_noise"] == pytest.approx(float(found.input_noise[:, 0, 0].mean()))
 
 
 def test_stability_keeps_sets_and_classes_of_the_clean_samples_and_the_baselines():
