@@ -55,6 +55,7 @@ def execute(path: Path) -> str:
     started = time.perf_counter()
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(FOLDER)}})
+    client.coalesce_streams = True  # the same prints are one output however fast the machine is
     client.extra_arguments = ["--log-level=ERROR"]  # the kernel warns that it listens on this machine
     try:
         client.execute()
