@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -19,6 +19,7 @@ from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.interactions.about import targets_of
 from captum_lkn.knowledge.change import KnowledgeChange
 from captum_lkn.knowledge.checks import check_label
+from captum_lkn.models.estimators import is_estimator
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.scores import resolve_score
@@ -28,10 +29,8 @@ from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames
 
 __all__ = ["ModelOrLoader", "compare_models"]
 
-ModelOrLoader: TypeAlias = Callable[..., Any]
+ModelOrLoader: TypeAlias = Any
 """A model, or a function without arguments that returns one, or a context manager that gives one."""
-
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class _State(NamedTuple):
@@ -73,7 +72,7 @@ def compare_models(
     it switched off.
 
     Args:
-        models: By name the models or their loaders.
+        models: By name the models (modules, functions or estimators) or their loaders.
         inputs: As in :meth:`captum_lkn.AndOrInteraction.attribute`, like all up to ``show_progress``. Models whose
             tokenizers differ need players of their own: a mapping with the names of the models to ``Players`` (or lists
             of them) with the same labels.
@@ -149,7 +148,7 @@ def _loaded(name: str, given: Any) -> Iterator[Any]:
         loaded = given()
         if isinstance(loaded, AbstractContextManager):
             loaded = stack.enter_context(loaded)
-        if not callable(loaded):
+        if not _is_model(loaded):
             raise TypeError(
                 f"models[{name!r}] takes no arguments, so that it must return a model; got {kind_of(loaded)}. Return "
                 "the model"
@@ -158,15 +157,19 @@ def _loaded(name: str, given: Any) -> Iterator[Any]:
         del loaded
 
 
+def _is_model(given: Any) -> bool:
+    return callable(given) or is_estimator(given)
+
+
 def _is_loader(given: Any) -> bool:
     """Return True for a function that takes no arguments, or none that it must be given; a module never is one."""
-    if isinstance(given, nn.Module):
+    if isinstance(given, nn.Module) or is_estimator(given):
         return False
     try:
         parameters = inspect.signature(given).parameters.values()
     except (TypeError, ValueError):  # of some built-in functions no signature is known
         return False
-    return all(one.default is not one.empty and one.kind not in _VARIADIC for one in parameters)
+    return all(one.default is not one.empty for one in parameters)  # *args has no default: such a function is a model
 
 
 def _has_players_of_each(inputs: Any, models: Mapping[str, Any]) -> bool:
@@ -184,7 +187,7 @@ def _check_models(models: Any, reference: Any) -> None:
     if not isinstance(models, Mapping):
         raise TypeError(f"models must be a mapping from names to models or loaders; got {kind_of(models)}")
     for name, given in models.items():
-        if not isinstance(name, str) or not callable(given):
+        if not isinstance(name, str) or not _is_model(given):
             raise TypeError(f"models must map str to a model or a function that loads one; got {name!r}: {given!r}")
     if len(models) < 2:
         raise ValueError(

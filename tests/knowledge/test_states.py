@@ -3,8 +3,11 @@ import weakref
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from captum_lkn import AndOrInteraction, KnowledgeChange, compare_models, players_from_mask, text_players
@@ -158,6 +161,17 @@ def test_models_may_have_players_of_their_own():
     other = players_from_mask(torch.ones(1, 3), feature_mask=torch.tensor([0, 0, 1]), player_names=["a", "c"])
     with pytest.raises(ValueError, match="has the players a, b at 'two' and a, c at 'four'"):
         compare_models(models, {"two": two, "four": [other]}, target=None, reference="two", score="logit")
+
+
+def test_estimators_are_compared_and_loaded():
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    y = (x[:, 0] * x[:, 1] > 0).astype(int)
+    forest = RandomForestClassifier(20, random_state=0).fit(x, y)
+    models = {"linear": LogisticRegression().fit(x, y), "forest": lambda: forest}
+    options = {"target": 1, "reference": "forest", "score": "prob", "kappa": 0.02}
+    change = compare_models(models, players_from_mask(torch.tensor(x[:2])), **options)
+    assert change.interactions["forest"][0].effect(0, 1) != 0
+    assert float(change["linear"].completeness[0, 1]) < 0.2  # of the pairs
 
 
 def test_an_adapter_on_and_off(sentiment):
