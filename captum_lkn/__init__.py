@@ -4,7 +4,8 @@
   same at layers; :class:`ExactShapleyValues`, tensors, from 2^n forwards; :class:`LayerwiseKnowledge`, layers compared;
   :func:`compare_models`, checkpoints or models compared
 * players: :func:`text_players`, :func:`image_players`, :func:`prompt_players`, :func:`table_players`,
-  :func:`players_from_mask` (Captum's arguments); :func:`select_players` where there are too many
+  :func:`players_from_mask` (Captum's arguments), :func:`interpretable_players` (its inputs); :func:`select_players`
+  where there are too many
 * read-outs of layers: :class:`LinearProbes`, :func:`logit_lens`, any function
 * models: :class:`SelectOutput` and :func:`answer_span` select the output that is explained; :class:`Continuation`,
   of a causal language model
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from captum_lkn.outputs.heads import SelectOutput, answer_span
     from captum_lkn.outputs.score import Score
     from captum_lkn.players.images import image_players
+    from captum_lkn.players.interpretable import interpretable_players
     from captum_lkn.players.players import Players, players_from_mask
     from captum_lkn.players.prompts import prompt_players
     from captum_lkn.players.tables import table_players
@@ -81,6 +83,7 @@ __all__ = [
     "compare_models",
     "decompose",
     "image_players",
+    "interpretable_players",
     "learn_baseline",
     "logit_lens",
     "mean_embedding",
@@ -118,6 +121,7 @@ _ROOMS = {
     "outputs.heads": ("SelectOutput", "answer_span"),
     "outputs.score": ("Score",),
     "players.images": ("image_players",),
+    "players.interpretable": ("interpretable_players",),
     "players.players": ("Players", "players_from_mask"),
     "players.prompts": ("prompt_players",),
     "players.tables": ("table_players",),

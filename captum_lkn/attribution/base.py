@@ -74,6 +74,11 @@ class Method(PerturbationAttribution):
         """
         raise NotImplementedError(f"{self.get_name()} has no asynchronous form: call attribute")
 
+    @property
+    def _tokenizer(self) -> Any:
+        """The tokenizer that the forward function has, as a ``Continuation`` may."""
+        return getattr(self._model.forward_func, "tokenizer", None)
+
     def _tables(
         self,
         requests: Sequence[Request],
@@ -157,7 +162,7 @@ class InteractionMethod(Method):
             targets = _targets(target, inputs)
             requests = [Request(*prepare(one, *given), own) for one, own in zip(inputs, targets, strict=True)]
         else:
-            requests = [Request(*prepare(inputs, *given), target)]  # type: ignore[arg-type]
+            requests = [Request(*prepare(inputs, *given, self._tokenizer), target)]  # type: ignore[arg-type]
         description = "AND-OR interactions"
         found = self._tables(requests, perturbations_per_eval, show_progress, description, sources)
         tables = [table for one in found for table in one.tables]

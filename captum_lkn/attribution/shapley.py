@@ -74,7 +74,7 @@ class ExactShapleyValues(Method):
             TypeError: An argument of the wrong type.
             ValueError: An argument that does not fit; see :meth:`AndOrInteraction.attribute`.
         """
-        players, arguments = prepare(inputs, baselines, additional_forward_args, feature_mask, None)
+        players, arguments = prepare(inputs, baselines, additional_forward_args, feature_mask, None, self._tokenizer)
         requests = [Request(players, arguments, target)]
         every = self._score.reads == "values"
         (found,) = self._tables(requests, perturbations_per_eval, show_progress, self.get_name(), every_output=every)

@@ -174,6 +174,11 @@ class Continuation:
         return cls(inner, found, tokenizer, share_prefixes=share_prefixes)
 
     @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer, where one was given."""
+        return self._tokenizer
+
+    @property
     def text(self) -> str | None:
         """The continuation as a text; None for ids without a tokenizer."""
         if self._given_text is None and self._tokenizer is not None:

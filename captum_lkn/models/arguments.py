@@ -13,8 +13,9 @@ from captum_lkn._common.messages import kind_of
 
 __all__ = ["Arguments", "Decode", "Fixed", "fresh"]
 
-Decode: TypeAlias = Callable[[tuple[Tensor, ...]], tuple[Any, ...]]
-"""From masked inputs to the arguments that a forward function takes in their place, such as a data frame."""
+Decode: TypeAlias = Callable[[tuple[Tensor, ...]], tuple[Any, ...] | Mapping[str, Any]]
+"""From masked inputs to the arguments that a forward function takes in their place, such as a data frame: by position,
+or by keyword."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,12 @@ class Arguments:
         )
 
     @property
-    def decoded(self) -> tuple[Any, ...]:
-        """The inputs as the forward function takes them."""
+    def decoded(self) -> tuple[Any, ...] | Mapping[str, Any]:
+        """The inputs as the forward function takes them, by position or by keyword."""
         return self.inputs if self.decode is None else self.decode(self.inputs)
 
-    def named_inputs(self) -> dict[str, Any]:
-        """Return the inputs by keyword, as the forward function takes them; empty where they go by position.
+    def named_inputs(self) -> dict[str, Tensor]:
+        """Return the inputs by keyword; empty where they go by position.
 
         Raises:
             TypeError: Further arguments go by position, or one has the name of an input.
@@ -109,7 +110,7 @@ class Arguments:
                 f"the inputs go by keyword ({', '.join(self.names)}), so additional_forward_args must be a "
                 f'mapping such as {{"attention_mask": mask}}; got {kind_of(self.positional[0])} by position'
             )
-        masked = dict(zip(self.names, self.decoded, strict=True))
+        masked = dict(zip(self.names, self.inputs, strict=True))
         twice = sorted(masked.keys() & self.keywords.keys())
         if twice:
             raise TypeError(

@@ -291,18 +291,24 @@ class Model:
             TypeError: The arguments do not fit the forward function.
         """
         keywords = {**arguments.keywords, **arguments.named_inputs()}
-        positional = (*self._inputs(arguments), *arguments.positional) if arguments.names is None else ()
+        given = () if arguments.names is not None else self._inputs(arguments)
+        if isinstance(given, Mapping):
+            keywords, given = {**keywords, **given}, ()
+        positional = (*given, *arguments.positional)
         if self._hugging_face is None:
             return positional, keywords
         return (), self._hugging_face.by_keyword(positional, keywords)
 
-    def _inputs(self, arguments: Arguments) -> tuple[Any, ...]:
-        """Return the inputs as they go by position; a module takes the numbers of a table as a tensor of its dtype."""
+    def _inputs(self, arguments: Arguments) -> tuple[Any, ...] | Mapping[str, Any]:
+        """Return the inputs without names; a module takes the numbers of a table as a tensor of its dtype."""
         given = arguments.decoded
-        if arguments.decode is None or self.module is None or self.module is not self.forward_func:
+        if arguments.decode is None or self.module is None or isinstance(given, Mapping):
             return given
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), None)
-        return tuple(tensor_of(x, "the table of the inputs").to(dtype=dtype) for x in given)
+        is_table = [hasattr(x, "__array__") and not isinstance(x, Tensor) for x in given]
+        return tuple(
+            tensor_of(x, "the table").to(dtype=dtype) if table else x for x, table in zip(given, is_table, strict=True)
+        )
 
     def _check_weights(self) -> None:
         """Refuse a model without weights, unless hooks of `accelerate` bring them when they are needed."""

@@ -1,21 +1,106 @@
-"""Players of Captum's inputs for language models, ``TextTokenInput`` and ``TextTemplateInput``."""
+"""Players of Captum's interpretable inputs: ``TextTokenInput``, ``TextTemplateInput``, ``ImageMaskInput``, others."""
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from captum_lkn._common.messages import kind_of
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.players.frames import Frame
 from captum_lkn.players.players import Players, players_from_mask
 from captum_lkn.players.tokens import closing_ids, name_of, prompt_slice
 
-__all__ = ["template_players", "token_players"]
+if TYPE_CHECKING:
+    from captum.attr import InterpretableInput
+
+__all__ = ["interpretable_players", "is_interpretable", "template_players", "token_players"]
+
+
+def is_interpretable(given: Any) -> bool:
+    """Return whether something is an ``InterpretableInput`` of Captum."""
+    from captum.attr import InterpretableInput
+
+    return isinstance(given, InterpretableInput)
+
+
+def interpretable_players(given: InterpretableInput, tokenizer: Any = None, device: Any = "cpu") -> Players:
+    """Make players of the features of Captum's ``InterpretableInput``.
+
+    Of a ``TextTokenInput``, and of a ``TextTemplateInput`` with a tokenizer, what is masked is the token ids, as
+    :func:`captum_lkn.prompt_players` makes them. Of any other, such as an ``ImageMaskInput``, it is a number for each
+    feature, 1 or 0, and each forward gets what ``to_model_input`` makes of them, for all rows together: tensors
+    concatenated, mappings of tensors by keyword, anything else (texts, images) as a list.
+
+    Args:
+        given: The input.
+        tokenizer: The model's tokenizer, for a ``TextTemplateInput``; without one the forward gets texts.
+        device: The device of the tensors.
+
+    Returns:
+        The players of one sample.
+
+    Raises:
+        TypeError: `given` is something else.
+        ValueError: As :func:`captum_lkn.prompt_players`.
+
+    Example:
+        >>> from captum.attr import TextTemplateInput
+        >>> from captum_lkn import AndOrInteraction
+        >>> template = TextTemplateInput("{} feels {} right now", ["He", "depressed"], ["It", "neutral"])
+        >>> def sadness(texts):
+        ...     return torch.tensor([float("depressed" in text) * (1 + text.startswith("He")) for text in texts])
+        >>> found = AndOrInteraction(sadness, score="logit", noise=0).attribute(template)
+        >>> [str(one) for one in found[0].top()]
+        ['depressed  +1.00', 'He & depressed  +1.00']
+    """
+    from captum.attr import TextTemplateInput, TextTokenInput
+
+    if not is_interpretable(given):
+        raise TypeError(f"given must be an InterpretableInput of Captum; got {kind_of(given)}")
+    if isinstance(given, TextTokenInput):
+        return token_players(given, device)
+    if isinstance(given, TextTemplateInput) and tokenizer is not None:
+        return template_players(tokenizer, given, device)
+    n = given.n_itp_features
+    labels = list(map(str, given.values)) if len(given.values) == n else None
+    players = players_from_mask(torch.ones(1, n, device=device), player_names=labels)
+    return replace(
+        players, description={"players": type(given).__name__, "baseline": "its own"}, decode=_Decoded(given)
+    )
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Makes the model's inputs of present and absent features, ``[R, n]``."""
+
+    given: Any
+
+    def __call__(self, inputs: tuple[Tensor, ...]) -> Any:
+        together = _together([self.given.to_model_input(row[None]) for row in inputs[0]])
+        return together if isinstance(together, Mapping) else (together,)
+
+
+def _together(parts: list[Any]) -> Any:
+    """Return the inputs of several rows as those of one forward."""
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {name: _together([part[name] for part in parts]) for name in first}
+    if not isinstance(first, Tensor):
+        return parts
+    shapes = sorted({tuple(part.shape[1:]) for part in parts})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"to_model_input must return tensors of one shape for all masks; got {shapes[0]} and {shapes[-1]} behind "
+            "the batch. Give prompt_players(tokenizer, ...) for texts of several lengths"
+        )
+    return torch.cat(parts)
 
 
 def token_players(prompt: Any, device: Any) -> Players:

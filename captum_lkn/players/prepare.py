@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of
 from captum_lkn.interactions import InputLayout
 from captum_lkn.models.arguments import Arguments
+from captum_lkn.players.interpretable import interpretable_players, is_interpretable
 from captum_lkn.players.players import Players, players_from_mask
 from captum_lkn.players.tables import Frame, is_table, table_players
 
@@ -27,7 +28,12 @@ PlayerNames: TypeAlias = Sequence[str] | Sequence[Sequence[str]] | None
 
 
 def prepare(
-    inputs: Inputs, baselines: Baselines, additional: Any, feature_mask: FeatureMask, player_names: PlayerNames
+    inputs: Inputs,
+    baselines: Baselines,
+    additional: Any,
+    feature_mask: FeatureMask,
+    player_names: PlayerNames,
+    tokenizer: Any = None,
 ) -> tuple[Players, Arguments]:
     """Turn the arguments of `attribute` into players.
 
@@ -37,6 +43,7 @@ def prepare(
         additional: ``additional_forward_args``.
         feature_mask: The player of each scalar.
         player_names: Their labels.
+        tokenizer: That of the forward function, for a ``TextTemplateInput`` of Captum; None: it has none.
 
     Returns:
         The players, and the arguments of an unmasked forward.
@@ -48,12 +55,14 @@ def prepare(
     given: Any = inputs
     absent: Any = baselines
     names: Any = player_names
-    if isinstance(inputs, Players):
+    if isinstance(inputs, Players) or is_interpretable(given):
         own = {"baselines": baselines, "feature_mask": feature_mask, "player_names": player_names}
         extra = [name for name, value in own.items() if value is not None]
         if extra:
-            raise ValueError(f"inputs are Players, which have their own {', '.join(own)}. Leave out {', '.join(extra)}")
-        players = inputs
+            own_kind = f"an input of kind {type(inputs).__name__}, whose features have"
+            what = "Players, which have" if isinstance(inputs, Players) else own_kind
+            raise ValueError(f"inputs are {what} their own {', '.join(own)}. Leave out {', '.join(extra)}")
+        players = inputs if isinstance(inputs, Players) else interpretable_players(given, tokenizer)
     elif is_table(given):
         if feature_mask is not None:
             raise ValueError("feature_mask must be None for a table. Give table_players(..., columns=) for its players")

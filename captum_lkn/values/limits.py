@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.limits import MAX_PLAYERS
@@ -30,9 +32,7 @@ _ROWS = (4, 2048)
 def rows_per_forward(model: Model, players: Players, perturbations_per_eval: int | None) -> int:
     """Return the most rows of a forward: given by the user for each sample, or by a rule from the inputs' size."""
     if perturbations_per_eval is None:
-        is_table = players.decode is not None  # its cells may be numbered, and are no tokens
-        tokens = sum(x[0].numel() for x in players.inputs if not (is_table or x.is_floating_point()))
-        scalars = sum(x[0].numel() for x in players.inputs if is_table or x.is_floating_point())
+        tokens, scalars = _sizes(players)
         device = model.device or players.inputs[0].device
         room = _SCALARS_CPU if device.type == "cpu" else _SCALARS
         rows = min(_TOKENS // max(tokens, 1), room // max(scalars, 1))
@@ -42,6 +42,18 @@ def rows_per_forward(model: Model, players: Players, perturbations_per_eval: int
     if perturbations_per_eval < 1:
         raise ValueError(f"perturbations_per_eval must be at least 1; got {perturbations_per_eval}")
     return int(perturbations_per_eval) * len(players)
+
+
+def _sizes(players: Players) -> tuple[int, int]:
+    """Return the numbers of tokens and of other scalars that the forward function gets of a sample."""
+    one = tuple(x[:1] for x in players.inputs)
+    given = one if players.decode is None else players.decode(one)
+    parts = list(given.values()) if isinstance(given, Mapping) else list(given)
+    # A table's columns, whatever they hold; the pixels of an image, the letters of a text.
+    tokens = sum(x.numel() for x in parts if isinstance(x, Tensor) and not x.is_floating_point())
+    rest = [x for x in parts if not isinstance(x, Tensor)]
+    sizes = [len(x[0]) if isinstance(x, list) and isinstance(x[0], str) else np.size(x) for x in rest]
+    return tokens, sum(x.numel() for x in parts if isinstance(x, Tensor) and x.is_floating_point()) + sum(sizes)
 
 
 def out_of_memory(error: RuntimeError) -> bool:
