@@ -35,6 +35,7 @@ INSTALLED_TUTORIALS := $(VENV)/.installed-tutorials
 UNFINISHED := $(VENV)/.unfinished
 
 SITE := build/docs
+REPORTS := build/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials bench clean
@@ -44,8 +45,9 @@ help: ## list what make can do
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 demo: $(INSTALLED) ## explain three sentences of a real BERT, layer by layer, and a photo; sets up .venv
-	$(BIN)/captum-lkn demo
-	$(BIN)/captum-lkn demo --vision
+	@mkdir -p $(REPORTS)
+	$(BIN)/captum-lkn demo --report $(REPORTS)/sentences.html
+	$(BIN)/captum-lkn demo --vision --report $(REPORTS)/photo.html
 
 test: lint ## lint, then all tests, those in docstrings and in the docs too
 	$(PYTEST)

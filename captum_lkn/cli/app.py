@@ -17,7 +17,7 @@ from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._version import __version__
 from captum_lkn.cli.interrupts import ABORTED, EXIT_CODE, Interrupts
 
-__all__ = ["Kappa", "Most", "Target", "Top", "app", "demo", "image", "probe", "show", "text"]
+__all__ = ["Kappa", "Most", "Report", "Target", "Top", "app", "demo", "image", "probe", "show", "text"]
 
 app = typer.Typer(
     help="Find the combinations of words or of parts of an image that drive a model's decision, layer by layer.",
@@ -43,6 +43,7 @@ Kappa = Annotated[
 _TEXT_MODEL = "A text classifier: a folder, or a name on the Hugging Face hub."
 _IMAGE_MODEL = "An image classifier: a folder, or a name on the Hugging Face hub."
 _UNITS = "Parts of the text that are players: words, pre-tokens (the tokenizer's words), tokens, characters, sentences."
+Report = Annotated[Path | None, typer.Option(help="Write a page about the result to this .html file.")]
 _LAYERS = "names or numbers of blocks, such as 0,3,5 or 0-5; or all"
 
 
@@ -80,9 +81,10 @@ def text(
     ] = None,
     top: Top = 5,
     out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
+    report: Report = None,
 ) -> None:
     """Explain a text classifier's decision about one text, and with probes also its layers."""
-    _run(text, "explain_text", model, sentence, target, words, units, most, kappa, layers, probes, top, out)
+    _run(text, "explain_text", model, sentence, target, words, units, most, kappa, layers, probes, top, out, report)
 
 
 @app.command()
@@ -105,9 +107,10 @@ def image(
     top: Top = 5,
     draw: Annotated[Path | None, typer.Option(help="Draw the result to this file, such as found.png.")] = None,
     out: Annotated[Path | None, typer.Option(help="Save the interactions to this .safetensors file.")] = None,
+    report: Report = None,
 ) -> None:
     """Explain an image classifier's decision about one picture."""
-    _run(image, "explain_image", model, file, target, grid, slic, most, baseline, kappa, top, draw, out)
+    _run(image, "explain_image", model, file, target, grid, slic, most, baseline, kappa, top, draw, out, report)
 
 
 @app.command()
@@ -132,17 +135,20 @@ def probe(
 @app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="A .safetensors file that this library saved.")],
+    report: Report = None,
 ) -> None:
     """Print a saved result: interactions, a comparison of layers, probes or a learned baseline."""
-    _run(show, "show_file", file)
+    _run(show, "show_file", file, report)
 
 
 @app.command()
 def demo(
-    vision: Annotated[bool, typer.Option("--vision", help="Explain a photo instead.")] = False, top: Top = 5
+    vision: Annotated[bool, typer.Option("--vision", help="Explain a photo instead.")] = False,
+    top: Top = 5,
+    report: Report = None,
 ) -> None:
     """Explain a small sentiment BERT on three sentences, layer by layer; with --vision, an image classifier."""
-    _run(demo, "explain_demo", vision, top)
+    _run(demo, "explain_demo", vision, top, report)
 
 
 def _run(declared: Callable[..., None], command: str, *arguments: Any) -> None:

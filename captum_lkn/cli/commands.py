@@ -29,8 +29,9 @@ from captum_lkn.players.regions import model_patch
 from captum_lkn.players.text import text_players
 from captum_lkn.players.units import UnitKind
 from captum_lkn.plot.images import check_drawing, draw_interactions
-from captum_lkn.plot.pictures import picture_input
+from captum_lkn.plot.pictures import load_picture, picture_input
 from captum_lkn.probes import LinearProbes
+from captum_lkn.report.page import check_page
 from captum_lkn.values.selection import select_players
 
 __all__ = ["explain_demo", "explain_image", "explain_text", "fit_probes", "show_file"]
@@ -52,9 +53,10 @@ def explain_text(
     probes: Path | None,
     top: int,
     out: Path | None,
+    report: Path | None = None,
 ) -> None:
     """Explain a text classifier's decision about one text: ``captum-lkn text``."""
-    _check_out(out)
+    _check_out(out, report)
     if layers is not None and probes is None:
         raise ValueError("--layers needs --probes, the read-outs of the layers. Make them with 'captum-lkn probe'")
     fitted = None if probes is None else LinearProbes.load(probes)
@@ -75,6 +77,7 @@ def explain_text(
         found = _explain(classifier, players, chosen, kappa)
         _print_text(console, classifier, found, sentence, top, units)
         _save(console, found[0], out)
+        _report(console, found[0], report)
         return
     chosen_layers = layers_with_probes(layers, Model(classifier), fitted)
     study = LayerwiseKnowledge(classifier, chosen_layers, probes=fitted, kappa=kappa)
@@ -82,6 +85,7 @@ def explain_text(
     _print_text(console, classifier, change.interactions[change.reference], sentence, top, units)
     print_change(console, change)
     _save(console, change, out)
+    _report(console, change, report)
 
 
 def explain_image(
@@ -96,9 +100,10 @@ def explain_image(
     top: int,
     draw: Path | None,
     out: Path | None,
+    report: Path | None = None,
 ) -> None:
     """Explain an image classifier's decision about one picture: ``captum-lkn image``."""
-    _check_out(out)
+    _check_out(out, report)
     if draw is not None:
         check_drawing(draw)
     if grid is not None and slic is not None:
@@ -124,6 +129,7 @@ def explain_image(
     if draw is not None:
         draw_interactions(pixels[0], found, draw)
         console.print(f"Drawn to {draw}", highlight=False)
+    _report(console, found, report, image=pixels[0])
 
 
 def fit_probes(
@@ -151,22 +157,29 @@ def fit_probes(
     _save(console, fitted, out)
 
 
-def show_file(file: Path) -> None:
+def show_file(file: Path, report: Path | None = None) -> None:
     """Print a saved result: ``captum-lkn show``."""
+    _check_out(None, report)
     kinds = {kind.__name__: kind for kind in _RESULTS}
     kind = files.kind_in(file)
     if kind not in kinds:
         raise ValueError(f"the file {str(file)!r} holds {kind}, which cannot be shown; it must be {', '.join(kinds)}")
-    Console().print(str(kinds[kind].load(file)), markup=False, highlight=False, soft_wrap=True)
-
-
-def explain_demo(vision: bool, top: int) -> None:
-    """Explain the demo's sentences, or with `vision` its photo: ``captum-lkn demo``."""
+    result: Any = kinds[kind].load(file)
+    if report is not None and not hasattr(result, "report"):
+        raise ValueError(f"--report is of interactions or of a comparison of layers; {str(file)!r} holds {kind}")
     console = Console()
-    (_show_vision if vision else _show_text)(console, top)
+    console.print(str(result), markup=False, highlight=False, soft_wrap=True)
+    _report(console, result, report)
 
 
-def _show_text(console: Console, top: int) -> None:
+def explain_demo(vision: bool, top: int, report: Path | None = None) -> None:
+    """Explain the demo's sentences, or with `vision` its photo: ``captum-lkn demo``."""
+    _check_out(None, report)
+    console = Console()
+    (_show_vision if vision else _show_text)(console, top, report)
+
+
+def _show_text(console: Console, top: int, report: Path | None) -> None:
     console.print("Loading MiniLM, a BERT of 6 blocks, with the sentiment head that comes with this library.")
     classifier, tokenizer = text_demo.load_sentiment_bert()
     study = LayerwiseKnowledge(classifier, text_demo.LAYERS, probes=text_demo.load_sentiment_probes())
@@ -175,14 +188,16 @@ def _show_text(console: Console, top: int) -> None:
     for i, sentence in enumerate(text_demo.SENTENCES):
         _print_text(console, classifier, change.interactions[change.reference][i : i + 1], sentence, top)
     print_change(console, change)
+    _report(console, change, report)
 
 
-def _show_vision(console: Console, top: int) -> None:
+def _show_vision(console: Console, top: int, report: Path | None) -> None:
     console.print("Loading EfficientNet-Lite0, trained on ImageNet.")
     network, classes = vision_demo.load_efficientnet_lite()
     found = _explain(network, vision_demo.espresso_players(), "predicted")[0]
     label = classes[int(str(found.provenance["target"]))]
     print_image_interactions(console, found, title=vision_demo.PICTURE_PATH.name, label=label, top=top)
+    _report(console, found, report, image=load_picture(vision_demo.PICTURE_PATH))
 
 
 def _few_enough(console: Console, classifier: Any, players: Players, most: int, target: int | str) -> Players:
@@ -213,9 +228,17 @@ def _save(console: Console, result: Any, out: Path | None) -> None:
         console.print(f"Saved to {out}", highlight=False)
 
 
-def _check_out(out: Path | None) -> None:
+def _report(console: Console, result: Any, report: Path | None, **options: Any) -> None:
+    if report is not None:
+        result.report(report, **options)
+        console.print(f"Report written to {report}", highlight=False, soft_wrap=True)
+
+
+def _check_out(out: Path | None, report: Path | None = None) -> None:
     if out is not None:
         files.check_target(out)
+    if report is not None:
+        check_page(report)
 
 
 def _default_cells(pixels: Tensor, patch: tuple[int, int] | None) -> tuple[int, int]:

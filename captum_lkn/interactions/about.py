@@ -9,7 +9,7 @@ from typing import Any
 
 from captum_lkn._common.formats import printable, shortened
 
-__all__ = ["WIDTH", "About", "about_of", "other_question", "shared_lines", "targets_of"]
+__all__ = ["WIDTH", "About", "about_of", "class_line", "other_question", "shared_lines", "targets_of"]
 
 WIDTH = 80
 """Columns of a terminal that printed results fit."""
@@ -109,11 +109,11 @@ def shared_lines(several: Sequence[About]) -> list[str]:
     origin = tuple(part for part in several[0].origin if all(part in one.origin for one in several))
     continuations = {one.continuation for one in several}
     common = About(origin, continuation=continuations.pop() if len(continuations) == 1 else "").lines()
-    classes = _class_line(several)
+    classes = class_line(several)
     return [*common[:1], *textwrap.wrap(classes, WIDTH - 4), *common[1:]] if classes else common
 
 
-def _class_line(several: Iterable[About]) -> str:
+def class_line(several: Iterable[About]) -> str:
     """Return which classes were explained over several samples; empty where that is not recorded."""
     every = [one for one in several if one.explained]
     if not every:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import files
-from captum_lkn._common.accessors import Accessor
+from captum_lkn._common.accessors import Accessor, Delegate
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.decomposition.effects import TAU
@@ -60,6 +60,9 @@ class InteractionsBatch(Sequence[Interactions]):
 
     plot = Accessor("captum_lkn.plot.accessors", "INTERACTIONS_BATCH")
     """Pictures as methods, such as ``batch.plot.summary()``; see :mod:`captum_lkn.plot`."""
+
+    report = Delegate("captum_lkn.report.pages", "report_batch")
+    """A page in one file: ``batch.report("batch.html")``; see :func:`captum_lkn.report.pages.report_batch`."""
 
     def __init__(self, samples: Iterable[Interactions]) -> None:
         if isinstance(samples, Interactions) or not isinstance(samples, Iterable):

@@ -108,6 +108,9 @@ class Interactions(ValueTable, EffectLists):
     to_networkx = Delegate("captum_lkn.interop", "to_networkx")
     """``found.to_networkx()``; see :func:`captum_lkn.interop.to_networkx`."""
 
+    report = Delegate("captum_lkn.report.pages", "report_sample")
+    """A page in one file: ``found.report("found.html")``; see :func:`captum_lkn.report.pages.report_sample`."""
+
     def __post_init__(self) -> None:
         check_players(self.players)
         given: object = self.effects

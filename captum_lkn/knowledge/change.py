@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from captum_lkn._common import files
-from captum_lkn._common.accessors import Accessor
+from captum_lkn._common.accessors import Accessor, Delegate
 from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction, InteractionsBatch
@@ -114,6 +114,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     plot = Accessor("captum_lkn.plot.accessors", "CHANGE")
     """Pictures as methods, such as ``change.plot.flow()``; see :mod:`captum_lkn.plot`."""
+
+    report = Delegate("captum_lkn.report.pages", "report_change")
+    """A page in one file: ``change.report("change.html")``; see :func:`captum_lkn.report.pages.report_change`."""
 
     def __post_init__(self) -> None:
         check_comparison(**self._options)

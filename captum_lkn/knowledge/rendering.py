@@ -16,7 +16,17 @@ from captum_lkn.decomposition.effects import KINDS, Kind
 from captum_lkn.interactions.about import WIDTH, About, shared_lines
 from captum_lkn.knowledge.rows import ChangeRow
 
-__all__ = ["Report", "notebook", "origin", "prefix_of", "shown_label", "shown_number", "summary", "tables", "text"]
+__all__ = [
+    "Report",
+    "notebook",
+    "options_line",
+    "prefix_of",
+    "shown_label",
+    "shown_number",
+    "summary",
+    "tables",
+    "text",
+]
 
 _ORDERS: Final = 4  # columns of each kind: more do not fit a line
 _LABEL_WIDTH: Final = 32
@@ -80,7 +90,7 @@ def summary(report: Report) -> str:
 def text(report: Report) -> str:
     """Return the tables that a reader needs first, at most :data:`captum_lkn.interactions.about.WIDTH` wide."""
     head = textwrap.wrap(summary(report), WIDTH - 2, subsequent_indent="  ", break_on_hyphens=False)
-    blocks = ["\n".join([*head, *(f"  {line}" for line in [*origin(report), *_samples(report)])])]
+    blocks = ["\n".join([*head, *(f"  {line}" for line in [*_origin(report), *_samples(report)])])]
     for table in tables(report):
         title = textwrap.wrap(table.title, WIDTH - 2, subsequent_indent="  ")
         blocks.append("\n".join([*title, *(f"  {line}" for line in _lines(table))]))
@@ -89,7 +99,7 @@ def text(report: Report) -> str:
 
 def notebook(report: Report) -> str:
     """Return the same as HTML for a notebook."""
-    head = html.lines([summary(report), *origin(report), *_samples(report)])
+    head = html.lines([summary(report), *_origin(report), *_samples(report)])
     shown = [html.table([one.title], one.header, one.rows, texts=one.header[:1]) for one in tables(report)]
     return html.element("div", head, *shown)
 
@@ -121,14 +131,18 @@ def _aligned(table: _Table, chosen: Iterable[int]) -> list[str]:
     ]
 
 
-def origin(report: Report) -> list[str]:
+def _origin(report: Report) -> list[str]:
     """Return lines on model, score, classes and options."""
+    probes = ["probe: its accuracy on held-out rows"] if report.accuracies else []
+    return [*shared_lines(report.about), *textwrap.wrap(options_line(report), WIDTH - 4), *probes]
+
+
+def options_line(report: Report) -> str:
+    """Return the options of the comparison in words."""
     ratios = "ratios of sums" if report.ratio == "sum" else "means of the samples' ratios"
     sharing = "; Eq. 6 taken literally" if report.literal_eq6 else ""
     largest = "of the data set" if report.scope == "dataset" else "of each sample"
-    options = f"salient: above {report.tau:g} of the largest effect {largest}; {ratios}{sharing}"
-    probes = ["probe: its accuracy on held-out rows"] if report.accuracies else []
-    return [*shared_lines(report.about), *textwrap.wrap(options, WIDTH - 4), *probes]
+    return f"salient: above {report.tau:g} of the largest effect {largest}; {ratios}{sharing}"
 
 
 def _samples(report: Report) -> list[str]:

@@ -23,7 +23,7 @@ from matplotlib.transforms import ScaledTranslation
 from captum_lkn._common.colours import NEGATIVE, NEUTRAL, ORDERS, ORDERS_ON_DARK, POSITIVE
 from captum_lkn._common.formats import effect_format
 from captum_lkn.interactions import Interactions
-from captum_lkn.plot.fonts import families_for
+from captum_lkn.plot.fonts import families_for, written
 
 __all__ = [
     "BODY",
@@ -254,7 +254,7 @@ def whole_percent(share: float) -> str:
 def score_label(found: Interactions, name: str) -> str:
     """Return the label of an axis: a name, and the unit of the score where that is known."""
     unit = found.provenance.get("unit")
-    return f"{name} ({unit})" if unit else name
+    return f"{name} ({written([str(unit)])[0]})" if unit else name
 
 
 def caption(ax: Axes, title: str, below: str = "") -> None:

@@ -24,7 +24,7 @@ from captum_lkn.players.images import interaction_mask, player_map
 from captum_lkn.plot.canvas import SMALL, Picture, finished, framed, numbers
 from captum_lkn.plot.names import interaction_names, subject
 
-__all__ = ["check_drawing", "draw_interactions", "patches"]
+__all__ = ["check_drawing", "displayable", "draw_interactions", "patches"]
 
 _DIMMED = 0.45  # of the brightness, outside an interaction
 _DASHES = 40  # along an image, and gaps
@@ -71,7 +71,7 @@ def patches(found: Interactions, image: Tensor, top: int = 6, *, ax: Axes | None
         TypeError: `image` is not a tensor.
         ValueError: `image` does not fit the interactions.
     """
-    pixels, owners = _displayable(image), player_map(found).cpu()
+    pixels, owners = displayable(image), player_map(found).cpu()
     if pixels.shape[:2] != owners.shape:
         raise ValueError(
             f"image must be the explained image, of {list(owners.shape)} pixels; got shape {shape_of(image)}"
@@ -180,7 +180,7 @@ def _title(ax: Axes, first: str, second: str) -> None:
     ax.set_title(f"{name}\n{second}" if second else name, fontsize=SMALL + 0.5, parse_math=False)
 
 
-def _displayable(image: Any) -> _Pixels:
+def displayable(image: Any) -> _Pixels:
     """Return ``[H, W, 3]`` from 0 to 1; floating values are scaled to the whole range."""
     if not isinstance(image, Tensor):
         raise TypeError(f"image must be a tensor [C, H, W]; got {kind_of(image)}")

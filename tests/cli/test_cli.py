@@ -54,6 +54,10 @@ def test_text_prints_the_interactions_and_saves_them(folder, tmp_path):
     out = tmp_path / "found.safetensors"
     done = run("text", folder, "not good film", "--target", "POS", "--out", out, "--top", 2)
     assert done.exit_code == 0, done.output
+    page = tmp_path / "found.html"
+    shown = run("show", out, "--report", page)
+    assert f"Report written to {page}" in shown.output
+    assert "not good film" in page.read_text(encoding="utf-8")
     saved = Interactions.load(out)
     assert saved.players == ("not", "good", "film")
     assert saved.provenance["target"] == 1
@@ -307,6 +311,9 @@ def test_a_saved_result_is_shown(folder, probes, tmp_path):
         shown = run("show", file)
         assert shown.exit_code == 0, shown.output
         assert shown.output.strip() == str(kind.load(file)).strip()
+    refused = run("show", probes, "--report", tmp_path / "found.html")
+    assert refused.exit_code == 1
+    assert "--report is of interactions or of a comparison of layers" in " ".join(refused.output.split())
 
 
 def test_files_that_cannot_be_shown(tmp_path):
@@ -433,8 +440,10 @@ def test_a_long_text_is_explained_by_the_words_that_matter_most(folder, tmp_path
 def test_an_image_is_explained_and_drawn(vision_folder, picture, tmp_path):
     out, drawn = tmp_path / "found.safetensors", tmp_path / "found.png"
     done = run(
-        "image", vision_folder, picture, "--grid", "2x4", "--most", 4, "--target", "dog", "--out", out, "--draw", drawn
-    )
+        "image", vision_folder, picture, "--grid", "2x4", "--most", 4, "--target", "dog", "--out", out, "--draw", drawn,
+        "--report", tmp_path / "found.html",
+    )  # fmt: skip
+    assert "data:image/" in (tmp_path / "found.html").read_text(encoding="utf-8")
     assert done.exit_code == 0, done.output
     found = Interactions.load(out)
     assert len(found.players) == 4
@@ -463,6 +472,8 @@ def test_options_of_images_are_checked_before_the_model_is_loaded(picture, tmp_p
         (["--draw", tmp_path / "found"], "the file of a figure must end in one of ."),
         (["--draw", tmp_path / "nowhere" / "a.png"], "there is no folder"),
         (["--out", tmp_path / "found.png"], "must end in .safetensors"),
+        (["--report", tmp_path / "found.pdf"], "the file of a report must end in .html or .htm"),
+        (["--report", tmp_path / "nowhere" / "a.html"], "there is no folder"),
     ):
         done = run("image", "/nowhere", picture, *options)
         assert done.exit_code == 1
