@@ -115,7 +115,10 @@ def test_the_bootstrap_is_that_of_scipy():
     value, low, high = bootstrap(numbers, None, Resampling(0.9, 20_000, 1))
     theirs = stats.bootstrap((numbers.numpy(),), np.mean, confidence_level=0.9, n_resamples=20_000, method="percentile")
     assert float(value) == pytest.approx(float(numbers.mean()))
-    assert [float(low), float(high)] == pytest.approx(list(theirs.confidence_interval), abs=0.01)
+    ends = list(theirs.confidence_interval)
+    assert [float(low), float(high)] == pytest.approx(
+        ends, abs=0.03
+    )  # means come in steps of 1 / 70, and are drawn anew
     parts = torch.stack([numbers, torch.full_like(numbers, math.nan)], 1)
     ratio = bootstrap(parts, torch.full_like(parts, 2.0), Resampling(resamples=50))
     assert float(ratio[0][0]) == pytest.approx(float(numbers.mean()) / 2)
@@ -132,9 +135,9 @@ def test_stability_is_the_mean_over_the_deviation_of_new_extractions():
     """A linear part, whose ratio is known, and a product; the draws are made again here, one after the other."""
     x = torch.tensor([[1.0, 2.0, 1.0], [1.0, -1.0, 3.0]])
     method = AndOrInteraction(lambda x: 2 * x[:, 0] + x[:, 1] * x[:, 2], score="logit", noise=0)
-    found = stability(method, x, target=None, sd=0.1, draws=12, seed=5)
+    found = stability(method, x, target=None, sd=0.1, draws=6, seed=5)
     generator = torch.Generator().manual_seed(5)
-    draws = [x + 0.1 * torch.randn(x.shape, generator=generator) for _ in range(12)]
+    draws = [x + 0.1 * torch.randn(x.shape, generator=generator) for _ in range(6)]
     for b in range(2):
         linear = [2 * float(draw[b, 0]) for draw in draws]
         product = [float(draw[b, 1] * draw[b, 2]) for draw in draws]
