@@ -216,6 +216,12 @@ def test_an_adapter_on_and_off(sentiment):
     ],
 )
 def test_what_does_not_fit_is_refused(given, message):
-    arguments = {"models": {"a": Net().eval(), "b": Net().eval()}, "inputs": X[:1], "target": 0, "reference": "a"}
+    arguments = {
+        "models": {"a": Net().eval(), "b": Net().eval()},
+        "inputs": X[:1],
+        "target": 0,
+        "reference": "a",
+        "noise": 0,
+    }
     with pytest.raises((TypeError, ValueError), match=message):
         compare_models(**arguments | given)
