@@ -101,3 +101,9 @@ def test_the_reference_has_every_picture():
     functions = [function for table in tables for function in table.values()]
     there = documented()
     assert [f.__name__ for f in functions if f"{f.__module__}.{f.__name__}" not in there] == []
+
+
+def test_every_picture_is_shown_with_its_code():
+    shown = text_of(ROOT / "docs" / "gallery.md") + text_of(ROOT / "docs" / "states.md")
+    pictures = {name for table in accessors.__all__ for name in getattr(accessors, table)}
+    assert [name for name in sorted(pictures) if f".plot.{name}(" not in shown] == []
