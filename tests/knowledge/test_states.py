@@ -97,7 +97,7 @@ def test_the_reference_is_loaded_first_and_one_model_at_a_time_is_in_memory():
         order.append(name)
         return net
 
-    change = compare_models({name: partial(load, name) for name in "abc"}, X[:1], target=0, reference="c")
+    change = compare_models({name: partial(load, name) for name in "abc"}, X[:1], target=0, reference="c", noise=0)
     assert order == ["c", "a", "b"]
     assert list(change.interactions) == ["a", "b", "c"]
 
@@ -117,12 +117,12 @@ def test_a_context_manager_undoes_what_it_changed():
             with torch.no_grad():
                 net.layers[0].weight.copy_(kept)
 
-    change = compare_models({"whole": net, "pruned": pruned}, X, target=1, reference="whole")
+    change = compare_models({"whole": net, "pruned": pruned}, X, target=1, reference="whole", kappa=0.02)
     assert torch.equal(net.layers[0].weight, before)
     assert all(2 not in one.members for found in change.salient("pruned") for one in found)
     assert any(2 in one.members for found in change.salient("whole") for one in found)
     with pytest.raises(ValueError, match="target"):
-        compare_models({"whole": net, "pruned": pruned}, X, target=9, reference="pruned")
+        compare_models({"whole": net, "pruned": pruned}, X, target=9, reference="pruned", noise=0)
     assert torch.equal(net.layers[0].weight, before)  # after an error as well
 
 
@@ -139,7 +139,7 @@ def test_the_class_is_the_one_that_the_reference_predicts():
 
 
 def test_classes_in_another_order_are_refused():
-    batch = AndOrInteraction(Net().eval()).attribute(X[:1], target=1)
+    batch = AndOrInteraction(Net().eval(), noise=0).attribute(X[:1], target=1)
     names = {"a": ("bad", "good"), "b": ("good", "bad"), "c": ("LABEL_0", "LABEL_1"), "d": ("bad", "good")}
     states = {name: _State(batch, own) for name, own in names.items()}
     _check_classes({name: states[name] for name in "acd"}, "a")
