@@ -117,7 +117,7 @@ def test_a_context_manager_undoes_what_it_changed():
             with torch.no_grad():
                 net.layers[0].weight.copy_(kept)
 
-    change = compare_models({"whole": net, "pruned": pruned}, X, target=1, reference="whole", kappa=0.02)
+    change = compare_models({"whole": net, "pruned": pruned}, X, target=1, reference="whole", noise=0)
     assert torch.equal(net.layers[0].weight, before)
     assert all(2 not in one.members for found in change.salient("pruned") for one in found)
     assert any(2 in one.members for found in change.salient("whole") for one in found)
