@@ -229,17 +229,13 @@ def decompose(
         kappa=batched(limit.squeeze(-1)),
         steps=batched(found.steps),
         converged=batched(converged),
-        stopped=tuple(map(_reason, found.stopped, converged.tolist())),
+        stopped=tuple(
+            "converged" if done else "steps" if limit_reached else "stalled"
+            for done, limit_reached in zip(converged.tolist(), found.out_of_steps.tolist(), strict=True)
+        ),
         options=settings if per_table is None or batch else settings.replace(kappa=float(limit)),
         kappa_of_each=per_table is not None and bool(batch),
     )
-
-
-def _reason(reported: str, converged: bool) -> str:
-    """Return why the solver stopped; "converged" is said of the gap alone."""
-    if converged:
-        return "converged"
-    return "stalled" if reported == "converged" else reported
 
 
 def build_problem(tables: Tensor, kappa: Tensor, options: DecompositionOptions) -> tuple[Problem, Tensor]:

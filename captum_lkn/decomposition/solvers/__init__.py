@@ -5,7 +5,7 @@
 ``problem``    the optimisation problem of a batch of tables: its operators, its objective, its dual bound
 ``admm``       first-order steps for all tables at once: from nothing to within some percent
 ``newton``     the linear systems of the interior point, small because few effects are in play
-``interior``   interior point for one table, from where ADMM stopped to an optimum with a certificate
+``interior``   interior point for a batch of tables, from where ADMM stopped to an optimum with a certificate
 ``guess``      the exact optimum of a batch of tables on guessed sets of effects and rows, where the guess is right
 ``crossover``  from an approximate optimum to the exact one, a pivot at a time
 ``equations``  the linear equations of the crossover

@@ -16,7 +16,8 @@ around the last solution until it stays where it is (proximal method of multipli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,7 +61,14 @@ class Exact:
     finished: bool
 
 
-def cross_over(program: Program, effects: Tensor, constant: float, dual: Tensor, max_pivots: int) -> Exact:
+def cross_over(
+    program: Program,
+    effects: Tensor,
+    constant: float,
+    dual: Tensor,
+    max_pivots: int,
+    solve_on: Callable[[Tensor, Tensor], Exact | None] | None = None,
+) -> Exact:
     """The exact solution of a program, from an approximate one.
 
     Args:
@@ -69,6 +77,8 @@ def cross_over(program: Program, effects: Tensor, constant: float, dual: Tensor,
         constant: The approximate constant.
         dual: ``[rows]``, nonzero where a row with slack is taken to be active.
         max_pivots: Stop after so many breakpoints.
+        solve_on: Solves without proximal terms on the sets that effects and a dual vector name, at the end of a path;
+            it returns None where the equations are singular, and more rounds are needed.
 
     Returns:
         The solution, exact to rounding if ``finished``.
@@ -77,10 +87,14 @@ def cross_over(program: Program, effects: Tensor, constant: float, dual: Tensor,
     nearest, least = None, float("inf")
     for row_proximal in _ROW_PROXIMAL:
         path = _Path(program, effects, constant, dual, row_proximal)
-        for _ in range(_ROUNDS):
+        for round_ in range(_ROUNDS):
             path.recentre()
             more, reached = path.follow(max_pivots)
             pivots += more
+            if reached and round_ == 0 and solve_on is not None:
+                found = solve_on(path.x, path.y)
+                if found is not None:
+                    return replace(found, pivots=pivots)
             moved = path.moved()
             if reached and moved < least:
                 nearest, least = path.result(pivots, False), moved

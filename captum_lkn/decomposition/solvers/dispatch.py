@@ -18,8 +18,7 @@ __all__ = ["Found", "solve"]
 
 # Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
-_WARM_UP_STEPS = 400
-_WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point anyway
+_WARM_UP_STEPS = 200
 _FIRST_ORDER_STEPS = 3000
 _ROUGH_STEPS = 50  # of ADMM before the exact method on few effects and rows
 # ADMM works on this many values at a time, which stay in the processor's cache.
@@ -37,7 +36,7 @@ class Found:
     constant: Tensor  # [K, 1]
     bound: Tensor  # [K]
     steps: Tensor  # [K]
-    stopped: list[str]
+    out_of_steps: Tensor  # bool [K], whether the number of steps ended the search
 
 
 def solve(problem: Problem, tolerance: float, solver: str) -> Found:
@@ -58,7 +57,7 @@ def solve(problem: Problem, tolerance: float, solver: str) -> Found:
         _middle(problem),
         problem.values.new_zeros(tables),
         torch.zeros(tables, dtype=torch.int64, device=problem.values.device),
-        ["converged"] * tables,
+        torch.zeros(tables, dtype=torch.bool, device=problem.values.device),
     )
     left = problem.excess(found.effects, found.constant).abs().amax(-1) > 0
     if problem.ands_only:
@@ -97,16 +96,15 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
         return
     open_ = chunk[left[chunk]]
     part = problem[open_]
-    warm_up = _WARM_UP_STEPS_SMALL if problem.n <= exact.BY_ROWS_MAX_PLAYERS else _WARM_UP_STEPS
-    warm = next(admm.iterate(part, warm_up, torch.float32))
+    warm = next(admm.iterate(part, _WARM_UP_STEPS, torch.float32))
     for some in torch.split(torch.arange(len(open_), device=open_.device), _batch(problem)):
         solutions = exact.solve(part[some], warm.effects[some], warm.dual[some], tolerance)
         for table, solution in zip(open_[some].tolist(), solutions, strict=True):
             found.effects[table] = solution.effects
             found.constant[table] = solution.constant
             found.bound[table] = solution.bound
-            found.steps[table] = warm_up + solution.steps
-            found.stopped[table] = solution.reason
+            found.steps[table] = _WARM_UP_STEPS + solution.steps
+            found.out_of_steps[table] = solution.out_of_steps
 
 
 def _batch(problem: Problem) -> int:
@@ -167,8 +165,7 @@ def _by_admm(problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolera
         best = torch.where(open_, torch.where(better, gap, kept), best)
         if bool((best <= tolerance).all()) or steps * every >= _FIRST_ORDER_STEPS:
             break
-    for table, gap_reached in zip(chunk.tolist(), best.tolist(), strict=True):
-        found.stopped[table] = "converged" if gap_reached <= tolerance else "steps"
+    found.out_of_steps[chunk] = best > tolerance
 
 
 def _by_highs(problem: Problem, found: Found, tables: list[int]) -> None:

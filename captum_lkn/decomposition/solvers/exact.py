@@ -7,11 +7,12 @@ on to a tenth of the distance and more.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition.solvers.crossover import Program, cross_over
+from captum_lkn.decomposition.solvers.crossover import Exact, Program, cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.interior import Point
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, relative_gap
@@ -46,7 +47,7 @@ class Solution:
         gap: The certified relative gap.
         bound: The certified lower bound of the minimum.
         steps: Steps of the interior point and of the crossover.
-        reason: Why it stopped: ``"converged"``, ``"stalled"`` (numerical limit) or ``"steps"``.
+        out_of_steps: Whether the number of steps ended the search.
     """
 
     effects: Tensor
@@ -54,7 +55,7 @@ class Solution:
     gap: float
     bound: float
     steps: int
-    reason: str
+    out_of_steps: bool = False
 
 
 def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> list[Solution]:
@@ -89,7 +90,7 @@ class _Run:
         self.preview = tolerance > _PREVIEW
         # Feasible, if nothing else: what comes back where nothing better is found.
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
-        self.solutions = [Solution(x, 0.0, float("inf"), 0.0, 0, "steps") for x in nothing]
+        self.solutions = [Solution(x, 0.0, float("inf"), 0.0, 0) for x in nothing]
         self.open = list(range(len(point)))  # the table of each row of the point
         large = point.exact and problem.n > BY_ROWS_MAX_PLAYERS
         self.near = [_CROSS_OVER_EXACT if large else _CROSS_OVER] * len(point)
@@ -141,9 +142,7 @@ class _Run:
             tried = [row for row, table in enumerate(self.open) if self.tries[table] > _GUESSES and row not in done]
             self._certify(tried, step)
         for row, table in enumerate(self.open):
-            if row in done or stalled[row]:
-                solution = self.solutions[table]
-                solution.reason = "converged" if solution.gap <= self.tolerance else "steps" if last else "stalled"
+            self.solutions[table].out_of_steps = last and row not in done
         return sorted({*done, *(row for row in range(len(self.open)) if stalled[row])})
 
     def _certify(self, rows: list[int], step: int) -> None:
@@ -194,9 +193,14 @@ class _Run:
             if not bool(effects[row].isfinite().all() & dual[row].isfinite().all()):
                 continue
             budget = 20 * _PIVOTS if stalled[row] else _PIVOTS
-            one = self.point.problem[row]
+            one, alone = self.point.problem[row], self.point.problem[torch.tensor([row], device=dual.device)]
             found = cross_over(
-                _program(one), effects[row].flatten(), float(self.point.constant[row]), dual[row], budget
+                _program(one),
+                effects[row].flatten(),
+                float(self.point.constant[row]),
+                dual[row],
+                budget,
+                partial(_solve_on, alone) if alone.ridge else None,
             )
             x, constant = found.effects.view(2, -1), found.constant
             if not found.finished or not float(one.excess(x, constant)[1:].abs().amax()) < _FEASIBLE:
@@ -212,6 +216,14 @@ class _Run:
         unfinished = [row for row in range(len(self.open)) if stalled[row] and row not in done]
         self._certify(unfinished, step)
         return done
+
+
+def _solve_on(problem: Problem, effects: Tensor, dual: Tensor) -> Exact | None:
+    """The solution of one table where the sets that effects and a dual vector name lead to it."""
+    found = solve_guessed(problem, effects.view(1, 2, -1), dual.unsqueeze(0))
+    if not bool(found.optimal):
+        return None
+    return Exact(found.effects.flatten(), float(found.constant), found.dual[0], 0, True)
 
 
 def _program(problem: Problem) -> Program:

@@ -23,6 +23,7 @@ _SMALL_WIDTH = 96
 _ROUNDS = 6
 _FEW = 16  # from more changes than this the sets do not recover
 _VIOLATED = 1e-10  # what counts as a violation, in units of the table's range and of the weights
+_ROUNDING = 1e-9  # effects below this share of the largest are taken out of the support
 _MET = 1e-12  # by how much an active row may be missed at the end
 
 
@@ -93,7 +94,8 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
         beyond = missed.abs() > problem.slack + _VIOLATED
         if problem.pinned:
             beyond[:, 0] = False
-        new_sign = torch.where(sign * x > 0, sign, torch.where((sign == 0) & over, sums.sign(), 0.0))
+        rounding = _ROUNDING * x.abs().amax(-1, keepdim=True)
+        new_sign = torch.where(sign * x > rounding, sign, torch.where((sign == 0) & over, sums.sign(), 0.0))
         new_side = torch.where(side * y > 0, side, torch.where((side == 0) & beyond & ~equal, missed.sign(), 0.0))
         changes = (new_sign != sign).sum(-1) + (new_side != side).sum(-1)
         done = ((changes == 0) & exact).nonzero().squeeze(-1)
@@ -138,15 +140,16 @@ def _solve(
         return result if problem.pinned else result + there * y.sum(-1, keepdim=True)
 
     def solve(right: Tensor) -> Tensor:
-        solution = torch.cholesky_solve(right.unsqueeze(-1), root).squeeze(-1)
-        rest = (right - product(solution)).unsqueeze(-1)
-        return solution + torch.cholesky_solve(rest, root).squeeze(-1)
+        return torch.cholesky_solve(right.unsqueeze(-1), root).squeeze(-1)
 
     # x = (Z' y - price) / rho and Z x + c = target, with sum y = 0 where the constant c is free.
-    y = solve(_times(z, price) + rho * target)
+    right = _times(z, price) + rho * target
+    y = solve(right)
+    y = y + solve(right - product(y))
     constant = target.new_zeros(len(target), 1)
     if not problem.pinned:
         ones = solve(there)
+        ones = ones + solve(there - product(ones))
         factor = y.sum(-1, keepdim=True) / ones.sum(-1, keepdim=True)
         constant, y = factor / rho, y - factor * ones
     goal = target - constant * there

@@ -30,10 +30,10 @@ _KEEP_OFF = 0.995  # the share of the way to the nearest bound that a step may g
 class Point:
     """Primal and dual unknowns of a batch of tables, and the step that improves them.
 
-    ``parts [B, 2, k]`` are the positive and negative part of each effect in play, ``prices [B, 2, k]`` their
-    multipliers; ``distances [B, 2, m]`` those of each row with slack from its lower and upper end, ``multipliers
-    [B, 2, m]`` theirs, so that the dual vector is the difference of the multipliers there. All of them stay positive,
-    and the product of each with its multiplier goes to 0.
+    ``primal [B, 2, k + m]`` holds the positive and the negative part of each of the k effects in play, then the
+    distances of each of the m rows with slack from its lower and its upper end. ``multipliers``, of the same shape,
+    holds what each of them is priced with, so that the dual vector at a row with slack is the difference of its two.
+    All entries stay positive, and the product of each with its multiplier goes to 0.
     """
 
     def __init__(
@@ -84,18 +84,26 @@ class Point:
                 least = pressed.topk(min(_START_SAMPLED, pressed.shape[1])).values[:, -1:]
                 in_play &= pressed > least
             in_play[:, : in_play.shape[1] // 2] |= lattice.orders(self.n, device=dual.device) == 1
-        self.columns = self._columns(in_play)
-        x, weights = self._at(effects), self._at(self.weights)
-        total = (weights * x.abs()).sum(-1)
-        self.count = 2 * (self.columns.inside.sum(-1) + self.slack.shape[1])
+        self._choose(in_play)
+        x = self.columns.take(effects)
+        total = (self.prices * x.abs()).sum(-1)
         self.barrier = _START * total.clamp_min(1e-3) / self.count
-        self.parts, self.prices = self._centre(x, weights, self._at(sums), self.barrier)
+        parts, multipliers = self._centre(x, self.prices, self.columns.take(sums), self.barrier)
         # The rows start where the barrier alone would put them for this dual vector.
         y, mu, slack = dual[:, self.rows], self.barrier.unsqueeze(-1), self.slack
         root = (mu * mu + (y * slack).square()).sqrt()
         offset = y * slack.square() / (mu + root)
-        self.distances = torch.stack([slack + offset, slack - offset], dim=1).maximum(slack.unsqueeze(1) * 1e-3)
-        self.multipliers = mu.unsqueeze(-1) / self.distances
+        distances = torch.stack([slack + offset, slack - offset], dim=1).maximum(slack.unsqueeze(1) * 1e-3)
+        self.primal = torch.cat([parts, distances], dim=-1)
+        self.multipliers = torch.cat([multipliers, mu.unsqueeze(-1) / distances], dim=-1)
+
+    def _choose(self, in_play: Tensor) -> None:
+        """Take the given effects into play."""
+        columns = Columns(in_play, self.n) if self.sample is None else SampledColumns(in_play, self.n, self.sample)
+        self.columns, self.width = columns, columns.positions.shape[1]
+        # Padding has the weight 1, so that nothing is divided by 0 or infinite.
+        self.prices = self.weights.gather(1, columns.positions).masked_fill(~columns.inside, 1.0)
+        self.count = 2 * (columns.inside.sum(-1) + self.slack.shape[1])
 
     def adjoint(self, dual: Tensor) -> Tensor:
         """Z' y for ``y [B, rows]``: ``[B, 2, 2^n]``."""
@@ -105,66 +113,68 @@ class Point:
         everywhere[:, self.sample] = dual
         return adjoint(everywhere)
 
-    def _columns(self, in_play: Tensor) -> Columns:
-        return Columns(in_play, self.n) if self.sample is None else SampledColumns(in_play, self.n, self.sample)
-
-    def _at(self, flat: Tensor) -> Tensor:
-        """The entries in play of ``[B, 2 * 2^n]``, 0 at the padding."""
-        return flat.gather(1, self.columns.positions).masked_fill(~self.columns.inside, 0)
-
     def _centre(self, x: Tensor, weights: Tensor, sums: Tensor, barrier: Tensor) -> tuple[Tensor, Tensor]:
-        """Parts and prices near the path for effects x whose columns the dual vector presses with ``sums``."""
+        """Parts and multipliers near the path for effects x whose columns the dual vector presses with ``sums``."""
         slope = weights.unsqueeze(1) + self.signs * (self.problem.ridge * x - sums).unsqueeze(1)
         part = (self.signs * x.unsqueeze(1)).clamp_min(0)
         mu = barrier.view(-1, 1, 1)
         price = slope.maximum((mu / part.clamp_min(1e-12)).minimum(mu.sqrt()))
         return part.maximum(mu / price), price
 
-    @property
-    def x(self) -> Tensor:
-        """The effects in play, ``[B, k]``."""
-        return (self.parts[:, 0] - self.parts[:, 1]) * self.columns.inside
-
     def __len__(self) -> int:
         return len(self.end_dual)
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, tables: Tensor) -> None:
         """Go on with some of the tables, an index tensor, alone."""
-        self.problem = self.problem[rows]
-        self.columns = self.columns[rows]
-        for name in ("slack", "weights", "constant", "end_dual", "count", "barrier", "parts", "prices"):
-            setattr(self, name, getattr(self, name)[rows])
-        self.distances, self.multipliers = self.distances[rows], self.multipliers[rows]
+        self.problem = self.problem[tables]
+        self.columns = self.columns[tables]
+        for name in ("slack", "weights", "prices", "constant", "end_dual", "count", "barrier", "primal", "multipliers"):
+            setattr(self, name, getattr(self, name)[tables])
 
     def refresh(self) -> None:
-        """Compute the dual vector, its sums, and what each row misses, at this point."""
+        """Compute the effects, the dual vector, its sums, and what each row misses, at this point."""
         self.dual = torch.zeros_like(self.problem.values)
-        self.dual[:, self.rows] = self.multipliers[:, 1] - self.multipliers[:, 0]
+        of_rows = self.multipliers[..., self.width :]
+        self.dual[:, self.rows] = of_rows[:, 1] - of_rows[:, 0]
         self.dual[:, self.ends] = self.end_dual
         self.sums = self.adjoint(self.dual)  # of the nonempty sets, for which the entry of the empty set is nothing
         self._measure()
 
     def _measure(self) -> None:
+        parts = self.primal[..., : self.width]
+        self.x = self.columns.only_inside(parts[:, 0] - parts[:, 1])
         self.missed = self.problem.values - self.constant.unsqueeze(-1) - self.columns.synthesis(self.x)
         self.missed[:, : self.rows.start] = 0
+        self.products = self.only_inside(self.primal * self.multipliers)
 
-    def _products(self) -> tuple[Tensor, Tensor]:
-        inside = self.columns.inside.unsqueeze(1)
-        return self.parts * self.prices * inside, self.distances * self.multipliers
+    def only_inside(self, entries: Tensor) -> Tensor:
+        """Entries ``[B, 2, k + m]`` with 0 at the padding of the columns."""
+        if not self.columns.padded:
+            return entries
+        inside = torch.nn.functional.pad(self.columns.inside, (0, self.slack.shape[1]), value=True)
+        return entries.masked_fill(~inside.unsqueeze(1), 0)
 
     def distance(self) -> Tensor:
-        """The complementarity products and the infeasibility against the sum that is minimised, ``[B]``."""
-        products = sum(p.sum((-2, -1)) for p in self._products())
-        total = (self._at(self.weights) * self.x.abs()).sum(-1)
-        return products / total.clamp_min(1e-300)
+        """The complementarity products against the sum that is minimised, ``[B]``."""
+        total = (self.prices * self.x.abs()).sum(-1)
+        return self.products.sum((-2, -1)) / total.clamp_min(1e-300)
 
     def guess(self) -> tuple[Tensor, Tensor]:
-        """Effects ``[B, 2, 2^n]`` and dual vectors ``[B, 2^n]``, 0 where the multipliers say so."""
-        support = (self.parts > self.prices).any(1)
+        """Effects ``[B, 2, 2^n]`` and dual vectors ``[B, 2^n]``, 0 where the multipliers say so.
+
+        An effect and its multiplier, a distance and its own, are compared in units of what is usual for each: the
+        largest effects against weights, the slack against the largest entries of the dual vector.
+        """
+        tiny = torch.finfo(self.dual.dtype).tiny
+        per_price = self.x.square().sum(-1) / (self.prices * self.x.abs()).sum(-1).clamp_min(tiny)
+        parts, prices = self.primal[..., : self.width], self.multipliers[..., : self.width]
+        support = (parts > per_price.view(-1, 1, 1) * prices).any(1)
         dual = self.dual.clone()
         if not self.exact:
-            active = (self.multipliers > self.distances).any(1)
-            dual[:, self.rows] = dual[:, self.rows] * active
+            y = dual[:, self.rows]
+            per_slack = y.square().sum(-1) / (self.slack * y.abs()).sum(-1).clamp_min(tiny)
+            distances, pressures = self.primal[..., self.width :], self.multipliers[..., self.width :]
+            dual[:, self.rows] = y * (pressures > per_slack.view(-1, 1, 1) * distances).any(1)
         return self.columns.spread(self.x * support), dual
 
     def admit(self) -> None:
@@ -181,60 +191,53 @@ class Point:
         most = pressed.topk(min(limit, pressed.shape[1]), dim=1).values[:, -1:]
         new &= pressed >= most
         outside = torch.where(new, self.sums.flatten(1), torch.zeros_like(pressed))
-        parts, prices = self._centre(
+        everywhere = self._centre(
             torch.zeros_like(outside), torch.where(new, self.weights, torch.ones_like(pressed)), outside, self.barrier
         )
-        was = torch.zeros_like(new).scatter_(1, self.columns.positions, True)
-        was[:, 0] = False
-        for old, full in ((self.parts, parts), (self.prices, prices)):
-            full.scatter_(2, self.columns.positions.unsqueeze(1).expand_as(old), old)
-        self.columns = self._columns(was | new)
-        self.count = 2 * (self.columns.inside.sum(-1) + self.slack.shape[1])
-        index = self.columns.positions.unsqueeze(1).expand(-1, 2, -1)
-        outside_play = ~self.columns.inside.unsqueeze(1)
-        self.parts = parts.gather(2, index).masked_fill(outside_play, 1.0)
-        self.prices = prices.gather(2, index).masked_fill(outside_play, 1.0)
+        old, width = self.columns, self.width
+        was = torch.zeros_like(new).scatter_(1, old.positions, old.inside)
+        self._choose(was | new)
+        before = old.positions.unsqueeze(1).expand(-1, 2, -1)
+        after = self.columns.positions.unsqueeze(1).expand(-1, 2, -1)
+        padding = ~self.columns.inside.unsqueeze(1)
+        for name, entries in zip(("primal", "multipliers"), everywhere, strict=True):
+            known = getattr(self, name)
+            entries = entries.scatter_(2, before, known[..., :width]).gather(2, after).masked_fill(padding, 1.0)
+            setattr(self, name, torch.cat([entries, known[..., width:]], dim=-1))
         self._measure()
 
     def advance(self) -> None:
         """One predictor-corrector step."""
         system = _System(self)
-        product = self._products()
-        mu = sum(p.sum((-2, -1)) for p in product) / self.count
-        probe = system.direction(-product[0], -product[1])
+        mu = self.products.sum((-2, -1)) / self.count
+        probe = system.direction(-self.products)
         primal, dual = (t.view(-1, 1, 1) for t in self._lengths(probe, 1.0))
-        inside = self.columns.inside.unsqueeze(1)
-        after = (self.parts + primal * probe.parts) * (self.prices + dual * probe.prices) * inside
-        rows = (self.distances + primal * probe.distances) * (self.multipliers + dual * probe.multipliers)
-        after = (after.sum((-2, -1)) + rows.sum((-2, -1))) / self.count
+        after = (self.primal + primal * probe.primal) * (self.multipliers + dual * probe.multipliers)
+        after = self.only_inside(after).sum((-2, -1)) / self.count
         self.barrier = mu * ((after / mu) ** 3).clamp(0, 1)
-        target = self.barrier.view(-1, 1, 1)
-        step = system.direction(
-            target - product[0] - probe.parts * probe.prices,
-            target - product[1] - probe.distances * probe.multipliers,
-        )
+        second_order = torch.addcmul(self.products, probe.primal, probe.multipliers)
+        step = system.direction(self.barrier.view(-1, 1, 1) - second_order)
         primal, dual = self._lengths(step, _KEEP_OFF)
         self.constant = self.constant + primal * step.constant
         self.end_dual = self.end_dual + dual.unsqueeze(-1) * step.end_dual
-        primal, dual = primal.view(-1, 1, 1), dual.view(-1, 1, 1)
-        self.parts = self.parts + primal * step.parts
-        self.distances = self.distances + primal * step.distances
-        self.prices = self.prices + dual * step.prices
-        self.multipliers = self.multipliers + dual * step.multipliers
+        self.primal = torch.addcmul(self.primal, primal.view(-1, 1, 1), step.primal)
+        self.multipliers = torch.addcmul(self.multipliers, dual.view(-1, 1, 1), step.multipliers)
 
     def _lengths(self, step: _Step, share: float) -> tuple[Tensor, Tensor]:
-        primal = _reach((self.parts, step.parts), (self.distances, step.distances), share)
-        dual = _reach((self.prices, step.prices), (self.multipliers, step.multipliers), share)
-        # With a ridge the effects appear in the dual equations: one length for both.
-        both = torch.minimum(primal, dual)
-        return (both, both) if self.problem.ridge else (primal, dual)
+        """How far a step of each table can go, at most 1, before a value reaches 0; a share of it."""
+        fastest = [
+            (-change / value).flatten(1).amax(-1)
+            for value, change in ((self.primal, step.primal), (self.multipliers, step.multipliers))
+        ]
+        if self.problem.ridge:  # the effects appear in the dual equations: one length for both
+            fastest = [torch.maximum(*fastest)] * 2
+        primal, dual = (torch.where(f <= share, torch.ones_like(f), share / f) for f in fastest)
+        return primal, dual
 
 
 @dataclass(frozen=True)
 class _Step:
-    parts: Tensor
-    prices: Tensor
-    distances: Tensor
+    primal: Tensor
     multipliers: Tensor
     constant: Tensor
     end_dual: Tensor
@@ -245,17 +248,19 @@ class _System:
 
     def __init__(self, point: Point) -> None:
         self.point = p = point
-        columns, problem = p.columns, p.problem
-        self.inside = columns.inside.unsqueeze(1)
+        columns, problem, k = p.columns, p.problem, p.width
         pressed = (problem.ridge * p.x - columns.take(p.sums)).unsqueeze(1)
-        self.price_gap = (p._at(p.weights).unsqueeze(1) + p.signs * pressed - p.prices) * self.inside
-        self.offset = (p.distances[:, 0] - p.distances[:, 1]) / 2
+        gap = p.prices.unsqueeze(1) + p.signs * pressed - p.multipliers[..., :k]
+        parts, distances = p.primal[..., :k], p.primal[..., k:]
+        self.gap_times_parts = gap * parts
+        self.share = parts / p.multipliers[..., :k]
+        self.offset = (distances[:, 0] - distances[:, 1]) / 2
         self.row_gap = p.missed[:, p.rows] - self.offset
-        self.inverse_curvature = (p.parts / p.prices).sum(1)
+        self.inverse_curvature = self.share.sum(1)
         curvature = 1 / self.inverse_curvature + problem.ridge
-        self.stiffness = (p.multipliers / p.distances).sum(1)
+        self.stiffness = (p.multipliers[..., k:] / distances).sum(1)
         if p.by_rows:
-            self.column_weights = columns.spread(columns.inside / curvature)
+            self.column_weights = columns.spread(columns.only_inside(1 / curvature))
             gram = all_rows_gram(self.column_weights, p.n)
             if not p.exact:
                 gram.diagonal(dim1=-2, dim2=-1)[:, :-1].add_(1 / self.stiffness)
@@ -264,36 +269,29 @@ class _System:
         everywhere = torch.zeros_like(problem.values)
         everywhere[:, p.rows] = self.stiffness
         matrix = columns.gram(everywhere)
-        matrix.diagonal(dim1=-2, dim2=-1).add_(torch.where(columns.inside, curvature, torch.ones_like(curvature)))
+        matrix.diagonal(dim1=-2, dim2=-1).add_(curvature)
         self.factor = Factor(matrix)
         # One more unknown borders the system: the multiplier of the full set's row, or the free constant.
-        inside = columns.inside.double()
-        self.border = inside if problem.pinned else columns.take(p.adjoint(everywhere))
+        self.border = columns.inside.double() if problem.pinned else columns.take(p.adjoint(everywhere))
         self.corner = torch.zeros_like(p.constant) if problem.pinned else self.stiffness.sum(-1)
         self.bordered = self.factor.solve(self.border)
 
-    def direction(self, products: Tensor, row_products: Tensor) -> _Step:
-        """The step that changes the complementarity products by the given amounts, to first order."""
-        p = self.point
-        pull = (products - self.price_gap * p.parts) * self.inside
-        right = (p.signs * pull / p.prices).sum(1) / self.inverse_curvature
+    def direction(self, products: Tensor) -> _Step:
+        """The step that changes the complementarity products ``[B, 2, k + m]`` by so much, to first order."""
+        p, k = self.point, self.point.width
+        pull = (products[..., :k] - self.gap_times_parts) / p.multipliers[..., :k]
+        right = (pull[:, 0] - pull[:, 1]) / self.inverse_curvature
+        push = products[..., k:] / p.primal[..., k:]
         solve = self._by_rows if p.by_rows else self._by_effects
-        x, rows, constant, end_dual = solve(right, row_products)
+        x, rows, constant, end_dual = solve(p.columns.only_inside(right), push[:, 1] - push[:, 0])
         towards = (x / self.inverse_curvature - right).unsqueeze(1)
-        parts = (pull + p.signs * towards * p.parts) / p.prices * self.inside
-        distances = p.signs * rows.unsqueeze(1)
-        return _Step(
-            parts,
-            (products - p.prices * parts) / p.parts * self.inside,
-            distances,
-            (row_products - p.multipliers * distances) / p.distances,
-            constant,
-            end_dual,
-        )
+        parts = torch.addcmul(pull, p.signs * towards, self.share)
+        primal = p.only_inside(torch.cat([parts, p.signs * rows.unsqueeze(1)], dim=-1))
+        multipliers = p.only_inside((products - p.multipliers * primal) / p.primal)
+        return _Step(primal, multipliers, constant, end_dual)
 
-    def _by_effects(self, right: Tensor, row_products: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _by_effects(self, right: Tensor, push: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         p = self.point
-        push = (-p.signs * row_products / p.distances).sum(1)
         on_rows = torch.zeros_like(p.problem.values)
         on_rows[:, p.rows] = self.stiffness * self.row_gap + push
         x = self.factor.solve(right + p.columns.take(p.adjoint(on_rows)))
@@ -305,25 +303,14 @@ class _System:
         end_dual = -border.unsqueeze(-1) if p.problem.pinned else p.end_dual
         return x, self.row_gap - constant.unsqueeze(-1) - p.columns.synthesis(x)[:, p.rows], constant, end_dual
 
-    def _by_rows(self, right: Tensor, row_products: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _by_rows(self, right: Tensor, push: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         p = self.point
         give = p.columns.take(self.column_weights)
         target = p.missed[:, 1:] - p.columns.synthesis(give * right)[:, 1:]
         if not p.exact:
-            push = (-p.signs * row_products / p.distances).sum(1)
             target[:, :-1] += push / self.stiffness - self.offset
         dual = torch.zeros_like(p.problem.values)
         dual[:, 1:] = self.factor.solve(target)
         x = give * (right + p.columns.take(p.adjoint(dual)))
         rows = self.row_gap if p.exact else self.row_gap - p.columns.synthesis(x)[:, p.rows]
         return x, rows, torch.zeros_like(p.constant), dual[:, p.ends]
-
-
-def _reach(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], share: float) -> Tensor:
-    """Return how far a step of each table can go, at most 1, before one of the values reaches 0; a share of it."""
-    fastest = torch.stack([_fastest(*first), _fastest(*second)]).amax(0)
-    return torch.where(fastest <= share, torch.ones_like(fastest), share / fastest)
-
-
-def _fastest(value: Tensor, step: Tensor) -> Tensor:
-    return (-step / value).flatten(1).amax(-1) if value.numel() else value.new_zeros(len(value))

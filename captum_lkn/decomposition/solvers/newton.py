@@ -31,33 +31,36 @@ _SHIFTS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
 class Columns:
-    """The effects in play of each table, as positions in flattened effects ``[2 * 2^n]``.
+    """The effects in play of each table, as positions in flattened effects ``[2 * 2^n]``: AND effects, then OR effects.
 
     Attributes:
-        positions: int64 ``[B, k]``, ascending; 0, the effect of the empty set, where a table has fewer than k.
+        positions: int64 ``[B, k]``, ascending; the effect of the empty set where a table has fewer than others.
         inside: bool ``[B, k]``, False at that padding.
+        ands: The number of columns for AND effects, padding included.
+        padded: Whether there is any padding.
     """
 
     def __init__(self, in_play: Tensor, n: int) -> None:
         """Build the index.
 
         Args:
-            in_play: bool ``[B, 2 * 2^n]``; never the effect of the empty set.
+            in_play: bool ``[B, 2 * 2^n]``; never the effects of the empty set.
             n: The number of players.
         """
         self.n = n
-        counts = in_play.sum(-1)
-        width = int(counts.max()) if len(counts) else 0
-        order = in_play.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, :width]
-        self.inside = torch.arange(width, device=in_play.device) < counts.unsqueeze(-1)
-        self.positions = order * self.inside
+        ands, ors = in_play.view(len(in_play), 2, -1).unbind(1)
+        (and_sets, and_there), (or_sets, or_there) = chosen_positions(ands), chosen_positions(ors)
+        self.ands = and_sets.shape[1]
+        self.positions = torch.cat([and_sets, or_sets + (1 << n)], dim=1)
+        self.inside = torch.cat([and_there, or_there], dim=1)
+        self.padded = not bool(self.inside.all())
         self._index: Tensor | None = None
 
     def __getitem__(self, keep: Tensor) -> Columns:
         """Those of some tables."""
         result = object.__new__(Columns)
-        result.n, result.inside, result.positions = self.n, self.inside[keep], self.positions[keep]
-        result._index = None
+        result.n, result.ands, result.padded, result._index = self.n, self.ands, self.padded, None
+        result.inside, result.positions = self.inside[keep], self.positions[keep]
         return result
 
     def spread(self, x: Tensor) -> Tensor:
@@ -71,44 +74,53 @@ class Columns:
 
     def take(self, effects: Tensor) -> Tensor:
         """The entries in play, ``[B, k]``, of effects ``[B, 2, 2^n]``; 0 at the padding."""
-        return effects.flatten(1).gather(1, self.positions) * self.inside
+        return self.only_inside(effects.flatten(1).gather(1, self.positions))
+
+    def only_inside(self, x: Tensor) -> Tensor:
+        """``x [B, k]`` with 0 at the padding."""
+        return x.masked_fill(~self.inside, 0) if self.padded else x
 
     def gram(self, row_weights: Tensor) -> Tensor:
-        """Z' diag(row_weights) Z, ``[B, k, k]``, for ``row_weights [B, 2^n]``; 0 at the padding."""
-        index = self._build() if self._index is None else self._index
-        patterns = _pattern_sums(row_weights, self.n)
-        # A pattern that no subset fits has the last number.
-        patterns = torch.cat([patterns, patterns.new_zeros(len(patterns), 1)], dim=1)
+        """The lower triangle of Z' diag(row_weights) Z, ``[B, k, k]``, for ``row_weights [B, 2^n]``; 0 at the padding.
+
+        Two AND effects reach the sets that contain both; OR effects miss those that avoid both; and an OR effect
+        misses, of the sets that contain an AND effect's, those that avoid its own: sums over 2^n sets, and over 3^n
+        patterns.
+        """
+        if self._index is None:
+            self._index = self._build()
         batch, width = self.positions.shape
-        result = patterns.flatten().index_select(0, index).view(batch, width, width)
-        # A column is a + b * [T fits its pattern]: AND is 0 + fits, OR, "meets", is 1 - fits.
-        alone = patterns.flatten().index_select(0, self._own).view(batch, width) * self._b
-        total = row_weights.sum(-1, keepdim=True)
-        left = torch.stack([self._a, alone + total * self._a], dim=-1)
-        right = torch.stack([alone, self._a], dim=-2)
-        return torch.baddbmm(result.mul_(self._b.unsqueeze(-1)).mul_(self._b.unsqueeze(-2)), left, right)
+        containing = lattice.superset_sums(row_weights)
+        avoiding = lattice.and_inverse(row_weights).flip(-1)
+        sums = torch.cat([containing, avoiding, _pattern_sums(row_weights, self.n), row_weights.new_zeros(batch, 1)], 1)
+        result = sums.flatten().index_select(0, self._index).view(batch, width, width)
+        alone = sums.gather(1, self.positions)
+        contained, avoided = alone[:, : self.ands].unsqueeze(-2), alone[:, self.ands :].unsqueeze(-1)
+        result[:, self.ands :, : self.ands].neg_().add_(contained)
+        result[:, self.ands :, self.ands :].sub_(avoided).sub_(avoided.mT - containing[:, :1].unsqueeze(-1))
+        if self.padded:
+            result.mul_(self.inside.unsqueeze(-1)).mul_(self.inside.unsqueeze(-2))
+        return result
 
     def _build(self) -> Tensor:
-        """The patterns of all pairs as numbers in base 3: digit 0 = player absent, 1 = present, 2 = either."""
-        size = 1 << self.n
-        patterns = 3**self.n
-        positions = self.positions.int()
-        sets = positions & (size - 1)
-        is_or = positions >= size
-        contains, avoids = sets * ~is_or, sets * is_or
+        """Where the sums for all pairs of columns lie.
+
+        A pattern is a number in base 3: its digit of a player is 0 where it is absent, 1 where it is present, 2 where
+        it may be either.
+        """
+        size, patterns = 1 << self.n, 3**self.n
+        batch, width = self.positions.shape
+        sets = self.positions.int() & (size - 1)
+        ands, ors = slice(0, self.ands), slice(self.ands, width)
+        contains, avoids = sets[:, ands], sets[:, ors]
         ternary = _ternary(self.n, sets.device)
-        first = torch.arange(len(sets), dtype=torch.int32, device=sets.device).unsqueeze(-1) * (patterns + 1)
-        either = patterns - 1 + first
-        self._own = (either - ternary[contains] - 2 * ternary[avoids]).flatten()
-        both = contains.unsqueeze(-1) | contains.unsqueeze(-2)
-        neither = avoids.unsqueeze(-1) | avoids.unsqueeze(-2)
-        index = ternary.index_select(0, neither.flatten()).mul_(-2)
-        index = index.sub_(ternary.index_select(0, both.flatten())).view_as(both).add_(either.unsqueeze(-1))
-        index = torch.where((both & neither) == 0, index, (first + patterns).unsqueeze(-1))
-        inside = self.inside.double()
-        self._a, self._b = inside * is_or, inside * (1 - 2 * is_or.double())
-        self._index = index.flatten()
-        return self._index
+        index = sets.unsqueeze(-1) | sets.unsqueeze(-2)
+        index[:, ors, ors] += size
+        fits = (2 * size + patterns - 1 - 2 * ternary[avoids]).unsqueeze(-1) - ternary[contains].unsqueeze(-2)
+        impossible = (avoids.unsqueeze(-1) & contains.unsqueeze(-2)) != 0
+        index[:, ors, ands] = fits.masked_fill_(impossible, 2 * size + patterns)
+        first = torch.arange(batch, dtype=torch.int32, device=sets.device) * (2 * size + patterns + 1)
+        return index.add_(first.view(-1, 1, 1)).flatten()
 
 
 class SampledColumns(Columns):
@@ -163,7 +175,7 @@ def all_rows_gram(column_weights: Tensor, n: int) -> Tensor:
     both, either = _pairs(n, column_weights.device)
     ands, avoided = below[:, 0], below[:, 1].flip(-1)
     missing = avoided[:, 1:] - column_weights[:, 1].sum(-1, keepdim=True) / 2
-    result = ands[:, both].add_(avoided[:, either])
+    result = ands.index_select(1, both).add_(avoided.index_select(1, either)).view(len(ands), -1, (1 << n) - 1)
     return result.sub_(missing.unsqueeze(-1)).sub_(missing.unsqueeze(-2))
 
 
@@ -174,9 +186,21 @@ def _pattern_sums(row_weights: Tensor, n: int) -> Tensor:
     for low in range(0, n, 5):
         size = min(5, n - low)
         power = _pattern_block(size, row_weights.device)
-        result = (power @ result.reshape(-1, 1 << size, done)).reshape(batch, -1)
+        result = result.reshape(-1, 1 << size) @ power.T if low == 0 else power @ result.reshape(-1, 1 << size, done)
         done *= 3**size
-    return result
+    return result.reshape(batch, -1)
+
+
+def chosen_positions(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """The chosen positions of each table, ascending, ``[B, k]``, 0 at the padding, and whether there is one."""
+    if len(chosen) == 1:
+        positions = chosen.nonzero()[:, 1].unsqueeze(0)
+        return positions, torch.ones_like(positions, dtype=torch.bool)
+    counts = chosen.sum(-1)
+    width = int(counts.max()) if len(counts) else 0
+    order = chosen.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, :width]
+    there = torch.arange(width, device=chosen.device) < counts.unsqueeze(-1)
+    return order * there, there
 
 
 @lru_cache(maxsize=32)
@@ -199,6 +223,6 @@ def _ternary(n: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Intersections and unions of all pairs of nonempty sets, ``[2^n - 1, 2^n - 1]``."""
+    """Intersections and unions of all pairs of nonempty sets, ``[(2^n - 1)^2]`` each."""
     sets = torch.arange(1, 1 << n, device=device)
-    return sets.unsqueeze(1) & sets, sets.unsqueeze(1) | sets
+    return (sets.unsqueeze(1) & sets).flatten(), (sets.unsqueeze(1) | sets).flatten()
