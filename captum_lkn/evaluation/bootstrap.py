@@ -49,6 +49,10 @@ class Resampling(NamedTuple):
             )
         return self
 
+    def stated(self, samples: int) -> str:
+        """Return the words for the intervals over so many samples; a single one has none."""
+        return f"{100 * self.confidence:g} % intervals" if samples > 1 else "no intervals"
+
 
 def bootstrap(parts: Tensor, wholes: Tensor | None, settings: Resampling) -> tuple[Tensor, Tensor, Tensor]:
     """Return means over samples, or ratios of sums, with percentile intervals.
@@ -59,8 +63,8 @@ def bootstrap(parts: Tensor, wholes: Tensor | None, settings: Resampling) -> tup
         settings: The settings.
 
     Returns:
-        The values and both ends of the intervals, ``[...]`` each; NaN where no sample has a value. Of a single sample
-        the interval is the value.
+        The values and both ends of the intervals, ``[...]`` each. A value is NaN where no sample has one, an end where
+        fewer than two have: of a single sample nothing can be said about others.
 
     Example:
         >>> mean, low, high = bootstrap(torch.tensor([1.0, 2.0, math.nan, 3.0]).double(), None, Resampling())
@@ -78,16 +82,19 @@ def bootstrap(parts: Tensor, wholes: Tensor | None, settings: Resampling) -> tup
     tail = (1 - settings.confidence) / 2
     low, high = torch.nanquantile(means, means.new_tensor([tail, 1 - tail]), dim=0)
     value = above.sum(0) / below.sum(0)
-    found = [torch.where(value.isnan(), math.nan, one).reshape(parts.shape[1:]) for one in (value, low, high)]
-    return found[0], found[1], found[2]
+    single = (known & (below != 0)).sum(0) < 2
+    low, high = (torch.where(single, math.nan, end) for end in (low, high))
+    return value.reshape(parts.shape[1:]), low.reshape(parts.shape[1:]), high.reshape(parts.shape[1:])
 
 
 def shown_interval(numbers: Sequence[float] | Sequence[Tensor], form: str = ".2f") -> str:
     """Return a number with its interval, from these three numbers.
 
     Example:
-        >>> shown_interval([0.5, 0.25, 0.75]), shown_interval([math.nan] * 3)
-        ('0.50 [0.25, 0.75]', '-')
+        >>> shown_interval([0.5, 0.25, 0.75]), shown_interval([0.5, math.nan, math.nan]), shown_interval([math.nan] * 3)
+        ('0.50 [0.25, 0.75]', '0.50', '-')
     """
     value, low, high = map(float, numbers)
-    return "-" if math.isnan(value) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    if math.isnan(value):
+        return "-"
+    return f"{value:{form}}" if math.isnan(low) else f"{value:{form}} [{low:{form}}, {high:{form}}]"

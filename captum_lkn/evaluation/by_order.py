@@ -115,10 +115,8 @@ class ByOrder:
         return ["order", "AND", "OR", "both"], cells
 
     def _caption(self) -> list[str]:
-        return [self._title(), f"means over {count_of(len(self.samples), 'sample')} with {self._interval()}"]
-
-    def _interval(self) -> str:
-        return f"{100 * self.resampling.confidence:g} % intervals"
+        count = len(self.samples)
+        return [self._title(), f"means over {count_of(count, 'sample')}, {self.resampling.stated(count)}"]
 
     def __repr__(self) -> str:
         return text_table(self._caption(), *self._table())

@@ -73,11 +73,11 @@ class FidelityCurve:
         return import_pandas().DataFrame({"effects": range(len(mean)), **columns})
 
     def _caption(self) -> list[str]:
-        samples = count_of(len(self.salient), "sample")
+        count = len(self.salient)
         alone = bootstrap(self.salient_r_squared, None, self.resampling)
         error = self.matching_error
         return [
-            f"Fidelity over {samples}; means with {100 * self.resampling.confidence:g} % intervals",
+            f"Fidelity over {count_of(count, 'sample')}; means, {self.resampling.stated(count)}",
             f"all effects: outputs missed by up to {percent(float(error.mean()))} of their range on average, "
             f"{percent(float(error.max()))} at most",
             f"{float(self.salient.double().mean()):.1f} salient effects alone: R^2 {shown_interval(alone)}",
@@ -129,14 +129,14 @@ def fidelity(
         >>> from captum_lkn import AndOrInteraction
         >>> method = AndOrInteraction(lambda x: 3 * x[:, 0] + x[:, 1] * x[:, 2], score="logit", noise=0)
         >>> fidelity(method.attribute(torch.ones(1, 3)))
-        Fidelity over 1 sample; means with 95 % intervals
+        Fidelity over 1 sample; means, no intervals
           all effects: outputs missed by up to 0 % of their range on average, 0 % at
           most
-          2.0 salient effects alone: R^2 1.00 [1.00, 1.00]
-          strongest effects                   R^2  largest miss
-          0                  -1.26 [-1.26, -1.26]         100 %
-          1                     0.90 [0.90, 0.90]          25 %
-          2                     1.00 [1.00, 1.00]           0 %
+          2.0 salient effects alone: R^2 1.00
+          strongest effects    R^2  largest miss
+          0                  -1.26         100 %
+          1                   0.90          25 %
+          2                   1.00           0 %
     """
     given: Any = found
     if not isinstance(given, Interactions | InteractionsBatch):

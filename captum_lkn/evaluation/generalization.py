@@ -97,11 +97,11 @@ def generalization(
         >>> both = [AndOrInteraction(f, score="logit", noise=0).attribute(x) for f in (with_two, with_one)]
         >>> generalization(*both)
         Intersection over union of the salient interactions
-          means over 1 sample with 95 % intervals
-          order                AND  OR               both
-          1      0.50 [0.50, 0.50]   -  0.50 [0.50, 0.50]
-          2      0.00 [0.00, 0.00]   -  0.00 [0.00, 0.00]
-          all    0.33 [0.33, 0.33]   -  0.33 [0.33, 0.33]
+          means over 1 sample, no intervals
+          order   AND  OR  both
+          1      0.50   -  0.50
+          2      0.00   -  0.00
+          all    0.33   -  0.33
     """
     check_comparison(tau=tau, scope=scope, literal_eq6=False, ratio="sum")
     resampling = Resampling(confidence, resamples, seed).check()

@@ -81,7 +81,7 @@ class Sparsity:
         largest = "of the data set" if self.scope == "dataset" else "of each sample"
         return [
             f"Sparsity over {count_of(len(self.players), 'sample')} of {players} players; salient: above {self.tau:g} "
-            f"of the largest {largest}; means with {100 * self.resampling.confidence:g} % intervals"
+            f"of the largest {largest}; means, {self.resampling.stated(len(self.players))}"
         ]
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
@@ -141,10 +141,10 @@ def sparsity(
         ...     return x.amax(1)
         >>> sparsity(AndOrInteraction(any_of_four, score="logit", noise=0).attribute(torch.ones(1, 4)))
         Sparsity over 1 sample of 4 players; salient: above 0.05 of the largest of the
-          data set; means with 95 % intervals
-                                        salient  of  ten strongest
-          AND and OR effects     1.0 [1.0, 1.0]  26           1.00
-          Harsanyi dividends  15.0 [15.0, 15.0]  15           0.67
+          data set; means, no intervals
+                              salient  of  ten strongest
+          AND and OR effects      1.0  26           1.00
+          Harsanyi dividends     15.0  15           0.67
     """
     if not isinstance(found, InteractionsBatch):
         raise TypeError(f"found must be an InteractionsBatch; got {kind_of(found)}")

@@ -183,11 +183,12 @@ class Transfer(Mapping[str, TransferStrengths]):
         return frame.astype({"order": "Int64"}).rename(columns={"state": self.noun})
 
     def _caption(self) -> list[str]:
-        samples = count_of(len(next(iter(self.shares.values()))), "sample")
+        count = len(next(iter(self.shares.values())))
+        samples, intervals = count_of(count, "sample"), self.resampling.stated(count)
         models = count_of(self.held_out, "held-out model")
         return [
             f"Share of the strength of salient interactions that transfer: salient with the same sign in at least "
-            f"{100 * self.at_least:g} % of {models}; {samples}, {100 * self.resampling.confidence:g} % intervals; in "
+            f"{100 * self.at_least:g} % of {models}; {samples}, {intervals}; in "
             "brackets the numbers of a sample"
         ]
 
@@ -259,12 +260,12 @@ def transferable(
         (('0',), [1.0, 0.0, 1.0, 2.0])
         >>> split
         Share of the strength of salient interactions that transfer: salient with the
-          same sign in at least 100 % of 2 held-out models; 1 sample, 95 % intervals; in
+          same sign in at least 100 % of 2 held-out models; 1 sample, no intervals; in
           brackets the numbers of a sample
-          order  model              share        number
-          1      model  0.67 [0.67, 0.67]  (1.0 of 2.0)
-          3      model  0.00 [0.00, 0.00]  (0.0 of 1.0)
-          all    model  0.50 [0.50, 0.50]  (1.0 of 3.0)
+          order  model  share        number
+          1      model   0.67  (1.0 of 2.0)
+          3      model   0.00  (0.0 of 1.0)
+          all    model   0.50  (1.0 of 3.0)
     """
     check_comparison(tau=tau, scope=scope, literal_eq6=False, ratio="sum")
     resampling = Resampling(confidence, resamples, seed).check()
