@@ -35,7 +35,7 @@ from captum_lkn.decomposition.options import NOISE
 from captum_lkn.decomposition.refit import fidelity_of, refit_salient
 
 TUNING, HELD_OUT = 1, 2
-LARGE = {6: 8, 8: 4, 10: 2, 12: 1}
+LARGE = {6: 8, 8: 4, 10: 1}
 VALUE_NOISE = (0.0, 0.01, 0.03)  # standard deviation as a share of the range of the values
 GAMES = {6: 2, 8: 1}  # by number of players: games of each kind, sign and level of noise
 RESULTS = Path(__file__).parent / "results"
@@ -313,7 +313,7 @@ def machine() -> str:
 def main(
     out: Annotated[Path, typer.Option(help="Folder of planted.json and planted.md.")] = RESULTS,
     quick: Annotated[bool, typer.Option(help="A game of six players each.")] = False,
-    large: Annotated[bool, typer.Option(help="More games, also of ten and twelve players; takes an hour.")] = False,
+    large: Annotated[bool, typer.Option(help="More games, also of ten players; takes an hour.")] = False,
     candidates: Annotated[bool, typer.Option(help="Also the options among which the defaults were chosen.")] = False,
 ) -> None:
     """Measure all methods and write the results."""

@@ -167,7 +167,7 @@ class InteractionMethod(Method):
         found = self._tables(requests, perturbations_per_eval, show_progress, description, sources)
         tables = [table for one in found for table in one.tables]
         decompositions = iter(
-            _decompose_each(tables, self.options, [str(origin.get("layer", "")) for origin in origins])
+            _decompose_each(tables, self.options, [str(origin.get("layer", "")) for origin in origins], show_progress)
         )
         columns: list[list[Interactions]] = [[] for _ in sources]
         for request, one in zip(requests, found, strict=True):
@@ -238,7 +238,7 @@ def _targets(target: Any, inputs: Sequence[Any]) -> list[TargetLike]:
 
 
 def _decompose_each(
-    tables: Sequence[Tensor], options: DecompositionOptions, layers: Sequence[str]
+    tables: Sequence[Tensor], options: DecompositionOptions, layers: Sequence[str], show_progress: bool
 ) -> list[list[Decomposition]]:
     """Return L decompositions for each sample's tables ``[L, 2^n]``; tables of one size are solved together.
 
@@ -248,7 +248,8 @@ def _decompose_each(
     for size in sorted({table.shape[-1] for table in tables}):
         places = [i for i, table in enumerate(tables) if table.shape[-1] == size]
         names = [f"sample {i}{f' at {layer}' if layer else ''}" for i in places for layer in layers]
-        together = decompose(torch.cat([tables[i] for i in places]), options=options, names=names)
+        stacked = torch.cat([tables[i] for i in places])
+        together = decompose(stacked, options=options, names=names, show_progress=show_progress)
         each = iter(together[row] for row in range(sum(len(tables[i]) for i in places)))
         results |= {place: [next(each) for _ in tables[place]] for place in places}
     return [results[i] for i in range(len(tables))]

@@ -17,6 +17,7 @@ __all__ = [
     "as_double",
     "check_solver",
     "largest_deviation",
+    "too_large_a_gap",
     "warn_of_gap",
     "warn_of_small_kappa",
     "weight_factors",
@@ -124,6 +125,16 @@ def warn_of_gap(gap: Tensor, converged: Tensor, tolerance: float, names: Sequenc
             f"the decomposition stopped short of tolerance={tolerance:g} in {_named(~converged, names)}; the largest "
             f"certified gap is {float(gap.max()):.2g}, which holds. See `gap` and `stopped` of the result"
         )
+
+
+def too_large_a_gap(gap: Tensor, far: Tensor, limit: float, n: int, names: Sequence[str] | None) -> str:
+    """Return the message on tables whose certified gap ``[K]`` is too large for their effects to mean anything."""
+    return (
+        f"the effects of {_named(far, names)} with {n} players may be far from the sparsest: their certified gap is "
+        f"{float(gap.max()):.2g}, and largest_gap={limit:g}. Too many interactions count. Take "
+        "fewer players (select_players), a larger kappa= or noise=, or more steps (max_steps=). The error's "
+        "`decomposition` is what was found; largest_gap=1e9 returns it without an error"
+    )
 
 
 def _named(chosen: Tensor, names: Sequence[str] | None) -> str:

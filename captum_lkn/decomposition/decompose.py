@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, SupportsIndex
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from captum_lkn._common.messages import shape_of
 from captum_lkn._common.rounding import no_autocast
@@ -26,6 +27,7 @@ from captum_lkn.decomposition.checks import (
     as_double,
     check_solver,
     largest_deviation,
+    too_large_a_gap,
     warn_of_gap,
     warn_of_small_kappa,
     weight_factors,
@@ -35,9 +37,11 @@ from captum_lkn.decomposition.options import DecompositionKind, DecompositionOpt
 from captum_lkn.decomposition.solvers import dispatch
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
-__all__ = ["Decomposition", "Solver", "build_problem", "decompose"]
+__all__ = ["Decomposition", "LargeGapError", "Solver", "build_problem", "decompose"]
 
 Solver = Literal["auto", "highs"]
+
+_BAR_DELAY: Final = 1.0  # in seconds: what is done by then needs no bar
 
 _LOOSE: Final = 1e6
 """A slack of so many ranges binds nothing; a larger one would drown the values in rounding."""
@@ -116,6 +120,19 @@ class Decomposition:
         return Effects.from_tables(self.and_effects.cpu(), self.or_effects.cpu())
 
 
+class LargeGapError(RuntimeError):
+    """Error of a decomposition that may be far from the sparsest one, so that its effects mean little.
+
+    Attributes:
+        decomposition: What was found: feasible effects with their gap. The values are ``reconstruct()`` plus
+            ``residual``.
+    """
+
+    def __init__(self, message: str, decomposition: Decomposition) -> None:
+        super().__init__(message)
+        self.decomposition = decomposition
+
+
 @no_autocast()
 def decompose(
     values: Tensor,
@@ -128,10 +145,13 @@ def decompose(
     or_weight: float | None = None,
     ridge: float | None = None,
     tolerance: float | None = None,
+    max_steps: int | None = None,
+    largest_gap: float | None = None,
     kind: DecompositionKind | None = None,
     cost: Tensor | None = None,
     solver: Solver = "auto",
     names: Sequence[str] | None = None,
+    show_progress: bool = False,
 ) -> Decomposition:
     r"""Decompose value tables into sparse AND and OR effects.
 
@@ -149,6 +169,9 @@ def decompose(
         or_weight: The factor of the weights of OR effects; 1.1 by default.
         ridge: The weight of the squares; 0.1 by default.
         tolerance: The certified relative gap to stop at; 1e-5 by default.
+        max_steps: The largest number of first-order steps, for dense tables of more than 13 players; 20,000 by default,
+            and fewer from 17 players on.
+        largest_gap: The certified gap above which the result is an error; 0.1 by default.
         kind: ``"and-or"`` (the default), or ``"and"`` for AND effects alone.
         cost: A tensor that broadcasts to ``[..., 2, 2^n]`` (``[2^n]`` for all tables and both kinds, ``[2, 2^n]`` for
             AND and OR apart, more for each table its own): positive factors of the weights. None: 1. With factors near
@@ -157,6 +180,7 @@ def decompose(
             enough, otherwise ADMM alone. ``"highs"``: the explicit linear program through SciPy, at most 10 players,
             without the ridge; an independent check.
         names: A name for each table, in the order of the flattened batch, for warnings; None: its number.
+        show_progress: Whether to show a bar of the tables, with the gap of one that takes long.
 
     Returns:
         The effects with their certificate. A table's result does not depend on the other tables.
@@ -165,6 +189,8 @@ def decompose(
         TypeError: ``values`` or ``cost`` is not a floating tensor, or an option has the wrong type.
         ValueError: The last dimension of ``values`` is not a power of two, it holds NaN or infinite values, an option
             is out of range, or ``cost`` does not fit.
+        LargeGapError: The certified gap of a table is above ``largest_gap``, which happens to dense tables of many
+            players. The error holds the result.
 
     Warns:
         UserWarning: ``noise`` makes a kappa of 0, since v(N) = v(empty), or a small one against the range of a table;
@@ -191,6 +217,8 @@ def decompose(
         "or_weight": or_weight,
         "ridge": ridge,
         "tolerance": tolerance,
+        "max_steps": max_steps,
+        "largest_gap": largest_gap,
         "kind": kind,
     }
     settings = given_options(options, keywords)
@@ -207,20 +235,19 @@ def decompose(
     problem, unit = build_problem(tables, limit, settings)
     if factors is not None:
         problem = replace(problem, weights=problem.weights * factors)
-    with torch.no_grad():
-        found = dispatch.solve(problem, settings.tolerance, solver)
+    with torch.no_grad(), _bar(len(tables), show_progress) as bar:
+        found = dispatch.solve(problem, settings.tolerance, settings.max_steps, solver, bar)
     effects = found.effects * unit.unsqueeze(-1)
     ands, ors = effects[:, 0].clone(), effects[:, 1].clone()
     ands[:, 0] = (start + found.constant * unit).squeeze(-1)
     residual = tables - lattice.reconstruct(ands, ors)
     gap = relative_gap(problem.penalty(found.effects), found.bound)
     converged = gap <= settings.tolerance
-    warn_of_gap(gap, converged, settings.tolerance, names)
 
     def batched(result: Tensor) -> Tensor:
         return result.reshape(batch + result.shape[1:]).to(device)
 
-    return Decomposition(
+    result = Decomposition(
         and_effects=batched(ands),
         or_effects=batched(ors),
         objective=batched((ands.abs() + ors.abs())[:, 1:].sum(-1)),
@@ -236,6 +263,16 @@ def decompose(
         options=settings if per_table is None or batch else settings.replace(kappa=float(limit)),
         kappa_of_each=per_table is not None and bool(batch),
     )
+    far = gap > max(settings.largest_gap, settings.tolerance)
+    if solver == "auto" and bool(far.any()):
+        raise LargeGapError(too_large_a_gap(gap, far, settings.largest_gap, n, names), result)
+    warn_of_gap(gap, converged, settings.tolerance, names)
+    return result
+
+
+def _bar(tables: int, shown: bool) -> tqdm[Any]:
+    """Return the bar of a call, which counts tables."""
+    return tqdm(total=tables, desc="Decomposition", unit="table", delay=_BAR_DELAY, disable=not shown)
 
 
 def build_problem(tables: Tensor, kappa: Tensor, options: DecompositionOptions) -> tuple[Problem, Tensor]:

@@ -11,9 +11,10 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import is_number
+from captum_lkn._common.checks import is_number, is_whole
 
 __all__ = [
+    "LARGEST_GAP",
     "LARGEST_WEIGHT",
     "NOISE",
     "ORDER_WEIGHT",
@@ -41,6 +42,9 @@ RIDGE: Final = 0.1
 OR_WEIGHT: Final = 1.1
 
 TOLERANCE: Final = 1e-5
+
+LARGEST_GAP: Final = 0.1
+"""Effects whose sum may be more than this share above the least one are not handed over."""
 
 LARGEST_WEIGHT: Final = 1e10
 """Weights beyond this, or factors of weights below its inverse, are lost in the rounding of float64."""
@@ -70,6 +74,10 @@ class DecompositionOptions:
         ridge: The weight of the squares. Any positive value makes the minimiser unique.
         tolerance: The certified relative gap to stop at. Above 1e-3 the effects are a preview, since they converge
             later than the sum.
+        max_steps: The largest number of first-order steps for a table of more than 13 players whose answer is dense.
+            None: 20,000, from 17 players on half as many for each further one. Smaller tables need no limit.
+        largest_gap: A certified gap above this (and above ``tolerance``) is an error instead of a result. A large
+            number, such as 1e9, takes any result.
         kind: ``"and-or"``, or ``"and"`` for AND effects alone (Harsanyi dividends where kappa is 0).
 
     Raises:
@@ -91,15 +99,19 @@ class DecompositionOptions:
     or_weight: float = OR_WEIGHT
     ridge: float = RIDGE
     tolerance: float = TOLERANCE
+    max_steps: int | None = None
+    largest_gap: float = LARGEST_GAP
     kind: DecompositionKind = "and-or"
 
     def __post_init__(self) -> None:
-        for name in ("noise", "kappa", "order_weight", "or_weight", "ridge", "tolerance"):
+        for name in ("noise", "kappa", "order_weight", "or_weight", "ridge", "tolerance", "largest_gap"):
             given = getattr(self, name)
             if name == "kappa" and given is None:
                 continue
             # Frozen for the user; here the numbers take their final type, which is also that of a loaded file.
             object.__setattr__(self, name, _number(name, given, positive=name in ("or_weight", "tolerance")))
+        if self.max_steps is not None:
+            object.__setattr__(self, "max_steps", _whole("max_steps", self.max_steps))
         if not isinstance(self.pin_ends, bool):
             raise TypeError(f"pin_ends must be True or False; got {self.pin_ends!r}")
         if self.kind not in get_args(DecompositionKind):
@@ -153,6 +165,16 @@ def given_options(options: Any, changes: Mapping[str, Any]) -> DecompositionOpti
             "such as noise=0.02"
         )
     return (options or DecompositionOptions()).replace(**changes)
+
+
+def _whole(name: str, given: Any) -> int:
+    """Return a whole number of at least 1."""
+    problem = f"{name} must be None or a whole number >= 1; got {given!r}"
+    if not is_whole(given):
+        raise TypeError(problem)
+    if given < 1:
+        raise ValueError(problem)
+    return int(given)
 
 
 def _number(name: str, given: Any, positive: bool) -> float:

@@ -1,5 +1,6 @@
 import functools
 import inspect
+import sys
 import warnings
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import oracles
 import pytest
 import torch
 
-from captum_lkn.decomposition import Decomposition, decompose, lattice
+from captum_lkn.decomposition import Decomposition, LargeGapError, decompose, lattice
 from captum_lkn.decomposition.options import NOISE, OR_WEIGHT, ORDER_WEIGHT, RIDGE, TOLERANCE
 from captum_lkn.decomposition.solvers import dispatch, exact
 
@@ -108,8 +109,14 @@ def distance(found, reference):
 def admm_alone(monkeypatch, steps=3000):
     """Leave tables of any size to ADMM, as those of many players are."""
     monkeypatch.setattr(dispatch, "_INTERIOR_MAX_PLAYERS", 0)
-    monkeypatch.setattr(dispatch, "_by_generation", lambda *_: False)
+    monkeypatch.setattr(dispatch, "_by_generation", no_generation)
     monkeypatch.setattr(dispatch, "_FIRST_ORDER_STEPS", steps)
+
+
+def no_generation(problem, found, table, tolerance):
+    """Leave a table with effects that are feasible, and nothing more."""
+    found.effects[table] = problem[table].repaired(found.effects[table])
+    return False
 
 
 def assert_same_bits(found, reference, rows=slice(None), at=slice(None), fields=FIELDS):
@@ -493,7 +500,7 @@ def test_a_solver_stopped_early_leaves_a_solution_with_an_honest_gap(steps, opti
     v = real(6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = decompose(v, **options)
+        found = decompose(v, **options, largest_gap=1e9)
     assert_within_kappa(found, v, pin_ends="pin_ends" not in options)
     assert torch.equal(found.converged, found.gap <= TOLERANCE)
     assert [reason == "converged" for reason in found.stopped] == found.converged.tolist()
@@ -730,17 +737,51 @@ def test_many_players_reach_one_percent(n, tables):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"pin_ends": False}, {"noise": 0.0}], ids=str)
 def test_too_many_players_for_the_interior_point_get_what_admm_reached(options, monkeypatch):
-    admm_alone(monkeypatch, steps=200)
+    admm_alone(monkeypatch)
     v = planted(13, 2)
     with pytest.warns(
         UserWarning, match=r"stopped short of tolerance=1e-05 in 2 of 2 tables \(table 0, table 1\); the largest"
     ):
-        found = decompose(v, **options)
+        found = decompose(v, **options, max_steps=200, largest_gap=1e9)
     assert not found.converged.any()
     assert found.stopped == ("steps", "steps")
+    assert found.steps.tolist() == [200, 200]
     assert float(found.gap.min()) > 1e-5
     assert found.gap.isfinite().all()
     assert_within_kappa(found, v, pin_ends="pin_ends" not in options)
+
+
+def test_a_gap_too_large_to_mean_anything_is_an_error_that_holds_the_result(monkeypatch):
+    admm_alone(monkeypatch)
+    v = torch.stack([real(6)[0], torch.zeros(64, dtype=torch.float64)])
+    with pytest.raises(
+        LargeGapError, match=r"the effects of 1 of 2 tables \(first\) with 6 players .* largest_gap=0.1.*max_steps="
+    ) as error:
+        decompose(v, max_steps=10, names=["first", "second"])
+    found = error.value.decomposition
+    assert float(found.gap[0]) > 0.1
+    assert found.steps.tolist() == [10, 0]
+    assert_within_kappa(found, v)
+    with pytest.warns(UserWarning, match="stopped short of tolerance"):
+        taken = decompose(v, max_steps=10, largest_gap=1e9)
+    assert torch.equal(taken.and_effects, found.and_effects)
+    decompose(v, max_steps=10, tolerance=1e9)  # a gap that was asked for
+
+
+@pytest.mark.parametrize("solver", ["auto", "highs"])
+def test_a_bar_counts_the_tables(solver, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules[decompose.__module__], "_BAR_DELAY", 0)
+    v = torch.cat([torch.zeros(1, 8, dtype=torch.float64), random(4, 8)])
+    decompose(v, kappa=0.1, ridge=0, solver=solver, show_progress=True)
+    assert "Decomposition: 100%" in (shown := capsys.readouterr().err)
+    assert "5/5" in shown
+    if solver == "auto":
+        admm_alone(monkeypatch)
+        decompose(v, kappa=0.1, tolerance=0.01, show_progress=True)
+        assert "gap " in (shown := capsys.readouterr().err)
+        assert "5/5" in shown
+    decompose(v, kappa=0.1, tolerance=0.01)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow

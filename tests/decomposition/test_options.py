@@ -14,7 +14,9 @@ def table(seed=0, n=5):
 
 def test_every_option_is_a_keyword_of_decompose():
     names = {field.name for field in dataclasses.fields(DecompositionOptions)}
-    assert names | {"values", "options", "cost", "solver", "names"} == set(inspect.signature(decompose).parameters)
+    assert names | {"values", "options", "cost", "solver", "names", "show_progress"} == set(
+        inspect.signature(decompose).parameters
+    )
 
 
 def test_options_at_once_are_the_same_as_one_by_one():
@@ -56,6 +58,9 @@ def test_options_come_back_from_a_dict_and_can_be_keys():
         ({"noise": -1}, ValueError, "noise must be a finite number >= 0; got -1"),
         ({"ridge": float("inf")}, ValueError, "ridge must be a finite number >= 0; got inf"),
         ({"kappa": "x"}, TypeError, "kappa must be a finite number >= 0; got 'x'"),
+        ({"largest_gap": -1}, ValueError, "largest_gap must be a finite number >= 0; got -1"),
+        ({"max_steps": 0}, ValueError, "max_steps must be None or a whole number >= 1; got 0"),
+        ({"max_steps": 2.5}, TypeError, "max_steps must be None or a whole number >= 1; got 2.5"),
         ({"or_weight": 0}, ValueError, "or_weight must be a finite number above 0; got 0"),
         ({"tolerance": 0}, ValueError, "tolerance must be a finite number above 0; got 0.*1e-6"),
         ({"pin_ends": "yes"}, TypeError, "pin_ends must be True or False; got 'yes'"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
@@ -19,8 +21,12 @@ __all__ = ["Found", "solve"]
 # Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
 _WARM_UP_STEPS = 200
-_FIRST_ORDER_STEPS = 3000
+# Random perceptrons of 14 players, kappa .2 and .6 % of their range, take 13,000 and 14,000 steps to a gap of 1e-3.
+# From 17 players on the steps are so long that half as many must do for each further player.
+_FIRST_ORDER_STEPS = 20_000
+_FIRST_ORDER_STEPS_MAX_PLAYERS = 16
 _ROUGH_STEPS = 50  # of ADMM before the exact method on few effects and rows
+_CHECK_EVERY = 100  # steps of ADMM between two certificates
 # ADMM works on this many values at a time, which stay in the processor's cache.
 _CHUNK = 1 << 16
 # Up to so many players one thread works alone: for such small matrices a second one brings next to nothing, and where
@@ -39,13 +45,15 @@ class Found:
     out_of_steps: Tensor  # bool [K], whether the number of steps ended the search
 
 
-def solve(problem: Problem, tolerance: float, solver: str) -> Found:
+def solve(problem: Problem, tolerance: float, max_steps: int | None, solver: str, bar: tqdm[Any]) -> Found:
     """Solve each of K tables by the solver that its size calls for.
 
     Args:
         problem: ``values [K, 2^n]``.
         tolerance: The relative gap to stop at.
+        max_steps: The largest number of first-order steps beyond 13 players; None: chosen by the number of players.
         solver: ``"auto"`` or ``"highs"``.
+        bar: Counts the tables that are solved.
 
     Returns:
         The solutions, in the problem's unit.
@@ -71,14 +79,16 @@ def solve(problem: Problem, tolerance: float, solver: str) -> Found:
     with _threads_for(problem.n):
         # Chunks of all tables, solved or not: whom a table is computed with depends on no values.
         for chunk in torch.split(torch.arange(tables, device=left.device), max(1, _CHUNK // size)):
+            bar.update(int((~left[chunk]).sum()))
             if solver == "highs":
-                _by_highs(problem, found, chunk[left[chunk]].tolist())
+                _by_highs(problem, found, chunk[left[chunk]].tolist(), bar)
             elif problem.n <= _INTERIOR_MAX_PLAYERS:
-                _by_interior(problem, found, chunk, left, tolerance)
+                _by_interior(problem, found, chunk, left, tolerance, bar)
             else:
                 for table in chunk[left[chunk]].tolist():
                     left[table] = not _by_generation(problem, found, table, tolerance)
-                _by_admm(problem, found, chunk, left, tolerance)
+                    bar.update(int(not left[table]))
+                _by_admm(problem, found, chunk[left[chunk]], tolerance, max_steps or _first_order_steps(problem.n), bar)
     return found
 
 
@@ -90,7 +100,7 @@ def _middle(problem: Problem) -> Tensor:
     return torch.where(needless, middle, torch.zeros_like(middle))
 
 
-def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolerance: float) -> None:
+def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolerance: float, bar: tqdm[Any]) -> None:
     """ADMM for all tables of a chunk at once, then an interior point for each that is left."""
     if not bool(left[chunk].any()):
         return
@@ -105,6 +115,7 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
             found.bound[table] = solution.bound
             found.steps[table] = _WARM_UP_STEPS + solution.steps
             found.out_of_steps[table] = solution.out_of_steps
+        bar.update(len(some))
 
 
 def _batch(problem: Problem) -> int:
@@ -117,7 +128,10 @@ def _batch(problem: Problem) -> int:
 
 
 def _by_generation(problem: Problem, found: Found, table: int, tolerance: float) -> bool:
-    """Try what costs no search, then the exact method on few effects and rows; True if the tolerance is reached."""
+    """Try what costs no search, then the exact method on few effects and rows; True if the tolerance is reached.
+
+    The effects that are left in ``found`` are feasible in any case.
+    """
     one = problem[table]
     free = generation.free_solutions(one)
     costs = torch.stack([one.penalty(effects) for effects in free])
@@ -143,32 +157,40 @@ def _by_generation(problem: Problem, found: Found, table: int, tolerance: float)
     return False
 
 
-def _by_admm(problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolerance: float) -> None:
-    """ADMM alone. A table keeps the first iterate that is good enough, whatever its batch-mates still need."""
-    if not bool(left[chunk].any()):
+def _first_order_steps(n: int) -> int:
+    """Return how many steps ADMM takes at most on a table of n players."""
+    return _FIRST_ORDER_STEPS >> max(0, n - _FIRST_ORDER_STEPS_MAX_PLAYERS)
+
+
+def _by_admm(problem: Problem, found: Found, tables: Tensor, tolerance: float, max_steps: int, bar: tqdm[Any]) -> None:
+    """ADMM alone. A table keeps its best iterate up to the first that is good enough, whatever others need."""
+    if not len(tables):
         return
-    every, part = 100, problem[chunk]
-    best = torch.where(left[chunk], torch.inf, 0.0).double()
-    for steps, now in enumerate(admm.iterate(part, every, torch.float64), start=1):
-        constant = now.constant.clamp(-part.slack[:, :1], part.slack[:, :1])
-        effects = part.repaired(now.effects, constant)
-        open_ = best > tolerance
-        found.steps[chunk[open_]] = steps * every
-        bound = torch.maximum(found.bound[chunk], part.bound(now.dual))
-        found.bound[chunk[open_]] = bound[open_]
-        # The kept effects profit from a better bound as well.
-        gap = relative_gap(part.penalty(effects), bound)
-        kept = relative_gap(part.penalty(found.effects[chunk]), bound)
-        better = open_ & ((gap < kept) | best.isinf())
-        found.effects[chunk[better]] = effects[better]
-        found.constant[chunk[better]] = constant[better]
-        best = torch.where(open_, torch.where(better, gap, kept), best)
-        if bool((best <= tolerance).all()) or steps * every >= _FIRST_ORDER_STEPS:
+    every, part = min(_CHECK_EVERY, max_steps), problem[tables]
+    effects, constant, bound = found.effects[tables], found.constant[tables], found.bound[tables]
+    gap = relative_gap(part.penalty(effects), bound)
+    taken = torch.zeros_like(found.steps[tables])
+    for now in admm.iterate(part, every, torch.float64):
+        open_ = gap > tolerance
+        offset = now.constant.clamp(-part.slack[:, :1], part.slack[:, :1])
+        feasible = part.repaired(now.effects, offset)
+        better = open_ & (part.penalty(feasible) < part.penalty(effects))
+        effects = torch.where(better.view(-1, 1, 1), feasible, effects)
+        constant = torch.where(better.unsqueeze(-1), offset, constant)
+        bound = torch.where(open_, torch.maximum(bound, part.bound(now.dual)), bound)
+        taken += every * open_
+        was, gap = open_, relative_gap(part.penalty(effects), bound)
+        bar.update(int((was & (gap <= tolerance)).sum()))
+        bar.set_postfix_str(f"gap {float(gap.max()):.1e}")
+        if bool((gap <= tolerance).all()) or int(taken.max()) + every > max_steps:
             break
-    found.out_of_steps[chunk] = best > tolerance
+    found.effects[tables], found.constant[tables], found.bound[tables] = effects, constant, bound
+    found.steps[tables] += taken
+    found.out_of_steps[tables] = gap > tolerance
+    bar.update(int((gap > tolerance).sum()))
 
 
-def _by_highs(problem: Problem, found: Found, tables: list[int]) -> None:
+def _by_highs(problem: Problem, found: Found, tables: list[int], bar: tqdm[Any]) -> None:
     if problem.ridge and tables:
         warn(
             "HiGHS minimises the weighted sum without its ridge; the gap reported is of the sum with it. "
@@ -180,6 +202,7 @@ def _by_highs(problem: Problem, found: Found, tables: list[int]) -> None:
         found.constant[table] = constant
         found.bound[table] = problem[table].bound(dual)
         found.steps[table] = steps
+        bar.update()
 
 
 @contextmanager

@@ -92,6 +92,10 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor) -> Generated:
         steps += taken
         guessed, guessed_dual = point.guess()
         at_columns = point.columns.positions[0]
+        if len(at_columns) > _MAX_EFFECTS:
+            return Generated(
+                guessed[0], float(point.constant[0]), _on_rows(guessed_dual[0], at_rows, dual), steps, False
+            )
         if float(problem.slack.amax()) < _ROOM:
             # Every row binds: the dual vector is known to rounding only, but the effects are the one solution of all.
             x = _least_squares(problem, guessed[0], at_rows)
@@ -113,7 +117,7 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor) -> Generated:
         beyond = (problem.values - constant - synthesis(x)).abs() - problem.slack
         beyond[~live] = 0
         violated = beyond > _VIOLATED
-        if not found.finished or point.columns.positions.shape[1] > _MAX_EFFECTS:
+        if not found.finished:
             break
         if not bool(violated.any()) and float(pressed.amax()) < 1 + _VIOLATED:
             return Generated(x, constant, y, steps, True)
