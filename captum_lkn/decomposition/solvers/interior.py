@@ -224,7 +224,7 @@ class Point:
         self.multipliers = torch.addcmul(self.multipliers, dual.view(-1, 1, 1), step.multipliers)
 
     def _lengths(self, step: _Step, share: float) -> tuple[Tensor, Tensor]:
-        """How far a step of each table can go, at most 1, before a value reaches 0; a share of it."""
+        """Return how far a step of each table can go, at most 1, before a value reaches 0; a share of it."""
         fastest = [
             (-change / value).flatten(1).amax(-1)
             for value, change in ((self.primal, step.primal), (self.multipliers, step.multipliers))

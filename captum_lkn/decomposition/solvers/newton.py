@@ -103,7 +103,7 @@ class Columns:
         return result
 
     def _build(self) -> Tensor:
-        """Where the sums for all pairs of columns lie.
+        """Return where the sums for all pairs of columns lie.
 
         A pattern is a number in base 3: its digit of a player is 0 where it is absent, 1 where it is present, 2 where
         it may be either.
