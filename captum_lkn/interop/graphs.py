@@ -24,8 +24,8 @@ def to_networkx(found: Interactions, interactions: Sequence[Interaction] | None 
         A multigraph, since a pair may have an AND and an OR effect. A node is the label of a player, with the
         attributes ``bipartite=0``, ``number``, ``shapley`` and ``effect`` (its own). A pair is an edge with ``kind``
         (also the edge's key), ``effect`` and ``weight``, its absolute value. A larger set is a node by its name, such
-        as ``"a & b & c"``, with ``bipartite=1``, ``kind``, ``effect`` and ``order``, and has an edge with its
-        ``kind``, ``effect`` and ``weight`` to each of its members.
+        as ``"a & b & c"``, followed by its players' numbers where that name is taken, with ``bipartite=1``, ``kind``,
+        ``effect`` and ``order``, and has an edge with its ``kind``, ``effect`` and ``weight`` to each of its members.
 
     Raises:
         ImportError: networkx is not installed.
@@ -56,7 +56,9 @@ def to_networkx(found: Interactions, interactions: Sequence[Interaction] | None 
         if one.order == 2:
             graph.add_edge(*one.players, key=one.kind, **shared)
             continue
-        graph.add_node(one.name, bipartite=1, kind=one.kind, effect=one.effect, order=one.order)
+        # A label may hold "&", so that two sets, or a set and a player, have the same name.
+        node = f"{one.name} {list(one.members)}" if one.name in graph else one.name
+        graph.add_node(node, bipartite=1, kind=one.kind, effect=one.effect, order=one.order)
         for label in one.players:
-            graph.add_edge(label, one.name, key=one.kind, **shared)
+            graph.add_edge(label, node, key=one.kind, **shared)
     return graph

@@ -20,6 +20,10 @@ __all__ = ["Estimator", "is_estimator", "tensor_of"]
 _METHODS: Final = ("predict_proba", "decision_function", "inplace_predict", "predict")
 """The methods whose numbers are explained, the first that there is; XGBoost's Booster predicts arrays in place."""
 
+_LABELS: Final = (
+    "whose labels are not numbers to be explained. Give a function from a table to numbers, or a classifier with "
+    "predict_proba or decision_function"
+)
 _SUM_TOLERANCE: Final = 1e-3  # of the probabilities of a row, which XGBoost rounds to float32
 
 
@@ -55,7 +59,7 @@ class Estimator:
         class_names: The names of the classes; empty: there are none.
 
     Raises:
-        TypeError: It returns labels alone, which are not numbers to be explained.
+        TypeError: It returns labels alone, such as clusters, which are not numbers to be explained.
 
     Example:
         >>> from sklearn.linear_model import LogisticRegression
@@ -69,12 +73,12 @@ class Estimator:
         self.estimator = estimator
         self.method = next(name for name in _METHODS if callable(getattr(estimator, name, None)))
         classes = getattr(estimator, "classes_", None)
-        self.class_names = () if classes is None or np.ndim(classes[0]) else tuple(map(str, classes))
+        self.class_names = (
+            () if classes is None or not len(classes) or np.ndim(classes[0]) else tuple(map(str, classes))
+        )
         if self.class_names and self.method == "predict":
-            raise TypeError(
-                f"{self.name} has predict alone, whose labels are not numbers to be explained. Give a function from a "
-                "table to numbers, or a classifier with predict_proba or decision_function"
-            )
+            raise TypeError(f"{self.name} has predict alone, {_LABELS}")
+        self._checked = False
 
     @property
     def name(self) -> str:
@@ -103,18 +107,41 @@ class Estimator:
             table: A data frame or an array ``[R, F]``, as the estimator takes it; a tensor goes in as an array.
 
         Raises:
-            TypeError: The estimator returns something else than an array of numbers.
-            ValueError: The probabilities of a row do not add up to 1, as those of several labels.
+            TypeError: The estimator returns something else than an array of numbers, or labels.
+            ValueError: The probabilities of a row do not add up to 1, as those of several labels; or the columns of
+                ``decision_function`` are not the classes, but labels that do not exclude each other, or pairs.
         """
         given = table.detach().cpu().numpy() if isinstance(table, Tensor) else table
-        output = tensor_of(getattr(self.estimator, self.method)(given), f"{self.name}.{self.method}")
+        returned = getattr(self.estimator, self.method)(given)
+        if self.method == "predict" and np.asarray(returned).dtype.kind in "iub":
+            raise TypeError(f"{self.name}.predict returns {np.asarray(returned).dtype}, as of labels, {_LABELS}")
+        output = tensor_of(returned, f"{self.name}.{self.method}")
         if self.method == "predict_proba":
             return self._logits(output)
         if self.class_names and output.dim() == 1:
             return torch.stack([torch.zeros_like(output), output], 1)
+        if self.class_names and not self._checked:
+            self._check_columns(given[:1], output)
+            self._checked = True
         return output
 
+    def _check_columns(self, row: Any, output: Tensor) -> None:
+        """Check that the columns of ``decision_function`` are classes of which each row has one.
+
+        The largest need not be the class that is predicted: a support vector machine predicts by the votes of pairs.
+        """
+        of_pairs = getattr(_innermost(self.estimator), "decision_function_shape", "") == "ovo"
+        several = np.ndim(self.estimator.predict(row)) != 1
+        if several or output.shape[1:] != (len(self.class_names),) or (of_pairs and len(self.class_names) > 2):
+            raise ValueError(
+                f"the columns of {self.name}.decision_function must be the classes, of which a row has one; got "
+                f"{kind_of(output)} of {'several labels' if several else 'pairs of classes'}. Give a function that "
+                "selects one: lambda table: model.decision_function(table)[:, 0], with score='logit'"
+            )
+
     def _logits(self, p: Tensor) -> Tensor:
+        if bool(p.isnan().any()):
+            raise ValueError(f"{self.name}.predict_proba must return numbers; got NaN, as of cells without a value")
         if p.dim() != 2 or bool(((p.double().sum(1) - 1).abs() > _SUM_TOLERANCE).any()):
             raise ValueError(
                 f"the probabilities of {self.name}.predict_proba must add up to 1 in each row; got {kind_of(p)} with "
@@ -122,6 +149,16 @@ class Estimator:
                 "lambda table: model.predict_proba(table)[:, 0], with score='logit'"
             )
         return p.log()
+
+
+def _innermost(estimator: Any) -> Any:
+    """Return the estimator at the end of a pipeline, or the one that a search found."""
+    while True:
+        steps = getattr(estimator, "steps", None)
+        inner = steps[-1][1] if steps else getattr(estimator, "best_estimator_", None)
+        if inner is None:
+            return estimator
+        estimator = inner
 
 
 def tensor_of(returned: Any, name: str) -> Tensor:

@@ -158,7 +158,7 @@ def _framed(rows: Any, background: Any) -> _Form:
     """Number the rows of a data frame and of its background."""
     import pandas as pd
 
-    given = background.to_frame().T.astype(rows.dtypes) if isinstance(background, pd.Series) else background
+    given = background.to_frame().T.infer_objects() if isinstance(background, pd.Series) else background
     if not _is_frame(given):
         raise TypeError(
             f"background must be a data frame, as the rows are, or one of its rows; got {kind_of(background)}. Give a "
@@ -170,18 +170,31 @@ def _framed(rows: Any, background: Any) -> _Form:
     if missing:
         raise ValueError(f"background must have the columns of the rows; {some_of(missing)} are missing")
     _check_rows(len(rows), len(given))
-    given = given[list(rows.columns)]
-    for name in rows.columns:
-        mine, theirs = rows[name].dtype, given[name].dtype
-        if isinstance(mine, pd.CategoricalDtype) and mine != theirs:
-            raise ValueError(
-                f"background must have the dtype of the rows in column {name!r}, with the same categories; got "
-                f"{theirs}. Convert it with .astype(rows.dtypes)"
-            )
-    store = pd.concat([rows, given], ignore_index=True)
+    columns = [_joined(name, rows[name], given[name]) for name in rows.columns]
+    store = pd.concat(columns, axis=1)
     places = torch.arange(len(store), device="cpu")[:, None].expand(-1, rows.shape[1]).contiguous()
     cells = rows.astype(object).to_numpy().tolist()
     return _Form(places[: len(rows)], places[len(rows) :], list(rows.columns), cells, _FrameOf(store))
+
+
+def _joined(name: Any, rows: Any, background: Any) -> Any:
+    """Return a column of the rows and the background, in a dtype that holds both: a mean of integers is no integer."""
+    import pandas as pd
+
+    mine = rows.dtype
+    if isinstance(mine, pd.CategoricalDtype) and mine != background.dtype:
+        other = isinstance(background.dtype, pd.CategoricalDtype)
+        if other or not background.dropna().isin(mine.categories).all():
+            raise ValueError(
+                f"background must have the dtype of the rows in column {name!r}, with the same categories; got "
+                f"{background.dtype}. Convert it with .astype(rows.dtypes)"
+            )
+        background = background.astype(mine)
+    both = [rows, background]
+    if all(pd.api.types.is_numeric_dtype(one) and isinstance(one.dtype, np.dtype) for one in both):
+        common = np.result_type(mine, background.dtype)  # pandas makes objects of booleans beside numbers
+        both = [one.astype(common) for one in both]
+    return pd.concat(both, ignore_index=True)
 
 
 def _plain(rows: Any, background: Any, names: Sequence[str] | None) -> _Form:
@@ -203,7 +216,9 @@ def _plain(rows: Any, background: Any, names: Sequence[str] | None) -> _Form:
     if len(named) != rows.shape[1]:
         raise ValueError(f"names must have one name a column, {rows.shape[1]}; got {len(named)}")
     decode = _to_array if kind is np.ndarray else None
-    return _Form(x.detach(), absent.detach().to(x), named, x.tolist(), decode)
+    # A mean of integers is no integer; the precision of floating rows is that of the model.
+    dtype = x.dtype if x.is_floating_point() else torch.promote_types(x.dtype, absent.dtype)
+    return _Form(x.detach().to(dtype), absent.detach().to(x.device, dtype), named, x.tolist(), decode)
 
 
 def _check_rows(samples: int, rows: int) -> None:

@@ -234,3 +234,15 @@ def test_values_that_are_no_game():
         from_shapiq({})
     with pytest.raises(ValueError, match='of must be "values" or "effects"; got "both"'.replace('"both"', "'both'")):
         result().to_shapiq(of="both")
+
+
+def test_labels_with_an_ampersand_are_no_sets():
+    def game(coalitions):
+        a, ab, bc, c, d = coalitions.T
+        return 3.0 * (a & bc & d) + 5.0 * (ab & c & d) + 7.0 * ab
+
+    found = explain_game(game, 5, players=["a", "a & b", "b & c", "c", "d"], noise=0)
+    graph = found.to_networkx()
+    assert [graph.nodes[label]["effect"] for label in found.labels] == pytest.approx([0, 7, 0, 0, 0])
+    sets = sorted(round(effect) for name, effect in graph.nodes(data="effect") if name not in found.labels)
+    assert sets == [3, 5]

@@ -22,6 +22,7 @@ from captum_lkn import (
 pd = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
 
+from sklearn.cluster import KMeans  # noqa: E402
 from sklearn.compose import make_column_transformer  # noqa: E402
 from sklearn.ensemble import (  # noqa: E402
     HistGradientBoostingClassifier,
@@ -36,7 +37,7 @@ from sklearn.multioutput import MultiOutputClassifier  # noqa: E402
 from sklearn.naive_bayes import GaussianNB  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import OneHotEncoder  # noqa: E402
+from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 from sklearn.svm import SVC, LinearSVC  # noqa: E402
 
 NOISE = np.random.default_rng(0)
@@ -230,6 +231,34 @@ def test_a_data_frame_keeps_its_dtypes_and_one_series_is_one_row():
     pd.testing.assert_frame_equal(copy, MIXED.iloc[[9]].reset_index(drop=True))
 
 
+@pytest.mark.parametrize("form", ["data frame", "array", "tensor"])
+def test_the_mean_of_a_table_is_a_background_of_its_own_precision(form):
+    rows = pd.DataFrame({"age": [20, 31, 40, 52], "flag": [False, False, False, True]})
+    if form == "data frame":
+        forward, given, mean = lambda x: (x["age"] + 100.0 * x["flag"]).to_numpy(), rows, rows.mean()
+    else:
+        forward, given = lambda x: x[:, 0] + 100.0 * x[:, 1], rows.to_numpy(dtype=np.int64)
+        mean = given.mean(0)
+    if form == "tensor":
+        given, mean = torch.tensor(given), torch.tensor(mean)
+    players = table_players(given[3:], mean)
+    found = AndOrInteraction(forward, score="logit").attribute(players, target=None)[0]
+    assert found.v_empty == pytest.approx(35.75 + 25)
+    assert found.v_full == 152
+
+
+def test_a_series_may_leave_a_cell_empty_and_a_category_as_it_is():
+    series = MIXED.iloc[1].copy()
+    series["age"] = np.nan
+    players = table_players(MIXED.iloc[:1], series)
+    absent = players.decode(players.masked(0, torch.zeros(1, 4, dtype=torch.bool)))[0]
+    assert absent["sex"].dtype == MIXED["sex"].dtype
+    assert np.isnan(absent["age"][0])
+    assert absent[["job", "pay", "sex"]].iloc[0].tolist() == series[["job", "pay", "sex"]].tolist()
+    with pytest.raises(ValueError, match="age are missing"):
+        table_players(MIXED.iloc[:1], series.drop("age"))
+
+
 def test_columns_choose_and_group():
     grouped = table_players(MIXED.iloc[:1], MIXED.iloc[9:12], columns={"person": ["age", "sex"], "pay": "pay"})
     assert grouped.labels == (("person", f"pay = {MIXED['pay'][0]:g}"),)
@@ -292,8 +321,19 @@ def test_a_probability_of_0_says_the_way_out():
     [
         (MultiOutputClassifier(GaussianNB()).fit(NUMBERS, np.c_[THREE, THREE]), "must return an array of numb"),
         (OneVsRestClassifier(GaussianNB()).fit(NUMBERS, np.c_[THREE > 0, THREE > 0]), "must add up to 1 in each row"),
+        (OneVsRestClassifier(LinearSVC()).fit(NUMBERS, np.c_[THREE > 0, THREE > 1]), "the classes.* of several labels"),
+        (SVC(decision_function_shape="ovo").fit(NUMBERS, THREE), "the classes.* of pairs"),
+        (make_pipeline(StandardScaler(), SVC(decision_function_shape="ovo")).fit(NUMBERS, THREE), "of pairs"),
+        (KMeans(2, n_init=1, random_state=0).fit(NUMBERS), "predict returns int32, as of labels"),
     ],
-    ids=["several outputs", "several labels"],
+    ids=[
+        "several outputs",
+        "several labels",
+        "several labels' numbers",
+        "pairs of classes",
+        "pairs in a pipeline",
+        "clusters",
+    ],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_what_an_estimator_returns_is_checked(estimator, message):
