@@ -6,6 +6,7 @@ The page's headings name the cases; the line behind `>` is the message, with `â€
 import pathlib
 import re
 import warnings
+from unittest import mock
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tiny_tokenizers import Letters, chat_like, gpt2_like, word_level
 from torch import nn
 
 import captum_lkn as lkn
+from captum_lkn.decomposition.solvers import exact
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "errors.md"
 ENTRIES = dict(re.findall(r"^### (.+)\n+> (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
@@ -232,6 +234,22 @@ def kappa_is_0():
 @case
 def a_small_kappa():
     lkn.decompose(torch.tensor([0.0, 1.0, 2.0, 0.01]))
+
+
+def out_of_steps(**options):
+    """Decompose a table with one step of each solver: a real table that needs more takes too long here."""
+    with mock.patch.multiple(exact, _MAX_STEPS=1, _PIVOTS=0):
+        lkn.decompose(torch.randn(64, generator=torch.Generator().manual_seed(0)), kappa=0.1, **options)
+
+
+@case
+def a_decomposition_that_stopped_short():
+    out_of_steps(largest_gap=1e9)
+
+
+@case
+def a_gap_that_is_too_large():
+    out_of_steps()
 
 
 # ---------------------------------------------------------------- layers and probes
