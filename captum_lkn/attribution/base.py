@@ -20,7 +20,7 @@ from captum_lkn.decomposition.decompose import Decomposition, decompose
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.models.layers import OUTPUT
-from captum_lkn.models.model import Model
+from captum_lkn.models.model import Model, check_forward
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike
@@ -63,6 +63,7 @@ class Method(PerturbationAttribution):
 
     def __init__(self, forward_func: Callable[..., Any], score: ScoreLike) -> None:
         PerturbationAttribution.__init__(self, forward_func)
+        check_forward(forward_func)
         self._model = Model(forward_func)
         self._score = self._model.score_for_model(resolve_score(score))
 

@@ -24,14 +24,13 @@ from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.estimators import Estimator, is_estimator, tensor_of
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
-from captum_lkn.models.hugging_face.padding import tokens_by_padding_token
 from captum_lkn.models.session import as_written, evaluation
 from captum_lkn.models.wrappers import is_compiled, unwrapped
 from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim, is_map
 from captum_lkn.outputs.heads import Outputs, SelectOutput
 from captum_lkn.outputs.score import OutputKind, Score
 
-__all__ = ["Model"]
+__all__ = ["Model", "check_forward"]
 
 _LENGTHS_ON_CPU: Final = "'lengths' argument should be a 1D CPU"  # in torch's error
 
@@ -64,11 +63,6 @@ class Model:
         if not callable(forward_func):
             raise TypeError(
                 f"forward_func must be an nn.Module, a function or an estimator; got {kind_of(forward_func)}"
-            )
-        if _has_no_forward(forward_func):
-            raise TypeError(
-                f"forward_func must have a forward; got a {type(forward_func).__name__} without. A list of modules "
-                "runs nothing: make a Sequential of it, or give the module that calls its parts"
             )
         if isinstance(forward_func, type):
             raise TypeError(
@@ -267,17 +261,6 @@ class Model:
             return {}
         return self._hugging_face.token_places(keywords, _unmasked(arguments))
 
-    def tokens_by_padding_token(self, keywords: Mapping[str, Any]) -> Tensor | None:
-        """Return which token ids are real, bool ``[R, T]``, by a Hugging Face model's padding token at their ends.
-
-        Args:
-            keywords: The arguments by keyword, from :meth:`arranged`.
-
-        Returns:
-            None for anything but the token ids of a model that states a padding token.
-        """
-        return None if self._hugging_face is None else tokens_by_padding_token(self._hugging_face.model, keywords)
-
     def arranged(self, arguments: Arguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments by position and by keyword; a Hugging Face model gets all of them by keyword.
 
@@ -381,16 +364,26 @@ class Model:
         return Precision(f"{lowest} inside the forward", torch.finfo(lowest).eps, True, advice)
 
 
-def _has_no_forward(function: Any) -> bool:
-    """Return whether something is a module that cannot be called, such as a ``ModuleList``."""
+def check_forward(function: Any) -> None:
+    """Check that a module has a forward: a list of modules has none, though its layers can be named.
+
+    Args:
+        function: A module or any function.
+
+    Raises:
+        TypeError: It is a module without a forward.
+    """
     if isinstance(function, torch.jit.ScriptModule):
-        return not hasattr(function, "forward")
-    missing = getattr(nn.Module, "forward", None)
-    return (
-        isinstance(function, nn.Module)
-        and getattr(type(function), "forward", missing) is missing
-        and ("forward" not in vars(function))
-    )
+        missing = not hasattr(function, "forward")
+    else:
+        none = getattr(nn.Module, "forward", None)
+        own = "forward" in vars(function) if isinstance(function, nn.Module) else True
+        missing = not own and getattr(type(function), "forward", none) is none
+    if missing:
+        raise TypeError(
+            f"forward_func must have a forward; got a {type(function).__name__} without. A list of modules runs "
+            "nothing: make a Sequential of it, or give the module that calls its parts"
+        )
 
 
 def _may_be_lengths(value: Any) -> bool:

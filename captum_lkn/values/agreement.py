@@ -108,19 +108,11 @@ class Agreement:
             return
         row, place = divmod(int((padded - trimmed).abs().nan_to_num(torch.inf).argmax()), padded.shape[1])
         tokens = group.length - (group.kept.stop - group.kept.start)
-        start = (
-            f"the value of sample {group.samples[row]} at {self.labels[place]!r} is {float(padded[row, place]):.6g} "
-            f"with {count_of(tokens, 'token')} of padding, and {float(trimmed[row, place]):.6g} without: "
-        )
-        depends = "so that a sample's interactions would depend on the longest text of its batch. "
-        if group.has_mask:
-            raise ValueError(
-                f"{start}{model} reads padding in spite of the attention mask, {depends}Give one text at a time, "
-                "without padding"
-            )
         raise ValueError(
-            f"{start}without an attention mask {model} reads padding tokens as words, {depends}Give "
-            'additional_forward_args={"attention_mask": mask}, 0 at padding; or 1 everywhere, if these are words'
+            f"the value of sample {group.samples[row]} at {self.labels[place]!r} is {float(padded[row, place]):.6g} "
+            f"with {count_of(tokens, 'token')} of padding, and {float(trimmed[row, place]):.6g} without: {model} reads "
+            "padding in spite of the attention mask, so that a sample's interactions would depend on the longest text "
+            "of its batch. Give one text at a time, without padding"
         )
 
     def influence(self, rows: int, apart: Tensor) -> RowsDifferError:

@@ -1,8 +1,8 @@
 """Compare a padded sample with itself without its padding: some models read padding in spite of the attention mask.
 
-ConvBERT's convolutions, FNet's Fourier transform and the landmarks of Nyströmformer do, and so does every text model
-that is given none. A sample's value then depends on the longest text of its batch. There is no list of such models:
-each padded sample is evaluated once without its padding.
+ConvBERT's convolutions, FNet's Fourier transform and the landmarks of Nyströmformer do. A sample's value then depends
+on the longest text of its batch. There is no list of such models: each padded sample is evaluated once without its
+padding.
 """
 
 from __future__ import annotations
@@ -32,14 +32,12 @@ class Trimmed:
         kept: The tokens that are left, of T with padding.
         length: The number T.
         arguments: The arguments of their unmasked forward.
-        has_mask: Whether an attention mask marks the padding; else it is known by the padding token.
     """
 
     samples: tuple[int, ...]
     kept: slice
     length: int
     arguments: Arguments
-    has_mask: bool = True
 
     def widened(self, output: Tensor, shape: tuple[int, ...]) -> Tensor | None:
         """Return an output in the shape that it has with padding, minus infinity there; None where it cannot be.
@@ -75,12 +73,7 @@ def without_padding(model: Model, arguments: Arguments, batch: int, rows: int) -
     positional, keywords = model.arranged(arguments)
     real = attention_mask(model.forward_func, positional, keywords, batch)
     given = keywords.get("attention_mask")
-    has_mask = isinstance(given, Tensor) and given.dim() == 2
-    if real is None and given is None:
-        real = model.tokens_by_padding_token(keywords)
-    elif not has_mask:
-        return
-    if real is None or len(real) != batch:
+    if real is None or not isinstance(given, Tensor) or given.dim() != 2 or len(real) != batch:
         return
     length = real.shape[1]
     numbers = torch.arange(length, device=real.device)
@@ -92,12 +85,10 @@ def without_padding(model: Model, arguments: Arguments, batch: int, rows: int) -
             groups.setdefault(ends, []).append(sample)
     for (start, end), samples in groups.items():
         for place in range(0, len(samples), rows):
-            yield _trimmed(arguments, samples[place : place + rows], slice(start, end + 1), length, batch, has_mask)
+            yield _trimmed(arguments, samples[place : place + rows], slice(start, end + 1), length, batch)
 
 
-def _trimmed(
-    arguments: Arguments, samples: Sequence[int], kept: slice, length: int, batch: int, has_mask: bool
-) -> Trimmed:
+def _trimmed(arguments: Arguments, samples: Sequence[int], kept: slice, length: int, batch: int) -> Trimmed:
     """Return some samples with only the tokens that are kept."""
     padded = (len(samples), length)
 
@@ -114,4 +105,4 @@ def _trimmed(
         {name: value if name.startswith(_OF_DECODER) else trim(value) for name, value in own.keywords.items()},
         None if own.unmasked is None else tuple(map(trim, own.unmasked)),
     )
-    return Trimmed(tuple(samples), kept, length, trimmed, has_mask)
+    return Trimmed(tuple(samples), kept, length, trimmed)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 from forwards import plain
-from tiny_models import BERT, made
+from tiny_models import made
 
 from captum_lkn import AndOrInteraction
 
@@ -114,22 +114,6 @@ def test_every_padded_sample_is_compared():
     with pytest.raises(ValueError, match=r"value of sample 3 at 'output' is .* with 2 tokens of padding"):
         found(forward, ids, mask, None)
     assert len(found(forward, ids[:3], mask[:3], None)) == 3
-
-
-@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
-def test_padding_tokens_without_an_attention_mask_are_refused_where_they_count(left):
-    model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **BERT)
-    ids, _ = batch(left)
-    method = AndOrInteraction(model)
-    with pytest.raises(
-        ValueError, match=r"without an attention mask BertFor.* reads padding tokens as words.*0 at pad"
-    ):
-        method.attribute({"input_ids": ids}, 5, 1, feature_mask=owners(ids))
-    meant = method.attribute({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, 5, 1, feature_mask=owners(ids))
-    with torch.no_grad():
-        output = model(ids).logits[0]
-    assert meant[0].v_full == pytest.approx(float(output[1] - output[[0, 2]].logsumexp(0)), abs=1e-5)
-    method.attribute({"input_ids": ids[1:]}, 5, 1, feature_mask=owners(ids[1:]))  # it has none
 
 
 def test_padding_behind_the_last_word_of_a_decoder_has_no_influence():

@@ -27,7 +27,6 @@ __all__ = [
     "mask_of_tower",
     "real_tokens",
     "text_starts",
-    "tokens_by_padding_token",
     "with_position_ids",
     "without_answers_in_padding",
 ]
@@ -56,23 +55,6 @@ def real_tokens(mask: Any) -> Tensor | None:
         return mask != 0
     seen = mask > -1.0 if mask.is_floating_point() else mask != 0
     return seen.any(2).any(1)
-
-
-def tokens_by_padding_token(model: Any, keywords: Mapping[str, Any]) -> Tensor | None:
-    """Return which token ids are real, bool ``[R, T]``: all but padding tokens at the ends of a text.
-
-    Args:
-        model: The model, without wrappers and without an adapter.
-        keywords: The arguments of a forward.
-
-    Returns:
-        None where the model gets no token ids ``[R, T]``, or states no padding token.
-    """
-    ids, pad = keywords.get("input_ids"), padding_token(model)
-    if not isinstance(ids, Tensor) or ids.dim() != 2 or pad is None or "attention_mask" not in parameters_of(model):
-        return None
-    other = (ids != pad).to(torch.uint8)
-    return (other.cummax(1)[0] & other.flip(1).cummax(1)[0].flip(1)).bool()
 
 
 def mask_of_tower(model: Any, module: nn.Module, keywords: Mapping[str, Any], mask: Tensor | None) -> Tensor | None:
