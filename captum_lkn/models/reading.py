@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.models.arguments import Arguments, fresh
@@ -205,9 +206,11 @@ class LayerReader:
         if call != (layer.call_index or 0):
             return
         output = _tensor_of(layer, raw)
-        if layer.select is None and output.dim() == 3 and _time_first(module, self.model):
-            output = output.transpose(0, 1)
         real = None
+        if isinstance(output, PackedSequence):
+            output, real = _unpacked(output)
+        elif layer.select is None and output.dim() == 3 and _time_first(module, self.model):
+            output = output.transpose(0, 1)
         if output.is_nested:
             output, real = _padded(output)
         if output.dim() == 0 or len(output) != forward.rows:
@@ -328,6 +331,13 @@ def _padded(output: Tensor) -> tuple[Tensor, Tensor]:
     return padded, torch.arange(padded.shape[1], device=output.device) < lengths[:, None]
 
 
+def _unpacked(output: PackedSequence) -> tuple[Tensor, Tensor]:
+    """Return a packed sequence ``[R, T, D]``, with padding, and the real tokens."""
+    padded, lengths = pad_packed_sequence(output, batch_first=True)
+    places = torch.arange(padded.shape[1], device=padded.device)
+    return padded, places < lengths.to(padded.device)[:, None]
+
+
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:
     """Return a function that calls a method while its object lives, and does not keep the object alive.
 
@@ -368,18 +378,18 @@ def _check_calls(layer: Layer, calls: int) -> None:
         )
 
 
-def _tensor_of(layer: Layer, raw: Any) -> Tensor:
+def _tensor_of(layer: Layer, raw: Any) -> Tensor | PackedSequence:
     if layer.select is not None:
         tensor = layer.select(raw)
         if not isinstance(tensor, Tensor):
             raise TypeError(f"select of layer {layer.label!r} must return a tensor; it returned {kind_of(tensor)}")
         return tensor
-    if isinstance(raw, Tensor):
+    if isinstance(raw, (Tensor, PackedSequence)):
         return raw
     if isinstance(raw, Mapping):
         raw = [raw[key] for key in ("last_hidden_state", *raw) if key in raw]
     if isinstance(raw, (tuple, list)):
-        tensors = [part for part in raw if isinstance(part, Tensor)]
+        tensors = [part for part in raw if isinstance(part, (Tensor, PackedSequence))]
         if tensors:
             return tensors[0]
     raise TypeError(

@@ -316,3 +316,30 @@ def test_an_encoder_of_images_has_no_padding_of_the_text():
     layer = Layer("vision_model.encoder.layers.0", pool="mean")
     found = read_one(forward, layer, ids, pixel_values=pixels, attention_mask=mask)
     torch.testing.assert_close(found, out.mean(1), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_recurrent_layer_over_packed_sequences(batch):
+    """With two directions and two rows, its last state has a first dimension of the rows."""
+
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.words, self.out = nn.Embedding(12, 8), nn.Linear(8, 2)
+            self.gru = nn.GRU(8, 4, batch_first=True, bidirectional=True)
+
+        def forward(self, ids, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(self.words(ids), lengths, True, enforce_sorted=False)
+            return self.out(self.gru(packed)[1].transpose(0, 1).flatten(1))
+
+    net = Packed().eval()
+    ids, lengths = torch.cat([IDS, IDS])[:batch], torch.cat([LENGTHS, LENGTHS])[:batch]
+    for layer in ("gru", "words"):
+        module = net.get_submodule(layer)
+        for pool in ("mean", "last"):
+            found = read_one(net, Layer(layer, pool=pool), ids, lengths=lengths)
+            for row, length in enumerate(lengths.tolist()):
+                words = net.words(ids[row : row + 1, :length])
+                states = module(words)[0][0] if layer == "gru" else words[0]
+                torch.testing.assert_close(found[row], states.mean(0) if pool == "mean" else states[-1])
