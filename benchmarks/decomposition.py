@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from _results import RESULTS, machine, write
 from scipy.optimize import linprog
 from torch import Tensor
 
@@ -47,7 +47,7 @@ def main(
     before: Annotated[Path | None, typer.Option(help="another checkout, to compare with")] = None,
     tables: Annotated[list[Path] | None, typer.Option(help="more tables: npz files of arrays [k, 2^n]")] = None,
     quick: Annotated[bool, typer.Option(help="four tables of each kind")] = False,
-    out: Annotated[Path, typer.Option(help="the folder for the results")] = Path(),
+    out: Annotated[Path, typer.Option(help="the folder for the results")] = RESULTS,
     solve: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure, print and write the results."""
@@ -62,13 +62,11 @@ def main(
         for name, measured in _elsewhere(before, sets).items():
             results[name]["before"] = measured
     report = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         "highs_seconds_a_table": _highs(np.load(DATA / "sparse_optima.npz")["n10_values"][: 1 if quick else 3]),
         "tables": results,
     }
-    (out / "decomposition.json").write_text(json.dumps(report, indent=1))
     text = _markdown(report)
-    (out / "decomposition.md").write_text(text)
+    write("decomposition", report, text, out)
     typer.echo(text)
 
 
@@ -180,7 +178,7 @@ def _highs(values: np.ndarray[Any, Any]) -> float:
 
 def _markdown(report: dict[str, Any]) -> str:
     lines = [
-        f"Machine: {report['machine']}; one thread, processor times. HiGHS, n = 10: "
+        f"Machine: {machine()}; one thread, processor times. HiGHS, n = 10: "
         f"{report['highs_seconds_a_table']:.2f} s a table.",
         "",
         "| " + " | ".join(COLUMNS) + " |",

@@ -14,8 +14,6 @@ The script writes planted.json and planted.md to the folder.
 from __future__ import annotations
 
 import itertools
-import json
-import platform
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +24,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
+from _results import RESULTS, machine, write
 from torch import Tensor
 
 from captum_lkn import decompose
@@ -38,7 +37,6 @@ TUNING, HELD_OUT = 1, 2
 LARGE = {6: 8, 8: 4, 10: 1}
 VALUE_NOISE = (0.0, 0.01, 0.03)  # standard deviation as a share of the range of the values
 GAMES = {6: 2, 8: 1}  # by number of players: games of each kind, sign and level of noise
-RESULTS = Path(__file__).parent / "results"
 TABLES = Path(__file__).parent.parent / "tests" / "data" / "sparse_optima.npz"
 TABLE_NOISE = (0.003, 0.01)
 TABLES_OF_A_SIZE = 4
@@ -301,15 +299,6 @@ def table(title: str, groups: dict[tuple[Any, ...], dict[str, float]], shown: Se
     return lines
 
 
-def machine() -> str:
-    """Name the processor and the versions."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return f"{processor}; torch {torch.__version__}, Python {platform.python_version()}"
-
-
 def main(
     out: Annotated[Path, typer.Option(help="Folder of planted.json and planted.md.")] = RESULTS,
     quick: Annotated[bool, typer.Option(help="A game of six players each.")] = False,
@@ -331,11 +320,7 @@ def main(
     }
     by = dict.fromkeys(("tuning", "held_out", "candidates"), ("n", "kinds", "signs", "noise", "method", "counted"))
     found = {part: cells(each, by.get(part, ("n", "noise", "method", "counted"))) for part, each in rows.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine(), "games": counts, **found}
-    (out / "planted.json").write_text(json.dumps(result), encoding="utf-8")
-    (out / "planted.md").write_text(markdown(rows), encoding="utf-8")
-    typer.echo(f"wrote {out / 'planted.json'} and {out / 'planted.md'}")
+    write("planted", {"games": counts, **found}, markdown(rows), out)
 
 
 if __name__ == "__main__":
