@@ -92,7 +92,7 @@ def words():
 
 
 def removed_words():
-    players = text_players(word_level(), ["bad good not", "good a b"], removal="attention_mask")
+    players = text_players(word_level(), ["bad good not", "good a b"], removal=True)
     return AndOrInteraction(BERT_MODEL, **PLAIN).attribute(players, target=1)[1].values
 
 

@@ -11,6 +11,7 @@ may be repeated: it is called twice, the second time for an interrupt in the fir
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_lkn._common.warn import warn
-from captum_lkn.models.wrappers import is_wrapper, unwrapped
+from captum_lkn.models.wrappers import is_compiled, is_wrapper, unwrapped
 
 __all__ = ["as_written", "evaluation"]
 
@@ -91,7 +92,7 @@ def _keep_random_state() -> Callable[[], None]:
 def _run_as_written() -> Callable[[], object]:
     """Let compiled code run as it was written, and return a function that ends that."""
     set_stance: Any = getattr(torch.compiler, "set_stance", None)  # before torch 2.6 there is no such switch
-    if set_stance is None:
+    if set_stance is None or "torch._dynamo" not in sys.modules:  # without the compiler nothing is compiled
         return lambda: None
     stance = set_stance("force_eager")
     return lambda: stance.__exit__(None, None, None)
@@ -129,7 +130,9 @@ def evaluation(module: nn.Module | None, name: str) -> Iterator[None]:
                     "on it to choose eval mode yourself"
                 )
             torch.set_grad_enabled(False)
-            hooks.append(_evaluate_what_is_called(module, modules, session, name))
+            # A hook of all modules makes torch.compile warn, and compile another graph.
+            if not any(map(is_compiled, () if module is None else module.modules())):
+                hooks.append(_evaluate_what_is_called(module, modules, session, name))
             yield
         finally:
             _remove(hooks)

@@ -25,6 +25,7 @@ from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.models.products import WatchedProducts
 from captum_lkn.models.reading import LayerReader
+from captum_lkn.models.session import as_written
 from captum_lkn.outputs.heads import Outputs
 from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
@@ -308,7 +309,7 @@ class Evaluator:
     def _resolve(self) -> None:
         """Run the unmasked samples, resolve the target on their outputs, and keep their values."""
         scored, (samples, full) = self._scored, self._forwards.everyone()
-        with WatchedProducts() as watched:
+        with as_written(), WatchedProducts() as watched:  # what torch compiles in such a context stays uncompiled
             parts = self._forwards.run(samples, full, scored.unscored)
         output = self._unmasked_output([part.tensor for part, _ in parts])
         self._stated_class_dim = parts[0][0].class_dim

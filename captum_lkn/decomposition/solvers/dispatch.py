@@ -20,7 +20,8 @@ __all__ = ["Found", "solve"]
 
 # Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
-_WARM_UP_STEPS = 200
+_WARM_UP_STEPS = 400
+_WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point anyway
 # Random perceptrons of 14 players, kappa .2 and .6 % of their range, take 13,000 and 14,000 steps to a gap of 1e-3.
 # From 17 players on the steps are so long that half as many must do for each further player.
 _FIRST_ORDER_STEPS = 20_000
@@ -106,14 +107,15 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
         return
     open_ = chunk[left[chunk]]
     part = problem[open_]
-    warm = next(admm.iterate(part, _WARM_UP_STEPS, torch.float32))
+    warm_up = _WARM_UP_STEPS_SMALL if problem.n <= exact.BY_ROWS_MAX_PLAYERS else _WARM_UP_STEPS
+    warm = next(admm.iterate(part, warm_up, torch.float32))
     for some in torch.split(torch.arange(len(open_), device=open_.device), _batch(problem)):
         solutions = exact.solve(part[some], warm.effects[some], warm.dual[some], tolerance)
         for table, solution in zip(open_[some].tolist(), solutions, strict=True):
             found.effects[table] = solution.effects
             found.constant[table] = solution.constant
             found.bound[table] = solution.bound
-            found.steps[table] = _WARM_UP_STEPS + solution.steps
+            found.steps[table] = warm_up + solution.steps
             found.out_of_steps[table] = solution.out_of_steps
         bar.update(len(some))
 
