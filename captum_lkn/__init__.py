@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from captum_lkn.interactions import Interactions, InteractionsBatch
     from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge, compare_models
     from captum_lkn.models.arguments import Fixed
+    from captum_lkn.models.features import FeatureModel
     from captum_lkn.models.layers import Layer
     from captum_lkn.outputs.heads import SelectOutput, answer_span
     from captum_lkn.outputs.score import Score
@@ -61,6 +62,7 @@ __all__ = [
     "Continuation",
     "DecompositionOptions",
     "ExactShapleyValues",
+    "FeatureModel",
     "Fixed",
     "Interactions",
     "InteractionsBatch",
@@ -117,6 +119,7 @@ _ROOMS = {
     "interactions": ("Interactions", "InteractionsBatch"),
     "knowledge": ("KnowledgeChange", "LayerwiseKnowledge", "compare_models"),
     "models.arguments": ("Fixed",),
+    "models.features": ("FeatureModel",),
     "models.layers": ("Layer",),
     "outputs.heads": ("SelectOutput", "answer_span"),
     "outputs.score": ("Score",),
