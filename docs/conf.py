@@ -78,6 +78,7 @@ docs/captum
 docs/hugging-face
 docs/tables
 docs/shapiq
+docs/features
 ```
 
 ```{toctree}

@@ -24,12 +24,12 @@ class FeatureModel(nn.Module):
             their features, tensors ``[R, ...]`` with a row for each row of the inputs. It gets the arguments that a
             model would get.
         layers: The names of the layers; they may have dots.
-        module: The network that the function runs, if it is one: it is set to evaluation mode and found on its device,
-            and probes know its weights.
+        module: The network that the function runs, if it is one: it is evaluated in evaluation mode and on its device,
+            and probes know its weights, so that those fitted to the network itself fit.
 
     Raises:
         TypeError: The function cannot be called, `layers` are not names, `module` is not an ``nn.Module``.
-        ValueError: There is no layer, or one twice.
+        ValueError: There is no layer, one twice, or a name that no module can have.
 
     Example:
         >>> import torch
@@ -59,16 +59,12 @@ class FeatureModel(nn.Module):
             raise ValueError(f"layers must have at least one name, each once; got {some_of(given) or 'none'}")
         if module is not None and not isinstance(module, nn.Module):
             raise TypeError(f"module must be an nn.Module or None; got {kind_of(module)}")
-        self.function = function
-        self.layers = tuple(given)
-        for name in self.layers:
-            place: nn.Module = self
-            for part in name.split("."):
-                if part not in place._modules:
-                    place.add_module(part, nn.Identity())
-                place = place._modules[part]  # type: ignore[assignment]  # it was just added
-        self._network = module
-        self.train(module is not None and module.training)
+        self._function = function
+        self._names = tuple(given)
+        for name in self._names:
+            _add_module(self, name)
+        self.eval()  # before the network comes, whose modules keep their own flags
+        self.module = module  # a name as wrappers have it, so that a probe takes the weights for the network's own
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function, and let the features of each layer pass through its module.
@@ -80,11 +76,11 @@ class FeatureModel(nn.Module):
             TypeError: The function returns something else than an output and a mapping of tensors.
             ValueError: The features of a layer are missing.
         """
-        returned: Any = self.function(*args, **kwargs)
+        returned: Any = self._function(*args, **kwargs)
         if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)):
             raise TypeError(f"function must return the output and a mapping of features; got {kind_of(returned)}")
         output, features = returned
-        for name in self.layers:
+        for name in self._names:
             if name not in features:
                 raise ValueError(
                     f"function must return features of layer {name!r}; got those of {some_of(list(features))}"
@@ -93,3 +89,18 @@ class FeatureModel(nn.Module):
                 raise TypeError(f"features of layer {name!r} must be a tensor [R, ...]; got {kind_of(features[name])}")
             self.get_submodule(name)(features[name])
         return output
+
+
+def _add_module(root: nn.Module, name: str) -> None:
+    """Add a module that passes on what it gets, by a dotted name."""
+    place = root
+    for part in name.split("."):
+        if part not in place._modules:
+            if not part or part.startswith("_") or part == "module" or hasattr(place, part):
+                raise ValueError(
+                    f"layers must have names that modules can have; got {name!r}, in which {part!r} is empty, begins "
+                    "with _ or is a name that nn.Module or FeatureModel uses. Call the layer otherwise, in the mapping "
+                    "too"
+                )
+            place.add_module(part, nn.Identity())
+        place = place.get_submodule(part)

@@ -72,11 +72,12 @@ def test_probes_and_knowledge_of_a_function():
     ours, theirs = (LinearProbes.fit(one, layers, data, seed=0) for one in (model, NETWORK))
     for name in NAMES:
         assert_close(ours[name].weight, theirs[name].weight, atol=1e-4, rtol=1e-4)
-    study = LayerwiseKnowledge(model, layers, probes=ours, kappa=0.01)
-    assert list(study.analyze(IDS[:1], 0, 1, feature_mask=WORDS)) == NAMES
+    for probes in (ours, theirs):  # the weights are those of the network
+        study = LayerwiseKnowledge(model, layers, probes=probes, kappa=0.01)
+        assert list(study.analyze(IDS[:1], 0, 1, feature_mask=WORDS)) == NAMES
     assert not NETWORK.training
     assert [name for name, _ in model.named_parameters()] == [
-        f"_network.{name}" for name, _ in NETWORK.named_parameters()
+        f"module.{name}" for name, _ in NETWORK.named_parameters()
     ]
 
 
@@ -87,6 +88,9 @@ def test_probes_and_knowledge_of_a_function():
         ((len, "a"), TypeError, "layers must be a list of names of layers; got 'a'"),
         ((len, ["a", "a"]), ValueError, "each once; got a, a"),
         ((len, []), ValueError, "at least one name, each once; got none"),
+        ((len, ["forward"]), ValueError, "got 'forward', in which 'forward' is"),
+        ((len, ["a..b"]), ValueError, "got 'a..b', in which '' is"),
+        ((len, ["module.0"], NETWORK), ValueError, "got 'module.0', in which 'module' is"),
         ((len, ["a"], len), TypeError, "module must be an nn.Module or None"),
     ],
 )
@@ -106,6 +110,48 @@ def test_arguments_that_do_not_fit(arguments, error, message):
 def test_what_the_function_returns_is_checked(returned, error, message):
     with pytest.raises(error, match=message):
         FeatureModel(lambda: returned, ["a"])()
+
+
+def attribute(model, layer):
+    method = LayerAndOrInteraction(model, layer, probe=lambda f: f[:, :2], score="logit", kappa=0.01)
+    return method.attribute(IDS[:1], 0, 1, feature_mask=WORDS)
+
+
+@pytest.mark.parametrize("name", ["layers.0", "function", "output"])
+def test_names_are_free(name):
+    model = FeatureModel(lambda ids: (NETWORK(ids), {name: NETWORK.embed(ids).mean(1)}), [name])
+    expected = FeatureModel(lambda ids: (NETWORK(ids), {"a": NETWORK.embed(ids).mean(1)}), ["a"])
+    assert_close(attribute(model, Layer(name))[0].values, attribute(expected, "a")[0].values)
+
+
+def test_a_layer_that_was_not_named():
+    with pytest.raises(ValueError, match=r"no layer 'block\.0': did you mean 'blocks\.0'"):
+        attribute(FeatureModel(by_hooks, NAMES, NETWORK), "block.0")
+
+
+def test_features_of_another_number_of_rows():
+    model = FeatureModel(lambda ids: (NETWORK(ids), {"a": NETWORK.embed(ids).flatten(0, 1)}), ["a"])
+    with pytest.raises(ValueError, match=r"layer 'a' puts out float32 \[4, 8\] in a forward of 1 rows"):
+        attribute(model, "a")
+
+
+def test_one_feature_for_all_rows_is_run_row_by_row():
+    model = FeatureModel(lambda ids: (NETWORK(ids), {"a": NETWORK.embed(ids[:1]).mean(1)}), ["a"])
+    right = FeatureModel(lambda ids: (NETWORK(ids), {"a": NETWORK.embed(ids).mean(1)}), ["a"])
+    with pytest.warns(UserWarning, match="masked copies of any samples in a forward do not work"):
+        found = attribute(model, "a")
+    assert_close(found[0].values, attribute(right, "a")[0].values)
+
+
+def test_the_network_keeps_its_training_flags():
+    network = Reader()
+    network.blocks.eval()
+    flags = [part.training for part in network.modules()]
+    model = FeatureModel(lambda ids: (network(ids), {"a": network.embed(ids).mean(1)}), ["a"], network)
+    with pytest.warns(UserWarning, match="in training mode"):
+        attribute(model, "a")
+    assert [part.training for part in network.modules()] == flags
+    assert not any(part._forward_hooks for part in model.modules())
 
 
 def test_a_trace_of_nnsight():
