@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.accessors import Accessor
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import check_flag, is_whole
+from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
@@ -87,6 +88,10 @@ def generalization(
         TypeError: Something is not of its type.
         ValueError: The two answer different questions, or an option is out of range.
 
+    Warns:
+        UserWarning: `weighted`, and the mean \|v(N) - v(empty)\| of one is 0, so that the index is NaN; baselines or
+            options of the extraction differ.
+
     Example:
         >>> from captum_lkn import AndOrInteraction
         >>> x = torch.ones(1, 3)
@@ -107,8 +112,9 @@ def generalization(
     resampling = Resampling(confidence, resamples, seed).check()
     if k is not None and (not is_whole(k) or k < 1):
         raise ValueError(f"k must be a whole number, at least 1, or None; got {k!r}")
+    check_flag("weighted", weighted)
     check_interactions({"first": first, "second": second})
-    units = [_unit(batch) if weighted else 1.0 for batch in (first, second)]
+    units = [_unit(name, batch) if weighted else 1.0 for name, batch in (("first", first), ("second", second))]
     effects = [[one.effects for one in batch] for batch in (first, second)]
     limits = [thresholds(each, tau, scope) for each in effects]
     highest, found = highest_order(first), []
@@ -139,6 +145,12 @@ def _weighted(a: Effects, b: Effects, sets: tuple[Effects, Effects], units: list
     return sums[0] / sums[1]
 
 
-def _unit(batch: InteractionsBatch) -> float:
-    """Return the mean |v(N) - v(empty)|; NaN where it is 0, so that nothing is known."""
-    return normaliser([one.values for one in batch], max(one.epsilon for one in batch)) or float("nan")
+def _unit(name: str, batch: InteractionsBatch) -> float:
+    """Return the mean |v(N) - v(empty)|; NaN, with a warning, where it is 0, so that nothing is known."""
+    unit = normaliser([one.values for one in batch], max(one.epsilon for one in batch))
+    if not unit:
+        warn(
+            f"|v(N) - v(empty)| of {name} is 0 in all samples, so that its effects have no unit in which they can be "
+            "compared: the weighted index is NaN. Take weighted=False, or samples where masking changes the score"
+        )
+    return unit or float("nan")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
 from captum_lkn.evaluation.text import text_table
-from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.knowledge.comparison import Scope, check_comparison, thresholds
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Sparsity:
         salient: int64 ``[B]``: the number of salient effects.
         salient_dividends: int64 ``[B]``: the number of salient dividends, at the same share of their own largest one.
         players: int64 ``[B]``: the number of players.
+        possible: int64 ``[B]``: the number of effects that there can be: of ``kind="and"`` those of AND alone.
         tau: The threshold of salience.
         scope: Over what the largest effect is taken.
         resampling: The settings of the bootstrap.
@@ -51,6 +52,7 @@ class Sparsity:
     salient: Tensor
     salient_dividends: Tensor
     players: Tensor
+    possible: Tensor
     tau: float = TAU
     scope: Scope = "dataset"
     resampling: Resampling = field(default_factory=Resampling)
@@ -85,8 +87,7 @@ class Sparsity:
         ]
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        sets = 2.0**self.players - 1
-        possible = 2 * sets - self.players, sets  # an OR effect of one player is its AND effect
+        possible = self.possible, 2.0**self.players - 1
         rows = []
         for name, counts, all_, strengths in zip(
             _ROWS, (self.salient, self.salient_dividends), possible, (self.strengths, self.dividends), strict=True
@@ -94,7 +95,7 @@ class Sparsity:
             each = bootstrap(counts.double(), None, self.resampling)
             share = float(strengths[:, :10].nansum() / strengths.nansum())
             of_all = f"{float(all_.double().mean()):.0f}"
-            rows.append([name, shown_interval(each, form=".1f"), of_all, f"{share:.2f}"])
+            rows.append([name, shown_interval(each, form=".1f"), of_all, "-" if math.isnan(share) else f"{share:.2f}"])
         return ["", "salient", "of", "ten strongest"], rows
 
     def __repr__(self) -> str:
@@ -159,10 +160,19 @@ def sparsity(
         _salient(effects, tau, scope),
         _salient(dividends, tau, scope),
         torch.tensor([one.n_players for one in found], device="cpu"),
+        torch.tensor([_possible(one) for one in found], device="cpu"),
         tau=float(tau),
         scope=scope,
         resampling=resampling,
     )
+
+
+def _possible(one: Interactions) -> int:
+    """Return the number of effects that there can be; an OR effect of one player is its AND effect."""
+    sets = (1 << one.n_players) - 1
+    options = one.provenance.get("decomposition")
+    alone = isinstance(options, Mapping) and options.get("kind") == "and"
+    return sets if alone else 2 * sets - one.n_players
 
 
 def _dividends(values: Tensor) -> Effects:

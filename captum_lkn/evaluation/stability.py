@@ -14,6 +14,7 @@ from tqdm import tqdm
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.messages import kind_of
+from captum_lkn._common.warn import warn
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap
@@ -151,7 +152,11 @@ def stability(
 
     Raises:
         TypeError: Something is not of its type; there is no floating input.
-        ValueError: An option is out of range, or an argument does not fit.
+        ValueError: An option is out of range, or an argument does not fit; the noise is below the spacing of most of
+            the players' scalars in their dtype, which would round it away.
+
+    Warns:
+        UserWarning: It is below the spacing of some of them.
 
     Example:
         >>> from captum_lkn import AndOrInteraction
@@ -170,6 +175,8 @@ def stability(
     given = baselines, additional_forward_args, feature_mask, player_names
     players = [prepare(one, *given)[0] for one in several]
     names = [_floating(one) for one in players]
+    for each, places in zip(players, names, strict=True):
+        _check_spacing(each, places, sd)
 
     def extract(of: list[Players], chosen_target: TargetLike) -> InteractionsBatch:
         arguments: dict[str, Any] = {"additional_forward_args": additional_forward_args}
@@ -233,12 +240,37 @@ def _check(method: Any, sd: Any, draws: Any) -> None:
 def _floating(players: Players) -> list[int]:
     """Return the places of the inputs that can get noise."""
     places = [place for place, x in enumerate(players.inputs) if x.is_floating_point()]
+    if not places and players.decode is not None:
+        raise TypeError(
+            "inputs must be a tensor to get noise; got a table or a template, from which the model's rows are made. "
+            "Give numbers as a tensor"
+        )
     if not places:
         raise TypeError(
             f"inputs must be floating to get noise; got {', '.join(map(kind_of, players.inputs))}. Of a text give "
             "players_as_embeddings(model, players)"
         )
     return places
+
+
+def _check_spacing(players: Players, places: Sequence[int], sd: float) -> None:
+    """Refuse noise that the dtype would round away, or warn where it does so for few scalars."""
+    for place in places:
+        x = players.inputs[place].detach()
+        own = x[players.owners[place] >= 0].double()
+        if not own.numel():
+            continue
+        spacing = torch.finfo(x.dtype).eps * torch.exp2(torch.frexp(own).exponent.double() - 1)
+        lost = float((spacing > sd).double().mean())
+        text = (
+            f"sd must be above the spacing of the inputs in {x.dtype}, or the noise is rounded away; got {sd:g}, below "
+            f"that of {lost:.0%} of the scalars (up to {float(spacing.max()):g}). Give inputs of a dtype of more bits, "
+            "or a larger sd"
+        )
+        if lost > 0.5:
+            raise ValueError(text)
+        if lost:
+            warn(text)
 
 
 def _with_noise(players: Players, places: Sequence[int], sd: float, generator: torch.Generator) -> Players:

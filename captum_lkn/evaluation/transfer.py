@@ -15,6 +15,7 @@ from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.checks import is_number
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of, kind_of
+from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
 from captum_lkn.evaluation.by_order import KINDS_AND_BOTH, highest_order, sums_by_order
@@ -109,6 +110,9 @@ class Transfer(Mapping[str, TransferStrengths]):
 
     Attributes:
         strengths: By state the numbers and strengths.
+        sums: By state the sums of the absolute effects that transfer, and of all salient ones, in units of the score:
+            float64 ``[2, B, 3, m + 1]``. Shares are of these, so that they are known where the unit of the strengths is
+            0.
         shares: By state, for each sample, the salient interactions with the share of held-out models that have them,
             the strongest first.
         held_out: The number of held-out models.
@@ -118,6 +122,7 @@ class Transfer(Mapping[str, TransferStrengths]):
     """
 
     strengths: Mapping[str, TransferStrengths]
+    sums: Mapping[str, Tensor]
     shares: Mapping[str, tuple[tuple[tuple[Interaction, float], ...], ...]]
     held_out: int
     at_least: float = 1.0
@@ -158,8 +163,8 @@ class Transfer(Mapping[str, TransferStrengths]):
         """Return a row for each state, kind and order, then one for all orders of the kind."""
         found = []
         for state, parts in self.strengths.items():
-            whole = parts.transferable_strength + parts.other_strength
-            share = torch.stack(bootstrap(parts.transferable_strength, whole, self.resampling), -1).tolist()
+            transfer, whole = self.sums[state]
+            share = torch.stack(bootstrap(transfer, whole, self.resampling), -1).tolist()
             means = torch.stack([part.double().mean(0) for part in parts], -1).tolist()
             highest = whole.shape[-1] - 1
             found += [
@@ -194,7 +199,8 @@ class Transfer(Mapping[str, TransferStrengths]):
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         every = {(row.state, row.order): row for row in self.rows() if row.kind == "both"}
-        orders = [m for m in dict.fromkeys(m for _, m in every) if any(not math.isnan(every[s, m].share) for s in self)]
+        known = {m for (_, m), row in every.items() if row.transferable + row.other}
+        orders = [m for m in dict.fromkeys(m for _, m in every) if m in known]
         rows = []
         for m in orders:
             for state in self:
@@ -249,6 +255,10 @@ def transferable(
         TypeError: Something is not of its type.
         ValueError: The interactions answer different questions, or an option is out of range.
 
+    Warns:
+        UserWarning: The mean \|v(N) - v(empty)\| of a state is 0, so that its strengths are NaN; numbers and shares
+            are known.
+
     Example:
         >>> from captum_lkn import AndOrInteraction
         >>> def of(function):
@@ -277,19 +287,21 @@ def transferable(
         | {f"held out {label}": batch for label, batch in others.items()}
     )
     known = [_salient(batch, tau, scope) for batch in others.values()]
-    strengths, shares = {}, {}
+    strengths, sums, shares = {}, {}, {}
     for label, batch in states.items():
         own = _salient(batch, tau, scope)
         each = [_shares(one, [of[place] for of in known]) for place, one in enumerate(own)]
-        unit = normaliser([one.values for one in batch], max(one.epsilon for one in batch)) or math.nan
         highest = highest_order(batch)
-        parts = [_strengths(one, share >= at_least, unit, highest) for one, share in zip(own, each, strict=True)]
-        strengths[label] = TransferStrengths(*map(torch.stack, zip(*parts, strict=True)))
+        parts = [_strengths(one, share >= at_least, highest) for one, share in zip(own, each, strict=True)]
+        counts, raw = (torch.stack(part, 1) for part in zip(*parts, strict=True))
+        strengths[label] = TransferStrengths(*counts, *(raw / _unit(label, batch)))
+        transfer, other = raw[0] - raw[1], raw[2] - raw[3]
+        sums[label] = torch.stack([transfer, transfer + other])
         shares[label] = tuple(
             tuple(_listed(sample.labels, one, share)) for sample, one, share in zip(batch, own, each, strict=True)
         )
     noun = found.noun if isinstance(found, KnowledgeChange) else _ONE
-    return Transfer(strengths, shares, len(others), float(at_least), noun, resampling)
+    return Transfer(strengths, sums, shares, len(others), float(at_least), noun, resampling)
 
 
 def _states(name: str, given: Any) -> dict[str, InteractionsBatch]:
@@ -316,9 +328,20 @@ def _shares(own: Effects, others: list[Effects]) -> Tensor:
     return torch.stack([other.at(own).sign() == own.values.sign() for other in others]).double().mean(0)
 
 
-def _strengths(own: Effects, transfers: Tensor, unit: float, highest: int) -> list[Tensor]:
-    """Return the parts of :class:`TransferStrengths` for one sample."""
-    effects = own.values / unit
+def _unit(label: str, batch: InteractionsBatch) -> float:
+    """Return the mean |v(N) - v(empty)|; NaN, with a warning, where it is 0."""
+    unit = normaliser([one.values for one in batch], max(one.epsilon for one in batch))
+    if not unit:
+        warn(
+            f"|v(N) - v(empty)| of {label!r} is 0 in all samples, so that its strengths, which are in units of it, are "
+            "NaN; numbers and shares are known. Choose samples where masking changes the score"
+        )
+    return unit or math.nan
+
+
+def _strengths(own: Effects, transfers: Tensor, highest: int) -> tuple[Tensor, Tensor]:
+    """Return the parts of :class:`TransferStrengths` for one sample: its numbers, and its sums in the score's unit."""
+    effects = own.values
     both = (transfers.double(), (~transfers).double())
     counts = [sums_by_order(own, part, highest) for part in both]
     sums = [
@@ -326,7 +349,7 @@ def _strengths(own: Effects, transfers: Tensor, unit: float, highest: int) -> li
         for part in both
         for signed in (effects.clamp(min=0), effects.clamp(max=0))
     ]
-    return [*counts, *sums]
+    return torch.stack(counts), torch.stack(sums)
 
 
 def _listed(labels: tuple[str, ...], own: Effects, shares: Tensor) -> list[tuple[Interaction, float]]:

@@ -40,7 +40,11 @@ def check_label(label: Any, interactions: Mapping[str, Any], noun: str = "layer"
 
 
 def check_interactions(interactions: Any) -> None:
-    """Check that all states have batches that answer one question: of the same samples, players, score and class."""
+    """Check that all states have batches that answer one question: of the same samples, players, score and class.
+
+    Warn where they were extracted under other baselines or with another noise, as far as both record it: effects may
+    differ by that alone. Values of inputs are not recorded.
+    """
     if not isinstance(interactions, Mapping):
         raise TypeError(f"interactions must be a mapping from label to InteractionsBatch; got {kind_of(interactions)}")
     for label, batch in interactions.items():
@@ -55,6 +59,7 @@ def check_interactions(interactions: Any) -> None:
             )
         for place, (one, other) in enumerate(zip(interactions[first], batch, strict=True)):
             _check_question(place, first, one, label, other)
+    _warn_of_conditions(interactions)
 
 
 def _check_question(place: int, first: str, one: Interactions, label: str, other: Interactions) -> None:
@@ -68,6 +73,31 @@ def _check_question(place: int, first: str, one: Interactions, label: str, other
             f"interactions must answer one question; sample {place} has the {name} {mine} at {first!r} and {theirs} at "
             f"{label!r}. Extract both for the same {name}"
         )
+
+
+def _warn_of_conditions(interactions: Mapping[str, InteractionsBatch]) -> None:
+    """Warn of the first state whose samples were extracted under other conditions than those of the first one."""
+    first = next(iter(interactions), "")
+    for label, batch in interactions.items():
+        for place, (one, other) in enumerate(zip(interactions[first], batch, strict=True)):
+            mine, theirs = _conditions(one.provenance), _conditions(other.provenance)
+            if mine["tokenizer"] != theirs["tokenizer"]:  # their tokens for an absent player differ by need
+                mine.pop("baseline"), theirs.pop("baseline")
+            for name in mine:
+                known = mine[name] is not None and theirs[name] is not None
+                if name != "tokenizer" and known and mine[name] != theirs[name]:
+                    warn(
+                        f"interactions are compared that were extracted under different conditions; sample {place} has "
+                        f"the {name} {mine[name]} at {first!r} and {theirs[name]} at {label!r}, so that their effects "
+                        f"may differ by that alone. Extract both with the same {name}"
+                    )
+                    return
+
+
+def _conditions(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    options = provenance.get("decomposition") or {}
+    own = {name: provenance.get(name) for name in ("baseline", "background", "tokenizer")}
+    return own | {name: options.get(name) for name in ("noise", "kappa")}
 
 
 def amplified_layers(

@@ -18,7 +18,7 @@ from captum_lkn.decomposition.options import DecompositionKind, DecompositionOpt
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.interactions.about import targets_of
 from captum_lkn.knowledge.change import KnowledgeChange
-from captum_lkn.knowledge.checks import check_label
+from captum_lkn.knowledge.checks import check_label, check_noun
 from captum_lkn.models.estimators import is_estimator
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import ScoreLike
@@ -66,10 +66,10 @@ def compare_models(
     those of layers, :class:`captum_lkn.KnowledgeChange`; what is read is the models' output.
 
     Models are evaluated one after the other, the reference first. A value of ``models`` is a model, or a *loader*: a
-    function that takes no arguments. It is called when its model is needed, and the model is released before the next
-    one is loaded, so that one model at a time is in memory. A loader that returns a context manager
-    (``contextlib.contextmanager``) gives the model on entry and undoes on exit what it changed, such as an adapter that
-    it switched off.
+    function that takes no arguments, or whose arguments all have a default other than None. It is called when its model
+    is needed, and the model is released before the next one is loaded, so that one model at a time is in memory. A
+    loader that returns a context manager (``contextlib.contextmanager``) gives the model on entry and undoes on exit
+    what it changed, such as an adapter that it switched off.
 
     Args:
         models: By name the models (modules, functions or estimators) or their loaders.
@@ -118,6 +118,7 @@ def compare_models(
         tensor(0.2500, dtype=torch.float64)
     """
     _check_models(models, reference)
+    check_noun(noun)
     resolve_score(score)
     method_of = partial(
         AndOrInteraction, score=score, options=given_options(options, {"noise": noise, "kappa": kappa, "kind": kind})
@@ -128,7 +129,7 @@ def compare_models(
     for name in tqdm(order, desc=f"{noun}s", disable=not show_progress):
         given: Any = inputs[name] if own_inputs else inputs  # type: ignore[index, call-overload]
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
-        with _loaded(name, models[name]) as model:
+        with _named(name, models[name]), _loaded(name, models[name]) as model:
             batch = method_of(model).attribute(given, baselines, target, *rest, player_names=player_names)
             found[name] = _State(batch, Model(model).class_names)
         del model  # before the next one is loaded
@@ -136,6 +137,21 @@ def compare_models(
             target = targets_of(one.provenance for one in batch)
     _check_classes(found, reference)
     return KnowledgeChange({name: found[name].batch for name in models}, reference=reference, noun=noun)
+
+
+@contextmanager
+def _named(name: str, given: Any) -> Iterator[None]:
+    """Name the model in an error that comes of it: its own message cannot know it."""
+    try:
+        yield
+    except Exception as error:
+        called = ", which was called without arguments, as a loader" if _is_loader(given) else ""
+        note = f"This is of models[{name!r}]{called}."
+        if hasattr(error, "add_note"):
+            error.add_note(note)
+        else:  # Python 3.10
+            error.args = (f"{error}\n{note}",)
+        raise
 
 
 @contextmanager
@@ -162,14 +178,19 @@ def _is_model(given: Any) -> bool:
 
 
 def _is_loader(given: Any) -> bool:
-    """Return True for a function that takes no arguments, or none that it must be given; a module never is one."""
+    """Return True for a function that takes no arguments, or whose arguments are all bound; a module never is one.
+
+    ``lambda step=step: load(step)`` binds its argument; a default of None, as in ``forward(self, x=None)``, binds none.
+    """
     if isinstance(given, nn.Module) or is_estimator(given):
         return False
     try:
         parameters = inspect.signature(given).parameters.values()
     except (TypeError, ValueError):  # of some built-in functions no signature is known
         return False
-    return all(one.default is not one.empty for one in parameters)  # *args has no default: such a function is a model
+    unbound = (inspect.Parameter.empty,) if isinstance(given, type) else (inspect.Parameter.empty, None)
+    own = given.keywords if isinstance(given, partial) else {}
+    return all(one.name in own or one.default not in unbound for one in parameters)  # *args has no default: a model
 
 
 def _has_players_of_each(inputs: Any, models: Mapping[str, Any]) -> bool:

@@ -4,13 +4,22 @@ import math
 from statistics import mean, stdev
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from captum_lkn import AndOrInteraction, Interactions, InteractionsBatch, KnowledgeChange, decompose, players_from_mask
+from captum_lkn import (
+    AndOrInteraction,
+    Interactions,
+    InteractionsBatch,
+    KnowledgeChange,
+    decompose,
+    players_from_mask,
+    table_players,
+)
 from captum_lkn.decomposition import Effects
 from captum_lkn.evaluation import fidelity, generalization, sparsity, stability, transferable
 from captum_lkn.evaluation.bootstrap import Resampling, bootstrap
@@ -67,6 +76,7 @@ def test_the_iou_is_that_of_python_sets(k, pair):
             assert float(ours[b, row, column]) == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*is 0 in all samples:UserWarning")
 @given(PAIRS)
 def test_the_weighted_index_is_that_of_loops(pair):
     given_batches = [batch(samples) for samples in pair]
@@ -85,6 +95,7 @@ def test_the_weighted_index_is_that_of_loops(pair):
             assert float(ours[b, row, column]) == pytest.approx(shared / whole if whole else math.nan, nan_ok=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*is 0 in all samples:UserWarning")
 @given(PAIRS, st.sampled_from([{}, {"k": 3}, {"weighted": True}, {"scope": "sample"}]))
 def test_the_index_is_symmetric_between_0_and_1_and_1_of_itself(pair, options):
     one, two = map(batch, pair)
@@ -104,11 +115,46 @@ def test_interactions_of_other_questions_are_not_compared():
     one = batch([[1.0] * len(SETS)], target=0)
     with pytest.raises(ValueError, match="has the target 0 at 'first' and 1 at 'second'"):
         generalization(one, batch([[1.0] * len(SETS)], target=1))
-    for options, message in [({"k": 0}, "k must be"), ({"confidence": 1.5}, "confidence must be"), ({"tau": 2}, "tau")]:
+    for options, message in [
+        ({"k": 0}, "k must be"),
+        ({"k": True}, "k must be"),
+        ({"confidence": 1.5}, "confidence must be"),
+        ({"tau": 2}, "tau"),
+    ]:
         with pytest.raises(ValueError, match=message):
             generalization(one, one, **options)
     with pytest.raises(TypeError, match="resamples"):
         generalization(one, one, resamples=2.5)
+    with pytest.raises(TypeError, match="weighted must be True or False; got 'no'"):
+        generalization(one, one, weighted="no")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "name"),
+    [
+        ({"baseline": "0"}, {"baseline": "-3"}, "baseline 0"),
+        ({"decomposition": {"noise": 0.0}}, {"decomposition": {"noise": 0.1}}, "noise 0.0"),
+        ({"baseline": "0"}, {}, None),
+        ({"baseline": "[MASK]", "tokenizer": "a"}, {"baseline": "<mask>", "tokenizer": "b"}, None),
+    ],
+)
+def test_other_conditions_are_warned_of_where_both_are_known(mine, theirs, name, recwarn):
+    row = [[1.0] * len(SETS)]
+    generalization(batch(row, **mine), batch(row, **theirs), resamples=2)
+    found = [str(one.message) for one in recwarn]
+    assert [f"sample 0 has the {name} at 'first'" in text for text in found] == [True] * (name is not None)
+
+
+def test_shares_are_known_where_the_unit_is_0():
+    found = AndOrInteraction(lambda x: x[:, 0] - x[:, 1], score="logit", noise=0).attribute(torch.ones(2, 2))
+    with pytest.warns(UserWarning, match="'model' is 0 in all samples, so that its strengths"):
+        split = transferable(found, found)
+    row = next(row for row in split.rows() if row.kind == "both" and row.order is None)
+    assert (row.share, row.low, row.transferable) == (1.0, 1.0, 2.0)
+    assert math.isnan(row.transferable_positive)
+    assert "(2.0 of 2.0)" in repr(split)
+    with pytest.warns(UserWarning, match="of first is 0 in all samples, so that its effects have no unit"):
+        generalization(found, found, weighted=True)
 
 
 def test_the_bootstrap_is_that_of_scipy():
@@ -169,10 +215,21 @@ def test_stability_keeps_sets_and_classes_of_the_clean_samples_and_the_baselines
     assert bool((every == 0.5).any(0).all())  # absent players still are what they were
     again = stability(AndOrInteraction(model, noise=0), [players], sd=0.5, draws=4, seed=1)
     assert torch.allclose(found.samples, again.samples, equal_nan=True)
+    fixed = stability(AndOrInteraction(model, noise=0), [players], target=0, sd=0.5, draws=4, seed=1)
+    assert torch.allclose(found.samples, fixed.samples, equal_nan=True)  # class 0 is the one of the clean sample
+    noisy = torch.cat(seen)
+    assert bool((noisy[(noisy != 0.5).all(1)].sum(1) < 0).any())  # some draws would be of the other class
 
 
 def test_what_noise_cannot_be_added_to_is_refused():
     method = AndOrInteraction(lambda x: x.sum(1), score="logit")
+    with pytest.raises(TypeError, match="inputs must be a tensor to get noise; got a table"):
+        stability(method, table_players(pd.DataFrame({"a": [1.0], "b": ["x"]}), pd.DataFrame({"a": [0.0], "b": ["y"]})))
+    half = torch.tensor([[60.0, 70.0, 0.5]], dtype=torch.float16)  # spaced by 0.03, 0.06 and 0.0005
+    with pytest.raises(ValueError, match=r"sd must be above the spacing of the inputs in torch.float16.*67%"):
+        stability(method, half, target=None, sd=0.02)
+    with pytest.warns(UserWarning, match="sd must be above the spacing.*33%"):
+        stability(method, half, target=None, sd=0.05, draws=2)
     with pytest.raises(TypeError, match="inputs must be floating to get noise; got int64"):
         stability(method, torch.ones(1, 3, dtype=torch.int64), target=None)
     for options, message in [({"sd": 0.0}, "sd must be"), ({"draws": 1}, "draws must be")]:
@@ -255,6 +312,15 @@ def test_sparsity_counts_effects_and_dividends():
     assert list(both.to_frame().columns) == ["rank", "strength", "dividend"]
 
 
+def test_sparsity_counts_the_effects_that_there_can_be():
+    method = AndOrInteraction(lambda x: x.prod(1), score="logit", noise=0, kind="and")
+    ands = sparsity(method.attribute(torch.ones(2, 3)))
+    assert ands.possible.tolist() == [7, 7]
+    assert sparsity(extracted([1, 2], kappa=0.02)).possible.tolist() == [11, 11]
+    constant = AndOrInteraction(lambda x: x[:, 0] * 0, score="logit", kappa=0.0).attribute(torch.ones(1, 2))
+    assert "nan" not in repr(sparsity(constant))
+
+
 def test_samples_may_have_different_numbers_of_players():
     found = InteractionsBatch([*extracted([1], n=2, noise=0.0), *extracted([2], n=3, noise=0.0)])
     both = sparsity(found, scope="sample")
@@ -267,6 +333,7 @@ def test_samples_may_have_different_numbers_of_players():
 # ---------------------------------------------------------------- transfer
 
 
+@pytest.mark.filterwarnings("ignore:.*is 0 in all samples:UserWarning")
 @given(PAIRS, SAMPLES, st.sampled_from([0.5, 1.0]))
 def test_what_transfers_is_salient_elsewhere_with_the_same_sign(pair, third, at_least):
     own, other = pair

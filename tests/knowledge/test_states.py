@@ -1,4 +1,5 @@
 import gc
+import re
 import weakref
 from contextlib import contextmanager
 from functools import partial
@@ -199,6 +200,32 @@ def test_an_adapter_on_and_off(sentiment):
     assert not torch.allclose(values["base"], values["tuned"])
     plain = AndOrInteraction(model, noise=0).attribute(players, target=1)
     assert torch.equal(values["tuned"], plain[0].values)  # the adapter is on again
+
+
+def test_a_model_whose_arguments_all_have_defaults_is_a_model():
+    class Optional:
+        def __call__(self, x=None):
+            return x.sum(1)
+
+    model = Optional()
+    loaders = {"a": model, "b": lambda model=model: model, "c": partial(lambda model=None: model, model=model)}
+    change = compare_models(loaders, X[:1], target=None, reference="a", score="logit", noise=0)
+    assert all(torch.equal(change.interactions[name][0].values, change.interactions["a"][0].values) for name in "bc")
+
+
+def test_an_error_names_its_model():
+    def failing(x):
+        raise RuntimeError("out of memory")
+
+    for model, told in [(failing, r"models\['b'\]\."), (lambda: 1 / 0, r"models\['b'\], which was called without")]:
+        with pytest.raises((RuntimeError, ZeroDivisionError)) as caught:
+            compare_models({"a": Net().eval(), "b": model}, X[:1], reference="a")
+        assert re.search(f"This is of {told}", "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])]))
+
+
+def test_the_noun_is_checked_before_the_models_run():
+    with pytest.raises(ValueError, match="noun must be a word"):
+        compare_models(dict.fromkeys("ab", lambda: 1 / 0), X[:1], reference="a", noun="two words")
 
 
 @pytest.mark.parametrize(
