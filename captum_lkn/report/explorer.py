@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor
 
-from captum_lkn._common.formats import effect_format, percent, shortened
+from captum_lkn._common.formats import effect_format, percent, printable, shortened
 from captum_lkn._common.html import Html, element, join
 from captum_lkn.decomposition.effects import Effects, Kind
 from captum_lkn.interactions import Interaction, Interactions
@@ -29,6 +29,7 @@ __all__ = ["Sample", "cell", "explorer", "panels"]
 _NAME = 64  # columns of an interaction in the table
 _WORD = 32
 _OPTION = 56
+_NOTE = 200
 _TEXTS = ("kind", "players", "")
 _PANELS = 6
 _Key: TypeAlias = tuple[Kind, tuple[int, ...]]  # kind and members of an interaction
@@ -129,7 +130,7 @@ def _slider(names: Sequence[str], noun: str) -> Html:
     last = str(len(names) - 1)
     slider = element(
         "input", type="range", id="layer", min="0", max=last, value=last, step="1", autocomplete="off",
-        data_names=json.dumps(list(names)), aria_valuetext=names[-1],
+        data_names=_json(names), aria_valuetext=names[-1],
     )  # fmt: skip
     name = element("output", names[-1], for_="layer", id="layer-name")
     return element("label", f"{noun} ", slider, name, class_="wide")
@@ -166,12 +167,12 @@ def _stage(place: int, sample: Sample, hidden: bool) -> Html:
             )
         )  # fmt: skip
     notes = [
-        " ".join(part for part in (_ends(one), sample.notes.get(layer, "")) if part)
+        shortened(" ".join(part for part in (_ends(one), sample.notes.get(layer, "")) if part), _NOTE)
         for layer, one in sample.found.items()
     ]
     return element(
         "div",
-        element("p", notes[-1], class_="ends", data_notes=json.dumps(notes), role="status"),
+        element("p", notes[-1], class_="ends", data_notes=_json(notes), role="status"),
         _image(place, sample, tints) if is_image(found) else "",
         element("p", join(words, " "), class_="players"),
         class_="stage",
@@ -191,8 +192,8 @@ def _image(place: int, sample: Sample, tints: Sequence[Sequence[float]]) -> Html
     for player, label in enumerate(sample.last.labels):
         each = [layer[player] for layer in tints]
         path = element(
-            "path", element("title", label), d=outline(owners == player), class_=f"part {_sign(each[-1])}",
-            data_player=str(player), data_tints=_numbers(each), style=_tint(each[-1]),
+            "path", element("title", shortened(label, _NAME)), d=outline(owners == player),
+            class_=f"part {_sign(each[-1])}", data_player=str(player), data_tints=_numbers(each), style=_tint(each[-1]),
         )  # fmt: skip
         parts.append(path)
     label = "the image, its parts tinted by their Shapley values"
@@ -203,6 +204,11 @@ def _ends(found: Interactions) -> str:
     empty, full = found.contents(0).ends
     unit = found.provenance.get("unit")
     return f"v(\u2205) = {empty} \u2192 v(N) = {full}{f' {unit}' if unit else ''}"
+
+
+def _json(texts: Sequence[str]) -> str:
+    """Return texts for the script, which shows them as they are: so control characters are escapes beforehand."""
+    return json.dumps(list(map(printable, texts)), ensure_ascii=False)
 
 
 def _sign(value: float) -> str:
@@ -233,7 +239,7 @@ def _table(samples: Sequence[Sample], names: Sequence[str], count: int) -> Html:
     unit = samples[0].last.provenance.get("unit")
     left_out = max(len(sample.last.effects) for sample in samples) > count
     caption = f"The {'strongest ' if left_out else ''}effects{f', in {unit}' if unit else ''}"
-    return sortable(caption, header, rows, _TEXTS, filtered="find players ", id_="effects")
+    return sortable(shortened(caption, _NOTE), header, rows, _TEXTS, filtered="find players ", id_="effects")
 
 
 def _rows(place: int, sample: Sample, header: Sequence[str], count: int) -> list[Html]:

@@ -15,10 +15,13 @@
   };
 
   const sortBy = (table, column, direction) => {
-    const numeric = all("th", table)[column].classList.contains("n");
+    const head = all("th", table)[column];
+    const numeric = head.classList.contains("n");
+    // Effects sort by strength, the ends of their ranges by value.
+    const strength = table === effects && (column === 3 || head.textContent.startsWith("at "));
     const rows = Array.from(table.tBodies[0].rows);
     const keyed = rows.map((row, place) => ({ row, place, key: cellValue(row, column, numeric) }));
-    const size = (x) => (table === effects && numeric ? Math.abs(x) : x);
+    const size = (x) => (strength ? Math.abs(x) : x);
     keyed.sort((a, b) => {
       if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.place - b.place;
       const [x, y] = numeric ? [size(a.key), size(b.key)] : [a.key, b.key];

@@ -23,7 +23,9 @@ __all__ = ["SUFFIXES", "check_page", "facts", "page", "section", "sortable", "wr
 SUFFIXES = (".html", ".htm")
 """Endings of a report's file."""
 
-_TITLE = 160  # columns of the largest heading; a longer text is shown in full below it
+_TITLE = 160  # columns of the largest heading; a longer text is shown below it
+_FULL = 2000  # columns of that text
+_FACT = 400  # columns of what is known about the whole
 
 
 def check_page(path: str | os.PathLike[str]) -> Path:
@@ -69,7 +71,7 @@ def page(kind: str, title: str, known: Sequence[tuple[str, str]], sections: Sequ
     """
     script, style = _asset("page.js"), _variables() + _asset("page.css")
     heading = shortened(title, _TITLE)
-    full = element("p", title, class_="full", dir="auto") if heading != title else ""
+    full = element("p", shortened(title, _FULL), class_="full", dir="auto") if heading != title else ""
     head = [
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
@@ -99,7 +101,9 @@ def section(title: str, *content: str, note: str = "") -> Html:
 
 def facts(known: Sequence[tuple[str, str]]) -> Html:
     """Return names and values side by side."""
-    pairs = [element("div", element("dt", name), element("dd", value, dir="auto")) for name, value in known]
+    pairs = [
+        element("div", element("dt", name), element("dd", shortened(value, _FACT), dir="auto")) for name, value in known
+    ]
     return element("dl", *pairs, class_="facts")
 
 

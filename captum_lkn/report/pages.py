@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.html import Html, element
-from captum_lkn._common.messages import count_of, kind_of
+from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.interactions.about import About, class_line
 from captum_lkn.interactions.ranges import EffectRanges
@@ -22,12 +23,17 @@ from captum_lkn.plot.depth import depth_of
 from captum_lkn.report.explorer import Sample, cell, explorer, panels
 from captum_lkn.report.figures import figure
 from captum_lkn.report.page import check_page, page, section, sortable, write_page
-from captum_lkn.report.regions import is_image
+from captum_lkn.report.regions import is_image, players_of_pixels
 
 __all__ = ["LARGEST", "report_batch", "report_change", "report_sample"]
 
 LARGEST: Final = 150_000
-"""Bytes of a page without the user's images: pictures that would make it larger are left out, the last ones first."""
+"""Bytes of a page without the user's images.
+
+What would make it larger is left out: samples and interactions first, until the rest leaves room for pictures, then
+pictures, the last ones first. One sample with eight interactions is always there, and so can pass the limit alone:
+hundreds of states, or an image whose parts are many and ragged.
+"""
 
 _ROWS = 60  # interactions of one sample
 _ALL_ROWS = 160  # of all samples together
@@ -36,6 +42,8 @@ _EXPLORED = 24  # samples whose interactions are shown
 _LISTED = 200  # samples in the table
 _TEXT = 160  # columns of a text there
 _FRAME = 800  # bytes around the sections
+_PICTURES = 0.28  # share of the page that is kept for pictures
+_TRIES = 6
 
 
 class _Drawing(NamedTuple):
@@ -54,7 +62,8 @@ def report_sample(
     """Write a page about one sample: its words or image, its interactions as a table, and pictures.
 
     The page is one file that loads nothing, so that it can be sent and kept. Rows of the table sort and filter, and one
-    that is pointed at lights up its words or parts of the image. It has at most 150 KB without the image.
+    that is pointed at lights up its words or parts of the image. Long texts are
+    cut and pictures left out so that it has at most 150 KB without the image (:data:`LARGEST`).
 
     Args:
         found: The interactions.
@@ -66,7 +75,7 @@ def report_sample(
     Raises:
         OSError: The file cannot be written.
         TypeError: `image` is not a tensor.
-        ValueError: `path` has another ending, or `image` does not fit the interactions.
+        ValueError: `path` has another ending, `image` does not fit the interactions, or `ranges` are those of others.
 
     Example:
         >>> import pathlib, tempfile, torch
@@ -80,7 +89,8 @@ def report_sample(
         True
     """
     check_page(path)
-    sample = Sample({"output": found}, _checked(image), ranges)
+    _check_ranges(found, ranges)
+    sample = Sample({"output": found}, _images([found], None if image is None else [image])[0], ranges)
     about, contents = found.about, found.contents(0)
     salient, *certificate = certificate_lines(contents)
     name, _, count = salient.partition(": ")
@@ -93,9 +103,12 @@ def report_sample(
         (name, count),
         ("exactness", " ".join(certificate)),
     ]
-    parts = [explorer([sample], ["output"], _ROWS)]
-    if is_image(found):
-        parts.append(section("The strongest interactions", panels(found, sample.image, "image-0")))
+    strongest = panels(found, sample.image, "image-0") if is_image(found) else None
+
+    def parts(share: float) -> list[Html]:
+        shown = explorer([sample], ["output"], _count(1, share))
+        return [shown] if strongest is None else [shown, section("The strongest interactions", strongest)]
+
     drawings = [_Drawing(name, _call(INTERACTIONS[name], found), text) for name, text in _OF_SAMPLE.items()]
     title = about.text or ", ".join(found.labels)
     kind = f"Interactions of {count_of(found.n_players, 'player')}"
@@ -115,15 +128,22 @@ def report_batch(
     Raises:
         OSError: As there, like all others.
         TypeError: An image is not a tensor.
-        ValueError: There are not as many images as samples.
+        ValueError: There are not as many images as samples, or one does not fit its interactions.
     """
     check_page(path)
     if len(batch) == 1:
-        report_sample(batch[0], path, image=_images(images, 1)[0])
+        report_sample(batch[0], path, image=_images(batch, images)[0])
         return
-    each = _images(images, len(batch))
+    each = _images(batch, images)
     samples = [Sample({"output": one}, image) for one, image in zip(batch, each, strict=True)][:_EXPLORED]
-    parts = [_sample_table(batch), explorer(samples, ["output"], _count(samples))]
+
+    def parts(share: float) -> list[Html]:
+        explored = samples[: _part(len(samples), share)]
+        return [
+            _sample_table(batch, len(explored), share),
+            explorer(explored, ["output"], _count(len(explored), share)),
+        ]
+
     drawings = [_Drawing(name, _call(INTERACTIONS_BATCH[name], batch), text) for name, text in _OF_BATCH.items()]
     kind, title = "Interactions of a data set", count_of(len(batch), "sample")
     _write(path, kind, title, [*_shared([one.about for one in batch])], parts, drawings)
@@ -142,11 +162,12 @@ def report_change(
     Raises:
         OSError: As there, like all others.
         TypeError: An image is not a tensor.
-        ValueError: There are not as many images as samples.
+        ValueError: There are not as many images as samples, or one does not fit its interactions.
     """
     check_page(path)
     depth, contents = depth_of(change), change.contents()
-    notes = _state_notes(change)
+    batch = change.interactions[change.reference]
+    each, notes = _images(batch, images), _state_notes(change)
     drawn = change.salient(change.reference) if change.noise_ceiling else []
     samples = [
         Sample(
@@ -155,24 +176,27 @@ def report_change(
             frequencies={one[:2]: one.selection_frequency or 0.0 for one in (drawn[place] if drawn else ())},
             notes=notes,
         )
-        for place, image in enumerate(_images(images, change.n_samples)[:_EXPLORED])
+        for place, image in enumerate(each[:_EXPLORED])
     ]
-    batch = change.interactions[change.reference]
     known = [
         *_shared(contents.about),
         ("compared with", change.reference),
         ("comparison", rendering.options_line(contents)),
     ]
     flow, *others = [_Drawing(name, _call(CHANGE[name], change), text) for name, text in _OF_CHANGE.items()]
-    parts = [
-        section(f"From {change.noun} to {change.noun}", figure(*flow)),
-        *([_sample_table(batch)] if len(batch) > 1 else []),
-        explorer(samples, list(depth.names), _count(samples), change.noun),
-        _change_tables(contents),
-    ]
+    first = section(f"From {change.noun} to {change.noun}", figure(*flow))
+
+    def parts(share: float) -> list[Html]:
+        explored = samples[: _part(len(samples), share)]
+        return [
+            *([_sample_table(batch, len(explored), share)] if len(batch) > 1 else []),
+            explorer(explored, list(depth.names), _count(len(explored), share), change.noun),
+            _change_tables(contents),
+        ]
+
     title = count_of(len(batch), "sample") if len(batch) > 1 else batch[0].about.text or "One sample"
     kind = f"{count_of(len(change), change.noun)} against {depth.reference}"
-    _write(path, kind, title, known, parts, others)
+    _write(path, kind, title, known, parts, others, first)
 
 
 # ---------------------------------------------------------------- pictures
@@ -219,14 +243,31 @@ def _write(
     kind: str,
     title: str,
     known: Sequence[tuple[str, str]],
-    parts: Sequence[Html],
+    parts: Callable[[float], list[Html]],
     drawings: Sequence[_Drawing],
+    first: Html | None = None,
 ) -> None:
-    """Write a page with as many pictures as there is room for."""
-    bare = page(kind, title, known, parts)
-    images = sum(_size_of_image(part) for part in parts)
-    room = LARGEST - (len(bare.encode()) - images) - _FRAME
-    write_page(path, page(kind, title, known, [*parts, _figures(drawings, room)]))
+    """Write a page with as many samples, interactions and pictures as there is room for.
+
+    Args:
+        path: The file.
+        kind: As in :func:`page`, like the next two.
+        title: The heading.
+        known: What is known about the whole.
+        parts: Returns the sections with this share of the samples and interactions.
+        drawings: The pictures below them.
+        first: A picture above them, which is always there.
+    """
+    above = [] if first is None else [first]
+    allowed = min(LARGEST - _FRAME, (1 - _PICTURES) * LARGEST + sum(len(one.encode()) for one in above))
+    share = 1.0
+    for _ in range(_TRIES):
+        sections = [*above, *parts(share)]
+        size = len(page(kind, title, known, sections).encode()) - sum(map(_size_of_image, sections))
+        if size <= allowed:
+            break
+        share *= min(0.8, allowed / size)
+    write_page(path, page(kind, title, known, [*sections, _figures(drawings, LARGEST - size - _FRAME)]))
 
 
 def _size_of_image(part: str) -> int:
@@ -236,25 +277,26 @@ def _size_of_image(part: str) -> int:
 # ---------------------------------------------------------------- tables and facts
 
 
-def _sample_table(batch: InteractionsBatch) -> Html:
-    shown = batch_rows([one.contents(1) for one in batch[:_LISTED]])
+def _sample_table(batch: InteractionsBatch, explored: int, share: float) -> Html:
+    listed = _part(min(_LISTED, len(batch)), share)
+    shown = batch_rows([one.contents(1) for one in batch[:listed]])
     rows = [
-        element("tr", *(_sample_cell(place, name, text) for name, text in zip(shown, cells, strict=True)))
+        element("tr", *(_sample_cell(place < explored, name, text) for name, text in zip(shown, cells, strict=True)))
         for place, cells in enumerate(zip(*shown.values(), strict=True))
     ]
-    title = f"{count_of(len(batch), 'sample')}{f', the first {_LISTED}' if len(batch) > _LISTED else ''}"
+    title = f"{count_of(len(batch), 'sample')}{f', the first {listed}' if len(batch) > listed else ''}"
     table = sortable(title, list(shown), rows, BATCH_TEXTS, filtered="find samples ", id_="samples")
     note = "Choose a sample to see its interactions below."
-    if len(batch) > _EXPLORED:
-        note += f" Those of the first {_EXPLORED} are in this page; save() keeps all."
+    if len(batch) > explored:
+        note += f" Those of the first {'one' if explored == 1 else explored} are in this page; save() keeps all."
     return section("Samples", table, note=note)
 
 
-def _sample_cell(place: int, name: str, text: str) -> Html:
+def _sample_cell(chosen: bool, name: str, text: str) -> Html:
     if name in BATCH_TEXTS:
         return element("td", shortened(text, _TEXT), dir="auto")
     content: str = text
-    if name == "sample" and place < _EXPLORED:
+    if name == "sample" and chosen:
         content = element("button", text, type="button", class_="pick", data_sample=text, aria_pressed="false")
     return cell(content)
 
@@ -294,21 +336,52 @@ def _shared(several: Sequence[About]) -> Iterator[tuple[str, str]]:
     yield from (part for part in several[0].origin if all(part in one.origin for one in several))
 
 
-def _count(samples: Sequence[Sample]) -> int:
+def _part(count: int, share: float) -> int:
+    return max(1, int(count * share))
+
+
+def _count(samples: int, share: float) -> int:
     """Return the number of interactions of each sample."""
-    return max(_FEWEST, min(_ROWS, _ALL_ROWS // len(samples)))
+    return max(_FEWEST, min(_part(_ROWS, share), _part(_ALL_ROWS, share) // samples))
 
 
-def _images(images: Tensor | Sequence[Tensor] | None, count: int) -> list[Tensor | None]:
+def _images(found: Sequence[Interactions], images: Tensor | Sequence[Tensor] | None) -> list[Tensor | None]:
+    """Return the image of each sample, None where there are none.
+
+    Raises:
+        TypeError: An image is not a tensor.
+        ValueError: There are not as many images as samples, or one does not fit its sample.
+    """
     if images is None:
-        return [None] * count
-    if len(images) != count:
-        raise ValueError(f"images must be one for each sample, of which there are {count}; got {len(images)}")
-    return [_checked(image) for image in images]
+        return [None] * len(found)
+    if len(images) != len(found):
+        raise ValueError(f"images must be one for each sample, of which there are {len(found)}; got {len(images)}")
+    return [_checked(one, image) for one, image in zip(found, images, strict=True)]
 
 
-def _checked(image: Tensor | None) -> Tensor | None:
-    given: object = image
-    if given is not None and not isinstance(given, Tensor):
-        raise TypeError(f"image must be a tensor [C, H, W]; got {kind_of(given)}")
+def _checked(found: Interactions, image: object) -> Tensor:
+    if not isinstance(image, Tensor):
+        raise TypeError(f"image must be a tensor [C, H, W]; got {kind_of(image)}")
+    if not is_image(found):
+        raise ValueError(
+            f"image must be None for a sample whose players are not parts of an image; got {shape_of(image)}. "
+            "Leave it out"
+        )
+    players_of_pixels(found, image)
     return image
+
+
+def _check_ranges(found: Interactions, ranges: EffectRanges | None) -> None:
+    """Check that ranges are those of a sample.
+
+    Raises:
+        ValueError: One is of an interaction that the sample does not have with this effect.
+    """
+    for one in ranges or ():
+        kind, members, *_, effect, _ = one.interaction
+        own = found.effect(*members, kind=kind) if max(members) < found.n_players else math.nan
+        if not math.isclose(own, effect, rel_tol=1e-6, abs_tol=1e-9 * found.effects.largest):
+            raise ValueError(
+                f"ranges must be those of these interactions; got one of {one.interaction.name!r} with the effect "
+                f"{effect:.6g}, which is {own:.6g} here. Give what effect_ranges() of the same sample returned"
+            )

@@ -7,6 +7,7 @@ import pytest
 
 from captum_lkn import InteractionsBatch
 from captum_lkn._common.html import Html
+from captum_lkn.interactions.ranges import EffectRange, EffectRanges
 from captum_lkn.report import pages
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives the browser, is not installed")
@@ -177,3 +178,17 @@ def test_another_sample_is_chosen(browser, written):
     assert browser.find_element("id", "sample").get_attribute("value") == "3"
     browser.find_elements("css selector", ".filter")[0].send_keys("dull")
     assert len([row for row in browser.find_elements("css selector", "#samples tbody tr") if row.is_displayed()]) == 2
+
+
+def test_ends_of_ranges_sort_by_value_and_effects_by_strength(browser, tmp_path):
+    found = results.sentence()
+    top = found.top(3)
+    lows = [-5.0, 1.0, -2.0]
+    ranges = tuple(EffectRange(one, low, 9.0) for one, low in zip(top, lows, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "figure", lambda *_: Html("<figure></figure>"))
+        found.report(tmp_path / "ranges.html", ranges=EffectRanges(ranges, 0.001))
+    open_page(browser, tmp_path, "ranges")
+    browser.find_element("xpath", "//table[@id='effects']//th/button[.='least']").click()
+    shown = browser.execute_script(f"{VISIBLE}.slice(0, 3).map(row => parseFloat(row.cells[5].textContent))")
+    assert shown == sorted(lows, reverse=True)

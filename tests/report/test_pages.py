@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import html as standard
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -155,6 +157,57 @@ def test_a_large_batch_says_what_it_shows(tmp_path):
     text = check(tmp_path / "large.html")
     assert "240 samples, the first 200" in text
     assert "Those of the first 24 are in this page" in text
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("case", ["change", "batch", "title"])
+def test_pages_of_many_samples_and_long_texts_keep_to_their_size(case, tmp_path):
+    words = [f"{i} {'long label ' * 20}" for i in range(8)]
+    sets = [(i, j) for i in range(8) for j in range(i + 1, 8)]
+    one = results.found_of(words, [("and", members, 1.0 + place) for place, members in enumerate(sets)])
+    many = InteractionsBatch([one] * 24)
+    cjk = results.found_of(["日本" * 20] * 6, results.OUTPUT, text="日" * 200)
+    made = {
+        "change": lambda: KnowledgeChange({f"layer {i}": many for i in range(12)} | {"output": many}),
+        "batch": lambda: InteractionsBatch([cjk] * 300),
+        "title": lambda: results.found_of(["x" * 200_000, *"bcde"], results.OUTPUT, unit="u" * 9_000),
+    }[case]()
+    made.report(tmp_path / "large.html")
+    text = check(tmp_path / "large.html")
+    assert text.count('class="stage"') >= 1
+    assert len(text.encode()) < 0.75 * pages.LARGEST  # there is room for pictures
+    if case == "change":
+        stages = text.count('class="stage"')
+        assert 1 < stages < 24
+        assert f"Those of the first {stages} are in this page" in text
+
+
+def test_control_characters_are_escapes_after_the_script_has_read_them():
+    one = results.found_of(["a", "b"], [("and", (0, 1), 1.0)], unit="\u202eunit\x1b")
+    body = explorer([Sample({"x": one, "y": one})], ["x\u202e", "y"], 5)
+    read = [standard.unescape(found) for found in re.findall(r'data-(?:notes|names)="([^"]*)"', body)]
+    shown = [text for found in read for text in json.loads(found)]
+    assert len(shown) == 4
+    assert not [text for text in shown if "\u202e" in text or "\x1b" in text]
+    assert any("\\u202eunit" in text for text in shown)
+
+
+def test_images_and_ranges_of_other_results_are_refused(tmp_path):
+    found, path = results.sentence(), tmp_path / "a.html"
+    first = found.top(1)[0]
+    for other in (first._replace(effect=first.effect + 1), first._replace(members=(97, 98))):
+        with pytest.raises(ValueError, match="ranges must be those of these interactions"):
+            found.report(path, ranges=EffectRanges((EffectRange(other, -9.0, 9.0),), 0.001))
+    with pytest.raises(ValueError, match="players are not parts of an image"):
+        found.report(path, image=results.PICTURE)
+    many = InteractionsBatch([results.quarters()] * 26)
+    with pytest.raises(ValueError, match=r"of \[12, 12\] pixels; got shape \[3, 4, 4\]"):
+        many.report(path, images=[*[results.PICTURE] * 25, torch.ones(3, 4, 4)])
+    with pytest.raises(ValueError, match="players are not parts of an image"):
+        KnowledgeChange({"x": InteractionsBatch([found]), "output": InteractionsBatch([found])}).report(
+            path, images=[results.PICTURE]
+        )
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("kind", ["sample", "batch", "change"])
