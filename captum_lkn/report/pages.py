@@ -63,7 +63,7 @@ def report_sample(
 
     The page is one file that loads nothing, so that it can be sent and kept. Rows of the table sort and filter, and one
     that is pointed at lights up its words or parts of the image. Long texts are
-    cut and pictures left out so that it has at most 150 KB without the image (:data:`LARGEST`).
+    cut and pictures left out so that it has at most 150 KB without the image (``LARGEST``).
 
     Args:
         found: The interactions.
