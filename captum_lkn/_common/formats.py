@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
-__all__ = ["columns", "effect_format", "percent", "printable", "shortened"]
+__all__ = ["aligned", "columns", "effect_format", "percent", "printable", "shortened"]
 
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, ends of lines and paragraphs
 _REORDERING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -32,6 +33,24 @@ def columns(text: str) -> int:
         (3, 4)
     """
     return sum(map(_width, text))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    r"""Return rows of cells as lines, the first column aligned at the left and the others at the right.
+
+    Example:
+        >>> print("\n".join(aligned([["word", "effect"], ["not", "+1.0"], ["good", "-12.5"]])))
+        word  effect
+        not     +1.0
+        good   -12.5
+    """
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *rest = (" " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True))
+        others = (space + cell for space, cell in zip(rest, row[1:], strict=True))
+        lines.append("  ".join([row[0] + first, *others]).rstrip())
+    return lines
 
 
 def shortened(text: str, width: int) -> str:

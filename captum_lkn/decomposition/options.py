@@ -24,6 +24,7 @@ __all__ = [
     "DecompositionKind",
     "DecompositionOptions",
     "given_options",
+    "n_possible",
 ]
 
 DecompositionKind: TypeAlias = Literal["and-or", "and"]
@@ -192,3 +193,18 @@ def _number(name: str, given: Any, positive: bool) -> float:
         hint = ". The least useful gap is about 1e-9, e.g. tolerance=1e-6" if name == "tolerance" else ""
         raise ValueError(f"{name} must be {wanted}; got {given!r}{hint}")
     return number
+
+
+def n_possible(n: int, kind: DecompositionKind) -> int:
+    """Return the number of effects that there can be; an OR effect of one player is its AND effect.
+
+    Args:
+        n: The number of players.
+        kind: Of which kinds the effects are.
+
+    Example:
+        >>> n_possible(3, "and-or"), n_possible(3, "and")
+        (11, 7)
+    """
+    sets = (1 << n) - 1
+    return sets if kind == "and" else 2 * sets - n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,12 +11,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_lkn._common import html
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.evaluation.bootstrap import Resampling, bootstrap, shown_interval
-from captum_lkn.evaluation.text import text_table
+from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interactions
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class OrderRow(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ByOrder:
+class ByOrder(Tabular):
     """A number for each kind and order, the mean over the samples, with an interval by the bootstrap over samples.
 
     Attributes:
@@ -101,8 +101,9 @@ class ByOrder:
         """The format of a number."""
         return ".2f"
 
+    @abstractmethod
     def _title(self) -> str:
-        raise NotImplementedError
+        """Return the first sentence above the table."""
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: orders that have a value, and all orders."""
@@ -117,13 +118,6 @@ class ByOrder:
     def _caption(self) -> list[str]:
         count = len(self.samples)
         return [self._title(), f"means over {count_of(count, 'sample')}, {self.resampling.stated(count)}"]
-
-    def __repr__(self) -> str:
-        return text_table(self._caption(), *self._table())
-
-    def _repr_html_(self) -> str:
-        header, rows = self._table()
-        return html.table(self._caption(), header, rows, texts=header[:1])
 
 
 def chosen(effects: Effects, threshold: float, k: int | None) -> Effects:

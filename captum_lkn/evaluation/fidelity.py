@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from captum_lkn._common import html
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.formats import percent
@@ -18,7 +17,7 @@ from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
-from captum_lkn.evaluation.text import text_table
+from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interactions, InteractionsBatch
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _SHOWN: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FidelityCurve:
+class FidelityCurve(Tabular):
     """Agreement of the outputs with what the strongest effects alone add up to; made by :func:`fidelity`.
 
     Attributes:
@@ -51,6 +50,7 @@ class FidelityCurve:
     salient_r_squared: Tensor
     resampling: Resampling = field(default_factory=Resampling)
 
+    _text_columns = 0
     plot = Accessor("captum_lkn.plot.accessors", "FIDELITY")
     """Pictures as methods, such as ``found.plot.curve()``; see :mod:`captum_lkn.plot`."""
 
@@ -91,12 +91,6 @@ class FidelityCurve:
             shown.append(len(numbers) - 1)
         rows = [[str(k), shown_interval(numbers[k]), percent(misses[k])] for k in shown]
         return ["strongest effects", "R^2", "largest miss"], rows
-
-    def __repr__(self) -> str:
-        return text_table(self._caption(), *self._table())
-
-    def _repr_html_(self) -> str:
-        return html.table(self._caption(), *self._table(), texts=())
 
 
 def fidelity(

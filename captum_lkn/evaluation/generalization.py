@@ -15,7 +15,7 @@ from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.checks import check_interactions
-from captum_lkn.knowledge.comparison import Scope, check_comparison, normaliser, shared, thresholds
+from captum_lkn.knowledge.comparison import Scope, check_salience, normaliser, shared, thresholds
 
 __all__ = ["Generalization", "generalization"]
 
@@ -108,7 +108,7 @@ def generalization(
           2      0.00   -  0.00
           all    0.33   -  0.33
     """
-    check_comparison(tau=tau, scope=scope, literal_eq6=False, ratio="sum")
+    check_salience(tau, scope)
     resampling = Resampling(confidence, resamples, seed).check()
     if k is not None and (not is_whole(k) or k < 1):
         raise ValueError(f"k must be a whole number, at least 1, or None; got {k!r}")

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from captum_lkn._common import html
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import TAU, Effects
+from captum_lkn.decomposition.options import n_possible
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
-from captum_lkn.evaluation.text import text_table
-from captum_lkn.interactions import Interactions, InteractionsBatch
-from captum_lkn.knowledge.comparison import Scope, check_comparison, thresholds
+from captum_lkn.evaluation.text import Tabular
+from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.knowledge.comparison import Scope, check_salience, thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ _ROWS = ("AND and OR effects", "Harsanyi dividends")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sparsity:
+class Sparsity(Tabular):
     """Sparsity of interactions, and of the Harsanyi dividends of the same outputs; made by :func:`sparsity`.
 
     Attributes:
@@ -98,13 +98,6 @@ class Sparsity:
             rows.append([name, shown_interval(each, form=".1f"), of_all, "-" if math.isnan(share) else f"{share:.2f}"])
         return ["", "salient", "of", "ten strongest"], rows
 
-    def __repr__(self) -> str:
-        return text_table(self._caption(), *self._table())
-
-    def _repr_html_(self) -> str:
-        header, rows = self._table()
-        return html.table(self._caption(), header, rows, texts=header[:1])
-
 
 def sparsity(
     found: InteractionsBatch,
@@ -149,7 +142,7 @@ def sparsity(
     """
     if not isinstance(found, InteractionsBatch):
         raise TypeError(f"found must be an InteractionsBatch; got {kind_of(found)}")
-    check_comparison(tau=tau, scope=scope, literal_eq6=False, ratio="sum")
+    check_salience(tau, scope)
     resampling = Resampling(confidence, resamples, seed).check()
     effects = [one.effects for one in found]
     dividends = [_dividends(one.values) for one in found]
@@ -160,19 +153,11 @@ def sparsity(
         _salient(effects, tau, scope),
         _salient(dividends, tau, scope),
         torch.tensor([one.n_players for one in found], device="cpu"),
-        torch.tensor([_possible(one) for one in found], device="cpu"),
+        torch.tensor([n_possible(one.n_players, one.options.kind) for one in found], device="cpu"),
         tau=float(tau),
         scope=scope,
         resampling=resampling,
     )
-
-
-def _possible(one: Interactions) -> int:
-    """Return the number of effects that there can be; an OR effect of one player is its AND effect."""
-    sets = (1 << one.n_players) - 1
-    options = one.provenance.get("decomposition")
-    alone = isinstance(options, Mapping) and options.get("kind") == "and"
-    return sets if alone else 2 * sets - one.n_players
 
 
 def _dividends(values: Tensor) -> Effects:

@@ -21,7 +21,7 @@ from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, b
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.interactions.about import targets_of
-from captum_lkn.knowledge.comparison import Scope, check_comparison, thresholds
+from captum_lkn.knowledge.comparison import Scope, check_salience, thresholds
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, PlayerNames, prepare
@@ -168,7 +168,7 @@ def stability(
         >>> found.input_noise_by_order()[0][0, :2].round(decimals=1)
         tensor([0.1000, 0.1000], dtype=torch.float64)
     """
-    check_comparison(tau=tau, scope=scope, literal_eq6=False, ratio="sum")
+    check_salience(tau, scope)
     resampling = Resampling(confidence, resamples, seed).check()
     _check(method, sd, draws)
     several: list[Any] = list(inputs) if isinstance(inputs, list) else [inputs]

@@ -1,34 +1,38 @@
-"""Tables of results as text for a terminal."""
+"""Results of this room as tables, for a terminal and for a notebook."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
-from captum_lkn._common.formats import columns, printable
+from captum_lkn._common import html
+from captum_lkn._common.formats import aligned, printable
 from captum_lkn.interactions.about import WIDTH
 
-__all__ = ["text_table"]
+__all__ = ["Tabular"]
 
 
-def text_table(caption: Sequence[str], header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table, the first column aligned at the left and the others at the right, below a caption.
+class Tabular(ABC):
+    """A result that shows itself as one table below a caption."""
 
-    Example:
-        >>> print(text_table(["Words"], ["word", "effect"], [["not", "+1.0"], ["good", "-12.5"]]))
-        Words
-          word  effect
-          not     +1.0
-          good   -12.5
-    """
-    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
-    widths = [max(map(columns, column)) for column in zip(*lines, strict=True)]
-    padded = [
-        "  ".join(
-            (cell + " " * (width - columns(cell))) if place == 0 else " " * (width - columns(cell)) + cell
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    head = [line for text in caption for line in textwrap.wrap(text, WIDTH - 2)]
-    return "\n  ".join(line.rstrip() for line in [*head, *padded])
+    _text_columns: ClassVar[int] = 1
+    """The number of columns, from the left, that hold text: in a notebook the others are aligned at the right."""
+
+    @abstractmethod
+    def _caption(self) -> list[str]:
+        """Return the sentences above the table."""
+
+    @abstractmethod
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the header and the rows."""
+
+    def __repr__(self) -> str:
+        header, rows = self._table()
+        head = [line for text in self._caption() for line in textwrap.wrap(text, WIDTH - 2)]
+        lines = aligned([[printable(cell) for cell in line] for line in (header, *rows)])
+        return "\n  ".join([*(line.rstrip() for line in head), *lines])
+
+    def _repr_html_(self) -> str:
+        header, rows = self._table()
+        return html.table(self._caption(), header, rows, texts=header[: self._text_columns])

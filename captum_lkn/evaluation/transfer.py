@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_lkn._common import html
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.checks import is_number
 from captum_lkn._common.frames import import_pandas
@@ -19,12 +18,12 @@ from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
 from captum_lkn.evaluation.by_order import KINDS_AND_BOTH, highest_order, sums_by_order
-from captum_lkn.evaluation.text import text_table
+from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.interactions.ranking import ranked
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.knowledge.checks import check_interactions, check_label
-from captum_lkn.knowledge.comparison import Scope, check_comparison, normaliser, thresholds
+from captum_lkn.knowledge.comparison import Scope, check_salience, normaliser, thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +102,7 @@ class TransferRow(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Transfer(Mapping[str, TransferStrengths]):
+class Transfer(Tabular, Mapping[str, TransferStrengths]):
     """Salient interactions that held-out models have as well, and the rest; made by :func:`transferable`.
 
     A mapping from the label of each state to its strengths.
@@ -129,6 +128,7 @@ class Transfer(Mapping[str, TransferStrengths]):
     noun: str = _ONE
     resampling: Resampling = field(default_factory=Resampling)
 
+    _text_columns = 2  # order and state
     plot = Accessor("captum_lkn.plot.accessors", "TRANSFER")
     """Pictures as methods, such as ``found.plot.strengths()``; see :mod:`captum_lkn.plot`."""
 
@@ -209,13 +209,6 @@ class Transfer(Mapping[str, TransferStrengths]):
                 rows.append([str(m or "all"), state, shown_interval([row.share, row.low, row.high]), counts])
         return ["order", self.noun, "share", "number"], rows
 
-    def __repr__(self) -> str:
-        return text_table(self._caption(), *self._table())
-
-    def _repr_html_(self) -> str:
-        header, rows = self._table()
-        return html.table(self._caption(), header, rows, texts=header[:2])
-
 
 def transferable(
     found: States,
@@ -277,7 +270,7 @@ def transferable(
           3      model   0.00  (0.0 of 1.0)
           all    model   0.50  (1.0 of 3.0)
     """
-    check_comparison(tau=tau, scope=scope, literal_eq6=False, ratio="sum")
+    check_salience(tau, scope)
     resampling = Resampling(confidence, resamples, seed).check()
     if not is_number(at_least) or not 0 < at_least <= 1:
         raise ValueError(f"at_least must be a share of the held-out models, above 0 and at most 1; got {at_least!r}")

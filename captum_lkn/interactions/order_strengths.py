@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from captum_lkn._common import html
-from captum_lkn._common.formats import effect_format
+from captum_lkn._common.formats import aligned, effect_format
 from captum_lkn.decomposition.effects import OrderStrength
 
 __all__ = ["OrderStrengths"]
@@ -37,10 +37,7 @@ class OrderStrengths(list[OrderStrength]):
         ]
 
     def __repr__(self) -> str:
-        rows = [_HEADER, *self._cells()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        padded = [[cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)] for row in rows]
-        return "\n".join("  ".join([row[0].ljust(widths[0]), *rest]) for row, rest in zip(rows, padded, strict=True))
+        return "\n".join(aligned([_HEADER, *self._cells()]))
 
     def _repr_html_(self) -> str:
         return html.table((), _HEADER, self._cells(), texts=("kind",))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from captum_lkn._common import html
 from captum_lkn._common.checks import is_number
+from captum_lkn._common.formats import aligned
 from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition.effects import KINDS, TAU, Effects
 
@@ -26,6 +27,7 @@ __all__ = [
     "Scope",
     "Strengths",
     "check_comparison",
+    "check_salience",
     "compare",
     "normaliser",
     "ratio_of",
@@ -159,11 +161,7 @@ class Comparison:
         header, rows = self._table()
         if not header:
             return "no salient interactions"
-        lines = [["", *header], *rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
-        )
+        return "\n".join(aligned([["", *header], *rows]))
 
     def _repr_html_(self) -> str:
         header, rows = self._table()
@@ -300,15 +298,33 @@ def check_comparison(*, tau: float, scope: str, literal_eq6: bool, ratio: str) -
         TypeError: ``tau`` is not a number, or ``literal_eq6`` not a bool.
         ValueError: An option is out of range or unknown.
     """
+    check_salience(tau, scope)
+    _check_choice("ratio", ratio, get_args(Ratio))
+    if not isinstance(literal_eq6, bool):
+        raise TypeError(f"literal_eq6 must be True or False; got {kind_of(literal_eq6)}")
+
+
+def check_salience(tau: float, scope: str) -> None:
+    """Check what makes an interaction salient.
+
+    Args:
+        tau: A number from 0 to 1.
+        scope: ``"dataset"`` or ``"sample"``.
+
+    Raises:
+        TypeError: ``tau`` is not a number.
+        ValueError: ``tau`` is out of range, or ``scope`` unknown.
+    """
     if not is_number(tau):
         raise TypeError(f"tau must be a number from 0 to 1; got {tau!r}")
     if not 0 <= tau <= 1:
         raise ValueError(f"tau must be a share of the largest effect, from 0 to 1; got {tau!r}")
-    for name, value, known in (("scope", scope, get_args(Scope)), ("ratio", ratio, get_args(Ratio))):
-        if value not in known:
-            raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}; got {value!r}")
-    if not isinstance(literal_eq6, bool):
-        raise TypeError(f"literal_eq6 must be True or False; got {kind_of(literal_eq6)}")
+    _check_choice("scope", scope, get_args(Scope))
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}; got {value!r}")
 
 
 def _strengths(

@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Final, NamedTuple
 
 from captum_lkn._common import html
-from captum_lkn._common.formats import columns, printable, shortened
+from captum_lkn._common.formats import aligned, columns, printable, shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.decomposition.effects import KINDS, Kind
 from captum_lkn.interactions.about import WIDTH, About, shared_lines
@@ -119,16 +119,7 @@ def _lines(table: _Table) -> list[str]:
 
 def _aligned(table: _Table, chosen: Iterable[int]) -> list[str]:
     lines = [[line[i] for i in chosen] for line in (table.header, *table.rows)]
-    widths = [max(map(columns, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            [
-                line[0] + " " * (widths[0] - columns(line[0])),
-                *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-            ]
-        ).rstrip()
-        for line in lines
-    ]
+    return aligned(lines)
 
 
 def _origin(report: Report) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from captum_lkn._common import files
-from captum_lkn._common.formats import printable, shortened
+from captum_lkn._common.formats import aligned, printable, shortened
 from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.models.layers import Layer, LayerLike
@@ -226,13 +226,9 @@ class LinearProbes(Mapping[str, LinearProbe]):
             )
             for label, p in self.items()
         ]
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in (head, *rows)
-        ]
         first = next(iter(self.values()))
         title = f"LinearProbes of {count_of(len(self), 'layer')}, {count_of(len(first.bias), 'column')} ({first.kind})"
-        return "\n  ".join([f"{title}; accuracy:", *lines])
+        return "\n  ".join([f"{title}; accuracy:", *aligned([head, *rows])])
 
 
 def _remembered(description: Mapping[str, Any]) -> Layer:
