@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
@@ -23,7 +26,9 @@ from captum_lkn.plot.canvas import (
 )
 from captum_lkn.plot.names import subject
 
-__all__ = ["fidelity"]
+__all__ = ["draw_fidelity", "fidelity", "mark_salient"]
+
+Numbers: TypeAlias = np.ndarray[Any, Any]
 
 _MOST = 200  # effects: the table of outputs is changed once for each
 
@@ -52,23 +57,43 @@ def fidelity(found: Interactions, top: int = 60, *, ax: Axes | None = None) -> P
         1.0
     """
     explained, errors = fidelity_curve(found, min(top, _MOST)).numpy()
-    count = np.arange(len(explained))
     fig, ax = canvas(ax, 6.4, 3.4)
+    handles = draw_fidelity(ax, explained, errors)
+    salient = found.n_salient
+    if 0 < salient < len(explained):
+        mark_salient(ax, salient, f"{salient} salient: R² {explained[salient]:.3f}")
+    ax.set_xlabel(f"effects kept, the strongest first, of {len(found.effects)}", fontsize=BODY)
+    caption(ax, f"2^{found.n_players} outputs, from the strongest effects alone", subject(found))
+    legend_below(ax, handles, 40, handlelength=2)
+    return finished(fig, ax)
+
+
+def draw_fidelity(ax: Axes, explained: Numbers, errors: Numbers) -> list[Line2D]:
+    """Draw R² and the largest error of the 0 to k strongest effects, shares that are cut at 0 and 1.
+
+    Args:
+        ax: The axes.
+        explained: R², ``[k + 1]``.
+        errors: The largest error as a share of the range, ``[k + 1]``.
+
+    Returns:
+        Both lines, for a legend.
+    """
+    count = np.arange(len(explained))
     handles = ax.plot(count, np.clip(explained, 0, 1), color=POSITIVE, marker="o", label="R²: variance explained")
     handles += ax.plot(count, np.minimum(errors, 1), color=NEGATIVE, marker="s", label="largest error / range")
     for line in handles:
         line.set(markersize=4, linewidth=1.6)
-    salient = found.n_salient
-    if 0 < salient < len(count):
-        ax.axvline(salient, color=ink(), linewidth=1, linestyle="--")
-        note(ax, f"{salient} salient: R² {explained[salient]:.3f}", (salient, 0.5), (4, 0), va="center")
     ax.set_xlim(-0.5, max(len(count) - 0.5, 3.5))
     ax.set_ylim(-0.03, 1.04)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(lambda y, _: whole_percent(y))
     ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
-    ax.set_xlabel(f"effects kept, the strongest first, of {len(found.effects)}", fontsize=BODY)
     tidy(ax, "bottom")
-    caption(ax, f"2^{found.n_players} outputs, from the strongest effects alone", subject(found))
-    legend_below(ax, handles, 40, handlelength=2)
-    return finished(fig, ax)
+    return handles
+
+
+def mark_salient(ax: Axes, salient: float, text: str) -> None:
+    """Draw a dashed line at the number of salient effects, with a text beside it."""
+    ax.axvline(salient, color=ink(), linewidth=1, linestyle="--")
+    note(ax, text, (salient, 0.5), (4, 0), va="center")

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
-from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
+from captum_lkn._common.colours import POSITIVE
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation import FidelityCurve
-from captum_lkn.plot.canvas import (
-    BODY,
-    Picture,
-    canvas,
-    caption,
-    finished,
-    ink,
-    legend_below,
-    note,
-    tidy,
-    whole_percent,
-)
+from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, legend_below
+from captum_lkn.plot.fidelity import draw_fidelity, mark_salient
 
 __all__ = ["fidelity_curve"]
 
@@ -45,27 +34,14 @@ def fidelity_curve(found: FidelityCurve, *, ax: Axes | None = None) -> Picture:
         >>> float(fidelity_curve(fidelity(batch)).ax.lines[0].get_ydata()[-1])  # the only effect
         1.0
     """
-    mean, low, high = (np.clip(one.numpy(), 0, 1) for one in found.intervals())
-    count = np.arange(len(mean))
+    mean, low, high = (one.numpy() for one in found.intervals())
     fig, ax = canvas(ax, 6.4, 3.4)
-    ax.fill_between(count, low, high, color=POSITIVE, alpha=0.15, linewidth=0)
-    handles = ax.plot(count, mean, color=POSITIVE, marker="o", label="R²: variance explained")
-    misses = np.clip(found.largest_miss.mean(0).numpy(), 0, 1)
-    handles += ax.plot(count, misses, color=NEGATIVE, marker="s", label="largest error / range")
-    for line in handles:
-        line.set(markersize=4, linewidth=1.6)
+    ax.fill_between(range(len(mean)), np.clip(low, 0, 1), np.clip(high, 0, 1), color=POSITIVE, alpha=0.15, linewidth=0)
+    handles = draw_fidelity(ax, mean, found.largest_miss.mean(0).numpy())
     salient = float(found.salient.double().mean())
-    if 0 < salient < len(count) - 0.5:
-        ax.axvline(salient, color=ink(), linewidth=1, linestyle="--")
-        alone = float(found.salient_r_squared.mean())
-        note(ax, f"{salient:.1f} salient: R² {alone:.3f}", (salient, 0.5), (4, 0), va="center")
-    ax.set_xlim(-0.5, max(len(count) - 0.5, 3.5))
-    ax.set_ylim(-0.03, 1.04)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.yaxis.set_major_formatter(lambda y, _: whole_percent(y))
-    ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
+    if 0 < salient < len(mean) - 0.5:
+        mark_salient(ax, salient, f"{salient:.1f} salient: R² {float(found.salient_r_squared.mean()):.3f}")
     ax.set_xlabel("effects kept, the strongest first", fontsize=BODY)
-    tidy(ax, "bottom")
     caption(ax, "Outputs from the strongest effects alone", f"means over {count_of(len(found.salient), 'sample')}")
     legend_below(ax, handles, 40, handlelength=2)
     return finished(fig, ax)
