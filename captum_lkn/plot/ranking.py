@@ -9,6 +9,7 @@ from captum_lkn._common.colours import NEUTRAL, colour_of
 from captum_lkn._common.formats import percent
 from captum_lkn._common.messages import count_of
 from captum_lkn.decomposition.effects import TAU
+from captum_lkn.decomposition.options import n_possible
 from captum_lkn.interactions import Interactions
 from captum_lkn.plot.canvas import (
     BODY,
@@ -75,15 +76,10 @@ def ranking(found: Interactions, *, tau: float = TAU, ax: Axes | None = None) ->
         ax.set_ylim(min(smallest / 2, limit / 3), found.effects.largest * 2)
     ax.set_xlim(0.5, max(len(shown), 4) + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    n = found.n_players
-    ax.set_xlabel(f"rank; the other {_possible(n) - len(shown):,} effects are 0", fontsize=BODY)
+    possible = n_possible(found.n_players, found.options.kind)
+    ax.set_xlabel(f"rank; the other {possible - len(shown):,} effects are 0", fontsize=BODY)
     ax.set_ylabel(score_label(found, "|effect|"), fontsize=BODY)
     tidy(ax, "left", "bottom")
-    caption(ax, f"{count_of(len(shown), 'effect')} of {_possible(n):,} possible", subject(found))
+    caption(ax, f"{count_of(len(shown), 'effect')} of {possible:,} possible", subject(found))
     legend_below(ax, handles, 40, handlelength=1)
     return finished(fig, ax)
-
-
-def _possible(n: int) -> int:
-    """Return the number of possible effects: AND of any set, OR of any set of two or more."""
-    return 2 * ((1 << n) - 1) - n

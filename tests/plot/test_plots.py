@@ -7,9 +7,10 @@ import matplotlib as mpl
 import numpy as np
 import plot_results as results
 import pytest
+import torch
 from matplotlib.figure import Figure
 
-from captum_lkn import Interactions, InteractionsBatch
+from captum_lkn import Interactions, InteractionsBatch, decompose
 from captum_lkn.plot import fonts
 from captum_lkn.plot.accessors import CHANGE, INTERACTIONS, INTERACTIONS_BATCH
 from captum_lkn.plot.canvas import Picture
@@ -117,6 +118,13 @@ def test_all_effects_are_ranked_and_the_threshold_splits_the_salient_ones():
     assert sum(y > threshold for _, y in points) == found.n_salient
     assert ax.get_yscale() == "log"
     assert ax.get_xlabel().endswith(f"the other {2 * 31 - 5 - 14} effects are 0")
+
+
+def test_without_or_effects_only_those_of_and_are_counted():
+    values = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 3.0], dtype=torch.float64)
+    ands = Interactions.from_decomposition(("a", "b", "c"), values, decompose(values, noise=0.0, kind="and"))
+    _, ax = ands.plot.ranking()  # a and a & b & c, of the seven sets that are not empty
+    assert ax.get_xlabel().endswith("the other 5 effects are 0")
 
 
 def test_fidelity_is_that_of_the_first_effects():
