@@ -16,6 +16,7 @@ from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.interactions.about import WIDTH, shared_lines
+from captum_lkn.interactions.again import decompose_again
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.packing import pack, unpack
 from captum_lkn.interactions.rendering import batch_html, batch_rows
@@ -139,6 +140,32 @@ class InteractionsBatch(Sequence[Interactions]):
             ValueError: As there.
         """
         return InteractionsBatch(one.refit(tau, relative, above_kappa=above_kappa) for one in self)
+
+    def decompose(self, **options: Any) -> InteractionsBatch:
+        """Decompose the value tables again with other options; no forward is run.
+
+        Args:
+            **options: Options of :class:`captum_lkn.DecompositionOptions` that replace those of each sample. Without
+                ``noise`` and ``kappa`` each sample keeps its own kappa.
+
+        Returns:
+            The same samples with other effects; refitted ones are refitted again.
+
+        Raises:
+            TypeError: An option that does not exist, or of the wrong type.
+            ValueError: An option out of range.
+
+        Warns:
+            UserWarning: As :func:`captum_lkn.decompose`.
+
+        Example:
+            >>> from captum_lkn import AndOrInteraction
+            >>> method = AndOrInteraction(lambda x: x.amax(1), score="logit", noise=0)
+            >>> found = method.attribute(torch.ones(1, 2))  # either of two players will do
+            >>> [one.kind for one in found[0].top()], [one.kind for one in found.decompose(kind="and")[0].top()]
+            (['or'], ['and', 'and', 'and'])
+        """
+        return InteractionsBatch(decompose_again(self, options))
 
     def to_frame(self) -> pd.DataFrame:
         """Return all effects of nonempty sets that are not exactly 0, sample by sample, the strongest first.

@@ -34,7 +34,7 @@ from captum_lkn.knowledge.packing import pack_change, unpack_change
 from captum_lkn.knowledge.provenance import shared_about, shared_provenance
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
 from captum_lkn.knowledge.salience import salient_interactions
-from captum_lkn.knowledge.sensitivity import CONVENTIONS, Sensitivity, decompose_again
+from captum_lkn.knowledge.sensitivity import CONVENTIONS, Sensitivity
 from captum_lkn.models.layers import OUTPUT, Layer
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         """
         found: dict[str, Mapping[str, Comparison]] = {"as extracted": dict(self)}
         for name, changes in conventions.items():
-            again = {label: decompose_again(self.interactions[label], changes) for label in self._labels}
+            again = {label: self.interactions[label].decompose(**changes) for label in self._labels}
             found[name] = dict(self._with(interactions=again))
         return Sensitivity(found, self.reference, self.noun)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
@@ -18,10 +18,7 @@ from torch import Tensor
 from captum_lkn._common import html
 from captum_lkn._common.formats import columns
 from captum_lkn._common.frames import import_pandas
-from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.decomposition.effects import KINDS
-from captum_lkn.decomposition.options import DecompositionOptions
-from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.interactions.about import WIDTH
 from captum_lkn.knowledge.comparison import Comparison
 from captum_lkn.knowledge.rendering import prefix_of, shown_label, shown_number
@@ -29,7 +26,7 @@ from captum_lkn.knowledge.rendering import prefix_of, shown_label, shown_number
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CONVENTIONS", "Sensitivity", "decompose_again"]
+__all__ = ["CONVENTIONS", "Sensitivity"]
 
 CONVENTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "the paper's program": {"order_weight": 0.0, "or_weight": 1.0, "ridge": 0.0},
@@ -151,36 +148,6 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
                     if not all(map(math.isnan, shares)):
                         yield [title, convention, *(shown_number(share, ".2f") for share in shares)]
                         title = ""
-
-
-def decompose_again(batch: InteractionsBatch, changes: Mapping[str, Any]) -> InteractionsBatch:
-    """Decompose the tables of a batch with other options, each with its own kappa.
-
-    Args:
-        batch: The samples; refitted ones are refitted again.
-        changes: Options that replace those of each sample.
-
-    Returns:
-        The same samples with other effects.
-    """
-    together: dict[tuple[int, DecompositionOptions], list[int]] = {}
-    for place, one in enumerate(batch):
-        together.setdefault((one.n_players, one.options.replace(kappa=0.0, **changes)), []).append(place)
-    found: dict[int, Interactions] = {}
-    for (_, options), places in together.items():
-        kappa = torch.tensor([batch[i].kappa for i in places], dtype=torch.float64, device="cpu")
-        again = decompose(torch.stack([batch[i].values for i in places]), kappa=kappa, options=options)
-        for row, place in enumerate(places):
-            one = batch[place]
-            new = replace(
-                one,
-                effects=again[row].effects,
-                gap=float(again.gap[row]),
-                options=options.replace(kappa=one.kappa),
-                refitted=False,
-            )
-            found[place] = new.refit() if one.refitted else new
-    return InteractionsBatch(found[i] for i in range(len(batch)))
 
 
 def _share(found: Comparison, k: int, order: int | None) -> float:

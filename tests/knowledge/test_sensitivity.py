@@ -41,6 +41,11 @@ def test_own_conventions_replace_options_and_each_table_keeps_its_kappa():
     torch.testing.assert_close(found["the same"]["block.early"].all, made["block.early"].all, rtol=1e-9, atol=1e-12)
     heavier = change(kappa=0.05, order_weight=1.0)
     torch.testing.assert_close(found["heavier"]["block.early"].all, heavier["block.early"].all)
+    for new in ({"kappa": 0.01}, {"noise": 0.0}):
+        found = made.sensitivity({"new": new})["new"]["block.early"]
+        torch.testing.assert_close(found.all, change(**new)["block.early"].all, rtol=1e-9, atol=1e-12)
+    again = made.interactions["output"].decompose(noise=0.0)
+    assert [(one.kappa, one.options.kappa, one.options.noise) for one in again] == [(0.0, None, 0.0)] * len(again)
     with pytest.raises(TypeError, match="oder_weight"):
         made.sensitivity({"misspelt": {"oder_weight": 0.0}})
 
