@@ -91,7 +91,7 @@ class Agreement:
                 "statistics; give captum_lkn.Fixed(argument) for an additional argument that has no row for each sample"
             )
 
-    def check_padding(self, group: Trimmed, values: Tensor, padded: Tensor, trimmed: Tensor, model: str) -> None:
+    def same_without_padding(self, group: Trimmed, values: Tensor, padded: Tensor, trimmed: Tensor, model: str) -> bool:
         """Check that samples have the same values with and without their padding.
 
         Args:
@@ -101,18 +101,33 @@ class Agreement:
             trimmed: The same without it.
             model: The name of the model.
 
+        Returns:
+            Whether they have.
+
         Raises:
-            ValueError: The two differ by more than rounding.
+            ValueError: The two differ by more than rounding, and an attention mask marks the padding.
+
+        Warns:
+            UserWarning: The two differ, and no mask is given.
         """
         if self.same(torch.cat([values, padded]), torch.cat([values, trimmed])):
-            return
+            return True
         row, place = divmod(int((padded - trimmed).abs().nan_to_num(torch.inf).argmax()), padded.shape[1])
         tokens = group.length - (group.kept.stop - group.kept.start)
-        raise ValueError(
+        found = (
             f"the value of sample {group.samples[row]} at {self.labels[place]!r} is {float(padded[row, place]):.6g} "
-            f"with {count_of(tokens, 'token')} of padding, and {float(trimmed[row, place]):.6g} without: {model} reads "
-            "padding in spite of the attention mask, so that a sample's interactions would depend on the longest text "
-            "of its batch. Give one text at a time, without padding"
+            f"with {count_of(tokens, 'token')} of padding, and {float(trimmed[row, place]):.6g} without: {model} "
+        )
+        if not group.is_marked:
+            warn(
+                f"{found}got no attention_mask, and takes the padding tokens for words. Give attention_mask=, 1 at "
+                "real tokens and 0 at padding: all that the tokenizer returned as one mapping, or the mask in "
+                "additional_forward_args"
+            )
+            return False
+        raise ValueError(
+            f"{found}reads padding in spite of the attention mask, so that a sample's interactions would depend on the "
+            "longest text of its batch. Give one text at a time, without padding"
         )
 
     def influence(self, rows: int, apart: Tensor) -> RowsDifferError:

@@ -1,8 +1,8 @@
 """Compare a padded sample with itself without its padding: some models read padding in spite of the attention mask.
 
-ConvBERT's convolutions, FNet's Fourier transform and the landmarks of Nyströmformer do. A sample's value then depends
-on the longest text of its batch. There is no list of such models: each padded sample is evaluated once without its
-padding.
+ConvBERT's convolutions, FNet's Fourier transform and the landmarks of Nyströmformer do, and most encoders of texts
+where no mask is given. A sample's value then depends on the longest text of its batch. There is no list of such models:
+each padded sample is evaluated once without its padding.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.hugging_face.padding import text_without_mask
 from captum_lkn.models.model import Model
 from captum_lkn.models.padding import attention_mask
 
@@ -32,12 +33,14 @@ class Trimmed:
         kept: The tokens that are left, of T with padding.
         length: The number T.
         arguments: The arguments of their unmasked forward.
+        is_marked: Whether an attention mask marks the padding; otherwise token ids alone do.
     """
 
     samples: tuple[int, ...]
     kept: slice
     length: int
     arguments: Arguments
+    is_marked: bool = True
 
     def widened(self, output: Tensor, shape: tuple[int, ...]) -> Tensor | None:
         """Return an output in the shape that it has with padding, minus infinity there; None where it cannot be.
@@ -73,6 +76,9 @@ def without_padding(model: Model, arguments: Arguments, batch: int, rows: int) -
     positional, keywords = model.arranged(arguments)
     real = attention_mask(model.forward_func, positional, keywords, batch)
     given = keywords.get("attention_mask")
+    is_marked = real is not None
+    if real is None and model.is_hugging_face:
+        real = given = text_without_mask(model.inner, keywords)
     if real is None or not isinstance(given, Tensor) or given.dim() != 2 or len(real) != batch:
         return
     length = real.shape[1]
@@ -85,11 +91,13 @@ def without_padding(model: Model, arguments: Arguments, batch: int, rows: int) -
             groups.setdefault(ends, []).append(sample)
     for (start, end), samples in groups.items():
         for place in range(0, len(samples), rows):
-            yield _trimmed(arguments, samples[place : place + rows], slice(start, end + 1), length, batch)
+            some = samples[place : place + rows]
+            trimmed = _trimmed(arguments, some, slice(start, end + 1), length, batch)
+            yield Trimmed(tuple(some), slice(start, end + 1), length, trimmed, is_marked)
 
 
-def _trimmed(arguments: Arguments, samples: Sequence[int], kept: slice, length: int, batch: int) -> Trimmed:
-    """Return some samples with only the tokens that are kept."""
+def _trimmed(arguments: Arguments, samples: Sequence[int], kept: slice, length: int, batch: int) -> Arguments:
+    """Return the arguments of some samples with only the tokens that are kept."""
     padded = (len(samples), length)
 
     def trim(value: Any) -> Any:
@@ -98,11 +106,10 @@ def _trimmed(arguments: Arguments, samples: Sequence[int], kept: slice, length: 
 
     index = torch.tensor(samples, device="cpu")
     own = replace(arguments, inputs=tuple(x[index.to(x.device)] for x in arguments.inputs)).rows(index, batch)
-    trimmed = Arguments(
+    return Arguments(
         tuple(map(trim, own.inputs)),
         own.names,
         tuple(map(trim, own.positional)),
         {name: value if name.startswith(_OF_DECODER) else trim(value) for name, value in own.keywords.items()},
         None if own.unmasked is None else tuple(map(trim, own.unmasked)),
     )
-    return Trimmed(tuple(samples), kept, length, trimmed)

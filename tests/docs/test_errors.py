@@ -196,6 +196,12 @@ def padding_that_counts():
 
 
 @case
+def padding_without_a_mask():
+    ids = torch.tensor([[5, 6, 0], [7, 8, 9]])
+    lkn.AndOrInteraction(bert()).attribute(ids, 3, **EASY, feature_mask=torch.tensor([[0, 1, -1]]))
+
+
+@case
 def one_value_for_the_whole_batch():
     lkn.ExactShapleyValues(lambda x: x.sum()).attribute(X, perturbations_per_eval=4)
 

@@ -84,6 +84,42 @@ def test_padding_where_a_classifier_reads_is_refused(family, side):
         plain(model_of(family)).attribute(dict(zip(("input_ids", "attention_mask"), batch, strict=False)), ABSENT, 1)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("family", TEXT)
+def test_padding_without_an_attention_mask_is_warned_of_where_it_counts(family, side, recwarn):
+    model = model_of(family)
+    pad = model.config.pad_token_id
+    alone, batch = batches(side, pad)
+    method = plain(model)
+    short = method.attribute({"input_ids": alone[0]}, ABSENT, 1, feature_mask=alone[2])[0]
+    assert not [w for w in recwarn if "attention_mask" in str(w.message)]
+    beside = method.attribute({"input_ids": batch[0]}, ABSENT, 1, feature_mask=batch[2])[0]
+    told = [str(w.message) for w in recwarn if "got no attention_mask" in str(w.message)]
+    if family in ("gpt2", "llama") and side == "right":  # a decoder, whose words do not see what is behind them
+        assert not told
+        torch.testing.assert_close(beside.values, short.values, atol=1e-5, rtol=1e-5)
+    else:
+        assert len(told) == 1
+        assert f"{beside.v_full:.6g} with 3 tokens of padding" in told[0]
+        assert f"{short.v_full:.6g} without" in told[0]
+        assert f"{type(model).__name__} got no attention_mask" in told[0]
+        assert "Give attention_mask=, 1 at real tokens" in told[0]
+
+
+def test_a_text_that_begins_or_ends_with_the_padding_token_is_not_taken_for_padded(recwarn):
+    """GPT-2 has one token for padding, start and end."""
+    settings = GPT | {"pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 1, "initializer_range": 0.5}
+    model = made(transformers.GPT2ForSequenceClassification, transformers.GPT2Config, **settings)
+    for ids in ([[1, *SHORT]], [[*SHORT, 1]], [[1, *SHORT], LONG[:5]]):
+        plain(model).attribute(
+            {"input_ids": torch.tensor(ids)}, ABSENT, 1, feature_mask=torch.tensor([[-1, 0, 1, *[-1] * 2]])
+        )
+    assert not [w for w in recwarn if "attention_mask" in str(w.message)]
+    padded = {"input_ids": torch.tensor([[1, 1, 1, *SHORT], LONG])}
+    with pytest.warns(UserWarning, match="with 2 tokens of padding.* got no attention_mask"):
+        plain(model).attribute(padded, ABSENT, 1, feature_mask=torch.tensor([[-1, -1, -1, 0, 1, -1, -1]]))
+
+
 @pytest.mark.parametrize(("family", "side"), SIDES)
 def test_a_block_of_a_classifier(family, side):
     model, layer = model_of(family), TEXT[family][3]

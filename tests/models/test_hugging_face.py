@@ -84,7 +84,7 @@ ASKED = {"baselines": 3, "feature_mask": MASK}
 
 @pytest.fixture
 def bert():
-    return made(BertForSequenceClassification, BertConfig, **BERT)
+    return made(BertForSequenceClassification, BertConfig, **BERT, pad_token_id=49)  # which IDS does not have
 
 
 def expected(model, score=lambda z, b: z[0, 1], **constants):
@@ -200,7 +200,7 @@ def test_embeddings_are_passed_as_embeddings(bert):
 
 
 def test_targets_of_every_token():
-    model = made(BertForTokenClassification, BertConfig, **BERT)
+    model = made(BertForTokenClassification, BertConfig, **BERT, pad_token_id=49)
     found = plain(model).attribute(IDS, **ASKED, target=[(2, 1), (0, 2)])
     assert_tables(found, expected(model, lambda z, b: z[0, 2 - 2 * b, 1 + b]))
     with pytest.raises(ValueError, match=r"must be indices for an output with positions.*Give target=\(0, 0\)"):

@@ -38,6 +38,7 @@ __all__ = [
     "parameters_of",
     "patch_size",
     "position_ids_of",
+    "special_tokens",
     "takes_token_ids",
     "token_embedding",
     "unusual_caches",
@@ -138,6 +139,13 @@ def closing_tokens(model: Any) -> set[int]:
     config = config.get_text_config() if hasattr(config, "get_text_config") else config  # of several towers
     end = getattr(config, "eos_token_id", None)
     return {int(token) for token in (end if isinstance(end, (list, tuple)) else [end]) if token is not None}
+
+
+def special_tokens(model: Any) -> set[int]:
+    """Return the ids of the tokens with which a text begins or ends; empty where the model has none."""
+    config: Any = getattr(model, "config", None)
+    named: list[Any] = [getattr(config, f"{name}_token_id", None) for name in ("bos", "cls", "sep")]
+    return closing_tokens(model) | {int(token) for token in named if is_whole(token)}
 
 
 def image_shape(model: Any) -> tuple[int, int, int] | None:

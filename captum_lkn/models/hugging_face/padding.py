@@ -19,6 +19,7 @@ from captum_lkn.models.hugging_face.facts import (
     is_hugging_face,
     padding_token,
     parameters_of,
+    special_tokens,
     takes_token_ids,
 )
 from captum_lkn.models.wrappers import unwrapped, without_adapter
@@ -27,6 +28,7 @@ __all__ = [
     "mask_of_tower",
     "real_tokens",
     "text_starts",
+    "text_without_mask",
     "with_position_ids",
     "without_answers_in_padding",
 ]
@@ -55,6 +57,33 @@ def real_tokens(mask: Any) -> Tensor | None:
         return mask != 0
     seen = mask > -1.0 if mask.is_floating_point() else mask != 0
     return seen.any(2).any(1)
+
+
+def text_without_mask(model: Any, keywords: Mapping[str, Any]) -> Tensor | None:
+    """Return which tokens are a text's own by the padding token at its ends, where there is no attention mask.
+
+    Args:
+        model: The model, without wrappers.
+        keywords: The arguments of a forward, without a mask of players.
+
+    Returns:
+        Bool ``[R, T]``. None where an attention mask is given or not taken, where there are no token ids or no padding
+        token, or where a row consists of it.
+    """
+    ids, pad = keywords.get("input_ids"), padding_token(model)
+    taken = takes_token_ids(model) and "attention_mask" in parameters_of(model)
+    if not taken or keywords.get("attention_mask") is not None or pad is None:
+        return None
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.is_floating_point():
+        return None
+    is_text = ids != pad
+    if not bool(is_text.any(1).all()):
+        return None
+    spare = int(pad in special_tokens(model))  # GPT-2's padding token is its start and its end, too: one is the text's
+    index = torch.arange(ids.shape[1], device=ids.device)
+    first = text_starts(is_text)[:, None] - spare
+    last = (index * is_text).amax(1, keepdim=True) + spare
+    return (index >= first) & (index <= last)
 
 
 def mask_of_tower(model: Any, module: nn.Module, keywords: Mapping[str, Any], mask: Tensor | None) -> Tensor | None:
