@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_lkn._common.messages import kind_of
+from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.outputs.score import OutputKind
 
-__all__ = ["Estimator", "is_estimator", "tensor_of"]
+__all__ = ["Estimator", "is_estimator", "numbers_of", "tensor_of"]
 
 _METHODS: Final = ("predict_proba", "decision_function", "inplace_predict", "predict")
 """The methods whose numbers are explained, the first that there is; XGBoost's Booster predicts arrays in place."""
@@ -159,6 +159,38 @@ def _innermost(estimator: Any) -> Any:
         if inner is None:
             return estimator
         estimator = inner
+
+
+def numbers_of(table: Any) -> Tensor:
+    """Return a table of numbers as one tensor, on the CPU; columns of a data frame may differ in their dtypes.
+
+    Args:
+        table: An array or a data frame ``[R, F]``; a missing value becomes NaN.
+
+    Raises:
+        TypeError: Columns hold something else than numbers.
+
+    Example:
+        >>> import pandas as pd
+        >>> numbers_of(pd.DataFrame({"age": [52], "income": [1.5], "member": [True]}))
+        tensor([[52.0000,  1.5000,  1.0000]], dtype=torch.float64)
+    """
+    if not hasattr(table, "columns"):
+        return tensor_of(table, "the table")
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    others = [
+        str(name)
+        for name, dtype in table.dtypes.items()
+        if not (is_numeric_dtype(dtype) or is_bool_dtype(dtype)) or getattr(dtype, "kind", "f") == "c"
+    ]
+    if others:
+        raise TypeError(
+            f"an nn.Module takes columns of numbers; got {some_of(others)} of the dtypes "
+            f"{some_of([str(table[name].dtype) for name in table.columns if str(name) in others])}. Encode them as "
+            "numbers, or give a function that does so and calls the module"
+        )
+    return torch.tensor(table.to_numpy(dtype=np.float64, na_value=np.nan), device="cpu")
 
 
 def tensor_of(returned: Any, name: str) -> Tensor:

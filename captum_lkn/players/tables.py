@@ -208,6 +208,13 @@ def _plain(rows: Any, background: Any, names: Sequence[str] | None) -> _Form:
             f"background must be rows [K, {rows.shape[1]}] or one row, an array or a tensor as the rows are; got "
             f"{_kind(background)}. Give a part of the training data"
         )
+    parts: dict[str, Any] = {"rows": rows, "background": background}
+    for name, given in parts.items():
+        if kind is np.ndarray and given.dtype.kind not in "fiub":
+            raise TypeError(
+                f"{name} must be an array of numbers; got {_kind(given)}. Give text and categories as a data frame, "
+                "pandas.DataFrame(...), and objects that are numbers as .astype(float)"
+            )
     both: list[Any] = [torch.tensor(x, device="cpu") if kind is np.ndarray else x for x in (rows, background)]
     x, absent = both
     absent = absent[None] if absent.dim() == 1 else absent

@@ -15,6 +15,7 @@ from tiny_tokenizers import (
 )
 
 from captum_lkn import AndOrInteraction
+from captum_lkn.attribution.checks import check_model
 from captum_lkn.causal.continuation import Continuation
 from captum_lkn.players.prompts import prompt_players
 
@@ -140,6 +141,7 @@ def test_from_a_template_of_captum_to_interactions(tokenizer):
         with torch.no_grad():
             expected = says(tokenizer(text, return_tensors="pt").input_ids)
         assert float(value) == pytest.approx(float(expected), abs=1e-5)
+    assert all(check.holds is not False for check in check_model(says, prompt, score="logit", verbose=False))
 
 
 @pytest.mark.parametrize(

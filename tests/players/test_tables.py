@@ -285,6 +285,24 @@ def test_the_rows_of_a_background_may_be_those_of_any_input():
         AndOrInteraction(lambda x: x.prod(), score="logit").attribute(table_players(torch.cat([x, x + 1]), rows))
 
 
+def test_a_network_takes_columns_of_any_numbers():
+    table = MIXED[["age", "pay"]].assign(old=MIXED["age"] > 40, score=pd.array([1, 2] * 30, dtype="Int64"))
+    network = nn.Linear(4, 2).eval()
+    (found,) = tables(AndOrInteraction(network, score="logit"), table.iloc[[3]], table.iloc[[10]], target=1)
+    rows = torch.tensor(table.iloc[[3, 10]].to_numpy(float), dtype=torch.float32)
+    expected = network(rows)[:, 1].detach().double()
+    torch.testing.assert_close(found[[-1, 0]], expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(TypeError, match=r"an nn\.Module takes columns of numbers; got job, sex of the dtypes"):
+        AndOrInteraction(network).attribute(MIXED.iloc[[3]], MIXED.iloc[[10]], target=1)
+
+
+@pytest.mark.parametrize("cells", [["a", 1], ["a", "b"], [1, None]])
+def test_an_array_of_objects_or_text_is_refused_by_name(cells):
+    array = np.array([cells], dtype=None if cells == ["a", "b"] else object)
+    with pytest.raises(TypeError, match=r"rows must be an array of numbers; got an array .*Give text and categories"):
+        table_players(array, array)
+
+
 # ---------------------------------------------------------------- boosters, where they are installed
 
 
