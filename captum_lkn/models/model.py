@@ -21,7 +21,7 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.rounding import Precision, precision_in_force
 from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
-from captum_lkn.models.estimators import Estimator, is_estimator, tensor_of
+from captum_lkn.models.estimators import Estimator, is_estimator, numbers_of
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
 from captum_lkn.models.session import as_written, evaluation
@@ -29,6 +29,7 @@ from captum_lkn.models.wrappers import is_compiled, unwrapped
 from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim, is_map
 from captum_lkn.outputs.heads import Outputs, SelectOutput
 from captum_lkn.outputs.score import OutputKind, Score
+from captum_lkn.outputs.targets import Target
 
 __all__ = ["Model", "check_forward"]
 
@@ -105,10 +106,27 @@ class Model:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of a Hugging Face model's or an estimator's classes; empty where another output is read."""
+        """The names of the classes: those of ``SelectOutput``, or of a Hugging Face model or an estimator.
+
+        Empty where there are none, and where another output of a model is read than its names are of.
+        """
+        if self._selected.class_names:
+            return tuple(self._selected.class_names)
         if self._estimator is not None and self._reads_head:
             return self._estimator.class_names
         return () if self._hugging_face is None or not self._reads_head else self._hugging_face.class_names
+
+    def check_class_names(self, target: Target) -> None:
+        """Check that the names that ``SelectOutput`` states are those of all classes that a target is one of.
+
+        Raises:
+            ValueError: There are more or fewer.
+        """
+        stated = self._selected.class_names
+        if stated and not target.names:
+            raise ValueError(
+                f"class_names must have one name a class, {2 if target.binary else target.n_outputs}; got {len(stated)}"
+            )
 
     def class_dim(self, outputs: Outputs, inputs: Sequence[Tensor], score: Score) -> int:
         """Return the dimension of an output that holds the classes, from 1.
@@ -289,9 +307,7 @@ class Model:
             return given
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), None)
         is_table = [hasattr(x, "__array__") and not isinstance(x, Tensor) for x in given]
-        return tuple(
-            tensor_of(x, "the table").to(dtype=dtype) if table else x for x, table in zip(given, is_table, strict=True)
-        )
+        return tuple(numbers_of(x).to(dtype=dtype) if table else x for x, table in zip(given, is_table, strict=True))
 
     def _check_weights(self) -> None:
         """Refuse a model without weights, unless hooks of `accelerate` bring them when they are needed."""

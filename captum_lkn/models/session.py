@@ -11,6 +11,7 @@ may be repeated: it is called twice, the second time for an interrupt in the fir
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -180,10 +181,20 @@ def _has_two_modes(part: nn.Module) -> bool:
     tracks = bool(getattr(part, "track_running_stats", False))
     if kind.__module__.startswith("torch.nn."):
         return named or drops or tracks
-    # One's own activation functions have no mode; a module that drops paths has a probability.
-    return bool(part._parameters or part._buffers or part._modules) or any(
-        type(x) is float for x in vars(part).values()
+    # One's own activation functions have no mode; a module that drops paths has a probability, or reads the flag.
+    return (
+        bool(part._parameters or part._buffers or part._modules)
+        or any(type(x) is float for x in vars(part).values())
+        or _reads_training(kind)
     )
+
+
+def _reads_training(kind: type[nn.Module]) -> bool:
+    """Return whether the methods of one's own module name the flag: ``self.training``."""
+    methods = (
+        method for base in kind.__mro__ if not base.__module__.startswith("torch.") for method in vars(base).values()
+    )
+    return any("training" in method.__code__.co_names for method in methods if inspect.isfunction(method))
 
 
 def _remove(hooks: list[torch.utils.hooks.RemovableHandle]) -> None:

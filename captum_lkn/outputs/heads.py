@@ -14,7 +14,7 @@ answers in a text            ``[B, 2, T]``       ``(0, first position)`` or ``(1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -129,19 +129,26 @@ class SelectOutput:
             its logits by name.
         class_dim: The dimension of the output that holds the classes: 1 for ``[B, C, H, W]``, -1 for ``[B, T, C]``.
             None: found, see :func:`captum_lkn.outputs.dimensions.find_class_dim`.
+        class_names: The names of the classes, in their order, which texts and pictures then show. Empty: those that the
+            model has.
 
     Raises:
-        TypeError: `model` or `read` cannot be called, or `class_dim` is not an int.
+        TypeError: `model` or `read` cannot be called, `class_dim` is not an int, or `class_names` are not strings.
         ValueError: `class_dim` is 0, the batch.
 
     Example:
         >>> SelectOutput(torch.nn.Linear(2, 3), lambda output: output[:, :1])(torch.zeros(5, 2)).shape
         torch.Size([5, 1])
+        >>> from captum_lkn import AndOrInteraction
+        >>> named = SelectOutput(lambda x: x, class_names=["cat", "dog"])
+        >>> AndOrInteraction(named, noise=0).attribute(3 * torch.eye(2), target="predicted")[1].about.explained
+        'dog (1)'
     """
 
     model: Callable[..., Any]
     read: Callable[[Any], Tensor] | None = None
     class_dim: int | None = None
+    class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not callable(self.model):
@@ -155,6 +162,10 @@ class SelectOutput:
             raise TypeError(f"class_dim must be an int or None, a dimension of the output; got {given!r}")
         if given == 0:
             raise ValueError("class_dim must be a dimension behind the batch, such as 1 or -1; got 0")
+        names: Any = self.class_names
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"class_names must be a list of strings, one a class; got {names!r}")
+        object.__setattr__(self, "class_names", tuple(names))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call the model, and return the outputs that are explained."""

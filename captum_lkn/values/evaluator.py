@@ -325,6 +325,7 @@ class Evaluator:
             self.unmasked = scored.every(output)
             return
         self.target = scored.target = self.resolve(self._target, output)
+        self.model.check_class_names(self.target)
         if self.target.n_outputs > 1:
             self.model.warn_of_selected_columns(self._score)
         rows = samples[:1] if self.whole_batch else samples

@@ -71,6 +71,19 @@ def test_a_probe_in_training_mode_learns_nothing_from_what_it_reads():
     assert found.v_full == pytest.approx(float(probe.eval()(net[0](X))[0, 0].detach()), abs=1e-6)
 
 
+class DropsPaths(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5, self.training)
+
+
+def test_a_module_that_reads_the_flag_alone():
+    part = DropsPaths()
+    with pytest.warns(UserWarning, match="calls DropsPaths, which is in training mode"):
+        found = AndOrInteraction(lambda x: part(x), score="logit").attribute(X, target=1)
+    assert part.training
+    assert [one.v_full for one in found] == pytest.approx(X[:, 1].tolist())
+
+
 def test_modules_without_modes_are_no_reason_for_a_warning():
     linear = nn.Linear(4, 2)
     AndOrInteraction(lambda x: linear(x), score="logit").attribute(X, target=0)

@@ -177,6 +177,16 @@ def test_select_output_of_things_that_cannot_be_called(model, read, said):
         SelectOutput(model, read)
 
 
+def test_class_names_of_a_plain_module():
+    net = torch.nn.Linear(2, 3).eval()
+    named = AndOrInteraction(SelectOutput(net, class_names=["cat", "dog", "owl"]))
+    assert named.attribute(torch.ones(1, 2), target=2)[0].about.explained.startswith("owl (2)")
+    with pytest.raises(ValueError, match="class_names must have one name a class, 3; got 2"):
+        AndOrInteraction(SelectOutput(net, class_names=["cat", "dog"])).attribute(torch.ones(1, 2), target=2)
+    with pytest.raises(TypeError, match="class_names must be a list of strings, one a class; got 'cat'"):
+        SelectOutput(net, class_names="cat")
+
+
 def test_select_output_that_reads_no_tensor():
     with pytest.raises(TypeError, match=r"must return a tensor or something with \.logits; got a list"):
         plain(SelectOutput(lambda x: x, lambda output: [output])).attribute(torch.ones(1, 2))
