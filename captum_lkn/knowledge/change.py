@@ -15,21 +15,8 @@ from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.knowledge import rendering
 from captum_lkn.knowledge.checks import check_interactions, check_label, check_noun, warn_of_normalisers
-from captum_lkn.knowledge.comparison import (
-    Comparison,
-    Ratio,
-    Scope,
-    check_comparison,
-    compare,
-    normaliser,
-)
-from captum_lkn.knowledge.noise_ceiling import (
-    DRAWS,
-    JITTER,
-    NoiseCeiling,
-    measure_noise_ceiling,
-    own_comparison,
-)
+from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, check_comparison, compare, normaliser
+from captum_lkn.knowledge.noise_ceiling import DRAWS, JITTER, NoiseCeiling, measure_noise_ceiling, own_comparison
 from captum_lkn.knowledge.packing import pack_change, unpack_change
 from captum_lkn.knowledge.provenance import shared_about, shared_provenance
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
@@ -76,7 +63,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
             salient in both; its Eq. 8 then does not hold.
         ratio: Ratios over several samples: ``"sum"``, of the sums, or ``"mean"``, the mean of the samples' ratios
             (those without a value left out).
-        accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
+        accuracies: By state the accuracy of its probe, on the training and on the held-out part.
         noise_ceiling: The draws under noise; None where that was not measured.
         noun: What a state is called in texts and pictures: ``"layer"``, ``"checkpoint"``, ``"model"``.
 
@@ -240,12 +227,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         return replace(self, states=labels[:1], reference=labels[1], noise_ceiling=kept)
 
     def with_noise_ceiling(
-        self,
-        *,
-        draws: int = DRAWS,
-        seed: int = 0,
-        value_noise: float | None = None,
-        jitter: float = JITTER,
+        self, *, draws: int = DRAWS, seed: int = 0, value_noise: float | None = None, jitter: float = JITTER
     ) -> KnowledgeChange:
         r"""Measure the noise ceiling by decomposing every table anew under noise; no forward is run.
 
@@ -270,9 +252,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Warns:
             UserWarning: An extraction did not reach its tolerance.
         """
+        options: dict[str, Any] = {"draws": draws, "seed": seed, "value_noise": value_noise, "jitter": jitter}
         compared = {label: self.interactions[label] for label in self._labels}
-        ceiling = measure_noise_ceiling(compared, draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
-        return self._with(noise_ceiling=ceiling)
+        return self._with(noise_ceiling=measure_noise_ceiling(compared, **options))
 
     def sensitivity(self, conventions: Mapping[str, Mapping[str, Any]] = CONVENTIONS) -> Sensitivity:
         """Compare the states under other conventions of the decomposition as well; no forward is run.

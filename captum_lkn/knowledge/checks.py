@@ -16,10 +16,10 @@ from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.interactions.about import other_question
 from captum_lkn.knowledge.comparison import Scope, thresholds
 
-__all__ = ["amplified_layers", "check_interactions", "check_label", "check_noun", "warn_of_normalisers"]
+__all__ = ["amplified_states", "check_interactions", "check_label", "check_noun", "warn_of_normalisers"]
 
-# A layer is warned of whose salient effects add up to more than so many times its normaliser, and to more than so many
-# times those of the other layers. In the demo these are 2 to 4, and 12 at the one block that changes little as a whole.
+# A state is warned of whose salient effects add up to more than so many times its normaliser, and to more than so many
+# times those of the other states. In the demo these are 2 to 4, and 12 at the one block that changes little as a whole.
 _LARGE = 10
 _TIMES = 3
 
@@ -100,19 +100,19 @@ def _conditions(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return own | {name: options.get(name) for name in ("noise", "kappa")}
 
 
-def amplified_layers(
+def amplified_states(
     normalisers: Mapping[str, float], interactions: Mapping[str, InteractionsBatch], tau: float, scope: Scope
 ) -> set[str]:
-    """Return the layers whose normaliser is so small that dividing by it dwarfs the other layers' effects.
+    """Return the states whose normaliser is so small that dividing by it dwarfs the other states' effects.
 
     Args:
-        normalisers: By layer what its effects are divided by.
-        interactions: By layer the interactions of all samples.
+        normalisers: By state what its effects are divided by.
+        interactions: By state the interactions of all samples.
         tau: The threshold of salience.
         scope: Over what the largest effect is taken.
 
     Returns:
-        Labels of layers; those of a normaliser of 0 are not among them.
+        Labels of states; those of a normaliser of 0 are not among them.
     """
     return set(_amplified(_strengths(normalisers, interactions, tau, scope)))
 
@@ -169,7 +169,7 @@ def _strengths(
 
 
 def _amplified(strengths: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Return the strength of each layer that dwarfs the others, with the median of these."""
+    """Return the strength of each state that dwarfs the others, with the median of these."""
     whole = {label: sum(of_kinds.values()) for label, of_kinds in strengths.items()}
     found = {}
     for label, strength in whole.items():
@@ -180,7 +180,7 @@ def _amplified(strengths: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[
 
 
 def _bounds(strength: Mapping[str, float], reference: Mapping[str, float]) -> list[str]:
-    """Return what the strengths alone say of a layer's redundancy, for the kinds of which they say something."""
+    """Return what the strengths alone say of a state's redundancy, for the kinds of which they say something."""
     return [
         f"the redundancy of {kind.upper()} effects is at least {1 - reference[kind] / strength[kind]:.0%}"
         for kind in KINDS

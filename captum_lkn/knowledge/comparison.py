@@ -1,4 +1,6 @@
-"""Comparison of two layers: the interactions that both share, that one has forgotten, that the other has anew.
+"""Comparison of two states: the interactions that both share, that one has forgotten, that the other has anew.
+
+States are layers, checkpoints or models. In the paper they are layers: l is the state, and L the reference.
 
 Section 3.2 of Cheng et al., "Layerwise Change of Knowledge in Neural Networks", ICML 2024. These are functions of
 effects alone. Samples may have different numbers of players; results by order reach up to the largest, and a sample has
@@ -38,7 +40,7 @@ __all__ = [
 Scope: TypeAlias = Literal["dataset", "sample"]
 Ratio: TypeAlias = Literal["sum", "mean"]
 
-# A layer's values may differ by the rounding of its forwards alone; this many units of it count as 0.
+# A state's values may differ by the rounding of its forwards alone; this many units of it count as 0.
 _ROUNDING: Final = 4
 _QUANTITIES: Final = ("all", "overlap", "forgotten", "new", "completeness", "redundancy", "salient")
 _EPSILON: Final = torch.finfo(torch.float64).eps
@@ -48,12 +50,12 @@ class Strengths(NamedTuple):
     """Strengths of salient interactions, by sample, kind and order: each ``[B, 2, m]``, AND before OR, order 1 to m.
 
     Attributes:
-        all: The sum of the layer's absolute effects over its salient sets, all^l.
+        all: The sum of the state's absolute effects over its salient sets, all^l.
         reference_all: The same of the reference, all^L.
         overlap: The sum of the shared effects over the sets that are salient in both.
-        forgotten: The sum of the layer's effects that the reference does not share, over the layer's salient sets.
-        new: The sum of the reference's effects that the layer does not share, over the reference's salient sets.
-        salient: The number of salient sets in the layer, int64.
+        forgotten: The sum of the state's effects that the reference does not share, over the state's salient sets.
+        new: The sum of the reference's effects that the state does not share, over the reference's salient sets.
+        salient: The number of salient sets in the state, int64.
         reference_salient: The number of salient sets in the reference, int64.
     """
 
@@ -68,7 +70,7 @@ class Strengths(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """A layer compared with a reference: strengths by kind and order, and their ratios.
+    """A state compared with a reference: strengths by kind and order, and their ratios.
 
     Every quantity is a tensor ``[2, m]``: AND in row 0, OR in row 1; order 1 to m in the columns.
 
@@ -91,7 +93,7 @@ class Comparison:
         >>> found.completeness  # the reference has the AND of both players twice as strong
         tensor([[   nan, 0.5000],
                 [   nan,    nan]], dtype=torch.float64)
-        >>> found.redundancy[0, 1]  # the reference has all of the layer's
+        >>> found.redundancy[0, 1]  # the reference has all of the state's
         tensor(0., dtype=torch.float64)
     """
 
@@ -100,7 +102,7 @@ class Comparison:
 
     @property
     def all(self) -> Tensor:
-        """all^l, the strength of the layer's salient interactions, summed over the samples."""
+        """all^l, the strength of the state's salient interactions, summed over the samples."""
         return self.samples.all.sum(0)
 
     @property
@@ -115,17 +117,17 @@ class Comparison:
 
     @property
     def forgotten(self) -> Tensor:
-        """The layer's strength that the reference does not share, summed over the samples."""
+        """The state's strength that the reference does not share, summed over the samples."""
         return self.samples.forgotten.sum(0)
 
     @property
     def new(self) -> Tensor:
-        """The reference's strength that the layer does not share, summed over the samples."""
+        """The reference's strength that the state does not share, summed over the samples."""
         return self.samples.new.sum(0)
 
     @property
     def salient(self) -> Tensor:
-        """The number of the layer's salient interactions, int64, summed over the samples."""
+        """The number of the state's salient interactions, int64, summed over the samples."""
         return self.samples.salient.sum(0)
 
     @property
@@ -135,12 +137,12 @@ class Comparison:
 
     @property
     def completeness(self) -> Tensor:
-        """The overlap over all^L, the share of the reference that the layer has; NaN where the reference has none."""
+        """The overlap over all^L, the share of the reference that the state has; NaN where the reference has none."""
         return ratio_of(self.samples.overlap, self.samples.reference_all, self.ratio)
 
     @property
     def redundancy(self) -> Tensor:
-        """The forgotten over all^l, the share of the layer that the reference lacks; NaN where the layer has none."""
+        """The forgotten over all^l, the share of the state that the reference lacks; NaN where the state has none."""
         return ratio_of(self.samples.forgotten, self.samples.all, self.ratio)
 
     def over_orders(self) -> Comparison:
@@ -175,7 +177,7 @@ def _shown(number: Tensor) -> str:
 
 
 def compare(
-    layer: Sequence[Effects],
+    state: Sequence[Effects],
     reference: Sequence[Effects],
     *,
     units: tuple[float, float] = (1.0, 1.0),
@@ -184,15 +186,15 @@ def compare(
     literal_eq6: bool = False,
     ratio: Ratio = "sum",
 ) -> Comparison:
-    """Compare the effects of a layer with those of a reference, sample by sample.
+    """Compare the effects of a state with those of a reference, sample by sample.
 
     Args:
-        layer: The effects of each sample.
+        state: The effects of each sample.
         reference: The same of the reference, for the same samples.
-        units: What the layer's and the reference's effects are divided by, see :func:`normaliser`; 0 gives NaN.
+        units: What the state's and the reference's effects are divided by, see :func:`normaliser`; 0 gives NaN.
         tau: The threshold of salience, see :func:`thresholds`.
         scope: Over what the largest effect is taken.
-        literal_eq6: Whether to take the paper's Eq. 6 literally. Then a layer shares with the reference also effects
+        literal_eq6: Whether to take the paper's Eq. 6 literally. Then a state shares with the reference also effects
             that are salient in one of them alone, and Eq. 8 (all^l = overlap + forgotten, all^L = overlap + new) does
             not hold. By default nothing is shared outside the sets that are salient in both, and it does.
         ratio: How ratios of several samples are taken together.
@@ -205,25 +207,25 @@ def compare(
         ValueError: The samples do not fit, or an option is out of range.
     """
     check_comparison(tau=tau, scope=scope, literal_eq6=literal_eq6, ratio=ratio)
-    players = [[one.n for one in side] for side in (layer, reference)]
+    players = [[one.n for one in side] for side in (state, reference)]
     if players[0] != players[1]:
         raise ValueError(
-            f"layer and reference must be of the same samples and players; got samples of {players[0]} and "
+            f"state and reference must be of the same samples and players; got samples of {players[0]} and "
             f"{players[1]} players"
         )
-    if not layer:
-        raise ValueError("layer must have the effects of at least one sample; got none")
-    limits = thresholds(layer, tau, scope), thresholds(reference, tau, scope)
+    if not state:
+        raise ValueError("state must have the effects of at least one sample; got none")
+    limits = thresholds(state, tau, scope), thresholds(reference, tau, scope)
     highest = max(players[0])
     each = [
         _strengths(a, b, units, (limit_a, limit_b), literal_eq6, highest)
-        for a, b, limit_a, limit_b in zip(layer, reference, *limits, strict=True)
+        for a, b, limit_a, limit_b in zip(state, reference, *limits, strict=True)
     ]
     return Comparison(Strengths(*map(torch.stack, zip(*each, strict=True))), ratio)
 
 
 def normaliser(values: Sequence[Tensor], epsilon: float = _EPSILON) -> float:
-    """Return what makes layers comparable: the mean of ``|v(N) - v(empty)|`` over samples (the paper's footnote 8).
+    """Return the divisor of a state's effects: the mean of ``|v(N) - v(empty)|`` over samples (the paper's footnote 8).
 
     Args:
         values: The value table ``[2^n]`` of each sample.
@@ -252,11 +254,11 @@ def thresholds(effects: Sequence[Effects], tau: float, scope: Scope) -> list[flo
     return [tau * (max(largest) if scope == "dataset" else own) for own in largest]
 
 
-def shared(layer: Tensor, reference: Tensor) -> Tensor:
+def shared(state: Tensor, reference: Tensor) -> Tensor:
     """Return the shared part of two effects: 0 where signs differ, else the smaller one, with its sign (Eq. 6).
 
     Args:
-        layer: Effects of any shape.
+        state: Effects of any shape.
         reference: Effects of that shape.
 
     Returns:
@@ -266,8 +268,8 @@ def shared(layer: Tensor, reference: Tensor) -> Tensor:
         >>> shared(torch.tensor([2.0, -3.0, 1.0]), torch.tensor([0.5, -4.0, -1.0]))
         tensor([ 0.5000, -3.0000,  0.0000])
     """
-    smaller = layer.sign() * torch.minimum(layer.abs(), reference.abs())
-    return torch.where(layer.sign() == reference.sign(), smaller, torch.zeros_like(layer))
+    smaller = state.sign() * torch.minimum(state.abs(), reference.abs())
+    return torch.where(state.sign() == reference.sign(), smaller, torch.zeros_like(state))
 
 
 def ratio_of(part: Tensor, whole: Tensor, ratio: Ratio) -> Tensor:
@@ -328,7 +330,7 @@ def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _strengths(
-    layer: Effects,
+    state: Effects,
     reference: Effects,
     units: tuple[float, float],
     limits: tuple[float, float],
@@ -336,15 +338,15 @@ def _strengths(
     highest: int,
 ) -> Strengths:
     """Compute the strengths of one sample, each ``[2, highest]``."""
-    whole, common, forgotten = _side(layer, reference, units, limits, literal_eq6)
-    reference_whole, _, new = _side(reference, layer, units[::-1], limits[::-1], literal_eq6)
+    whole, common, forgotten = _side(state, reference, units, limits, literal_eq6)
+    reference_whole, _, new = _side(reference, state, units[::-1], limits[::-1], literal_eq6)
     return Strengths(
-        all=layer.sum_by_order(whole, highest) + _unknown(units[0]),
+        all=state.sum_by_order(whole, highest) + _unknown(units[0]),
         reference_all=reference.sum_by_order(reference_whole, highest) + _unknown(units[1]),
-        overlap=layer.sum_by_order(common, highest) + _unknown(*units),
-        forgotten=layer.sum_by_order(forgotten, highest) + _unknown(*units),
+        overlap=state.sum_by_order(common, highest) + _unknown(*units),
+        forgotten=state.sum_by_order(forgotten, highest) + _unknown(*units),
         new=reference.sum_by_order(new, highest) + _unknown(*units),
-        salient=layer.sum_by_order(layer.above(limits[0]).long(), highest),
+        salient=state.sum_by_order(state.above(limits[0]).long(), highest),
         reference_salient=reference.sum_by_order(reference.above(limits[1]).long(), highest),
     )
 

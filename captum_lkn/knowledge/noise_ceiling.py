@@ -1,8 +1,8 @@
 """Noise ceiling of a comparison: the same tables decomposed again under noise.
 
-A little noise on the values moves small effects, some into and some out of the salient sets. Two layers with equal
+A little noise on the values moves small effects, some into and some out of the salient sets. Two states with equal
 values would therefore not agree entirely. Here every table is decomposed several times more, with Gaussian noise on its
-values and jittered weights. The share of itself that a layer finds again bounds what another layer can share with it.
+values and jittered weights. The share of itself that a state finds again bounds what another state can share with it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NoiseCeiling:
     r"""Decompositions of the same tables under noise.
 
     Attributes:
-        effects: For each layer and sample the effects of all draws.
+        effects: For each state and sample the effects of all draws.
         seed: The seed of noise and jitter.
         value_noise: The standard deviation of the noise as a share of \|v(N) - v(empty)\|; None: that of
             :func:`measure_noise_ceiling`.
@@ -76,11 +76,11 @@ def measure_noise_ceiling(
 ) -> NoiseCeiling:
     r"""Decompose every table again, several times, with noise on its values and jitter on its weights.
 
-    All tables of a layer that have the same size are decomposed in one call. A layer's draws do not depend on which
-    other layers there are. torch's own random state is not touched.
+    All tables of a state that have the same size are decomposed in one call. A state's draws do not depend on which
+    other states there are. torch's own random state is not touched.
 
     Args:
-        interactions: The layers' interactions, with their value tables. The options of the decomposition are each
+        interactions: The states' interactions, with their value tables. The options of the decomposition are each
             sample's own, its kappa included.
         draws: The number of draws.
         seed: The seed of noise and jitter.
@@ -99,8 +99,8 @@ def measure_noise_ceiling(
     """
     check_noise_ceiling(draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
     effects = {
-        layer: _draw_layer(batch, int(draws), torch.Generator("cpu").manual_seed(int(seed)), value_noise, jitter)
-        for layer, batch in interactions.items()
+        state: _draw_state(batch, int(draws), torch.Generator("cpu").manual_seed(int(seed)), value_noise, jitter)
+        for state, batch in interactions.items()
     }
     return NoiseCeiling(effects, int(seed), None if value_noise is None else float(value_noise), float(jitter))
 
@@ -108,7 +108,7 @@ def measure_noise_ceiling(
 def own_comparison(
     effects: Sequence[Effects], drawn: Sequence[Sequence[Effects]], *, tau: float, scope: Scope, ratio: Ratio
 ) -> Comparison:
-    """Compare a layer with itself: each draw with the effects without noise, strengths averaged over the draws.
+    """Compare a state with itself: each draw with the effects without noise, strengths averaged over the draws.
 
     Args:
         effects: The effects of each sample.
@@ -118,7 +118,7 @@ def own_comparison(
         ratio: How ratios of several samples are taken together.
 
     Returns:
-        A comparison whose completeness, between 0 and 1, is the share of itself that the layer finds again.
+        A comparison whose completeness, between 0 and 1, is the share of itself that the state finds again.
     """
     found = [compare(draw, effects, tau=tau, scope=scope).samples for draw in zip(*drawn, strict=True)]
     return Comparison(Strengths(*(torch.stack(parts).double().mean(0) for parts in zip(*found, strict=True))), ratio)
@@ -153,7 +153,7 @@ def check_noise_ceiling(*, draws: int, seed: int, value_noise: float | None, jit
         raise ValueError(f"jitter must be a share of each weight below 1, so that weights stay positive; got {jitter}")
 
 
-def _draw_layer(
+def _draw_state(
     batch: InteractionsBatch, draws: int, generator: torch.Generator, value_noise: float | None, jitter: float
 ) -> tuple[tuple[Effects, ...], ...]:
     # In the samples' order, so that the first samples' draws do not depend on the later ones.

@@ -43,7 +43,7 @@ class Report:
         noun: What a state is called.
         n_samples: The number of samples.
         draws: The number of noisy draws; 0 where there are none.
-        accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
+        accuracies: By state the accuracy of its probe, on the training and on the held-out part.
         about: The model, score, class and text of each sample.
         tau: The threshold of salience, like all that follows as in ``KnowledgeChange``.
         scope: Over what the largest effect is taken.

@@ -120,7 +120,7 @@ def to_frame(
 
     Args:
         rows: The rows.
-        accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
+        accuracies: By state the accuracy of its probe, on the training and on the held-out part.
         noun: The name of the first column, that of the states.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The salient interactions of a layer, and how often noisy draws find them again."""
+"""The salient interactions of a state, and how often noisy draws find them again."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["salient_interactions", "selection_frequencies"]
 def salient_interactions(
     batch: InteractionsBatch, drawn: Sequence[Sequence[Effects]] | None, *, tau: float, scope: Scope
 ) -> list[list[Interaction]]:
-    """List the salient interactions of each sample of a layer, the strongest first, in the units of the score.
+    """List the salient interactions of each sample of a state, the strongest first, in the units of the score.
 
     Args:
-        batch: The samples of one layer.
+        batch: The samples of one state.
         drawn: The effects of each sample in all draws; None where none were taken, and then no frequency is known.
         tau: The threshold of salience.
         scope: Over what the largest effect is taken.

@@ -1,8 +1,8 @@
-"""A comparison of layers under several conventions of the decomposition, side by side.
+"""A comparison of states under several conventions of the decomposition, side by side.
 
 Several explanations of a table cost about the same, and the weights of the minimised sum decide between them. What a
-comparison of layers says should not depend on them: here every table is decomposed again with other weights, and the
-layers are compared each time.
+comparison of states says should not depend on them: here every table is decomposed again with other weights, and the
+states are compared each time.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _ORDERS: Final = 3
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
-    """Layers compared with a reference under several conventions: a mapping from convention to layer to comparison.
+    """States compared with a reference under several conventions: a mapping from convention to state to comparison.
 
     Printing it shows the completeness of AND and OR effects by order, a line for each convention.
 
     Attributes:
-        comparisons: By the name of the convention, the first that of the extraction, each layer's comparison.
+        comparisons: By the name of the convention, the first that of the extraction, each state's comparison.
         reference: The label of the reference.
         noun: What a state is called.
     """
@@ -71,31 +71,31 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
             name: The share.
 
         Returns:
-            For each layer ``[2, m]``, AND before OR, order 1 to m; conventions in which a share is NaN do not count.
+            For each state ``[2, m]``, AND before OR, order 1 to m; conventions in which a share is NaN do not count.
         """
-        each = {layer: torch.stack([getattr(found[layer], name) for found in self.values()]) for layer in self._layers}
+        each = {state: torch.stack([getattr(found[state], name) for found in self.values()]) for state in self._states}
         return {
-            layer: torch.where(
+            state: torch.where(
                 shares.isnan().all(0),
                 math.nan,
                 shares.nan_to_num(-math.inf).amax(0) - shares.nan_to_num(math.inf).amin(0),
             )
-            for layer, shares in each.items()
+            for state, shares in each.items()
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row for each convention, layer, kind and order.
+        """Return a row for each convention, state, kind and order.
 
         Returns:
-            A DataFrame with the columns convention, layer, kind, order, completeness and redundancy.
+            A DataFrame with the columns convention, state, kind, order, completeness and redundancy.
 
         Raises:
             ImportError: If pandas is not installed.
         """
         rows = [
-            (convention, layer, kind, m + 1, float(found.completeness[k, m]), float(found.redundancy[k, m]))
-            for convention, layers in self.items()
-            for layer, found in layers.items()
+            (convention, state, kind, m + 1, float(found.completeness[k, m]), float(found.redundancy[k, m]))
+            for convention, states in self.items()
+            for state, found in states.items()
             for k, kind in enumerate(KINDS)
             for m in range(found.all.shape[1])
         ]
@@ -103,14 +103,14 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
         return import_pandas().DataFrame(rows, columns=names)
 
     @property
-    def _layers(self) -> list[str]:
+    def _states(self) -> list[str]:
         return list(next(iter(self.comparisons.values())))
 
     @property
     def _names(self) -> tuple[list[str], str]:
-        """The names of the layers without the beginning that they share, and the title."""
-        prefix = prefix_of(self._layers)
-        names = [shown_label(layer.removeprefix(prefix)) for layer in self._layers]
+        """The names of the states without the beginning that they share, and the title."""
+        prefix = prefix_of(self._states)
+        names = [shown_label(state.removeprefix(prefix)) for state in self._states]
         title = (
             f"completeness under {len(self)} conventions; columns: {self.noun}s{f' of {prefix[:-1]}' if prefix else ''}"
         )
@@ -139,12 +139,12 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
         )
 
     def _rows(self, some: slice) -> Iterator[list[str]]:
-        """Yield for each kind, order and convention its names and a share a layer; nothing where no layer has one."""
+        """Yield for each kind, order and convention its names and a share a state; nothing where no state has one."""
         for k, kind in enumerate(KINDS):
             for order in (*range(1, _ORDERS + 1), None):
                 title = f"{kind.upper()} {order}" if order else f"all {kind.upper()}"
-                for convention, layers in self.items():
-                    shares = [_share(layers[layer], k, order) for layer in self._layers[some]]
+                for convention, states in self.items():
+                    shares = [_share(states[state], k, order) for state in self._states[some]]
                     if not all(map(math.isnan, shares)):
                         yield [title, convention, *(shown_number(share, ".2f") for share in shares)]
                         title = ""

@@ -15,7 +15,7 @@ from captum_lkn._common.checks import is_whole
 from captum_lkn.decomposition.effects import KINDS, Kind
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
-from captum_lkn.knowledge.checks import amplified_layers
+from captum_lkn.knowledge.checks import amplified_states
 from captum_lkn.knowledge.comparison import Comparison, Strengths
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.plot.names import layer_names
@@ -79,7 +79,7 @@ def depth_of(change: KnowledgeChange) -> Depth:
     labels = (*(label for label in change.states if label != change.reference), change.reference)
     names, prefix = layer_names(labels)
     normalisers = {label: change.normalisers[label] for label in labels}
-    amplified = amplified_layers(normalisers, change.interactions, change.tau, change.scope)
+    amplified = amplified_states(normalisers, change.interactions, change.tau, change.scope)
     return Depth(labels, tuple(names), prefix, frozenset(amplified - {change.reference}), change.noun)
 
 
