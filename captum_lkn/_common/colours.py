@@ -19,6 +19,7 @@ __all__ = [
     "POSITIVE",
     "SERIES",
     "SERIES_MARKERS",
+    "SERIES_ON_DARK",
     "colour_of",
 ]
 
@@ -51,6 +52,9 @@ ORDERS_ON_DARK = ("#D8F0C8", "#8FD3AE", "#3FA97C", "#23734F")
 
 SERIES = ("#332288", "#CC9900", "#44AA99", "#AA4499", "#999933", "#882255")
 """Colours of curves and classes, after Tol ("Colour Schemes", 2021): none of them is the colour of a sign."""
+
+SERIES_ON_DARK = ("#99DDFF", "#CC9900", "#44BB99", "#FFAABB", "#BBCC33", "#CC88DD")
+"""The same on a dark background, of which indigo could not be told apart."""
 
 SERIES_MARKERS = ("o", "s", "^", "D", "v", "P")
 """Markers that go with them."""

@@ -53,8 +53,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def shortened(text: str, width: int) -> str:
-    """Return the text, cut to at most `width` columns, of which the last three are dots if it was cut.
+def shortened(text: str, width: int, mark: str = "...") -> str:
+    """Return the text, cut to at most `width` columns, at whose end is a mark if it was cut.
 
     Example:
         >>> shortened("a long label", 8), shortened("short", 8)
@@ -63,10 +63,10 @@ def shortened(text: str, width: int) -> str:
     taken, kept = 0, 0
     for place, character in enumerate(text, start=1):
         taken += _width(character)
-        if taken <= width - 3:
+        if taken <= width - len(mark):
             kept = place
         if taken > width:
-            return f"{text[:kept]}..."
+            return f"{text[:kept]}{mark}"
     return text
 
 

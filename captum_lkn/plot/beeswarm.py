@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from captum_lkn._common.colours import NEUTRAL, SERIES, SERIES_MARKERS
+from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.interactions import InteractionsBatch
-from captum_lkn.plot.canvas import Picture, canvas, caption, effect_rows, finished, ink, legend_below, score_label
+from captum_lkn.plot.canvas import (
+    Picture,
+    canvas,
+    caption,
+    effect_rows,
+    finished,
+    ink,
+    legend_below,
+    score_label,
+    series,
+)
 from captum_lkn.plot.combinations import batch_subject, classes_of, combinations
 from captum_lkn.plot.fonts import written
 
@@ -49,7 +59,7 @@ def beeswarm(batch: InteractionsBatch, top: int = 14, *, least_order: int = 1, a
         ax.plot([one.mean, one.mean], [row - 0.3, row + 0.3], color=ink(), linewidth=1.6, zorder=3)
     handles = []
     for number, name in enumerate(written(list(classes), 24)):
-        colour, marker = SERIES[number % len(SERIES)], SERIES_MARKERS[number % len(SERIES_MARKERS)]
+        colour, marker = series(number)
         (line,) = ax.plot(*marks[number], linestyle="", marker=marker, color=colour, markersize=5, alpha=0.75)
         line.set(label=name or "sample", markeredgewidth=0)
         handles.append(line)

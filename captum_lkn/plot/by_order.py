@@ -6,11 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
-from captum_lkn._common.colours import NEUTRAL, SERIES, SERIES_MARKERS
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation import ByOrder, Generalization, Stability
 from captum_lkn.evaluation.by_order import KINDS_AND_BOTH
-from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, legend_below, tidy, whole_percent
+from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, legend_below, ruled, series, whole_percent
 
 __all__ = ["by_order"]
 
@@ -44,6 +43,7 @@ def by_order(found: ByOrder, *, ax: Axes | None = None) -> Picture:
     for row, name in enumerate(_NAMES):
         own = np.isfinite(means[row, :-1]).nonzero()[0]
         if len(own) and (name != "both" or not _same(means)):
+            colour, marker = series(row)
             places = own + 1 + _SHIFT * (row - 1)
             bounds = [means[row, own] - low[row, own], high[row, own] - means[row, own]]
             handles.append(
@@ -51,8 +51,8 @@ def by_order(found: ByOrder, *, ax: Axes | None = None) -> Picture:
                     places,
                     means[row, own],
                     np.clip(bounds, 0, None),
-                    color=SERIES[row],
-                    marker=SERIES_MARKERS[row],
+                    color=colour,
+                    marker=marker,
                     markersize=5,
                     linewidth=1.6,
                     elinewidth=1,
@@ -69,8 +69,7 @@ def by_order(found: ByOrder, *, ax: Axes | None = None) -> Picture:
     ax.set_xlabel("order: number of players in the set", fontsize=BODY)
     ax.set_xlim(0.6, (known.max() + 1 if len(known) else 1) + 0.4)
     ax.xaxis.set_major_locator(MultipleLocator(1))
-    ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
-    tidy(ax, "bottom")
+    ruled(ax)
     title, below = _titles(found)
     caption(ax, title, f"{below}; {count_of(len(found.samples), 'sample')}")
     legend_below(ax, handles, 38)

@@ -14,13 +14,23 @@ from typing import Any, NamedTuple, TypeAlias
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
+from matplotlib.typing import ColorType
 
-from captum_lkn._common.colours import NEGATIVE, NEUTRAL, ORDERS, ORDERS_ON_DARK, POSITIVE
+from captum_lkn._common.colours import (
+    NEGATIVE,
+    NEUTRAL,
+    ORDERS,
+    ORDERS_ON_DARK,
+    POSITIVE,
+    SERIES,
+    SERIES_MARKERS,
+    SERIES_ON_DARK,
+)
 from captum_lkn._common.formats import effect_format
 from captum_lkn.interactions import Interactions
 from captum_lkn.plot.fonts import families_for, written
@@ -32,6 +42,7 @@ __all__ = [
     "Picture",
     "canvas",
     "caption",
+    "effect_colours",
     "effect_legend",
     "effect_rows",
     "finished",
@@ -44,7 +55,11 @@ __all__ = [
     "order_colours",
     "panels",
     "paper",
+    "ruled",
     "score_label",
+    "series",
+    "share_colours",
+    "text_on",
     "tidy",
     "whole_percent",
 ]
@@ -206,7 +221,39 @@ def ink() -> str:
 
 def order_colours() -> tuple[str, ...]:
     """Return the colours of orders 1, 2, 3 and higher ones on the background of Matplotlib's settings."""
-    return ORDERS_ON_DARK if sum(to_rgb(paper())) < 1.5 else ORDERS
+    return ORDERS_ON_DARK if _is_dark() else ORDERS
+
+
+def series(number: int) -> tuple[str, str]:
+    """Return the colour and the marker of a curve or class, on the background of Matplotlib's settings."""
+    colours = SERIES_ON_DARK if _is_dark() else SERIES
+    return colours[number % len(colours)], SERIES_MARKERS[number % len(SERIES_MARKERS)]
+
+
+def effect_colours() -> LinearSegmentedColormap:
+    """Return a map from the colour of negative effects over the background to that of positive ones."""
+    return LinearSegmentedColormap.from_list("effects", (NEGATIVE, paper(), POSITIVE))
+
+
+def share_colours() -> LinearSegmentedColormap:
+    """Return a map from the background, for a share of 0, through the colours of orders."""
+    return LinearSegmentedColormap.from_list("shares", (paper(), *order_colours()[::-1]))
+
+
+def text_on(colour: ColorType) -> str:
+    """Return black or white, whichever can be read better on a colour: by the contrast ratio of WCAG 2.
+
+    Example:
+        >>> text_on("#FFFFFF"), text_on("#12402F")
+        ('black', 'white')
+    """
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
+
+
+def _is_dark() -> bool:
+    return sum(to_rgb(paper())) < 1.5
 
 
 def paper() -> str:
@@ -223,6 +270,12 @@ def tidy(ax: Axes, *sides: str) -> None:
     for name, axis in (("left", ax.yaxis), ("bottom", ax.xaxis)):
         if name not in sides:
             axis.set_tick_params(length=0)
+
+
+def ruled(ax: Axes) -> None:
+    """Draw pale lines at the numbers of the vertical axis, and hide the frame but for the bottom."""
+    ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
+    tidy(ax, "bottom")
 
 
 def effect_rows(ax: Axes, names: Sequence[str], label: str, margin: float) -> None:

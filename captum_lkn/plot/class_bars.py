@@ -5,7 +5,6 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from captum_lkn._common.colours import SERIES
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.plot.canvas import (
     Picture,
@@ -19,6 +18,7 @@ from captum_lkn.plot.canvas import (
     numbers,
     paper,
     score_label,
+    series,
 )
 from captum_lkn.plot.combinations import batch_subject, classes_of, combinations
 from captum_lkn.plot.fonts import written
@@ -58,7 +58,7 @@ def class_bars(batch: InteractionsBatch, top: int = 10, *, least_order: int = 1,
                 bars.append((number, row - 0.4 + (number + 0.5) * height, sum(own) / len(own), len(own)))
     texts = numbers([mean for _, _, mean, _ in bars])
     for (number, y, mean, count), text in zip(bars, texts, strict=True):
-        colour, hatch = SERIES[number], _HATCHES[number]
+        colour, hatch = series(number)[0], _HATCHES[number]
         ax.barh(y, mean, 0.9 * height, color=colour, hatch=hatch, edgecolor=paper(), linewidth=0)
         side, gap = ("left", 3) if mean >= 0 else ("right", -3)
         note(ax, f"{text} ({count})", (mean, y), (gap, 0), ha=side, va="center")
@@ -68,7 +68,7 @@ def class_bars(batch: InteractionsBatch, top: int = 10, *, least_order: int = 1,
     caption(ax, "The strongest words and combinations, by class", f"{batch_subject(batch)} (number of samples)")
     names = written([name or "all samples" for name in classes], 24)
     handles = [
-        Patch(facecolor=SERIES[number], hatch=_HATCHES[number], edgecolor=paper(), linewidth=0, label=name)
+        Patch(facecolor=series(number)[0], hatch=_HATCHES[number], edgecolor=paper(), linewidth=0, label=name)
         for number, name in enumerate(names)
     ]
     legend_below(ax, handles)

@@ -22,7 +22,7 @@ from captum_lkn.plot.canvas import (
     ink,
     legend_in,
     order_colours,
-    tidy,
+    ruled,
     whole_percent,
 )
 from captum_lkn.plot.depth import GROUPS, Depth, depth_of, grouped, kind_only, kind_title, subject_of
@@ -130,5 +130,4 @@ def _draw_layers(ax: Axes, depth: Depth) -> None:
     ax.set_ylim(-0.04, 1.04)
     ax.yaxis.set_major_locator(MultipleLocator(0.25))
     ax.yaxis.set_major_formatter(lambda y, _: whole_percent(y))
-    ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
-    tidy(ax, "bottom")
+    ruled(ax)

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from matplotlib.axes import Axes
 
-from captum_lkn._common.colours import NEUTRAL, SERIES, SERIES_MARKERS
 from captum_lkn._common.messages import count_of
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
-from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, legend_below, score_label, tidy
+from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, legend_below, ruled, score_label, series
 from captum_lkn.plot.depth import depth_of
 from captum_lkn.plot.fonts import written
 
@@ -39,7 +38,8 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
 
     Args:
         change: Layers compared with a reference.
-        *words: Labels of players, in any case; or tuples of labels, whose combinations have all of them.
+        *words: Labels of players, in any case; or tuples of labels, whose combinations have all of them. A word that a
+            sample has several times is taken at all its places; ``"John[2]"``, as printed, is one of them.
         alone: Whether to draw, dotted, the absolute effect of each single word by itself, too.
         ax: Axes to draw into; None makes a figure.
 
@@ -58,16 +58,13 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
     names = written([word if isinstance(word, str) else " … ".join(word) for word in words], 24)
     handles = []
     for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
-        look: dict[str, Any] = {
-            "color": SERIES[number % len(SERIES)],
-            "marker": SERIES_MARKERS[number % len(SERIES_MARKERS)],
-            "markersize": 6,
-        }
+        colour, marker = series(number)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6}
         label = f"{name} ({count_of(curve.samples, 'sample')})"
         handles += ax.plot(places, curve.combined.mean(0), linewidth=2, label=label, **look)
         if curve.samples > 1:
             low, high = curve.combined.min(0), curve.combined.max(0)
-            ax.fill_between(places, low, high, color=look["color"], alpha=0.1, linewidth=0)
+            ax.fill_between(places, low, high, color=colour, alpha=0.1, linewidth=0)
         if alone and len(curve.words) == 1:
             look |= {"linestyle": ":", "markersize": 4, "markerfacecolor": "none"}
             handles += ax.plot(places, curve.alone.mean(0), linewidth=1.3, label=f"{name}, alone", **look)
@@ -75,8 +72,7 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
     ax.set_xlabel(depth.axis, fontsize=BODY)
     ax.set_ylabel(score_label(change.interactions[change.reference][0], "strength"), fontsize=BODY)
     ax.set_ylim(0, None)
-    ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
-    tidy(ax, "bottom")
+    ruled(ax)
     legend_below(ax, handles, 40, ncols=3)
     band = "; bands: all of them" if any(curve.samples > 1 for curve in curves) else ""
     caption(ax, "Where combinations emerge", f"sum of |effects| of interactions with the word, mean over samples{band}")
@@ -87,7 +83,7 @@ def _curve(change: KnowledgeChange, words: tuple[str, ...], layers: Sequence[str
     samples = change.interactions[change.reference]
     having = [b for b, one in enumerate(samples) if all(_numbers(one, word) for word in words)]
     if not having:
-        known = {player for one in samples for player in one.players}
+        known = {label for one in samples for label in (*one.players, *one.labels)}
         missing = next((word for word in words if not any(_numbers(one, word) for one in samples)), words)
         close = difflib.get_close_matches(str(missing), known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -109,5 +105,10 @@ def _strengths(found: Interactions, words: tuple[str, ...]) -> tuple[float, floa
 
 
 def _numbers(found: Interactions, word: str) -> list[int]:
-    wanted = word.casefold()
-    return [i for i, player in enumerate(found.players) if player.strip().casefold() == wanted]
+    """Return the players that a word names: those of this label, or else the one that is printed so."""
+    wanted = word.strip().casefold()
+    for labels in (found.players, found.labels):
+        numbers = [i for i, label in enumerate(labels) if label.strip().casefold() == wanted]
+        if numbers:
+            return numbers
+    return []

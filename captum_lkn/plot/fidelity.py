@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
+from captum_lkn._common.colours import NEGATIVE, POSITIVE
 from captum_lkn.evaluation.fidelity import fidelity_curve
 from captum_lkn.interactions import Interactions
 from captum_lkn.plot.canvas import (
@@ -21,7 +21,7 @@ from captum_lkn.plot.canvas import (
     ink,
     legend_below,
     note,
-    tidy,
+    ruled,
     whole_percent,
 )
 from captum_lkn.plot.names import subject
@@ -88,8 +88,7 @@ def draw_fidelity(ax: Axes, explained: Numbers, errors: Numbers) -> list[Line2D]
     ax.set_ylim(-0.03, 1.04)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(lambda y, _: whole_percent(y))
-    ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
-    tidy(ax, "bottom")
+    ruled(ax)
     return handles
 
 

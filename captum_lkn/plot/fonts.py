@@ -45,7 +45,7 @@ def written(labels: Sequence[str], width: int = 24) -> list[str]:
     Warns:
         UserWarning: No installed font has some letters.
     """
-    short = [shortened(printable(label), width) for label in labels]
+    short = [shortened(printable(label), width, "\N{HORIZONTAL ELLIPSIS}") for label in labels]
     lacking = {letter for letter in _missing("".join(short)) if not _other(letter)}
     unseen = {letter for letter in lacking if unicodedata.category(letter) in ("Mn", "Me", "Cf")}
     boxes = sorted(lacking - unseen)

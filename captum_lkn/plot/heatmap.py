@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 
-from captum_lkn._common.colours import DIVERGING, NEUTRAL
+from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.models.layers import OUTPUT, Layer
@@ -17,12 +16,14 @@ from captum_lkn.plot.canvas import (
     SMALL,
     Picture,
     caption,
+    effect_colours,
     finished,
     ink,
     legend_below,
     numbers,
     panels,
     score_label,
+    text_on,
     tidy,
 )
 from captum_lkn.plot.depth import check_sample, depth_of, subject_of
@@ -30,8 +31,6 @@ from captum_lkn.plot.fonts import written
 from captum_lkn.plot.names import interaction_names
 
 __all__ = ["heatmap"]
-
-_DARK = 0.62  # of the largest effect: numbers on darker cells are white
 
 
 def heatmap(
@@ -72,17 +71,17 @@ def heatmap(
     fig, grid = panels(ax, max(6.4, 2.9 + 0.5 * columns), 3.0 + 0.27 * rows, 2, 1, height_ratios=[1.25, 0.27 * rows])
     curve, cells = grid.ravel()
     limit = float(np.abs(effects).max(initial=0.0)) or 1.0
-    colours = LinearSegmentedColormap.from_list("effects", DIVERGING)
+    colours = effect_colours()
     if shown:
         cells.imshow(effects, cmap=colours, vmin=-limit, vmax=limit, aspect="auto")
     cells.set_xlim(-0.5, columns - 0.5)
     texts = numbers(effects.ravel().tolist())
     for place, text in enumerate(texts):
         row, column = divmod(place, columns)
-        strength = abs(effects[row, column]) / limit
         is_zero = effects[row, column] == 0
         cell = cells.text(column, row, "0" if is_zero else text, fontsize=SMALL - 1, ha="center", va="center")
-        cell.set(color="white" if strength > _DARK else "black", alpha=0.35 if is_zero else 1)
+        tint = colours(0.5 + 0.5 * effects[row, column] / limit)
+        cell.set(color=text_on(tint), alpha=0.35 if is_zero else 1)
     cells.set_yticks(range(len(shown)), interaction_names(found[label], shown, 30), parse_math=False)
     cells.set_xticks(range(columns), depth.names, parse_math=False)
     cells.set_xlabel(f"{depth.axis}; numbers: {score_label(found[label], 'effect')}", fontsize=BODY)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import to_rgb
 
-from captum_lkn._common.colours import NEUTRAL, ORDERS
+from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.knowledge import KnowledgeChange, compare
-from captum_lkn.plot.canvas import BODY, SMALL, Picture, canvas, caption, finished, tidy
+from captum_lkn.plot.canvas import BODY, SMALL, Picture, canvas, caption, finished, share_colours, text_on, tidy
 from captum_lkn.plot.depth import depth_of, kind_only, kind_title, subject_of
 from captum_lkn.plot.fonts import written
 
 __all__ = ["matrix"]
-
-_DARK = 0.55
 
 
 def matrix(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
@@ -41,14 +39,14 @@ def matrix(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | None
     count = len(depth.labels)
     side = max(3.4, 0.46 * count)
     fig, ax = canvas(ax, side + 1.6, side + 1.3)
-    colours = LinearSegmentedColormap.from_list("shares", ("#FFFFFF", *ORDERS[::-1]))
+    colours = share_colours()
     ax.set_facecolor((*to_rgb(NEUTRAL), 0.3))  # behind entries without a value
     ax.imshow(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1)
     for row, column in np.ndindex(*shares.shape):
         share = shares[row, column]
         text = "" if np.isnan(share) else f"{100 * share:.0f}"
         cell = ax.text(column, row, text, fontsize=SMALL, ha="center", va="center")
-        cell.set_color("white" if share > _DARK else "black")
+        cell.set_color(text_on(colours(share)))
     names = depth.starred
     ax.set_xticks(range(count), names, parse_math=False, rotation=0 if sum(map(len, names)) < 60 else 90)
     ax.set_yticks(range(count), names, parse_math=False)

@@ -14,6 +14,8 @@ __all__ = ["interaction_names", "layer_names", "named", "player_names", "stronge
 
 _SIGNS = {"and": " & ", "or": " | "}
 _NAME = 38  # columns of an interaction's name
+_LEAST = 5  # of a player in one: fewer cannot be recognised
+_CUT = "\N{HORIZONTAL ELLIPSIS}"
 _PLAYER = 24  # of a column of a table with its value, such as "concave points = 0.1996"
 
 
@@ -82,18 +84,18 @@ def named(kind: str, players: Sequence[str], width: int, labels: Sequence[str]) 
     if columns(name) <= width:
         return name
     longest = max(map(columns, players))
-    for each in range(longest - 1, 4, -1):  # the longest players are shortened first
+    for each in range(longest - 1, _LEAST - 1, -1):  # the longest players are shortened first
         short = sign.join(_abridged(player, each, labels) for player in players)
         if columns(short) <= width:
             return short
-    more = f"... ({len(players)})"
-    return shortened(name, width - len(more) + 3).removesuffix("...") + more
+    more = f"{_CUT} ({len(players)})"
+    return shortened(name, width - len(more) + 1, _CUT).removesuffix(_CUT) + more
 
 
 def _abridged(label: str, width: int, labels: Sequence[str]) -> str:
-    """Return a label cut at its end, or in its middle where others begin alike: ``fe..._13``."""
-    short = shortened(label, width)
-    head = short.removesuffix("...")
+    """Return a label cut at its end, or in its middle where others begin alike: ``fe…_13``."""
+    short = shortened(label, width, _CUT)
+    head = short.removesuffix(_CUT)
     if short == label or sum(other.startswith(head) for other in labels) == 1 or len(head) < 2:
         return short
-    return f"{head[: len(head) // 2]}...{label[len(head) // 2 - len(head) :]}"
+    return f"{head[: len(head) // 2]}{_CUT}{label[len(head) // 2 - len(head) :]}"

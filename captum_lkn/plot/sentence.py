@@ -6,13 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
-from captum_lkn._common.colours import DIVERGING, colour_of
+from captum_lkn._common.colours import colour_of
 from captum_lkn.interactions import Interaction, Interactions
-from captum_lkn.plot.canvas import SMALL, Picture, canvas, caption, finished, ink, numbers, paper
+from captum_lkn.plot.canvas import (
+    SMALL,
+    Picture,
+    canvas,
+    caption,
+    effect_colours,
+    finished,
+    ink,
+    numbers,
+    paper,
+    text_on,
+)
 from captum_lkn.plot.fonts import text_width
 from captum_lkn.plot.names import player_names, subject
 
@@ -69,8 +79,12 @@ def sentence(found: Interactions, top: int = 10, *, ax: Axes | None = None) -> P
     total = lefts[-1] + widths[-1]
     fig, ax = canvas(ax, max(6.0, (total + _GUTTER + 20) / 72), (sum(extents) + 78) / 72)
     for group, side, levels in placed:
-        for slot, one, level in zip(_slots(group, lefts, widths), group, levels, strict=True):
-            _draw_arc(ax, one, slot, side, word_height / 2 + 1, level, largest, texts[id(one)])
+        slots = _slots(group, lefts, widths)
+        for i, (one, level) in enumerate(zip(group, levels, strict=True)):
+            higher = [slot for other, of_other in zip(levels, slots, strict=True) if other > level for slot in of_other]
+            _draw_arc(ax, one, slots[i], side, word_height / 2 + 1, level, largest)
+            place = _free_place(slots[i], higher, text_width(texts[id(one)], SMALL) / 2 + 2)
+            _write_number(ax, texts[id(one)], place, side * _height(word_height / 2 + 1, level))
     tints = _tints(found)
     for word, left, width, tint in zip(words, lefts, widths, tints, strict=True):
         box = FancyBboxPatch(
@@ -79,7 +93,7 @@ def sentence(found: Interactions, top: int = 10, *, ax: Axes | None = None) -> P
         box.set(edgecolor=ink(), linewidth=0.5, zorder=3)
         ax.add_patch(box)
         label = ax.text(left + width / 2, 0, word, fontsize=size, ha="center", va="center_baseline", parse_math=False)
-        label.set(color="black", zorder=4)  # on a light tint
+        label.set(color=text_on(tint), zorder=4)
     ax.set_xlim(-_GUTTER, max(total + 6, 72 * _LEAST))
     ax.set_ylim(-extents[1], extents[0])
     ax.set_axis_off()
@@ -134,9 +148,9 @@ def _slots(arcs: Sequence[Interaction], lefts: Sequence[float], widths: Sequence
 
 
 def _draw_arc(
-    ax: Axes, one: Interaction, slots: Sequence[float], side: int, start: float, level: int, largest: float, text: str
+    ax: Axes, one: Interaction, slots: Sequence[float], side: int, start: float, level: int, largest: float
 ) -> None:
-    top = start + 7 + _STEP * (level + 0.5)
+    top = _height(start, level)
     left, right = min(slots), max(slots)
     bend = min(_ROUND, (right - left) / 2)
     points = [(left, start), (left, top - bend), (left, top), (left + bend, top)]
@@ -151,12 +165,39 @@ def _draw_arc(
     line = "-" if one.effect > 0 else (0, (3, 1))
     colour = colour_of(one.effect)
     ax.add_patch(PathPatch(path, fill=False, edgecolor=colour, linewidth=width, linestyle=line, zorder=1))
-    label = ax.text((left + right) / 2, side * top, text, fontsize=SMALL - 0.5, ha="center", va="center", zorder=5)
+
+
+def _height(start: float, level: int) -> float:
+    return start + 7 + _STEP * (level + 0.5)
+
+
+def _free_place(slots: Sequence[float], higher: Sequence[float], half: float) -> float:
+    """Return the place on an arc for its number, as near to its middle as it covers no line down to a word.
+
+    Args:
+        slots: Where the arc meets its words.
+        higher: Where higher arcs cross it.
+        half: Half of the number's width.
+
+    Returns:
+        The place; the middle where there is no other.
+    """
+    left, right = min(slots), max(slots)
+    middle = (left + right) / 2
+    steps = np.arange(0, max((right - left) / 2 - half, 0), 2.0)
+    for place in np.stack([middle - steps, middle + steps], 1).ravel().tolist():
+        if all(abs(place - line) > half for line in (*slots, *higher)):
+            return float(place)
+    return middle
+
+
+def _write_number(ax: Axes, text: str, x: float, y: float) -> None:
+    label = ax.text(x, y, text, fontsize=SMALL - 0.5, ha="center", va="center", zorder=5)
     label.set_bbox({"facecolor": paper(), "edgecolor": "none", "pad": 0.8})
 
 
-def _tints(found: Interactions) -> list[tuple[float, ...]]:
+def _tints(found: Interactions) -> list[tuple[float, float, float, float]]:
     values = found.shapley_values().numpy()
     limit = float(np.abs(values).max()) or 1.0
-    colours = LinearSegmentedColormap.from_list("effects", DIVERGING)
-    return [tuple(colours(0.5 + 0.5 * _CONTRAST * value / limit)) for value in values]
+    colours = effect_colours()
+    return [colours(0.5 + 0.5 * _CONTRAST * value / limit) for value in values]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from captum_lkn._common.colours import NEUTRAL, SERIES
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation import Sparsity
-from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, ink, legend_below, note, tidy
+from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, ink, legend_below, note, ruled, series
 
 __all__ = ["sorted_strengths"]
 
@@ -34,25 +33,25 @@ def sorted_strengths(found: Sparsity, top: int = 200, *, ax: Axes | None = None)
         [1, 7]
     """
     fig, ax = canvas(ax, 6.4, 3.4)
-    series = (
+    curves = (
         ("AND and OR effects", found.strengths, found.salient, "-"),
         ("Harsanyi dividends", found.dividends, found.salient_dividends, "--"),
     )
-
     handles = []
-    for colour, (name, strengths, counts, style) in zip(SERIES, series, strict=False):
+    for number, (name, strengths, counts, style) in enumerate(curves):
         mean = strengths.nanmean(0)[:top].numpy()
         label = f"{name}: {float(counts.double().mean()):.1f} salient"
-        handles += ax.plot(range(1, len(mean) + 1), mean, color=colour, linewidth=1.8, linestyle=style, label=label)
+        handles += ax.plot(
+            range(1, len(mean) + 1), mean, color=series(number)[0], linewidth=1.8, linestyle=style, label=label
+        )
     ax.axhline(found.tau, color=ink(), linewidth=0.8, linestyle=":")
     note(ax, "salient above", (1, found.tau), (-4, 2), within=ax.get_yaxis_transform(), ha="right")
     ax.set_xscale("log")
     ax.set_ylim(0, 1.04)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-    ax.grid(axis="y", color=NEUTRAL, alpha=0.25, linewidth=0.7)
     ax.set_xlabel("rank of the effect", fontsize=BODY)
     ax.set_ylabel("strength / the strongest", fontsize=BODY)
-    tidy(ax, "bottom")
+    ruled(ax)
     caption(ax, "Sorted strengths", f"means over {count_of(len(found.players), 'sample')}")
     legend_below(ax, handles, 38, handlelength=2.6)
     return finished(fig, ax)

@@ -45,6 +45,7 @@ _VARIABLES: Final = {
     colours.NEGATIVE: "var(--negative)",
     colours.NEUTRAL: "var(--neutral)",
     **{colour: f"var(--order-{place})" for place, colour in enumerate(colours.ORDERS, start=1)},
+    **{colour: f"var(--series-{place})" for place, colour in enumerate(colours.SERIES, start=1)},
 }
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from captum_lkn._common.colours import NEGATIVE, NEUTRAL, ORDERS, ORDERS_ON_DARK, POSITIVE
+from captum_lkn._common.colours import (
+    NEGATIVE,
+    NEUTRAL,
+    ORDERS,
+    ORDERS_ON_DARK,
+    POSITIVE,
+    SERIES,
+    SERIES_ON_DARK,
+)
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.html import Html, element
 from captum_lkn._version import __version__
@@ -153,15 +161,17 @@ def _policy(script: str) -> str:
 
 
 def _variables() -> str:
-    """Return the colours of signs and orders on a light and on a dark page, as CSS variables."""
+    """Return the colours of signs, orders and series on a light and on a dark page, as CSS variables."""
 
-    def declared(positive: str, negative: str, neutral: str, orders: Sequence[str]) -> str:
+    def declared(positive: str, negative: str, neutral: str, **several: Sequence[str]) -> str:
         named = {"positive": positive, "negative": negative, "neutral": neutral}
-        named |= {f"order-{place}": colour for place, colour in enumerate(orders, start=1)}
+        for name, colours in several.items():
+            named |= {f"{name}-{place}": colour for place, colour in enumerate(colours, start=1)}
         return "".join(f"--{name}:{colour};" for name, colour in named.items())
 
-    light = declared(POSITIVE, NEGATIVE, NEUTRAL, ORDERS)
-    dark = declared(_LIGHTER_POSITIVE, _LIGHTER_NEGATIVE, _LIGHTER_NEUTRAL, ORDERS_ON_DARK)
+    light = declared(POSITIVE, NEGATIVE, NEUTRAL, order=ORDERS, series=SERIES)
+    lighter = _LIGHTER_POSITIVE, _LIGHTER_NEGATIVE, _LIGHTER_NEUTRAL
+    dark = declared(*lighter, order=ORDERS_ON_DARK, series=SERIES_ON_DARK)
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 

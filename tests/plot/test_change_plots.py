@@ -162,6 +162,8 @@ def test_emergence_is_the_strength_of_the_combinations_with_a_word():
     assert curves["not, alone"] == [4.5, 4.5]
     assert curves["not … good (1 sample)"] == [3.0, 3.0]
     assert curves["dull (2 samples)"] == [3.5, 3.5]
+    _, ax = change.plot.emergence("not[2]", "NOT[1]")  # one place of a repeated word
+    assert [line.get_ydata()[0] for line in ax.lines] == [3.0, 3.0]
     with pytest.raises(ValueError, match=r"no sample has 'goood'; did you mean 'good'\?"):
         change.plot.emergence("goood")
     with pytest.raises(ValueError, match="words must be one or more labels"):

@@ -240,8 +240,8 @@ def test_labels_are_not_read_as_mathematics():
 
 def test_shortened_names_still_tell_players_apart():
     found = results.found_of([f"feature_{i}" for i in range(12)], [("and", tuple(range(8, 12)), 1.0)])
-    assert interaction_names(found, found.top(1), 38) == ["fe..._8 & fe..._9 & fe...10 & fe...11"]
-    assert interaction_names(found, found.top(1), 20) == ["feature_8 & f... (4)"]
+    assert interaction_names(found, found.top(1), 38) == ["fea…e_8 & fea…e_9 & fea…_10 & fea…_11"]
+    assert interaction_names(found, found.top(1), 20) == ["feature_8 & fea… (4)"]
 
 
 def test_widths_grow_with_the_text():
