@@ -89,8 +89,9 @@ def check_model(
         >>> all(check.holds is not False for check in checks)
         True
     """
-    players, arguments = prepare(example, baselines, additional_forward_args, feature_mask, None)
     model, found = Model(forward_func), resolve_score(score)
+    tokenizer = getattr(model.forward_func, "tokenizer", None)
+    players, arguments = prepare(example, baselines, additional_forward_args, feature_mask, None, tokenizer)
     before = None if model.module is None else _state(model)
 
     def evaluator(some: Players = players, given: Arguments = arguments, wanted: TargetLike = target) -> Evaluator:

@@ -291,6 +291,11 @@ def _only_input(players: Any) -> Tensor:
             f"players must have one floating input, whose baseline can be a vector; got {kinds}. For token ids, make "
             "players of embeddings first: players_as_embeddings(model, players)"
         )
+    if players.background or players.decode is not None:
+        raise TypeError(
+            "players must be of a tensor with one baseline, which is learned; got a table with a background. Make them "
+            "of the tensor: players_from_mask(rows)"
+        )
     return x
 
 

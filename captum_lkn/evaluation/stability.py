@@ -130,8 +130,8 @@ def stability(
     Args:
         method: An :class:`captum_lkn.AndOrInteraction`, or a :class:`captum_lkn.LayerAndOrInteraction` of one layer.
         inputs: As in its ``attribute``, like all up to ``player_names``; with a floating tensor. Of a text take
-            :func:`captum_lkn.players_as_embeddings`. All scalars of the floating inputs get noise, background as well;
-            baselines get none.
+            :func:`captum_lkn.players_as_embeddings`. All scalars of the floating inputs get noise, those of no
+            player as well; baselines get none.
         baselines: What replaces absent players.
         target: The class that is explained. The default is the one that is predicted for the clean sample.
         additional_forward_args: What else the forward gets.
@@ -173,7 +173,8 @@ def stability(
     _check(method, sd, draws)
     several: list[Any] = list(inputs) if isinstance(inputs, list) else [inputs]
     given = baselines, additional_forward_args, feature_mask, player_names
-    players = [prepare(one, *given)[0] for one in several]
+    tokenizer = getattr(method, "_tokenizer", None)
+    players = [prepare(one, *given, tokenizer)[0] for one in several]
     names = [_floating(one) for one in players]
     for each, places in zip(players, names, strict=True):
         _check_spacing(each, places, sd)

@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn.attribution import AndOrInteraction
-from captum_lkn.decomposition.options import DecompositionOptions
+from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 from captum_lkn.interactions import Interactions
 from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.models.model import Model
@@ -151,9 +151,11 @@ def explain_game(
     n_players: int | None = None,
     *,
     players: Sequence[str] | None = None,
+    noise: float | None = None,
+    kappa: float | None = None,
+    kind: DecompositionKind | None = None,
     options: DecompositionOptions | None = None,
     show_progress: bool = False,
-    **settings: Any,
 ) -> Interactions:
     """Find the AND-OR interactions of any game.
 
@@ -162,15 +164,17 @@ def explain_game(
             for all 2^n coalitions. A ``shapiq.Game`` that is normalised gives values without v(empty).
         n_players: The number of players, at most 20. None: the game's own ``n_players``.
         players: A label a player. None: the names that a ``shapiq.Game`` has, or the numbers.
-        options: The options of the decomposition.
+        noise: As in :class:`captum_lkn.AndOrInteraction`, like the next three.
+        kappa: The same as an absolute number.
+        kind: ``"and-or"`` or ``"and"``.
+        options: All options of the decomposition.
         show_progress: Whether to show a bar.
-        **settings: ``noise``, ``kappa`` and ``kind``, as in :class:`captum_lkn.AndOrInteraction`.
 
     Returns:
         The interactions.
 
     Raises:
-        TypeError: The game cannot be called, or an argument is unknown.
+        TypeError: The game cannot be called.
         ValueError: The number of players is not known; too many; a value that is not finite.
 
     Example:
@@ -193,7 +197,7 @@ def explain_game(
 
     forward.__name__ = getattr(game, "__name__", type(game).__name__)
     value = Score("value", target_column, "values")
-    method = AndOrInteraction(forward, score=value, options=options, **settings)
+    method = AndOrInteraction(forward, score=value, noise=noise, kappa=kappa, kind=kind, options=options)
     present = torch.ones(1, n, dtype=torch.float64, device="cpu")
     found: Interactions = method.attribute(present, show_progress=show_progress, player_names=labels)[0]
     return found

@@ -44,6 +44,7 @@ from captum_lkn import (
     Layer,
     decompose,
     players_from_mask,
+    table_players,
 )
 from captum_lkn.baselines import (
     LearnedBaseline,
@@ -456,6 +457,7 @@ class Untrained(torch.nn.Module):
         ({"players": torch.ones(1, 2)}, TypeError, r"players must be Players; got float32 \[1, 2\]"),
         ({"players": words()}, TypeError, r"got int64 \[2, 5\].*players_as_embeddings"),
         ({"players": players_from_mask(torch.ones(1, 11))}, ValueError, r"n = 11 players.*select_players"),
+        ({"players": table_players(torch.ones(1, 2), torch.eye(2))}, TypeError, "got a table with a background"),
         ({"steps": 0}, ValueError, "steps must be an int, at least 1; got 0"),
         ({"learning_rate": 0}, ValueError, "learning_rate must be a positive number.*got 0"),
         ({"learning_rate": math.inf}, ValueError, "learning_rate must be a positive number.*got inf"),
