@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
-from matplotlib.typing import ColorType
 
 from captum_lkn._common.colours import (
     NEGATIVE,
@@ -34,6 +33,9 @@ from captum_lkn._common.colours import (
 from captum_lkn._common.formats import effect_format
 from captum_lkn.interactions import Interactions
 from captum_lkn.plot.fonts import families_for, written
+
+if TYPE_CHECKING:
+    from matplotlib.typing import ColorType
 
 __all__ = [
     "BODY",
