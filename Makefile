@@ -38,7 +38,7 @@ SITE := build/docs
 REPORTS := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials bench clean
+.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials bench paper clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -90,6 +90,9 @@ bench: $(INSTALLED_DEV) ## measure speed and quality
 	  test -e "$$script" || { echo 'there is nothing in benchmarks/' >&2; exit 1; }; \
 	  echo "$(BIN)/python $$script"; $(BIN)/python "$$script"; \
 	done
+
+paper: $(INSTALLED_DEV) ## run the experiments of the paper, small, within 40 minutes on two idle cores; FULL=1: at its sizes, on a GPU
+	$(BIN)/python -m benchmarks.paper --fetch $(if $(FULL),--size full,--size small --jobs 2)
 
 clean: ## remove .venv, caches and builds
 	rm -rf $(VENV) .venv-*  build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
