@@ -54,12 +54,18 @@ def draw_page(path: pathlib.Path, wanted: set[str]) -> None:
         return
     start = 0
     for image in images:
-        for example in doctest.DocTestParser().get_examples(page[start : image.start()]):
-            exec(example.source, names)
+        for source in code_of(page[start : image.start()]):
+            exec(source, names)
         start = image.end()
         path = DOCS / image[1]
         if not wanted or path.stem in wanted:
             write(names["fig"], path)
+
+
+def code_of(text: str) -> list[str]:
+    """Return the examples of a part of a page: lines with prompts, or whole blocks without."""
+    plain = re.findall(r"```python\n((?!>>>).*?)```", text, re.DOTALL)
+    return [example.source for example in doctest.DocTestParser().get_examples(text)] or plain
 
 
 def write(fig: Any, path: pathlib.Path) -> None:

@@ -23,6 +23,7 @@ from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
 from captum_lkn.models.hugging_face.facts import class_names
 from captum_lkn.models.hugging_face.pretrained import load_classifier, load_image_classifier
 from captum_lkn.models.model import Model
+from captum_lkn.outputs.heads import SelectOutput
 from captum_lkn.players.images import image_players
 from captum_lkn.players.players import Players
 from captum_lkn.players.regions import model_patch
@@ -194,7 +195,8 @@ def _show_text(console: Console, top: int, report: Path | None) -> None:
 def _show_vision(console: Console, top: int, report: Path | None) -> None:
     console.print("Loading EfficientNet-Lite0, trained on ImageNet.")
     network, classes = vision_demo.load_efficientnet_lite()
-    found = _explain(network, vision_demo.espresso_players(), "predicted")[0]
+    named = SelectOutput(network, class_names=classes)
+    found = _explain(named, vision_demo.espresso_players(), "predicted")[0]
     label = classes[int(str(found.provenance["target"]))]
     print_image_interactions(console, found, title=vision_demo.PICTURE_PATH.name, label=label, top=top)
     _report(console, found, report, image=load_picture(vision_demo.PICTURE_PATH))

@@ -23,7 +23,7 @@ from captum_lkn.interactions import Interactions, InteractionsBatch
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FidelityCurve", "fidelity", "fidelity_curve"]
+__all__ = ["FidelityCurve", "fidelity", "strongest_alone"]
 
 _TOP: Final = 60
 _SHOWN: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200)
@@ -140,7 +140,7 @@ def fidelity(
         raise ValueError(f"top must be a whole number, at least 0; got {top!r}")
     resampling = Resampling(confidence, resamples, seed).check()
     longest = min(top, max(len(one.effects) for one in samples))
-    curves = [fidelity_curve(one, longest) for one in samples]
+    curves = [strongest_alone(one, longest) for one in samples]
     padded = [torch.cat([one, one[:, -1:].expand(2, longest + 1 - one.shape[1])], 1) for one in curves]
     spans = [float(one.values.max() - one.values.min()) for one in samples]
     salient = [one.fidelity(tau) for one in samples]
@@ -157,7 +157,7 @@ def fidelity(
     )
 
 
-def fidelity_curve(found: Interactions, top: int) -> Tensor:
+def strongest_alone(found: Interactions, top: int) -> Tensor:
     """Return R^2 and the largest miss relative to the range, of the 0 to k strongest effects of one sample.
 
     Args:

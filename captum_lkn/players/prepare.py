@@ -14,14 +14,14 @@ from captum_lkn.interactions import InputLayout
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.players.interpretable import interpretable_players, is_interpretable
 from captum_lkn.players.players import Players, players_from_mask
-from captum_lkn.players.tables import Frame, is_table, table_players
+from captum_lkn.players.tables import DataFrameLike, is_table, table_players
 
 __all__ = ["Baselines", "FeatureMask", "Inputs", "PlayerNames", "layout_of", "prepare"]
 
 _Array: TypeAlias = np.ndarray[Any, Any]
-Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Any] | Players | Frame | _Array
+Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Any] | Players | DataFrameLike | _Array
 Baselines: TypeAlias = (
-    Tensor | float | tuple[Tensor | float, ...] | Mapping[str, Tensor | float] | Frame | _Array | None
+    Tensor | float | tuple[Tensor | float, ...] | Mapping[str, Tensor | float] | DataFrameLike | _Array | None
 )
 FeatureMask: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor] | None
 PlayerNames: TypeAlias = Sequence[str] | Sequence[Sequence[str]] | None

@@ -20,17 +20,17 @@ from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.arguments import Decode
 from captum_lkn.players.players import Players
 
-__all__ = ["Frame", "Table", "is_table", "table_players"]
+__all__ = ["DataFrameLike", "Table", "is_table", "table_players"]
 
 
-class Frame(Protocol):
+class DataFrameLike(Protocol):
     """Data frame, as far as types go; pandas is not imported for them."""
 
     columns: Any
     iloc: Any
 
 
-Table: TypeAlias = Frame | np.ndarray[Any, Any] | Tensor
+Table: TypeAlias = DataFrameLike | np.ndarray[Any, Any] | Tensor
 """Rows of columns."""
 
 _EXACT = 1e15  # whole numbers below are shown with all digits

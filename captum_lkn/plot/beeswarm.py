@@ -56,7 +56,8 @@ def beeswarm(batch: InteractionsBatch, top: int = 14, *, least_order: int = 1, a
             x, y = marks[class_of[place]]
             x.append(effect)
             y.append(row + shift)
-        ax.plot([one.mean, one.mean], [row - 0.3, row + 0.3], color=ink(), linewidth=1.6, zorder=3)
+        if len(one.effects) > 1:  # a mean of one would hide its mark
+            ax.plot([one.mean, one.mean], [row - 0.3, row + 0.3], color=ink(), linewidth=1.6, zorder=3)
     handles = []
     for number, name in enumerate(written(list(classes), 24)):
         colour, marker = series(number)
@@ -65,7 +66,9 @@ def beeswarm(batch: InteractionsBatch, top: int = 14, *, least_order: int = 1, a
         handles.append(line)
     ax.axvline(0, color=ink(), linewidth=0.8, zorder=0)
     effect_rows(ax, [one.name for one in shown], score_label(batch[0], "effect"), 0.06)
-    caption(ax, "The strongest words and combinations, sample by sample", f"{batch_subject(batch)}; line: mean")
+    caption(
+        ax, "The strongest words and combinations, sample by sample", f"{batch_subject(batch)}; line: mean of several"
+    )
     legend_below(ax, handles[:6], handlelength=1)
     return finished(fig, ax)
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from captum_lkn._common.colours import NEGATIVE, POSITIVE
-from captum_lkn.evaluation.fidelity import fidelity_curve
+from captum_lkn.evaluation.fidelity import strongest_alone
 from captum_lkn.interactions import Interactions
 from captum_lkn.plot.canvas import (
     BODY,
@@ -56,7 +56,7 @@ def fidelity(found: Interactions, top: int = 60, *, ax: Axes | None = None) -> P
         >>> float(ax.lines[0].get_ydata()[-1])  # both effects
         1.0
     """
-    explained, errors = fidelity_curve(found, min(top, _MOST)).numpy()
+    explained, errors = strongest_alone(found, min(top, _MOST)).numpy()
     fig, ax = canvas(ax, 6.4, 3.4)
     handles = draw_fidelity(ax, explained, errors)
     salient = found.n_salient

@@ -45,7 +45,7 @@ def sorted_strengths(found: Sparsity, top: int = 200, *, ax: Axes | None = None)
             range(1, len(mean) + 1), mean, color=series(number)[0], linewidth=1.8, linestyle=style, label=label
         )
     ax.axhline(found.tau, color=ink(), linewidth=0.8, linestyle=":")
-    note(ax, "salient above", (1, found.tau), (-4, 2), within=ax.get_yaxis_transform(), ha="right")
+    note(ax, "salient above", (0, found.tau), (4, 2), within=ax.get_yaxis_transform(), ha="left")
     ax.set_xscale("log")
     ax.set_ylim(0, 1.04)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")

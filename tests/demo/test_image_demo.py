@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import pathlib
 import re
 import sys
 
@@ -328,9 +329,13 @@ def test_loading_prints_nothing_and_leaves_the_random_state(capsys):
 
 @pytest.mark.slow
 @needs_network
-def test_rim_and_coffee_make_an_espresso(network):
-    players = vision_demo.espresso_players()
-    found = AndOrInteraction(network[0]).attribute(players, target="predicted")[0]
+def test_rim_and_coffee_make_an_espresso():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "gallery.md").read_text(encoding="utf-8")
+    names = {}
+    exec(re.search(r"## Patches.*?```python\n(.*?)```", page, re.DOTALL)[1], names)  # what the gallery shows
+    found = names["espresso"][0]
+    assert (found.about.explained, found.about.predicted) == ("espresso (967)", True)
+    assert any("espresso (967)" in text.get_text() for axes in names["fig"].axes for text in axes.texts)
     assert found.v_empty < -5 < 2 < found.v_full
     assert found.top(1)[0].players == ("rim",)
     assert ("coffee", "rim") in [one.players for one in found.top(4, kind="and") if one.effect > 1]
