@@ -72,7 +72,7 @@ test-shapiq: ## the tests that use shapiq once more, with shapiq 1.8, on Python 
 test-interop: $(INSTALLED_DEV) ## the tests that use shapiq
 	$(PYTEST) captum_lkn/interop docs/shapiq.md $$(grep -rl shapiq tests --include='test_*.py')
 
-lint: $(INSTALLED_DEV) ## ruff, mypy, and which room may import which
+lint: $(INSTALLED_DEV) ## ruff, mypy, and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -98,7 +98,7 @@ __all__ = [
 ]
 
 # A name is imported when it is first used (PEP 562): so the command line answers --help without loading torch.
-_ROOMS = {
+_NAMES = {
     "attribution": (
         "AndOrInteraction",
         "ExactShapleyValues",
@@ -133,7 +133,7 @@ _ROOMS = {
     "probes.lens": ("logit_lens",),
     "values.selection": ("select_players",),
 }
-_PLACE_OF = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names}
+_PLACE_OF = {name: f"{__name__}.{package}" for package, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,1 +1,1 @@
-"""Parts that every room uses: messages, warnings, rounding, number formats, colours, checked files."""
+"""Parts that every package uses: messages, warnings, rounding, number formats, colours, checked files."""

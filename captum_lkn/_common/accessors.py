@@ -1,4 +1,4 @@
-"""Attributes of results whose methods are in a room further up."""
+"""Attributes of results whose methods are in a package above."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Bound:
 class Accessor:
     """Descriptor whose methods are found by name, in a module that is imported at their first use.
 
-    A result must not import a room above it, such as the one that draws pictures. It names the room's table of
+    A result must not import a package above it, such as the one that draws pictures. It names that package's table of
     functions, as pandas names its plotting backend.
 
     Args:
@@ -67,7 +67,7 @@ class Accessor:
 
 
 class Delegate:
-    """Descriptor of one method that is a function of a room above; it takes the result as its first argument.
+    """Descriptor of one method that is a function of a package above; it takes the result as its first argument.
 
     Args:
         module: The module of the function, imported at its first use.

@@ -1,4 +1,4 @@
-"""Number formats and labels for terminals, shared by all rooms."""
+"""Number formats and labels for terminals, shared by all packages."""
 
 from __future__ import annotations
 

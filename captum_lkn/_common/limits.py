@@ -1,4 +1,4 @@
-"""Limits that several rooms share, in a module that imports nothing: the command line's help shows them."""
+"""Limits that several packages share, in a module that imports nothing: the command line's help shows them."""
 
 from __future__ import annotations
 

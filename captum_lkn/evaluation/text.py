@@ -1,4 +1,4 @@
-"""Results of this room as tables, for a terminal and for a notebook."""
+"""Results of this package as tables, for a terminal and for a notebook."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ __all__ = ["LARGEST", "report_batch", "report_change", "report_sample"]
 LARGEST: Final = 150_000
 """Bytes of a page without the user's images.
 
-What would make it larger is left out: samples and interactions first, until the rest leaves room for pictures, then
+What would make it larger is left out: samples and interactions first, until pictures fit beside the rest, then
 pictures, the last ones first. One sample with eight interactions is always there, and so can pass the limit alone:
 hundreds of states, or an image whose parts are many and ragged.
 """
@@ -247,7 +247,7 @@ def _write(
     drawings: Sequence[_Drawing],
     first: Html | None = None,
 ) -> None:
-    """Write a page with as many samples, interactions and pictures as there is room for.
+    """Write a page with as many samples, interactions and pictures as fit.
 
     Args:
         path: The file.

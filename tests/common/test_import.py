@@ -14,7 +14,7 @@ import captum_lkn
 # Imported where they are used, and not before. The first line of CODE brings matplotlib and Pillow by itself.
 HEAVY = {"pandas", "transformers", "tokenizers", "scipy", "skimage", "shapiq", "datasets", "lightgbm", "sklearn"}
 OUTSIDE = {"matplotlib", "PIL", "rich", "typer"}
-ROOMS = [room.name for room in pkgutil.iter_modules(captum_lkn.__path__)]
+PACKAGES = [package.name for package in pkgutil.iter_modules(captum_lkn.__path__)]
 
 CODE = """
 import importlib, pkgutil, sys
@@ -24,9 +24,9 @@ before = set(sys.modules)
 from captum_lkn import *
 heavy = lambda: sorted({name.partition(".")[0] for name in set(sys.modules) - before})
 print(*heavy())
-for room in pkgutil.iter_modules(captum_lkn.__path__, "captum_lkn."):
-    if room.ispkg and room.name != "captum_lkn.cli":
-        for part in pkgutil.iter_modules(importlib.import_module(room.name).__path__, room.name + "."):
+for package in pkgutil.iter_modules(captum_lkn.__path__, "captum_lkn."):
+    if package.ispkg and package.name != "captum_lkn.cli":
+        for part in pkgutil.iter_modules(importlib.import_module(package.name).__path__, package.name + "."):
             importlib.import_module(part.name)
 print(*heavy())
 """
@@ -64,10 +64,10 @@ def test_each_name_of_the_root_is_there(name):
     assert name in dir(captum_lkn)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_are_attributes_of_the_root(room):
-    if room != "__main__":
-        assert getattr(captum_lkn, room) is importlib.import_module(f"captum_lkn.{room}")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_are_attributes_of_the_root(package):
+    if package != "__main__":
+        assert getattr(captum_lkn, package) is importlib.import_module(f"captum_lkn.{package}")
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -78,8 +78,8 @@ def documented():
     return names
 
 
-def rooms():
-    """Return the public rooms by name: packages of the library."""
+def packages():
+    """Return the public packages of the library by name."""
     folders = sorted(path.parent.name for path in (ROOT / "captum_lkn").glob("*/__init__.py"))
     return {name: getattr(captum_lkn, name) for name in folders if not name.startswith("_")}
 
@@ -87,12 +87,12 @@ def rooms():
 def test_the_reference_has_every_public_name():
     there = documented()
     missing = [name for name in captum_lkn.__all__ if name != "__version__" and f"captum_lkn.{name}" not in there]
-    for room, module in rooms().items():
+    for package, module in packages().items():
         for name in getattr(module, "__all__", []):
-            places = {f"captum_lkn.{name}", f"captum_lkn.{room}.{name}"}
+            places = {f"captum_lkn.{name}", f"captum_lkn.{package}.{name}"}
             # scores are one table, and the command line has its own help
-            if not places & there and name not in captum_lkn.outputs.SCORES and room != "cli":
-                missing.append(f"{room}.{name}")
+            if not places & there and name not in captum_lkn.outputs.SCORES and package != "cli":
+                missing.append(f"{package}.{name}")
     assert missing == []
 
 

@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows: the language of docstrings, the size of files, what a module exports."""
+"""Conventions that no linter checks: the language of docstrings, the size of files, what a module exports."""
 
 import ast
 import pathlib
