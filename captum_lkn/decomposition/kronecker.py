@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from captum_lkn._common.rounding import no_autocast, precision_in_force
 
-__all__ = ["Block", "check_floating", "kronecker", "n_players"]
+__all__ = ["Block", "apply_powers", "check_floating", "kronecker", "matrix_powers", "n_players"]
 
 Block = tuple[tuple[float, float], tuple[float, float]]
 
@@ -66,18 +67,51 @@ def kronecker(table: Tensor, block: Block) -> Tensor:
     # A solver calls this a thousand times a table: on a CPU nothing is looked up.
     if device == "cuda" and precision_in_force(table.dtype, table.device).reduced:
         return kronecker(table.double(), block).to(table.dtype)
-    result = table
-    groups = -(-n // _GROUP)
-    for group in range(groups):  # of nearly the same size
-        low = group * n // groups
-        size = (group + 1) * n // groups - low
-        matrix = _power(block, size, table.dtype, table.device)
-        # Index = (higher bits, this group, lower bits): a product with the middle one.
-        if low == 0:
-            result = (result.reshape(-1, 1 << size) @ matrix.T).reshape(table.shape)
-        else:
-            result = (matrix @ result.reshape(-1, 1 << size, 1 << low)).reshape(table.shape)
-    return result if n else result.clone()
+    powers = matrix_powers(block, n, table.dtype, table.device)
+    return apply_powers(table.reshape(-1, 1 << n), powers).reshape(table.shape)
+
+
+def apply_powers(table: Tensor, powers: tuple[Tensor, ...]) -> Tensor:
+    """Apply a Kronecker product of matrices to tables ``[rows, 2^n]``, without a check: a solver's steps consist of it.
+
+    Args:
+        table: ``[rows, 2^n]``, contiguous.
+        powers: The matrices of :func:`matrix_powers`.
+
+    Returns:
+        ``[rows, 2^n]``.
+
+    Example:
+        >>> zeta = matrix_powers(((1, 0), (1, 1)), 2, torch.float32, torch.device("cpu"))
+        >>> apply_powers(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), zeta)
+        tensor([[0., 1., 2., 6.]])
+    """
+    first, *others = powers
+    done = len(first)
+    result = table.view(-1, done) @ first
+    for power in others:  # index = (higher bits, these, lower bits): a product with the middle one
+        result = result.view(-1, len(power), done)
+        result = torch.bmm(power.expand(len(result), -1, -1), result)
+        done *= len(power)
+    return result.view(table.shape)
+
+
+@lru_cache(maxsize=256)
+def matrix_powers(block: Block, n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Return the matrices whose Kronecker product is the n-th power of a block; that of the lowest bits first.
+
+    The first is transposed, since it is applied from the right. It is so in memory, too: for products with a transposed
+    view the library takes another algorithm where there are few rows, and bits would depend on how many there are.
+
+    Example:
+        >>> [len(power) for power in matrix_powers(((1, 0), (1, 1)), 10, torch.float32, torch.device("cpu"))]
+        [32, 32]
+    """
+    groups = max(1, -(-n // _GROUP))
+    ends = [group * n // groups for group in range(groups + 1)]  # of nearly the same size
+    first, *others = (_power(block, high - low, dtype, device) for low, high in pairwise(ends))
+    with torch.inference_mode(False):  # as for the powers
+        return first.T.contiguous(), *others
 
 
 @lru_cache(maxsize=256)
@@ -85,7 +119,7 @@ def _power(block: Block, size: int, dtype: torch.dtype, device: torch.device) ->
     """Return the Kronecker power of a 2 x 2 block; its later factors are the lower bits, as in an index."""
     with torch.inference_mode(False):  # what is kept must serve autograd too, whoever asked first
         base = torch.tensor(block, dtype=dtype, device=device)
-        result = base
-        for _ in range(size - 1):
+        result = torch.ones(1, 1, dtype=dtype, device=device)
+        for _ in range(size):
             result = torch.kron(result, base)
         return result

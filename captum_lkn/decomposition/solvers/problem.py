@@ -17,12 +17,12 @@ The dual, for which any y with sum 0 gives a lower bound of the minimum, is::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.kronecker import Block, apply_powers, matrix_powers
 
 __all__ = ["Lattice", "Problem", "adjoint", "balanced", "relative_gap", "synthesis"]
 
@@ -141,51 +141,31 @@ class Lattice:
         return torch.where(effects < size, common == sets, common != 0).double()
 
 
-# Rows: player absent, present in T; columns: absent, present in S. AND: S lies in T. OR is missed where S avoids T.
-_REACHED_AND_MISSED = ((1, 0), (1, 1)), ((1, 1), (1, 0))
-_GROUP = 6  # players a matrix, as in the transforms of the lattice
+# Rows: player absent, present in T; columns: absent, present in S: S lies in T.
+_ZETA: Block = ((1, 0), (1, 1))
 
 
 def synthesis(effects: Tensor) -> Tensor:
     """Z x: the table ``[..., 2^n]`` that effects ``[..., 2, 2^n]`` add up to, without the constant."""
-    reached = _paired(effects, transposed=False)
-    return (reached[..., 0, :] + effects[..., 1, :].sum(-1, keepdim=True)).sub_(reached[..., 1, :])
+    # An OR effect is missed by the sets whose complement contains its own.
+    below = _subset_sums(effects)
+    reached = below[..., 0, :] + effects[..., 1, :].sum(-1, keepdim=True)
+    return reached.sub_(below[..., 1, :].flip(-1))
 
 
 def adjoint(dual: Tensor) -> Tensor:
     """Z' y: for each effect ``[..., 2, 2^n]``, the sum of a vector ``[..., 2^n]`` over the sets it reaches."""
-    sums = _paired(dual.unsqueeze(-2), transposed=True)
+    # Sums over supersets are sums over subsets in the order of the complements.
+    sums = _subset_sums(torch.stack([dual.flip(-1), dual], dim=-2)).flip(-1)
     torch.sub(dual.sum(-1, keepdim=True), sums[..., 1, :], out=sums[..., 1, :])
     return sums
 
 
-def _paired(table: Tensor, transposed: bool) -> Tensor:
-    """The Kronecker powers of both blocks, or their transposes, each applied to its half of ``[..., 1 or 2, 2^n]``."""
-    *batch, halves, size = table.shape
-    n = size.bit_length() - 1
-    result = table.reshape(-1, halves, size).transpose(0, 1)
-    groups = max(1, -(-n // _GROUP))
-    for group in range(groups):
-        low, high = group * n // groups, (group + 1) * n // groups
-        matrices = _powers(high - low, transposed, table.dtype, table.device)
-        # Index = (higher bits, this group, lower bits): a product with the middle one.
-        if low == 0:
-            result = result.reshape(halves, -1, 1 << high) @ matrices.mT
-        else:
-            result = matrices.unsqueeze(1) @ result.reshape(2, -1, 1 << (high - low), 1 << low)
-    return result.reshape(2, -1, size).transpose(0, 1).reshape(*batch, 2, size)
-
-
-@lru_cache(maxsize=64)
-def _powers(size: int, transposed: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The Kronecker powers of both blocks, ``[2, 2^size, 2^size]``."""
-    with torch.inference_mode(False):  # what is kept must serve everywhere, whoever asked first
-        blocks = torch.tensor(_REACHED_AND_MISSED, dtype=dtype, device=device)
-        powers = [torch.ones(1, 1, dtype=dtype, device=device)] * 2
-        for _ in range(size):
-            powers = [torch.kron(power, block) for power, block in zip(powers, blocks, strict=True)]
-        both = torch.stack(powers)
-        return both.mT.contiguous() if transposed else both
+def _subset_sums(table: Tensor) -> Tensor:
+    """Sums over the subsets of each set, of tables ``[..., 2^n]``; :func:`lattice.and_inverse` without its checks."""
+    size = table.shape[-1]
+    powers = matrix_powers(_ZETA, size.bit_length() - 1, table.dtype, table.device)
+    return apply_powers(table.reshape(-1, size), powers).view(table.shape)
 
 
 def balanced(dual: Tensor) -> Tensor:
