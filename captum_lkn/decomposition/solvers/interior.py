@@ -19,8 +19,8 @@ from captum_lkn.decomposition.solvers.problem import Problem, adjoint
 __all__ = ["Point"]
 
 _START = 0.15  # the first barrier, relative to the sum that is minimised
-_NEAR = 0.97  # an effect starts in play when the dual vector presses it to this share of its weight
-_KEEP = 0.5  # the same for an effect that ADMM left nonzero
+_NEAR = 1.0  # an effect starts in play when the dual vector presses it to this share of its weight
+_KEEP = 0.8  # the same for an effect that ADMM left nonzero
 _ADMIT = 200  # how many effects may join in a step
 _ADMIT_SAMPLED = 10  # the same where only some rows count: a dual vector of few rows presses many effects
 _START_SAMPLED = 400  # effects in play at the start there
@@ -224,13 +224,15 @@ class Point:
         self.multipliers = torch.addcmul(self.multipliers, dual.view(-1, 1, 1), step.multipliers)
 
     def _lengths(self, step: _Step, share: float) -> tuple[Tensor, Tensor]:
-        """Return how far a step of each table can go, at most 1, before a value reaches 0; a share of it."""
+        """Return how far primal and dual unknowns can go, at most 1, before one reaches 0; a share of it.
+
+        The ridge ties the dual equations to the effects, but weakly: what two lengths leave of them the next step
+        makes up for. One length for both takes a fifth more steps.
+        """
         fastest = [
-            (-change / value).flatten(1).amax(-1)
+            torch.div(change, value).neg_().flatten(1).amax(-1)
             for value, change in ((self.primal, step.primal), (self.multipliers, step.multipliers))
         ]
-        if self.problem.ridge:  # the effects appear in the dual equations: one length for both
-            fastest = [torch.maximum(*fastest)] * 2
         primal, dual = (torch.where(f <= share, torch.ones_like(f), share / f) for f in fastest)
         return primal, dual
 
