@@ -170,8 +170,7 @@ class _Run:
         rows = [row for row in rows if self.tries[self.open[row]] < _GUESSES]
         if not rows:
             return []
-        # At least two: sums over a batch of one are rounded in another order, and bits must not depend on batch-mates.
-        index = torch.tensor(rows if len(rows) > 1 else rows * 2, device=self.point.dual.device)
+        index = torch.tensor(rows, device=self.point.dual.device)
         effects, dual = self.point.guess()
         problem = self.point.problem[index]
         found = solve_guessed(problem, effects[index], dual[index])

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_lkn.decomposition.solvers.newton import all_rows_gram, chosen_positions
 from captum_lkn.decomposition.solvers.problem import Problem, adjoint, synthesis
 
 __all__ = ["Guess", "solve_guessed"]
 
-_SMALL = 64  # tables of up to so many values are padded to one width, so that batch-mates do not change their bits
-_SMALL_WIDTH = 96
+_SMALL = 64  # in tables of up to so many values, taking rows and effects out costs more than they do
 _ROUNDS = 6
 _FEW = 16  # from more changes than this the sets do not recover
 _VIOLATED = 1e-10  # what counts as a violation, in units of the table's range and of the weights
@@ -78,8 +78,6 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
     for _ in range(_ROUNDS):
         support = (sign != 0).sum(-1)
         few = ((side != 0) | equal).sum(-1) <= support + (not problem.pinned)
-        if size <= _SMALL:
-            few &= support <= _SMALL_WIDTH
         if not bool(few.all()):  # more rows than unknowns: they depend on each other
             keep = few.nonzero().squeeze(-1)
             problem, weights, equal = problem[keep], weights[keep], equal[keep]
@@ -115,35 +113,29 @@ def _solve(
     problem: Problem, weights: Tensor, equal: Tensor, sign: Tensor, side: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The solution of the linear equations: effects, constant, dual vector, and whether the rows are met."""
-    size = side.shape[-1]
-    rows, row_there = _positions((side != 0) | equal, size <= _SMALL)
-    columns, column_there = _positions(sign != 0, size <= _SMALL)
-    sets = (columns & (size - 1)).int()
-    # [S subset of T] = [T & S == S], and [S meets T] = not [T & S == 0].
-    is_or = (columns >= size) & column_there
-    wanted = torch.where(is_or, torch.zeros_like(sets), sets)
-    z = (rows.int().unsqueeze(-1) & sets.unsqueeze(-2)).eq(wanted.unsqueeze(-2)).ne(is_or.unsqueeze(-2)).to(side.dtype)
-    there = row_there.to(z.dtype)
-    z.mul_(there.unsqueeze(-1)).mul_(column_there.unsqueeze(-2))
-    gram = z @ z.mT
+    sets = (_Few if side.shape[-1] > _SMALL else _All)((side != 0) | equal, sign != 0)
+    z, zt = sets.synthesis, sets.adjoint
+    there = sets.there.to(side.dtype)
+    gram = sets.gram()
     if not problem.pinned:  # sum y = 0: this changes nothing, but makes a row of zeros, the empty set's, regular
         gram.add_(there.unsqueeze(-1) * there.unsqueeze(-2))
-    gram.diagonal(dim1=-2, dim2=-1).add_((~row_there).to(z.dtype))
+    gram.diagonal(dim1=-2, dim2=-1).add_(1 - there)
     root, failed = torch.linalg.cholesky_ex(gram)
-    target = (problem.values - side * problem.slack).gather(1, rows) * there
-    # Padding points at position 0, whose weight is infinite.
-    price = torch.where(column_there, sign.gather(1, columns) * weights.gather(1, columns), 0.0)
+    target = sets.rows(problem.values - side * problem.slack)
+    price = sets.columns(torch.where(sign != 0, sign * weights, torch.zeros_like(sign)))
     rho = problem.ridge
 
     def product(y: Tensor) -> Tensor:
-        result = _times(z, _times(z.mT, y))
+        result = z(zt(y))
         return result if problem.pinned else result + there * y.sum(-1, keepdim=True)
 
     def solve(right: Tensor) -> Tensor:
-        return torch.cholesky_solve(right.unsqueeze(-1), root).squeeze(-1)
+        half = torch.linalg.solve_triangular(root, right.unsqueeze(-1), upper=False)
+        solution: Tensor = torch.linalg.solve_triangular(root.mT, half, upper=True)
+        return solution.squeeze(-1)
 
     # x = (Z' y - price) / rho and Z x + c = target, with sum y = 0 where the constant c is free.
-    right = _times(z, price) + rho * target
+    right = z(price) + rho * target
     y = solve(right)
     y = y + solve(right - product(y))
     constant = target.new_zeros(len(target), 1)
@@ -153,28 +145,86 @@ def _solve(
         factor = y.sum(-1, keepdim=True) / ones.sum(-1, keepdim=True)
         constant, y = factor / rho, y - factor * ones
     goal = target - constant * there
-    x = (_times(z.mT, y) - price) / rho
+    pull = zt(y) - price
+    x = pull / rho
     for _ in range(2):  # a small ridge magnifies the rounding of the dual vector
-        x = x + _times(z.mT, solve(goal - _times(z, x)))
-    short = (goal - _times(z, x)).abs().amax(-1)
-    off = (_times(z.mT, y) - price - rho * x).abs().amax(-1)
+        x = x + zt(solve(goal - z(x)))
+    short = (goal - z(x)).abs().amax(-1)
+    off = (pull - rho * x).abs().amax(-1)
     exact = (failed == 0) & (short < _MET) & (off < _VIOLATED)
-    effects = side.new_zeros(len(side), 2 * size).scatter_add_(1, columns, x)
-    dual = torch.zeros_like(side).scatter_add_(1, rows, y * there)
-    return effects, constant.squeeze(-1), dual, exact
+    return sets.effects(x), constant.squeeze(-1), sets.dual(y), exact
 
 
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Matrices ``[B, m, k]`` times vectors ``[B, k]``; the bits of one do not depend on how many there are."""
-    if matrix.shape[-1] * matrix.shape[-2] > _SMALL * _SMALL_WIDTH:
-        return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
-    return (matrix * vector.unsqueeze(-2)).sum(-1)
+class _Few:
+    """The chosen rows and effects of large tables, apart: vectors of those alone, and Z written out."""
+
+    def __init__(self, rows: Tensor, effects: Tensor) -> None:
+        """Take bool masks ``[B, 2^n]`` and ``[B, 2 * 2^n]``."""
+        self.size = rows.shape[-1]
+        self._rows, self.there = chosen_positions(rows)
+        self._columns, self._column_there = chosen_positions(effects)
+        sets = (self._columns & (self.size - 1)).int()
+        # [S subset of T] = [T & S == S], and [S meets T] = not [T & S == 0].
+        is_or = (self._columns >= self.size) & self._column_there
+        wanted = torch.where(is_or, torch.zeros_like(sets), sets).unsqueeze(-2)
+        z = (self._rows.int().unsqueeze(-1) & sets.unsqueeze(-2)).eq(wanted).ne(is_or.unsqueeze(-2)).double()
+        self.z = z.mul_(self.there.unsqueeze(-1)).mul_(self._column_there.unsqueeze(-2))
+
+    def rows(self, table: Tensor) -> Tensor:
+        """The chosen entries of a table ``[B, 2^n]``, 0 at the padding."""
+        return table.gather(1, self._rows) * self.there
+
+    def columns(self, effects: Tensor) -> Tensor:
+        """The chosen entries of effects ``[B, 2 * 2^n]``, 0 at the padding."""
+        return effects.gather(1, self._columns) * self._column_there
+
+    def synthesis(self, x: Tensor) -> Tensor:
+        """Z x, at the chosen rows."""
+        return (self.z @ x.unsqueeze(-1)).squeeze(-1)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Z' y, at the chosen effects."""
+        return (self.z.mT @ y.unsqueeze(-1)).squeeze(-1)
+
+    def gram(self) -> Tensor:
+        """Z Z', 0 at the padding."""
+        return self.z @ self.z.mT
+
+    def effects(self, x: Tensor) -> Tensor:
+        """The vector among all effects, ``[B, 2 * 2^n]``."""
+        return x.new_zeros(len(x), 2 * self.size).scatter_add_(1, self._columns, x)
+
+    def dual(self, y: Tensor) -> Tensor:
+        """The vector among all rows, ``[B, 2^n]``."""
+        return y.new_zeros(len(y), self.size).scatter_add_(1, self._rows, y * self.there)
 
 
-def _positions(chosen: Tensor, small: bool) -> tuple[Tensor, Tensor]:
-    """The chosen positions of each table ``[B, k]``, ascending, 0 at the padding, and where there is none."""
-    counts, size = chosen.sum(-1), chosen.shape[-1]
-    width = min(size, _SMALL_WIDTH) if small else max(1, int(counts.max()))
-    order = chosen.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, :width]
-    there = torch.arange(order.shape[-1], device=chosen.device) < counts.unsqueeze(-1)
-    return order * there, there
+class _All:
+    """The same for small tables, as vectors of all rows and effects, 0 where they are not chosen: no padding."""
+
+    def __init__(self, rows: Tensor, effects: Tensor) -> None:
+        self.there, self._chosen = rows, effects
+
+    def rows(self, table: Tensor) -> Tensor:
+        return table * self.there
+
+    def columns(self, effects: Tensor) -> Tensor:
+        return effects * self._chosen
+
+    def synthesis(self, x: Tensor) -> Tensor:
+        return synthesis(x.view(len(x), 2, -1)) * self.there
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return adjoint(y).flatten(1) * self._chosen
+
+    def gram(self) -> Tensor:
+        n = self.there.shape[-1].bit_length() - 1
+        chosen = self._chosen.double().view(len(self._chosen), 2, -1)
+        gram = torch.nn.functional.pad(all_rows_gram(chosen, n), (1, 0, 1, 0))
+        return gram.mul_(self.there.unsqueeze(-1)).mul_(self.there.unsqueeze(-2))
+
+    def effects(self, x: Tensor) -> Tensor:
+        return x
+
+    def dual(self, y: Tensor) -> Tensor:
+        return y * self.there
