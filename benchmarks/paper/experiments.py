@@ -232,8 +232,11 @@ def measure_pair(first: Task, second: Task) -> dict[str, Any]:
         options = dict(view.options)
         if options.keys() - {"scope"}:
             continue
-        shared = generalization(*(_decomposed(one, view) for one in batches), **options)
+        draws = first.size.ceiling_draws if name == "default" else 0
+        shared = generalization(*(_decomposed(one, view) for one in batches), ceiling_draws=draws, **options)
         row = 2 if view.kind is None else view.kind
+        if shared.ceiling is not None:
+            found["ceiling"] = torch.stack(shared.ceiling_by_order(), -1)[2]
         numbers = shared.samples[:, row, :-1]
         found["views"][name] = {"C6": named(sample_conditions("C6", numbers, n, counts))}
         found["by_order"][name] = [estimate(mean_over(one, counts))[:3] for one in shared.samples[:, row].unbind(1)]

@@ -121,7 +121,9 @@ def _iou(store: Store) -> Figure | None:
             rows = data["by_order"][name][:-1]
             shown = Orders(len(rows)).shown
             _band(ax, range(1, shown.stop + 1), rows[shown], colour, name)
-            ax.set_xticks(range(1, shown.stop + 1))
+        ceiling = [math.nan if one[0] is None else one[0] for one in data["ceiling"][shown]]
+        ax.plot(range(1, shown.stop + 1), ceiling, "--", color=_GREY, linewidth=1, label="noise ceiling")
+        ax.set_xticks(range(1, shown.stop + 1))
         ax.set_ylim(-0.03, 1.03)
 
     title = "C6: intersection over union of the salient interactions of two networks"

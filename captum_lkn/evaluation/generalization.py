@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,11 +14,15 @@ from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.checks import check_flag, is_whole
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
-from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling
+from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.checks import check_interactions
 from captum_lkn.knowledge.comparison import Scope, check_salience, normaliser, shared, thresholds
+from captum_lkn.knowledge.noise_ceiling import measure_noise_ceiling
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Generalization", "generalization"]
 
@@ -29,15 +36,50 @@ class Generalization(ByOrder):
         scope: Over what the largest effect is taken.
         k: The number of the strongest effects that were compared instead; None: the salient ones were.
         weighted: Whether effects count by their strength and sign.
+        ceiling: The share that each has in common with itself under noise, the mean of both, as `samples`; None where
+            no draws were taken.
+        draws: The number of draws.
     """
 
     tau: float = TAU
     scope: Scope = "dataset"
     k: int | None = None
     weighted: bool = False
+    ceiling: Tensor | None = None
+    draws: int = 0
 
     plot = Accessor("captum_lkn.plot.accessors", "BY_ORDER")
     """Pictures as methods, such as ``found.plot.by_order()``; see :mod:`captum_lkn.plot`."""
+
+    def ceiling_by_order(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return the mean of the ceiling over the samples, and both ends of its interval; None where there is none.
+
+        Returns:
+            ``[3, m + 1]`` each, with the rows and columns of ``values``.
+        """
+        return None if self.ceiling is None else bootstrap(self.ceiling, None, self.resampling)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the rows as a data frame.
+
+        Returns:
+            A DataFrame with the columns of :class:`captum_lkn.evaluation.OrderRow`, and ``ceiling``, its mean, where
+            draws were taken.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        frame, found = super().to_frame(), self.ceiling_by_order()
+        return frame if found is None else frame.assign(ceiling=found[0].flatten().tolist())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        header, rows = super()._table()
+        found = self.ceiling_by_order()
+        if found is None:
+            return header, rows
+        both = found[0][2].tolist()
+        shown = [shown_interval([both[-1 if row[0] == "all" else int(row[0]) - 1], math.nan, math.nan]) for row in rows]
+        return [*header, "ceiling"], [[*row, one] for row, one in zip(rows, shown, strict=True)]
 
     def _title(self) -> str:
         what = "salient" if self.k is None else f"{self.k} strongest"
@@ -53,6 +95,7 @@ def generalization(
     scope: Scope = "dataset",
     k: int | None = None,
     weighted: bool = False,
+    ceiling_draws: int = 0,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -70,6 +113,10 @@ def generalization(
 
     over the union, with the effects x and y of both, salient or not, in units of their own mean \|v(N) - v(empty)\|.
 
+    **Noise ceiling.** A set that is hardly found again in the same model under a little noise on its values cannot be
+    found in another one. With `ceiling_draws` each of the two is also compared with its own tables decomposed under
+    noise, as :meth:`captum_lkn.KnowledgeChange.with_noise_ceiling` does: a share near this ceiling is a full agreement.
+
     Args:
         first: The interactions of one.
         second: Those of the other, for the same samples, players, score and classes.
@@ -77,9 +124,10 @@ def generalization(
         scope: Over what the largest effect is taken: ``"dataset"`` or ``"sample"``.
         k: Compare the k strongest effects of each sample, all kinds and orders together, instead of the salient ones.
         weighted: Whether effects count by their strength and sign.
+        ceiling_draws: The number of draws of the noise ceiling, each as costly as the extraction of both; 0: none.
         confidence: The probability of the interval, by the bootstrap over samples.
         resamples: The number of its resamples.
-        seed: Their seed.
+        seed: The seed of resamples and draws.
 
     Returns:
         The shares by kind and order, between 0 and 1: print it, or take ``to_frame()``.
@@ -113,16 +161,39 @@ def generalization(
     if k is not None and (not is_whole(k) or k < 1):
         raise ValueError(f"k must be a whole number, at least 1, or None; got {k!r}")
     check_flag("weighted", weighted)
+    if not is_whole(ceiling_draws) or ceiling_draws < 0:
+        raise ValueError(f"ceiling_draws must be a whole number, at least 0; got {ceiling_draws!r}")
     check_interactions({"first": first, "second": second})
     units = [_unit(name, batch) if weighted else 1.0 for name, batch in (("first", first), ("second", second))]
+    highest = highest_order(first)
+
+    def compared(a: Sequence[Effects], b: Sequence[Effects], units: list[float]) -> Tensor:
+        limits = [thresholds(each, tau, scope) for each in (a, b)]
+        found = []
+        for x, y, limit_x, limit_y in zip(a, b, *limits, strict=True):
+            sets = chosen(x, limit_x, k), chosen(y, limit_y, k)
+            found.append(_weighted(x, y, sets, units, highest) if weighted else _iou(*sets, highest))
+        return torch.stack(found)
+
     effects = [[one.effects for one in batch] for batch in (first, second)]
-    limits = [thresholds(each, tau, scope) for each in effects]
-    highest, found = highest_order(first), []
-    for a, b, limit_a, limit_b in zip(*effects, *limits, strict=True):
-        sets = chosen(a, limit_a, k), chosen(b, limit_b, k)
-        found.append(_weighted(a, b, sets, units, highest) if weighted else _iou(*sets, highest))
+    ceiling = None
+    if ceiling_draws:
+        drawn = measure_noise_ceiling({"0": first, "1": second}, draws=ceiling_draws, seed=seed).effects
+        again = [
+            compared(effects[place], draw, [units[place]] * 2)
+            for place in range(2)
+            for draw in zip(*drawn[str(place)], strict=True)
+        ]
+        ceiling = torch.stack(again).nanmean(0)
     return Generalization(
-        torch.stack(found), tau=float(tau), scope=scope, k=k, weighted=weighted, resampling=resampling
+        compared(*effects, units),
+        tau=float(tau),
+        scope=scope,
+        k=k,
+        weighted=weighted,
+        ceiling=ceiling,
+        draws=int(ceiling_draws),
+        resampling=resampling,
     )
 
 

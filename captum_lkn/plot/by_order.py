@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
+from captum_lkn._common.colours import NEUTRAL
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation import ByOrder, Generalization, Stability
 from captum_lkn.evaluation.by_order import KINDS_AND_BOTH
@@ -19,6 +20,8 @@ _SHIFT = 0.08  # curves that coincide are seen side by side
 
 def by_order(found: ByOrder, *, ax: Axes | None = None) -> Picture:
     """Draw how generalisation, or stability, depends on the order of the interactions, with the intervals.
+
+    A dashed line is the noise ceiling of generalisation, of AND and OR together, where it was measured.
 
     Args:
         found: What :func:`captum_lkn.evaluation.generalization` or :func:`captum_lkn.evaluation.stability` returned.
@@ -60,6 +63,9 @@ def by_order(found: ByOrder, *, ax: Axes | None = None) -> Picture:
                     label=name,
                 )
             )
+    ceiling = found.ceiling_by_order() if isinstance(found, Generalization) else None
+    if ceiling is not None:
+        handles += ax.plot(known + 1, ceiling[0][2].numpy()[known], "--", color=NEUTRAL, linewidth=1.2, label="ceiling")
     if isinstance(found, Generalization):
         ax.set_ylim(-0.04, 1.04)
         ax.yaxis.set_major_formatter(lambda y, _: whole_percent(y))

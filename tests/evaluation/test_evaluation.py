@@ -111,6 +111,36 @@ def test_the_index_is_symmetric_between_0_and_1_and_1_of_itself(pair, options):
     assert bool((low[known] <= high[known]).all())
 
 
+def test_the_noise_ceiling_is_the_index_of_each_with_its_own_draws():
+    torch.manual_seed(0)
+    tables = torch.randn(2, 2, 8, dtype=torch.float64)
+    both = [
+        InteractionsBatch(Interactions.from_decomposition(("a", "b", "c"), v, decompose(v, kappa=0.2)) for v in part)
+        for part in tables
+    ]
+    found = generalization(*both, ceiling_draws=2, resamples=20)
+    drawn = KnowledgeChange({"1": both[1], "output": both[0]}).with_noise_ceiling(draws=2).noise_ceiling.effects
+    for place in range(2):
+        indices = []
+        for own, draws in ((both[0], drawn["output"]), (both[1], drawn["1"])):
+            top = max(one.effects.largest for one in own)
+            clean = _sets(own[place].effects, 0.05 * top)
+            for draw in range(2):
+                again = _sets(draws[place][draw], 0.05 * max(sample[draw].largest for sample in draws))
+                indices.append(len(clean & again) / len(clean | again))
+        assert float(found.ceiling[place, 2, -1]) == pytest.approx(mean(indices))
+    assert "ceiling" in repr(found)
+    assert "ceiling" in found.to_frame()
+    assert len(found.plot.by_order().ax.lines) > len(generalization(*both, resamples=20).plot.by_order().ax.lines)
+    with pytest.raises(ValueError, match="ceiling_draws must be"):
+        generalization(*both, ceiling_draws=-1)
+
+
+def _sets(effects, limit):
+    rows = zip(effects.is_or.tolist(), map(tuple, effects.members.tolist()), effects.values.tolist(), strict=True)
+    return {(kind, members) for kind, members, value in rows if abs(value) > limit and any(members)}
+
+
 def test_interactions_of_other_questions_are_not_compared():
     one = batch([[1.0] * len(SETS)], target=0)
     with pytest.raises(ValueError, match="has the target 0 at 'first' and 1 at 'second'"):
