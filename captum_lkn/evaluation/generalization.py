@@ -186,7 +186,7 @@ def generalization(
         ]
         ceiling = torch.stack(again).nanmean(0)
     return Generalization(
-        compared(*effects, units),
+        compared(effects[0], effects[1], units),
         tau=float(tau),
         scope=scope,
         k=k,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
@@ -42,7 +44,7 @@ def by_order(found: ByOrder, *, ax: Axes | None = None) -> Picture:
     means, (low, high) = found.values.numpy(), (one.numpy() for one in found.intervals)
     known = np.isfinite(means[:, :-1]).any(0).nonzero()[0]
     fig, ax = canvas(ax, max(4.6, 2.0 + 0.5 * len(known)), 3.4)
-    handles = []
+    handles: list[Any] = []
     for row, name in enumerate(_NAMES):
         own = np.isfinite(means[row, :-1]).nonzero()[0]
         if len(own) and (name != "both" or not _same(means)):
