@@ -6,8 +6,10 @@ keyword-only. The results are interactions; ``found.attributions()`` projects th
 
 from captum_lkn.attribution.and_or import AndOrInteraction
 from captum_lkn.attribution.base import ConvergenceDelta
-from captum_lkn.attribution.checks import Check, check_model, check_players, check_score
+from captum_lkn.attribution.checking import Check
+from captum_lkn.attribution.checks import check_model
 from captum_lkn.attribution.layer import LayerAndOrInteraction
+from captum_lkn.attribution.part_checks import check_players, check_score
 from captum_lkn.attribution.shapley import ExactShapleyValues
 
 __all__ = [

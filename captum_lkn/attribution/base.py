@@ -16,11 +16,12 @@ from torch import Tensor
 
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._version import __version__
+from captum_lkn.attribution.forwards import check_forward
 from captum_lkn.decomposition.decompose import Decomposition, decompose
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.models.layers import OUTPUT
-from captum_lkn.models.model import Model, check_forward
+from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike

@@ -31,7 +31,7 @@ from captum_lkn.outputs.heads import Outputs, SelectOutput
 from captum_lkn.outputs.score import OutputKind, Score
 from captum_lkn.outputs.targets import Target
 
-__all__ = ["Model", "check_forward"]
+__all__ = ["Model"]
 
 _LENGTHS_ON_CPU: Final = "'lengths' argument should be a 1D CPU"  # in torch's error
 
@@ -127,6 +127,13 @@ class Model:
             raise ValueError(
                 f"class_names must have one name a class, {2 if target.binary else target.n_outputs}; got {len(stated)}"
             )
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """The numbers of columns that the head may have, as far as the model states them; empty: it states none."""
+        if self._estimator is not None and self._reads_head:
+            return (len(self._estimator.class_names),) if self._estimator.class_names else ()
+        return () if self._hugging_face is None or not self._reads_head else self._hugging_face.class_counts
 
     def class_dim(self, outputs: Outputs, inputs: Sequence[Tensor], score: Score) -> int:
         """Return the dimension of an output that holds the classes, from 1.
@@ -378,28 +385,6 @@ class Model:
             return stated
         advice = "let the forward compute in float32, without torch.autocast or .half() in it"
         return Precision(f"{lowest} inside the forward", torch.finfo(lowest).eps, True, advice)
-
-
-def check_forward(function: Any) -> None:
-    """Check that a module has a forward: a list of modules has none, though its layers can be named.
-
-    Args:
-        function: A module or any function.
-
-    Raises:
-        TypeError: It is a module without a forward.
-    """
-    if isinstance(function, torch.jit.ScriptModule):
-        missing = not hasattr(function, "forward")
-    else:
-        none = getattr(nn.Module, "forward", None)
-        own = "forward" in vars(function) if isinstance(function, nn.Module) else True
-        missing = not own and getattr(type(function), "forward", none) is none
-    if missing:
-        raise TypeError(
-            f"forward_func must have a forward; got a {type(function).__name__} without. A list of modules runs "
-            "nothing: make a Sequential of it, or give the module that calls its parts"
-        )
 
 
 def _may_be_lengths(value: Any) -> bool:

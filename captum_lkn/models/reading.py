@@ -31,7 +31,7 @@ from captum_lkn.models.unnamed_padding import UnnamedPadding
 from captum_lkn.models.wrappers import unwrapped
 from captum_lkn.outputs.heads import Outputs
 
-__all__ = ["LayerReader", "remove_hooks"]
+__all__ = ["LayerReader", "puts_time_first", "remove_hooks"]
 
 _COUNTED: Final = ("mean", "rest", "last", "flatten")  # of real tokens
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -209,7 +209,7 @@ class LayerReader:
         real = None
         if isinstance(output, PackedSequence):
             output, real = _unpacked(output)
-        elif layer.select is None and output.dim() == 3 and _time_first(module, self.model):
+        elif layer.select is None and output.dim() == 3 and puts_time_first(module, self.model):
             output = output.transpose(0, 1)
         if output.is_nested:
             output, real = _padded(output)
@@ -402,7 +402,7 @@ def _verb(layer: Layer) -> str:
     return "takes" if layer.input else "puts out"
 
 
-def _time_first(module: nn.Module, model: Model) -> bool:
+def puts_time_first(module: nn.Module, model: Model) -> bool:
     """Return whether a module puts out ``[T, R, D]``: recurrent modules and attention may."""
     if has_time_first(model.forward_func, module):
         return True

@@ -63,6 +63,9 @@ NOT_BUILT = {
 # refused there.
 READ_PADDING = {"convbert", "fnet", "nystromformer", "t5gemma", "t5gemma2", "yoso"}
 PAD_IN_FRONT = {"xlnet"}
+# The last blocks of CANINE have no influence on its classifier; Perceiver's are of latents, of which the mask does not
+# tell; SqueezeBERT's put out a dict.
+WITHOUT_TOKENS = {"canine", "perceiver", "squeezebert"}
 WITHOUT_LENS = {
     *("bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plbart", "umt5"),  # an encoder and a decoder
     *("t5", "t5gemma", "t5gemma2"),  # these, too
@@ -158,7 +161,9 @@ def test_the_checks_for_users_hold(family):
         assert any("padding" in check for check in failing)
     else:
         assert failing == []
-        assert [check.holds for check in checks] == [True] * len(checks)
+    if name not in READ_PADDING:
+        open_ones = [check.name for check in checks if check.holds is None]
+        assert open_ones == ["layers are read where the head reads"] * (name in WITHOUT_TOKENS)
 
 
 def test_the_lens_is_the_output_at_the_last_block(family):

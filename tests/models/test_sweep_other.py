@@ -16,7 +16,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from captum_lkn import AndOrInteraction, Continuation, logit_lens, players_from_mask
+from captum_lkn import AndOrInteraction, Continuation, check_model, logit_lens, players_from_mask
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer, find_layers
 from captum_lkn.models.model import Model
@@ -124,8 +124,15 @@ def last_block(model):
     return next(name for name, module in model.named_modules() if module is block)
 
 
-def check(model, x, owners, takes):
+def check(model, x, owners, takes, checks):
     """A sample alone and beside another one; the last block as the head takes it."""
+    if checks:
+        found = check_model(
+            model, {model.main_input_name: x}, target=1, baselines=0, feature_mask=owners.expand(x.shape), verbose=False
+        )
+        assert [str(check) for check in found if check.holds is False] == []
+        is_map = TAKES[takes] is TAKES["a map, flattened"]
+        assert is_map or next(check for check in found if check.name.startswith("layers")).holds
     with torch.no_grad():
         table = [
             plain(model).attribute({model.main_input_name: x[:b]}, 0, 1, feature_mask=owners.expand(b, *x.shape[1:]))[0]
@@ -146,23 +153,23 @@ def check(model, x, owners, takes):
 
 
 @pytest.mark.parametrize(("family", "takes"), [(f, takes) for takes, own in IMAGES.items() for f in sorted(own)])
-def test_image_classifiers(family, takes):
+def test_image_classifiers(family, takes, full):
     classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES[family]
     pixels = normal(2, 3, 16, 16)
     name = classes if isinstance(classes, str) else classes[-1]
     model = small(name, family, IMAGES[takes][family], pixels)
     quarters = torch.tensor([[0, 1], [2, -1]]).repeat_interleave(8, 0).repeat_interleave(8, 1)
-    check(model, pixels, quarters, takes)
+    check(model, pixels, quarters, takes, full)
     assert documented(family, takes)
 
 
 @pytest.mark.parametrize(("family", "takes"), [(f, takes) for takes, own in SOUNDS.items() for f in sorted(own)])
-def test_sound_classifiers(family, takes):
+def test_sound_classifiers(family, takes, full):
     sound = normal(2, *SHAPES.get(family, (80,)))
     name = MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[family]
     model = small(name, family, SOUNDS[takes][family], sound)
     owners = (torch.arange(sound[0].numel()) * 3 // sound[0].numel()).reshape(sound.shape[1:])
-    check(model, sound, owners, takes)
+    check(model, sound, owners, takes, full)
     assert documented(family, takes)
 
 
