@@ -75,7 +75,6 @@ def _change(task: Task) -> KnowledgeChange:
 def _layers(task: Task) -> dict[str, Any]:
     """Fit probes, extract the interactions of all layers with their noise ceiling, and keep both."""
     probes = task.probes()
-    probes.save(task.store.work / f"{task.name}.probes.safetensors")
     players, classes = task.samples
     change = LayerwiseKnowledge(task.model, task.layers, probes=probes).analyze(players, target=classes)
     change = change.with_noise_ceiling(draws=task.size.ceiling_draws)

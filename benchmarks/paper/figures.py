@@ -33,27 +33,45 @@ def draw_all(store: Store) -> None:
             figure.savefig(folder / f"{name}.png", dpi=110)
 
 
-def _grid(panels: Mapping[str, Any], draw: Callable[[Axes, Any], None], title: str, x: str, y: str) -> Figure | None:
+def _grid(
+    panels: Mapping[str, Any],
+    draw: Callable[[Axes, Any], None],
+    title: str,
+    x: str,
+    y: str,
+    legend_columns: int = 4,
+) -> Figure | None:
     """Draw a panel for each task, with one title and one legend."""
     if not panels:
         return None
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(max(7.0, _WIDE * columns), _TALL * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(max(7.5, _WIDE * columns), _TALL * rows + 1.0), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
-    for ax, (name, data) in zip(axes.flat, panels.items(), strict=False):
+    legend: dict[str, Any] = {}
+    for place, (ax, (name, data)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
         draw(ax, data)
         ax.set_title(name.replace(".", "\nand "), fontsize=8.5)
         ax.tick_params(labelsize=7.5)
         ax.spines[["top", "right"]].set_visible(False)
+        if place % columns == 0:
+            ax.set_ylabel(y, fontsize=8.5)
+        if place + columns >= len(panels):
+            ax.set_xlabel(x, fontsize=8.5)
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            legend.setdefault(label, handle)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     figure.suptitle(title, fontsize=10.5)
-    figure.supxlabel(x, fontsize=9)
-    figure.supylabel(y, fontsize=9)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8.5)
+    if legend:
+        figure.legend(
+            legend.values(),
+            legend.keys(),
+            loc="outside lower center",
+            ncols=legend_columns,
+            frameon=False,
+            fontsize=8.5,
+        )
     return figure
 
 
@@ -66,7 +84,8 @@ def _band(ax: Axes, x: Sequence[Any], ends: Sequence[Sequence[float | None]], co
 
 def _depth(ax: Axes, layers: Sequence[str]) -> None:
     short = [layer.rpartition(".")[2] for layer in layers]
-    ax.set_xticks(range(len(layers)), short, rotation=40 if max(map(len, short)) > 2 else 0)
+    long = max(map(len, short)) > 2
+    ax.set_xticks(range(len(layers)), short, rotation=40 if long else 0, ha="right" if long else "center")
 
 
 def _sparsity(store: Store) -> Figure | None:
@@ -151,10 +170,7 @@ def _kappa(store: Store) -> Figure | None:
         ax.set_ylim(-0.03, 1.05)
 
     title = "C8: completeness and redundancy with kappa of 0.03, 0.04 and 0.05 of |v(N) - v(empty)|"
-    figure = _grid(store.all("claims"), draw, title, "layer", "share")
-    if figure is not None:
-        figure.legends[0].set_ncols(3)
-    return figure
+    return _grid(store.all("claims"), draw, title, "layer", "share", legend_columns=3)
 
 
 def _controls(store: Store) -> Figure | None:
@@ -172,10 +188,7 @@ def _controls(store: Store) -> Figure | None:
         ax.set_ylim(-0.03, 1.05)
 
     title = "Controls: completeness over the shown orders; dashed: the noise ceiling"
-    figure = _grid(store.all("controls"), draw, title, "layer", "completeness")
-    if figure is not None and figure.legends:
-        figure.legends[0].set_ncols(3)
-    return figure
+    return _grid(store.all("controls"), draw, title, "layer", "completeness", legend_columns=3)
 
 
 def _verdicts(store: Store) -> Figure | None:

@@ -1,7 +1,7 @@
 """The page docs/reproduction.md, from its template and the files of results: no number is written by hand.
 
 The template holds ``{{ name argument ... }}``; each name is a function here. Names of steps and keys are divided by
-white space, and a key that is a number is a place in a list.
+white space, with ``~`` for a space in a key; a key that is a number is a place in a list.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def render(store: Store, template: str | None = None) -> str:
     text = TEMPLATE.read_text(encoding="utf-8") if template is None else template
 
     def filled(match: re.Match[str]) -> str:
-        name, *arguments = [one.replace("~", " ") for one in match[1].split()]
+        name, *arguments = match[1].split()
         return _PARTS[name](store, *arguments)
 
     return re.sub(r"\{\{ (.*?) \}\}", filled, text)
@@ -46,7 +46,7 @@ def _number(store: Store, step: str, *keys: str) -> str:
     """Return a number of a step; the last key is its format."""
     *path, form = keys
     found = store.read(step)
-    for key in path:
+    for key in (one.replace("~", " ") for one in path):
         found = found[int(key)] if isinstance(found, list) else found[key]
     return _shown(found, form)
 
@@ -236,6 +236,8 @@ def _ends(numbers: Sequence[float | None]) -> str:
 def _shown(number: Any, form: str) -> str:
     if number is None:
         return _ABSENT
+    if isinstance(number, list):
+        return ", ".join(f"*{one}*" for one in number)
     return str(number) if isinstance(number, str) else f"{number:{form}}"
 
 

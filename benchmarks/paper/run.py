@@ -26,7 +26,8 @@ def run(store: Store, only: Sequence[str] | None = None, jobs: int = 1) -> None:
     """Run the steps that have no results yet: tasks first, pairs of their networks afterwards."""
     names = only or store.size.tasks or list(TASKS)
     missing = {name: what for name in names if (what := _missing(name, store))}
-    store.step("missing", lambda: sorted(set(missing.values())))
+    if not only:
+        store.step("missing", lambda: sorted(set(missing.values())))
     for text in sorted(set(missing.values())):
         print(f"left out: {text}")
     there = [name for name in names if name not in missing]

@@ -21,7 +21,7 @@ __all__ = ["Task"]
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 _INK = 0.15
-"""Patches whose mean differs from the baseline by more are foreground."""
+"""Patches that are brighter on average are foreground."""
 _BATCH = 64
 _MOST_TOKENS = 64
 _TESTED = 1000
@@ -132,8 +132,15 @@ class Task:
 
     def probes(self, model: Any = None, *, shuffle_labels: bool = False) -> LinearProbes:
         """Fit the probes of the layers, of the trained network unless another is given."""
+        path = self.store.work / f"{self.name}.probes.safetensors"
+        own = model is None and not shuffle_labels
+        if own and path.exists():
+            return LinearProbes.load(path)
         batches = self.probe_batches(shuffle_labels=shuffle_labels)
-        return LinearProbes.fit(self.model if model is None else model, self.layers, batches)
+        found = LinearProbes.fit(self.model if model is None else model, self.layers, batches)
+        if own:
+            found.save(path)
+        return found
 
     # ------------------------------------------------------------ samples and players
 
@@ -161,7 +168,7 @@ class Task:
                     one[None].to(DEVICE),
                     patch_size=patch,
                     baseline=baseline.to(DEVICE),
-                    foreground=_foreground(one, baseline, patch, n, generator),
+                    foreground=_foreground(one, patch, n, generator),
                 )
                 for one in x
             ]
@@ -192,9 +199,9 @@ class Task:
         return embedded, classes, float(f"{0.08 * float(weights.detach().std()):.2g}")
 
 
-def _foreground(image: Tensor, baseline: Tensor, patch: int, n: int, generator: torch.Generator) -> list[str]:
+def _foreground(image: Tensor, patch: int, n: int, generator: torch.Generator) -> list[str]:
     """Choose n patches of the foreground at random; of a colour image those of its centre."""
-    pooled = nn.functional.avg_pool2d((image - baseline).abs().mean(0, keepdim=True)[None], patch, ceil_mode=True)[0, 0]
+    pooled = nn.functional.avg_pool2d(image.mean(0, keepdim=True)[None], patch, ceil_mode=True)[0, 0]
     rows, columns = pooled.shape
     if len(image) == 3:
         candidates = [(r, c) for r in range(1, rows - 1) for c in range(1, columns - 1)]
