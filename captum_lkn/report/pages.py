@@ -183,7 +183,8 @@ def report_change(
         ("compared with", change.reference),
         ("comparison", rendering.options_line(contents)),
     ]
-    flow, *others = [_Drawing(name, _call(CHANGE[name], change), text) for name, text in _OF_CHANGE.items()]
+    captions = {name: text.format(noun=change.noun) for name, text in _OF_CHANGE.items()}
+    flow, *others = [_Drawing(name, _call(CHANGE[name], change), text) for name, text in captions.items()]
     first = section(f"From {change.noun} to {change.noun}", figure(*flow))
 
     def parts(share: float) -> list[Html]:
@@ -211,15 +212,15 @@ _OF_SAMPLE: Final = {
 }
 _OF_BATCH: Final = {
     "summary": "Combinations over all samples: mean, spread, and share of samples.",
-    "beeswarm": "The same, sample by sample.",
-    "bars": "The same, by class.",
+    "beeswarm": "The same combinations, sample by sample.",
+    "bars": "The same combinations, by class.",
 }
 _OF_CHANGE: Final = {
-    "flow": "What each state shares with the reference fills the box; what the reference does not use hangs below. "
+    "flow": "What each {noun} shares with the reference fills the box; what the reference does not use hangs below. "
     "Rows are interactions that stay or are forgotten.",
     "completeness": "Completeness and redundancy, by order.",
-    "heatmap": "The strongest interactions at every state, in units of the score.",
-    "matrix": "Knowledge that any two states share.",
+    "heatmap": "The strongest interactions at every {noun}, in units of the score.",
+    "matrix": "Knowledge that any two {noun}s share.",
 }
 
 

@@ -5,7 +5,7 @@ import shutil
 import plot_results as results
 import pytest
 
-from captum_lkn import InteractionsBatch
+from captum_lkn import InteractionsBatch, KnowledgeChange
 from captum_lkn._common.html import Html
 from captum_lkn.interactions.ranges import EffectRange, EffectRanges
 from captum_lkn.report import pages
@@ -103,6 +103,40 @@ def test_text_is_readable_on_light_and_dark_pages(browser, written):
         paper, ink, label = (sum(colour) / 3 for colour in colours)
         assert (paper < 60, ink > 200, label > 200) == (dark, dark, dark)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_printed_page_has_no_controls_and_pictures_that_fit(browser, written):
+    open_page(browser, written, "sample")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert texts(browser, ".controls, .above, footer, .note") == []
+    heights = browser.execute_script(
+        "return [...document.querySelectorAll('.picture svg')].map(picture => picture.getBoundingClientRect().height)"
+    )
+    assert len(heights) == 6
+    assert max(heights) < 650  # CSS pixels, of the 1,000 that a page of A4 has
+    assert len(texts(browser, "#effects tbody tr")) == 14  # no row is hidden by scrolling
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_no_character_that_reorders_text_reaches_a_reader(browser, tmp_path):
+    marks = "\u202e\u2066\u2028"
+    states = {
+        label: InteractionsBatch([results.found_of([f"a{marks}", f"b{marks}"], [("and", (0, 1), effect)], unit=marks)])
+        for label, effect in ((f"first{marks}", 1.0), ("output", 2.0))
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "figure", lambda *_: Html("<figure></figure>"))
+        KnowledgeChange(states).report(tmp_path / "marks.html")
+    open_page(browser, tmp_path, "marks")
+    for _ in range(2):  # the script writes the texts of each layer
+        shown = browser.execute_script(
+            "return [document.title, document.body.innerText, ...[...document.querySelectorAll('*')].flatMap("
+            "node => [...node.attributes].filter(one => /^(title|aria|alt|placeholder)/.test(one.name))"
+            ".map(one => one.value))].join(' ')"
+        )
+        assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028")
+        assert "\\u202e" in shown
+        browser.find_element("id", "layer").send_keys(Keys.ARROW_LEFT)
 
 
 def test_columns_sort_both_ways_by_number_and_by_text(browser, written):
