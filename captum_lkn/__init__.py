@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from captum_lkn.causal.continuation import Continuation
     from captum_lkn.decomposition import DecompositionOptions, decompose
-    from captum_lkn.interactions import Interactions, InteractionsBatch
+    from captum_lkn.interactions import Interactions, InteractionsBatch, SampledBatch, SampledInteractions
     from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge, compare_models
     from captum_lkn.models.arguments import Fixed
     from captum_lkn.models.features import FeatureModel
@@ -73,6 +73,8 @@ __all__ = [
     "LinearProbe",
     "LinearProbes",
     "Players",
+    "SampledBatch",
+    "SampledInteractions",
     "Score",
     "SelectOutput",
     "__version__",
@@ -116,7 +118,7 @@ _NAMES = {
     ),
     "causal.continuation": ("Continuation",),
     "decomposition": ("DecompositionOptions", "decompose"),
-    "interactions": ("Interactions", "InteractionsBatch"),
+    "interactions": ("Interactions", "InteractionsBatch", "SampledBatch", "SampledInteractions"),
     "knowledge": ("KnowledgeChange", "LayerwiseKnowledge", "compare_models"),
     "models.arguments": ("Fixed",),
     "models.features": ("FeatureModel",),

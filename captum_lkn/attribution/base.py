@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._version import __version__
 from captum_lkn.attribution.forwards import check_forward
+from captum_lkn.attribution.sampling import Sampling, warn_of_poor_fits
 from captum_lkn.decomposition.decompose import Decomposition, decompose
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
-from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.interactions import Interactions, InteractionsBatch, SampledBatch, SampledInteractions
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import ScoreLike
@@ -27,10 +29,14 @@ from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, layout_of, prepare
+from captum_lkn.sampling.fit import fit_sampled
+from captum_lkn.values.sampled import sampled_values
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, value_tables
 
 __all__ = ["ConvergenceDelta", "DescribesPrompts", "InputsOrList", "InteractionMethod", "Method"]
+
+_DESCRIPTION = "AND-OR interactions"
 
 InputsOrList: TypeAlias = Inputs | list[Players]
 """Inputs as Captum's methods take them, :class:`Players`, or a list of these."""
@@ -159,14 +165,8 @@ class InteractionMethod(Method):
         origins: Sequence[dict[str, Any]] = ({},),
     ) -> list[InteractionsBatch]:
         """Return one batch a source, with the entries of its origin in the provenance."""
-        given = (baselines, additional_forward_args, feature_mask, player_names)
-        if isinstance(inputs, list) and (not inputs or any(isinstance(one, Players) for one in inputs)):
-            targets = _targets(target, inputs)
-            requests = [Request(*prepare(one, *given), own) for one, own in zip(inputs, targets, strict=True)]
-        else:
-            requests = [Request(*prepare(inputs, *given, self._tokenizer), target)]  # type: ignore[arg-type]
-        description = "AND-OR interactions"
-        found = self._tables(requests, perturbations_per_eval, show_progress, description, sources)
+        requests = self._requests(inputs, baselines, target, additional_forward_args, feature_mask, player_names)
+        found = self._tables(requests, perturbations_per_eval, show_progress, _DESCRIPTION, sources)
         tables = [table for one in found for table in one.tables]
         decompositions = iter(
             _decompose_each(tables, self.options, [str(origin.get("layer", "")) for origin in origins], show_progress)
@@ -187,6 +187,73 @@ class InteractionMethod(Method):
                         )
                     )
         return list(map(InteractionsBatch, columns))
+
+    def _sampled_batches(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        perturbations_per_eval: int | None,
+        show_progress: bool,
+        sources: Sequence[Source] = (Source(),),
+        origins: Sequence[dict[str, Any]] = ({},),
+    ) -> list[SampledBatch]:
+        """Return one batch a source, fitted to sampled masks; see :meth:`_batches`."""
+        found = sampled_values(
+            self._model,
+            requests,
+            score=self._score,
+            n_samples=sampling.n_samples,
+            seed=sampling.seed,
+            sources=sources,
+            perturbations_per_eval=perturbations_per_eval,
+            show_progress=show_progress,
+            description=_DESCRIPTION,
+        )
+        columns: list[list[SampledInteractions]] = [[] for _ in sources]
+        total = len(sources) * sum(len(one.tables) for one in found)
+        with tqdm(total=total, desc="fits", unit="fit", disable=not show_progress) as bar:
+            for request, one in zip(requests, found, strict=True):
+                provenance = self._provenance(request.players, one)
+                for sample, (table, plan) in enumerate(zip(one.tables, one.plans, strict=True)):
+                    counts = len(plan.fit), len(plan.uniform), len(plan.all_sizes)
+                    for place, values in enumerate(table):
+                        fitted, uniform, all_sizes = torch.split(values, list(counts))
+                        columns[place].append(
+                            SampledInteractions.from_fit(
+                                request.players.labels[sample],
+                                fit_sampled(
+                                    plan, (fitted, uniform, all_sizes), self.options, max_effects=sampling.max_effects
+                                ),
+                                (float(fitted[0]), float(fitted[1])),
+                                counts,
+                                self.options,
+                                provenance(sample)
+                                | {"unit": one.units[place], "sampling": sampling._asdict()}
+                                | origins[place],
+                                layout_of(request.players, sample),
+                                one.epsilon,
+                            )
+                        )
+                        bar.update()
+        for own, origin in zip(columns, origins, strict=True):
+            warn_of_poor_fits(own, str(origin.get("layer", "")))
+        return list(map(SampledBatch, columns))
+
+    def _requests(
+        self,
+        inputs: InputsOrList,
+        baselines: Baselines,
+        target: TargetLike,
+        additional_forward_args: Any,
+        feature_mask: FeatureMask,
+        player_names: PlayerNames,
+    ) -> list[Request]:
+        """Return the samples with their players, arguments and targets: one request for each Players of a list."""
+        given = (baselines, additional_forward_args, feature_mask, player_names)
+        if isinstance(inputs, list) and (not inputs or any(isinstance(one, Players) for one in inputs)):
+            targets = _targets(target, inputs)
+            return [Request(*prepare(one, *given), own) for one, own in zip(inputs, targets, strict=True)]
+        return [Request(*prepare(inputs, *given, self._tokenizer), target)]  # type: ignore[arg-type]
 
     def _provenance(self, players: Players, found: ValueTables) -> Callable[[int], dict[str, Any]]:
         """Return a function from a sample to the record of its model, score, target, players and options."""

@@ -18,28 +18,29 @@ __all__ = ["to_frame"]
 
 
 def to_frame(
-    samples: Iterable[tuple[Mapping[str, Any], float, Sequence[Interaction]]], ranges: EffectRanges | None = None
+    samples: Iterable[tuple[Mapping[str, Any], float | None, Sequence[Interaction]]], ranges: EffectRanges | None = None
 ) -> pd.DataFrame:
     """Return a frame with one row an interaction.
 
     Args:
-        samples: The provenance, the kappa and the interactions of each sample.
+        samples: The provenance, the kappa and the interactions of each sample. The kappa is None where effects were
+            fitted to sampled masks: then there is the standard error in its place.
         ranges: The ranges of the effects of the only sample; None where they were not asked for.
 
     Returns:
         A frame with the columns sample (its number), explained (the class by name and index), text, continuation, kind,
         players (a tuple of labels, repeated ones told apart), members (a tuple of their numbers), order, effect and
         above_kappa (whether its absolute value is). Explained, text and continuation are None where they are not known.
-        With ranges, also low and high, NaN for the effects without a range.
+        With ranges, also low and high, NaN for the effects without a range. Of sampled masks, error instead of
+        above_kappa.
 
     Raises:
         ImportError: If pandas is not installed.
     """
     pandas = import_pandas()
+    given = list(samples)
     rows = [
-        (b, about_of(provenance), one, abs(one.effect) > kappa * (1 + 1e-9))
-        for b, (provenance, kappa, found) in enumerate(samples)
-        for one in found
+        (b, about_of(provenance), one, kappa) for b, (provenance, kappa, found) in enumerate(given) for one in found
     ]
     columns: dict[str, tuple[list[Any], str]] = {
         "sample": ([b for b, *_ in rows], "int64"),
@@ -51,8 +52,11 @@ def to_frame(
         "members": ([one.members for _, _, one, _ in rows], "object"),
         "order": ([one.order for _, _, one, _ in rows], "int64"),
         "effect": ([one.effect for _, _, one, _ in rows], "float64"),
-        "above_kappa": ([above for *_, above in rows], "bool"),
     }
+    if any(kappa is None for _, kappa, _ in given):
+        columns["error"] = [one.error for _, _, one, _ in rows], "float64"
+    else:
+        columns["above_kappa"] = [abs(one.effect) > (kappa or 0) * (1 + 1e-9) for _, _, one, kappa in rows], "bool"
     if ranges is not None:
         known = {each.interaction[:2]: (each.low, each.high) for each in ranges}
         ends = [known.get(one[:2], (math.nan, math.nan)) for _, _, one, _ in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import SupportsIndex
 
+import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.effects import KINDS, Effects, Kind
@@ -82,10 +83,14 @@ class EffectLists:
         """
         limit = check_count(k)
         if kind is None:
-            return ranked(self.labels, self.effects, limit)
+            return self._listed(torch.ones_like(self.effects.is_or), limit)
         if kind not in KINDS:
             raise ValueError(f'kind must be "and", "or" or None; got {kind!r}')
-        return ranked(self.labels, self.effects.select(self.effects.is_or == (kind == "or")), limit)
+        return self._listed(self.effects.is_or == (kind == "or"), limit)
+
+    def _listed(self, chosen: Tensor, limit: int | None = None) -> list[Interaction]:
+        """List the effects that bool ``[k]`` holds, the strongest first."""
+        return ranked(self.labels, self.effects.select(chosen), limit)
 
     def by_order(self) -> OrderStrengths:
         """Number and strength of the effects by kind and order.

@@ -19,16 +19,33 @@ from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions.layout import InputLayout
 
-__all__ = ["pack", "pack_effects", "unpack", "unpack_effects"]
+__all__ = ["pack", "pack_effects", "pack_sampled", "unpack", "unpack_effects", "unpack_sampled"]
 
 _NUMBERS = ("kappa", "gap", "epsilon")
+_SAMPLED_NUMBERS = ("v_empty", "v_full", "deviation", "epsilon")
+_BYTE = 127
 
 
 def pack(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Turn samples, each the arguments of ``Interactions`` by name, into tensors by name and metadata."""
+    tensors, metadata = _pack(samples, _NUMBERS, ("players", "provenance", "refitted"))
+    return tensors | {"values": torch.cat([one["values"] for one in samples])}, metadata
+
+
+def pack_sampled(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Turn samples, each the arguments of ``SampledInteractions`` by name, into tensors by name and metadata."""
+    tensors, metadata = _pack(samples, _SAMPLED_NUMBERS, ("players", "provenance", "masks"))
+    refits = {f"refits.{b}": one["refits"].contiguous() for b, one in enumerate(samples)}
+    r_squared = torch.tensor([one["r_squared"] for one in samples], dtype=torch.float64, device="cpu")
+    return tensors | refits | {"r_squared": r_squared}, metadata
+
+
+def _pack(
+    samples: Sequence[Mapping[str, Any]], numbers: Sequence[str], names: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Turn effects, layouts, options, and arguments that are numbers or go into JSON, into tensors and metadata."""
     tensors = pack_effects([one["effects"] for one in samples], "effects")
-    tensors["values"] = torch.cat([one["values"] for one in samples])
-    for name in _NUMBERS:  # as tensors, since JSON has no infinity, and a gap may be infinite
+    for name in numbers:  # as tensors, since JSON has no infinity, and a gap may be infinite
         tensors[name] = torch.tensor([one[name] for one in samples], dtype=torch.float64, device="cpu")
     layouts: dict[Any, int] = {}
     descriptions: list[dict[str, Any]] = []
@@ -37,38 +54,58 @@ def pack(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[
     for one in samples:
         place, layout = None, one["layout"]
         if layout is not None:
-            # A byte each: no table has the 2^128 entries of as many players as a byte cannot number.
-            owners = [owner.cpu().to(torch.int8).contiguous() for owner in layout.owners]
+            # A byte each, where that numbers all players.
+            dtype = torch.int8 if len(one["players"]) <= _BYTE else torch.int32
+            owners = [owner.cpu().to(dtype).contiguous() for owner in layout.owners]
             key = _description(layout), tuple((owner.shape, owner.numpy().tobytes()) for owner in owners)
             place = layouts.setdefault(key, len(layouts))
             if place == len(descriptions):
                 descriptions.append(dict(key[0]))
                 tensors |= {f"layout.{place}.owners.{i}": owner for i, owner in enumerate(owners)}
         number = options.setdefault(one["options"], len(options))
-        entry = {name: one[name] for name in ("players", "provenance", "refitted")}
-        entries.append({**entry, "layout": place, "options": number})
+        entries.append({**{name: one[name] for name in names}, "layout": place, "options": number})
     stored = [each.to_dict() for each in options]
     return tensors, {"samples": entries, "layouts": descriptions, "options": stored}
 
 
 def unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the arguments that make each sample anew: what :func:`pack` was given."""
+    samples = _unpack(tensors, metadata, _NUMBERS)
+    values = torch.split(tensors["values"], [1 << len(sample["players"]) for sample in samples])
+    return [
+        # in files of the first version nothing is refitted
+        {**sample, "values": own, "refitted": entry.get("refitted", False)}
+        for sample, own, entry in zip(samples, values, metadata["samples"], strict=True)
+    ]
+
+
+def unpack_sampled(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the arguments that make each sample anew: what :func:`pack_sampled` was given."""
+    return [
+        {
+            **sample,
+            "refits": tensors[f"refits.{b}"],
+            "r_squared": tuple(tensors["r_squared"][b].tolist()),
+            "masks": tuple(metadata["samples"][b]["masks"]),
+        }
+        for b, sample in enumerate(_unpack(tensors, metadata, _SAMPLED_NUMBERS))
+    ]
+
+
+def _unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], numbers: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what :func:`_pack` was given, but for what only one kind of samples has."""
     layouts = list(map(_layout, repeat(tensors), metadata["layouts"], count()))
     options = [DecompositionOptions(**each) for each in metadata["options"]]
     samples = metadata["samples"]
-    counts = [len(sample["players"]) for sample in samples]
-    effects = unpack_effects(tensors, "effects", counts)
-    values = torch.split(tensors["values"], [1 << n for n in counts])
+    effects = unpack_effects(tensors, "effects", [len(sample["players"]) for sample in samples])
     return [
         {
             "players": tuple(sample["players"]),
             "effects": effects[b],
-            "values": values[b],
             "provenance": sample["provenance"],
             "layout": None if sample["layout"] is None else layouts[sample["layout"]],
             "options": options[sample["options"]],
-            "refitted": sample.get("refitted", False),  # not in files of the first version
-            **{name: float(tensors[name][b]) for name in _NUMBERS},
+            **{name: float(tensors[name][b]) for name in numbers},
         }
         for b, sample in enumerate(samples)
     ]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from captum_lkn._common.formats import effect_format, percent
 from captum_lkn.decomposition.effects import KINDS, Effects, Kind
-from captum_lkn.interactions.rendering import joined
+from captum_lkn.interactions.rendering import error_text, joined
 
 __all__ = ["Interaction", "ranked"]
 
@@ -24,6 +24,7 @@ class Interaction(NamedTuple):
         effect: In the units of the score.
         selection_frequency: The share of noisy draws in which it stayed salient, with the same sign; None where that
             was not measured.
+        error: The standard error of an effect that was fitted to sampled masks; None for effects of all 2^n masks.
 
     Example:
         >>> print(Interaction("and", (0, 3), ("not", "good"), 2, -2.314))
@@ -38,6 +39,7 @@ class Interaction(NamedTuple):
     order: int
     effect: float
     selection_frequency: float | None = None
+    error: float | None = None
 
     @property
     def name(self) -> str:
@@ -47,7 +49,8 @@ class Interaction(NamedTuple):
     def __str__(self) -> str:
         share = self.selection_frequency
         drawn = "" if share is None else f"  (in {percent(share)} of draws)"
-        return f"{self.name}  {effect_format(self.effect).format(self.effect)}{drawn}"
+        number = effect_format(self.effect).format(self.effect)
+        return f"{self.name}  {number}{error_text(self.error, self.effect)}{drawn}"
 
 
 def ranked(
@@ -55,6 +58,7 @@ def ranked(
     effects: Effects,
     limit: int | None = None,
     frequencies: Sequence[float] | None = None,
+    errors: Sequence[float] | None = None,
 ) -> list[Interaction]:
     """List effects that are not exactly 0, the strongest first.
 
@@ -63,6 +67,7 @@ def ranked(
         effects: The effects; see :meth:`captum_lkn.decomposition.Effects.strongest` for how ties are broken.
         limit: The largest number of them; None takes all.
         frequencies: The selection frequency of each effect, in the effects' own order.
+        errors: The standard error of each effect, in that order.
 
     Returns:
         A list of interactions.
@@ -78,6 +83,7 @@ def ranked(
             len(numbers),
             effect,
             None if frequencies is None else frequencies[place],
+            None if errors is None else errors[place],
         )
         for place, numbers, is_or, effect in found
         if effect

@@ -25,6 +25,8 @@ __all__ = [
     "batch_rows",
     "certificate_lines",
     "ends_line",
+    "ends_text",
+    "error_text",
     "joined",
     "players_line",
     "sample_html",
@@ -75,8 +77,13 @@ class SampleReport:
     @property
     def ends(self) -> tuple[str, str]:
         """The scores without and with all players, in one format."""
-        number = effect_format(max(abs(self.v_empty), abs(self.v_full)))
-        return number.format(self.v_empty), number.format(self.v_full)
+        return ends_text(self.v_empty, self.v_full)
+
+
+def ends_text(v_empty: float, v_full: float) -> tuple[str, str]:
+    """Return the scores without and with all players, in one format."""
+    number = effect_format(max(abs(v_empty), abs(v_full)))
+    return number.format(v_empty), number.format(v_full)
 
 
 def sample_line(report: SampleReport, width: int) -> str:
@@ -96,9 +103,9 @@ def sample_text(report: SampleReport) -> str:
     """Return the players, what was explained, the strongest interactions and how exact they are."""
     top = bars([(name, effect) for _, name, _, effect in report.rows])
     lines = [
-        *textwrap.wrap(players_line(report), WIDTH - 2),
+        *textwrap.wrap(players_line(report.labels), WIDTH - 2),
         *report.about.lines(),
-        ends_line(report),
+        ends_line(report.ends),
         *(top or [_NO_EFFECTS]),
         *certificate_lines(report),
     ]
@@ -109,7 +116,7 @@ def sample_html(report: SampleReport) -> str:
     """Return the same, the strongest interactions as a table with bars."""
     largest = max((abs(effect) for *_, effect in report.rows), default=0.0)
     number = effect_format(largest)
-    head = html.lines([players_line(report), *report.about.lines(), ends_line(report)])
+    head = html.lines([players_line(report.labels), *report.about.lines(), ends_line(report.ends)])
     rows = [
         (kind.upper(), name, str(order), number.format(effect), html.bar(effect, largest))
         for kind, name, order, effect in report.rows
@@ -144,15 +151,15 @@ def batch_html(head: Sequence[str], columns: Mapping[str, Sequence[str]]) -> str
     return html.table(head, list(columns), zip(*columns.values(), strict=True), texts=BATCH_TEXTS)
 
 
-def players_line(report: SampleReport) -> str:
+def players_line(labels: Sequence[str]) -> str:
     """Return the number and the names of the players."""
-    names = some_of([shortened(printable(name), _LABEL_WIDTH) for name in report.labels])
-    return f"Interactions of {count_of(len(report.labels), 'player')}: {names}"
+    names = some_of([shortened(printable(name), _LABEL_WIDTH) for name in labels])
+    return f"Interactions of {count_of(len(labels), 'player')}: {names}"
 
 
-def ends_line(report: SampleReport) -> str:
+def ends_line(ends: tuple[str, str]) -> str:
     """Return the scores without and with all players."""
-    return f"v(empty) = {report.ends[0]}  ->  v(N) = {report.ends[1]}"
+    return f"v(empty) = {ends[0]}  ->  v(N) = {ends[1]}"
 
 
 def certificate_lines(report: SampleReport) -> list[str]:
@@ -176,6 +183,18 @@ def certificate_lines(report: SampleReport) -> list[str]:
 def joined(kind: str, players: Iterable[str]) -> str:
     """Join players to one name: ``not & good``, ``bad | dull``."""
     return _SIGNS[kind].join(map(printable, players))
+
+
+def error_text(error: float | None, effect: float) -> str:
+    """Return a standard error behind its effect, ``" +- 0.05"``; empty where it is not known.
+
+    Example:
+        >>> error_text(0.05, -2.3), error_text(None, 1.0)
+        (' +- 0.05', '')
+    """
+    if error is None or math.isnan(error):
+        return ""
+    return f" +- {effect_format(effect).format(error).removeprefix('+')}"
 
 
 def bars(rows: Sequence[tuple[str, float]]) -> list[str]:

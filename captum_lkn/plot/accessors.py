@@ -27,7 +27,7 @@ from captum_lkn.plot.transfer import transfer
 from captum_lkn.plot.upset import upset
 from captum_lkn.plot.waterfall import waterfall
 
-__all__ = ["BY_ORDER", "CHANGE", "FIDELITY", "INTERACTIONS", "INTERACTIONS_BATCH", "SPARSITY", "TRANSFER"]
+__all__ = ["BY_ORDER", "CHANGE", "FIDELITY", "INTERACTIONS", "INTERACTIONS_BATCH", "SAMPLED", "SPARSITY", "TRANSFER"]
 
 INTERACTIONS: dict[str, Any] = {
     "bars": bars,
@@ -41,6 +41,18 @@ INTERACTIONS: dict[str, Any] = {
     "waterfall": waterfall,
 }
 """Pictures of ``Interactions``."""
+
+SAMPLED: dict[str, Any] = {
+    "bars": bars,
+    "network": network,
+    "patches": patches,
+    "ranking": ranking,
+    "sentence": sentence,
+    "strength": strength,
+    "upset": upset,
+    "waterfall": waterfall,
+}
+"""Pictures of ``SampledInteractions``."""
 
 INTERACTIONS_BATCH: dict[str, Any] = {
     "bars": class_bars,

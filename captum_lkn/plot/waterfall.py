@@ -107,7 +107,7 @@ def _steps(found: Interactions, top: int) -> list[_Step]:
         steps.append(_Step(f"{count_of(hidden, 'weaker effect')}, summed", rest, is_sum=True))
     else:
         missing += rest  # the rounding of the sum
-    if abs(missing) > _ROUNDING * max(1.0, float(found.values.abs().max())):
+    if abs(missing) > _ROUNDING * max(1.0, abs(found.v_empty), abs(found.v_full)):
         steps.append(_Step("not explained (within kappa)", missing, is_sum=True))
     return steps
 

@@ -379,8 +379,8 @@ def _check_ranges(found: Interactions, ranges: EffectRanges | None) -> None:
         ValueError: One is of an interaction that the sample does not have with this effect.
     """
     for one in ranges or ():
-        kind, members, *_, effect, _ = one.interaction
-        own = found.effect(*members, kind=kind) if max(members) < found.n_players else math.nan
+        members, effect = one.interaction.members, one.interaction.effect
+        own = found.effect(*members, kind=one.interaction.kind) if max(members) < found.n_players else math.nan
         if not math.isclose(own, effect, rel_tol=1e-6, abs_tol=1e-9 * found.effects.largest):
             raise ValueError(
                 f"ranges must be those of these interactions; got one of {one.interaction.name!r} with the effect "

@@ -69,10 +69,12 @@ def check_sizes(players: Players) -> None:
     if n <= MAX_PLAYERS:
         return
     bytes_needed = f"{8 * 2**n:.3g} bytes" if n < 1000 else f"8 * 2^{n} bytes"
+    suggested = max(4000, 100 * n)
     raise ValueError(
         f"sample {players.sizes.index(n)} has n = {n} players: its table would hold 2^{n} values ({bytes_needed}), "
-        f"each one forward; at most n = {MAX_PLAYERS} are evaluated. Let select_players(model, players, k=12) choose "
-        "the strongest, group scalars by feature_mask, or leave some words or patches as background (id -1)"
+        f"each one forward; at most n = {MAX_PLAYERS} are evaluated. Give attribute n_samples={suggested}, the masks "
+        "to sample, let select_players(model, players, k=12) choose the strongest, group scalars by feature_mask, or "
+        "leave some words or patches as background (id -1)"
     )
 
 

@@ -21,7 +21,7 @@ from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.limits import check_sizes
 from captum_lkn.values.sources import Source
 
-__all__ = ["EvaluatesAllMasks", "Request", "ValueTables", "value_tables"]
+__all__ = ["EvaluatesAllMasks", "Request", "ValueTables", "plain_evaluation", "value_tables"]
 
 _PLAIN = {"evaluation": "plain"}
 _DROPPED = {"evaluation": "removed tokens dropped"}
@@ -174,6 +174,11 @@ def value_tables(
     return found
 
 
+def plain_evaluation(evaluator: Evaluator) -> dict[str, Any]:
+    """Return the record, for provenance, of an evaluation without a prefix tree."""
+    return dict(_DROPPED if evaluator.drops_removed else _PLAIN)
+
+
 def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int], object]) -> ValueTables:
     """Return the tables of one evaluator's samples."""
     players = evaluator.players
@@ -184,7 +189,7 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
         flat, counts = _stream(evaluator, left, advance), [1 << sizes[sample] for sample in left]
         tables |= {i: table.T.contiguous() for i, table in zip(left, torch.split(flat, counts), strict=True)}
     evaluator.check_full([tables[sample] for sample in range(len(sizes))])
-    plain = _DROPPED if evaluator.drops_removed else _PLAIN
+    plain = plain_evaluation(evaluator)
     return ValueTables(
         tuple(tables[sample] for sample in range(len(sizes))),
         evaluator.target,

@@ -66,7 +66,7 @@ SAYS = [
     ({"player_names": ["a", "b"]}, ValueError, r"one label an id.*got 2 labels for 3 ids \(0, 1, 2\)"),
     ({"player_names": "abc"}, TypeError, r"player_names must be a sequence of labels; got a str"),
     ({"player_names": [["a", "b", "c"]]}, ValueError, r"player_names must have one list a sample; got 1 for 2 samples"),
-    ({"n_samples": 25}, TypeError, r"unexpected keyword argument 'n_samples'"),
+    ({"n_steps": 25}, TypeError, r"unexpected keyword argument 'n_steps'"),
     ({"inputs": X.tolist()}, TypeError, r"inputs must be a tensor, a tuple of tensors or a mapping; got a list"),
     ({"inputs": (X, X[:1])}, ValueError, r"inputs must have the same first dimension.*\[2, 3\], \[1, 3\]"),
     ({"inputs": ()}, ValueError, r"inputs must have at least one tensor; got an empty tuple"),

@@ -1,0 +1,126 @@
+"""Interactions from sampled masks as text for a terminal, and as HTML for a notebook."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from captum_lkn._common import html
+from captum_lkn._common.formats import columns, effect_format, percent, shortened
+from captum_lkn._common.messages import count_of
+from captum_lkn.decomposition.effects import TAU
+from captum_lkn.interactions.about import WIDTH, About
+from captum_lkn.interactions.ranking import Interaction
+from captum_lkn.interactions.rendering import bars, ends_line, ends_text, error_text, players_line
+
+__all__ = ["SampledReport", "sampled_html", "sampled_line", "sampled_text"]
+
+_CLASS_WIDTH = 24
+
+
+@dataclass(frozen=True)
+class SampledReport:
+    """Contents of the printed interactions of one sample.
+
+    Attributes:
+        about: Model, layer, score, class and text.
+        labels: The players.
+        v_empty: The score without players.
+        v_full: The score with all players.
+        rows: The strongest interactions.
+        n_effects: The number of effects.
+        n_salient: The number of salient ones.
+        r_squared: R^2 of uniform masks and of all sizes.
+        deviation: The root mean square of what is missed at the masks that were used to fit.
+        masks: The numbers of masks: to fit, to test uniform ones, to test all sizes.
+    """
+
+    about: About
+    labels: Sequence[str]
+    v_empty: float
+    v_full: float
+    rows: Sequence[Interaction]
+    n_effects: int
+    n_salient: int
+    r_squared: tuple[float, float]
+    deviation: float
+    masks: tuple[int, int, int]
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The scores without and with all players, in one format."""
+        return ends_text(self.v_empty, self.v_full)
+
+
+def _r_squared_lines(report: SampledReport) -> list[str]:
+    """Return how well the effects reproduce masks that they were not fitted to."""
+    uniform, sizes = (f"{one:.3f}" for one in report.r_squared)
+    fitted, *tests = report.masks
+    if not any(tests):
+        return [f"R^2 {uniform} over all 2^{len(report.labels)} masks, {sizes} with all sizes alike"]
+    return [
+        f"R^2 {uniform} at {tests[0]} fresh uniform masks, {sizes} at {tests[1]} of all sizes",
+        f"({fitted:,} masks were used to fit)",
+    ]
+
+
+def sampled_line(report: SampledReport, width: int) -> str:
+    """Return the line of a sample in a batch, at most so many columns wide."""
+    explained = f"{shortened(report.about.explained, _CLASS_WIDTH)}; " if report.about.explained else ""
+    worst = min((one for one in report.r_squared if not math.isnan(one)), default=math.nan)
+    start = f"R^2 {worst:.3f}; {explained}v {report.ends[0]} -> {report.ends[1]}; "
+    end = f"; {report.n_salient} salient"
+    strongest = "no effects"
+    for one in report.rows[:1]:
+        number = effect_format(one.effect).format(one.effect)
+        room = width - columns(start) - len(number) - 1 - len(end)
+        strongest = f"{shortened(one.name, max(room, 4))} {number}"
+    return start + strongest + end
+
+
+def sampled_text(report: SampledReport) -> str:
+    """Return R^2, the players, what was explained, and the strongest interactions with their errors."""
+    top = bars([(one.name, one.effect) for one in report.rows])
+    largest = max((abs(one.effect) for one in report.rows), default=0.0)
+    top = [f"{line:<70}{error_text(one.error, largest)}".rstrip() for line, one in zip(top, report.rows, strict=True)]
+    lines = [
+        *_r_squared_lines(report),
+        *textwrap.wrap(players_line(report.labels), WIDTH - 2),
+        *report.about.lines(),
+        ends_line(report.ends),
+        *(top or ["no effects: the score does not depend on the players"]),
+        *_count_lines(report),
+    ]
+    return "\n  ".join(lines)
+
+
+def sampled_html(report: SampledReport) -> str:
+    """Return the same, the strongest interactions as a table with bars."""
+    largest = max((abs(one.effect) for one in report.rows), default=0.0)
+    number = effect_format(largest)
+    lines = [*_r_squared_lines(report), players_line(report.labels), *report.about.lines(), ends_line(report.ends)]
+    rows = [
+        (
+            one.kind.upper(),
+            one.name,
+            str(one.order),
+            number.format(one.effect),
+            error_text(one.error, largest).removeprefix(" "),
+            html.bar(one.effect, largest),
+        )
+        for one in report.rows
+    ]
+    header = ("kind", "players", "order", "effect", "error", "")
+    shown = html.table((), header, rows, texts=("kind", "players", ""))
+    return html.element("div", html.lines(lines), shown, html.lines(_count_lines(report)))
+
+
+def _count_lines(report: SampledReport) -> list[str]:
+    """Return the numbers of effects, and what they miss."""
+    missed = effect_format(max(abs(report.v_empty), abs(report.v_full))).format(report.deviation).removeprefix("+")
+    return [
+        f"{count_of(report.n_effects, 'effect')}, {report.n_salient} salient (above {percent(TAU)} of the largest); "
+        f"values missed by {missed} (RMS)"
+    ]

@@ -1,0 +1,191 @@
+"""Sparse AND and OR effects of values at sampled masks.
+
+Terms are selected one by one, the terms that the others make needless are dropped, and the rest is fitted by least
+squares. A term is worth its place if it takes more than the best of as many terms of pure noise would (the risk
+inflation criterion of Foster and George, "The risk inflation criterion for multiple regression", 1994). Weights of
+orders and of OR are those of the decomposition of all 2^n values, and so is what may be missed: once the root mean
+square of what is missed is at most half of kappa, no more terms are added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from captum_lkn._common.rounding import no_autocast
+from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.decompose import decompose
+from captum_lkn.decomposition.effects import Effects
+from captum_lkn.decomposition.options import DecompositionOptions
+from captum_lkn.sampling.masks import MaskPlan
+from captum_lkn.sampling.pool import Pool
+from captum_lkn.sampling.refit import eliminate, least_squares, products
+from captum_lkn.sampling.terms import Masks, Term, members_of
+
+__all__ = ["SampledFit", "fit_sampled", "select_terms"]
+
+_FOLDS: Final = 10
+_ROUNDS: Final = 2
+_EXCESS: Final = 1.4  # so many times the terms that may stay are selected, before the worst are dropped
+_MASKS_PER_EFFECT: Final = 10
+
+
+@dataclass(frozen=True, eq=False)
+class SampledFit:
+    """Effects of one sample from values at sampled masks.
+
+    Attributes:
+        effects: The effects; the constant is v(empty) where the ends are pinned.
+        refits: Float64 ``[F, k]``, the effects in the order of ``effects``, each time without one of F parts of the
+            masks; ``[0, k]`` where all 2^n masks were evaluated.
+        r_squared: R^2 at masks that were not used to fit: of uniform ones, and of all sizes.
+        deviation: The root mean square of what the effects miss at the masks that were used.
+    """
+
+    effects: Effects
+    refits: Tensor
+    r_squared: tuple[float, float]
+    deviation: float
+
+
+@no_autocast()
+def fit_sampled(
+    plan: MaskPlan,
+    values: tuple[Tensor, Tensor, Tensor],
+    options: DecompositionOptions,
+    *,
+    max_effects: int | None = None,
+) -> SampledFit:
+    """Fit effects to values, and test them.
+
+    Args:
+        plan: The masks, from :func:`captum_lkn.sampling.masks.plan_masks`; the first to fit is empty, the second full.
+        values: Float64, for each of the three kinds of masks.
+        options: The weights of terms, `kappa` or `noise`, `kind` and `pin_ends`.
+        max_effects: The largest number of effects; None: one for ten masks.
+
+    Returns:
+        The fit. Where the masks to fit are all 2^n there are, it is the decomposition of the table.
+
+    Example:
+        >>> from captum_lkn.sampling.masks import plan_masks
+        >>> plan = plan_masks(30, 1000, torch.Generator().manual_seed(0))
+        >>> def score(masks):  # players 3 and 7 together, and 2 for either 11 or 20
+        ...     x = masks.double()
+        ...     return x[:, 3] * x[:, 7] + 2 * torch.maximum(x[:, 11], x[:, 20])
+        >>> found = fit_sampled(plan, tuple(map(score, plan)), DecompositionOptions())
+        >>> found.effects.values.round(decimals=3).tolist(), found.effects.is_or.tolist()
+        ([1.0, 2.0], [False, True])
+    """
+    masks, own = plan.fit, values[0]
+    n = masks.shape[1]
+    if len(masks) == 1 << n:
+        return _decomposed(masks, own, options)
+    v_empty, v_full = float(own[0]), float(own[1])
+    kappa = options.noise * abs(v_full - v_empty) if options.kappa is None else options.kappa
+    most = max(1, len(masks) // _MASKS_PER_EFFECT) if max_effects is None else max_effects
+    terms = select_terms(masks, own, options, enough=kappa / 2, most=most)
+    wide = Masks.of(masks, torch.float64)
+    ends = (v_empty, v_full) if options.pin_ends else None
+    whole = products(wide, terms, own)
+    found = least_squares(whole, ends)
+    fold = torch.arange(len(masks), device="cpu") % _FOLDS
+    parts = [
+        least_squares(whole - products(Masks(*(x[fold == f] for x in wide)), terms, own[fold == f]), ends)
+        for f in range(_FOLDS)
+    ]
+    effects, refits = _ordered(n, terms, found, torch.stack(parts))
+    missed = own - effects.predict(masks)
+    return SampledFit(
+        effects,
+        refits,
+        (_r_squared(effects, plan.uniform, values[1]), _r_squared(effects, plan.all_sizes, values[2])),
+        float(missed.square().mean().sqrt()),
+    )
+
+
+def select_terms(
+    masks: Tensor,
+    values: Tensor,
+    options: DecompositionOptions,
+    *,
+    enough: float,
+    most: int,
+    start: Sequence[Term] = (),
+) -> list[Term]:
+    """Select the terms whose effects explain values.
+
+    Args:
+        masks: Bool ``[m, n]``.
+        values: Float64 ``[m]``.
+        options: The weights and kinds of terms.
+        enough: Terms are added until the root mean square of what is missed is at most this.
+        most: The largest number of terms.
+        start: Terms to begin with.
+
+    Returns:
+        The terms.
+    """
+    spread = float(values.std())
+    if len(values) < 2 or spread <= 1e-12 * float(values.abs().max()):
+        return []
+    scaled = (values - values.mean()) / spread  # the pool computes in float32
+    narrow, wide = Masks.of(masks), Masks.of(masks, torch.float64)
+    terms = list(start)
+    enough = max(enough / spread, 1e-5)
+    for _ in range(_ROUNDS):
+        pool = Pool(narrow, scaled, options)
+        pool.start(terms)
+        least = 2 * math.log(pool.searched)
+        while len(pool.terms) < math.ceil(_EXCESS * most) and pool.deviation > enough:
+            if not pool.step(least):
+                break
+        known = products(wide, pool.terms, scaled)
+        kept = eliminate(known, pool.terms, options, least=least, most=most)
+        before, terms = terms, [pool.terms[place] for place in kept]
+        if set(before) == set(terms):
+            break
+    return terms
+
+
+def _ordered(n: int, terms: Sequence[Term], found: Tensor, refits: Tensor) -> tuple[Effects, Tensor]:
+    """Return the effects, and the refits in their order, which need not be that of the terms."""
+    members, is_or = members_of(terms, n)
+    places = torch.arange(1, len(terms) + 1, dtype=torch.float64, device="cpu")
+    order = Effects(n, 0.0, members, is_or, places).values.long() - 1
+    effects = Effects(n, float(found[0]), members, is_or, found[1:].clone())
+    return effects, refits[:, 1:][:, order]
+
+
+def _r_squared(effects: Effects, masks: Tensor, values: Tensor, weights: Tensor | None = None) -> float:
+    """Return R^2 over masks; NaN where there are none, or where their values are all the same."""
+    if not len(values):
+        return math.nan
+    shares = torch.full_like(values, 1 / len(values)) if weights is None else weights / weights.sum()
+    missed = (shares * (values - effects.predict(masks)).square()).sum()
+    spread = (shares * (values - (shares * values).sum()).square()).sum()
+    return float(1 - missed / spread) if spread > 0 else math.nan
+
+
+def _decomposed(masks: Tensor, values: Tensor, options: DecompositionOptions) -> SampledFit:
+    """Return the decomposition of a table, whose masks are in any order."""
+    n = masks.shape[1]
+    table = torch.empty_like(values)
+    table[lattice.subset_index(masks)] = values
+    effects = decompose(table, options=options).effects
+    sizes = masks.sum(1)
+    inner = (sizes > 0) & (sizes < n)
+    of_size = sizes.bincount(minlength=n + 1).double()
+    by_size = torch.where(inner, 1 / of_size[sizes], 0.0)
+    missed = values - effects.predict(masks)
+    return SampledFit(
+        effects,
+        effects.values.new_zeros(0, len(effects)),
+        (_r_squared(effects, masks, values), _r_squared(effects, masks, values, by_size) if n > 1 else math.nan),
+        float(missed.square().mean().sqrt()),
+    )

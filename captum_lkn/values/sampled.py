@@ -1,0 +1,156 @@
+"""Values at sampled masks, where 2^n of them are too many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from tqdm.auto import tqdm
+
+from captum_lkn._common.checks import is_whole
+from captum_lkn.models.model import Model
+from captum_lkn.outputs.score import Score
+from captum_lkn.players.players import Players
+from captum_lkn.sampling.masks import MaskPlan, least_samples, plan_masks
+from captum_lkn.values.evaluator import Evaluator
+from captum_lkn.values.sources import Source
+from captum_lkn.values.tables import Request, ValueTables, plain_evaluation
+
+__all__ = ["SampledValues", "check_sampling", "sampled_values"]
+
+_BLOCK = 1 << 13  # masks between two checks for values that are not finite
+
+
+@dataclass(frozen=True)
+class SampledValues(ValueTables):
+    """Values at sampled masks of some samples.
+
+    Attributes:
+        tables: For each sample its values, float64 ``[L, m]`` on the CPU: a column for each mask of its plan, those to
+            fit first, then the uniform ones and those of all sizes to test on.
+        plans: The masks of each sample.
+    """
+
+    plans: tuple[MaskPlan, ...]
+
+
+def check_sampling(n_samples: Any, seed: Any, players: Sequence[Players]) -> None:
+    """Check the number of masks and the seed.
+
+    Raises:
+        TypeError: One is not a whole number.
+        ValueError: There are too few masks for the players, and fewer than all 2^n; or the seed is negative.
+    """
+    for name, given in (("n_samples", n_samples), ("seed", seed)):
+        if not is_whole(given):
+            raise TypeError(f"{name} must be a whole number; got {given!r}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0; got {seed}")
+    n = max(max(one.sizes) for one in players)
+    least = least_samples(n)
+    if n_samples < least and (n >= 62 or n_samples < 1 << n):
+        raise ValueError(
+            f"n_samples must be at least {least} for {n} players; got {n_samples}. With fewer than ten for each player "
+            "and 100 effects are not told apart. Give more, or let select_players choose fewer players"
+        )
+
+
+def sampled_values(
+    model: Model,
+    requests: Sequence[Request],
+    *,
+    score: Score,
+    n_samples: int,
+    seed: int = 0,
+    sources: Sequence[Source] = (Source(),),
+    perturbations_per_eval: int | None = None,
+    show_progress: bool = False,
+    description: str = "masks",
+) -> list[SampledValues]:
+    """Evaluate a model at sampled masks of each sample.
+
+    Args:
+        model: The model.
+        requests: The samples, with their targets.
+        score: From outputs and targets to values.
+        n_samples: The number of masks of each sample, those to test on included.
+        seed: The seed of the masks. The masks of a sample do not depend on the samples beside it, and samples with the
+            same number of players have the same masks.
+        sources: What is read; all of them come from the same forwards.
+        perturbations_per_eval: Masks a forward, times the number of samples; None: by a rule.
+        show_progress: Whether to show one bar over all masks and samples.
+        description: The bar's name.
+
+    Returns:
+        The values of each request.
+
+    Raises:
+        TypeError: As :func:`captum_lkn.values.tables.value_tables`; `n_samples` or `seed` is not a whole number.
+        ValueError: As there, but for the number of players; too few masks for the players.
+
+    Warns:
+        UserWarning: As there.
+    """
+    check_sampling(n_samples, seed, [request.players for request in requests])
+    sizes = {n for request in requests for n in request.players.sizes}
+    plans = {n: plan_masks(n, n_samples, torch.Generator("cpu").manual_seed(seed)) for n in sorted(sizes)}
+    counts = {n: sum(map(len, plan)) for n, plan in plans.items()}
+    total = sum(counts[n] for request in requests for n in request.players.sizes)
+    found = []
+    with ExitStack() as stack:
+        stack.enter_context(model.session())
+        bar: Any = stack.enter_context(tqdm(total=total, desc=description, unit="mask", disable=not show_progress))
+        for request in requests:
+            with Evaluator(
+                model,
+                request.players,
+                request.arguments,
+                target=request.target,
+                score=score,
+                sources=sources,
+                perturbations_per_eval=perturbations_per_eval,
+            ) as evaluator:
+                own = request.players.sizes
+                if evaluator.whole_batch:  # one list of masks, for all samples
+                    bar.total -= sum(counts[n] for n in own[1:])
+                    own = own[:1]
+                found.append(_values(evaluator, tuple(plans[n] for n in own), bar.update))
+    return found
+
+
+def _values(evaluator: Evaluator, plans: tuple[MaskPlan, ...], advance: Callable[[int], object]) -> SampledValues:
+    """Return the values of one evaluator's samples."""
+    columns = max(evaluator.players.sizes)
+    every = [torch.cat(plan) for plan in plans]
+    masks = torch.cat([pad(own, (0, columns - own.shape[1])) for own in every])
+    counts = torch.tensor([len(own) for own in every], device="cpu")
+    samples = torch.arange(len(plans), device="cpu").repeat_interleave(counts)
+    parts = []
+    block = len(masks) if evaluator.aligned else _BLOCK
+    for own, some in zip(torch.split(samples, block), torch.split(masks, block), strict=True):
+        parts.append(evaluator.values(own, some, advance=advance).double().cpu())
+        evaluator.check_finite(own, some, parts[-1])
+    tables = [table.T.contiguous() for table in torch.split(torch.cat(parts), counts.tolist())]
+    evaluator.check_full([_ending_full(table) for table in tables])
+    return SampledValues(
+        tuple(tables),
+        evaluator.target,
+        evaluator.units(),
+        evaluator.forwards,
+        evaluator.whole_batch,
+        evaluator.dtype,
+        evaluator.epsilon,
+        evaluator.output_shape,
+        tuple(plain_evaluation(evaluator) for _ in plans),
+        plans,
+    )
+
+
+def _ending_full(table: Tensor) -> Tensor:
+    """Return values with that of the full mask, the second one, at the end."""
+    return torch.cat([table[:, :1], table[:, 2:], table[:, 1:2]], 1)
