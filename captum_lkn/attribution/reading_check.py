@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from captum_lkn._common.messages import some_of
 from captum_lkn.attribution.checking import NotCheckedError
 from captum_lkn.models.arguments import Arguments
-from captum_lkn.models.layers import Layer, LayerLike, find_layers, module_of
+from captum_lkn.models.blocks import first_tensor, last_block
+from captum_lkn.models.layers import LayerLike, find_layers, module_of
 from captum_lkn.models.model import Model
 from captum_lkn.models.reading import LayerReader, puts_time_first, remove_hooks
 from captum_lkn.outputs.targets import Target
@@ -46,7 +47,10 @@ def check_reading(model: Model, arguments: Arguments, target: Target, layer: Lay
     samples = torch.arange(rows, device="cpu")
     given = arguments.rows(samples, rows)
     with model.session():
-        found = find_layers(eager, _last_block(eager, eager.module, given) if layer is None else layer)[0]
+        chosen = last_block(eager.module, lambda: eager(given), rows) if layer is None else layer
+        if chosen is None:
+            raise NotCheckedError("no list of blocks in it puts out tokens [B, T, D]: name one with layer=")
+        found = find_layers(eager, chosen)[0]
         change = _Change(module_of(eager, found), found.call_index or 0, rows, eager)
         with change.hooked(), LayerReader(model, [found]) as reader:
             try:
@@ -135,7 +139,7 @@ class _Change:
 
     def _after(self, module: nn.Module, _: Any, output: Any) -> Any:
         call, self._calls = self._calls, self._calls + 1
-        first = _first(output)
+        first = first_tensor(output)
         if call != self._call or first is None or first.dim() != 3 or first.is_nested:
             return None
         time = 0 if puts_time_first(module, self._model) else 1
@@ -153,36 +157,3 @@ class _Change:
             return changed
         made = type(output)
         return made._make((changed, *output[1:])) if hasattr(made, "_make") else made((changed, *output[1:]))
-
-
-def _first(output: Any) -> Tensor | None:
-    """Return what a block puts out, or the first of several things that it does."""
-    first = output[0] if isinstance(output, (tuple, list)) and output else output
-    return first if isinstance(first, Tensor) else None
-
-
-def _last_block(model: Model, root: nn.Module, given: Arguments) -> Layer:
-    """Return the block of a list of blocks that runs last and puts out tokens."""
-    rows = len(given.inputs[0])
-    names: dict[nn.Module, str] = {}
-    for name, module in root.named_modules():
-        if isinstance(module, nn.ModuleList):
-            names |= {block: f"{name}.{i}" for i, block in enumerate(module)}
-    calls: dict[nn.Module, int] = {}
-    last: list[nn.Module] = []
-
-    def after(module: nn.Module, _: Any, output: Any) -> None:
-        calls[module] = calls.get(module, 0) + 1
-        first = _first(output)
-        if first is not None and first.dim() == 3 and rows in first.shape[:2] and first.is_floating_point():
-            last.append(module)
-
-    handles = [block.register_forward_hook(after) for block in names]
-    try:
-        model(given)
-    finally:
-        remove_hooks(handles)
-    if not last:
-        raise NotCheckedError("no list of blocks in it puts out tokens [B, T, D]: name one with layer=")
-    count = calls[last[-1]]  # one block may run again and again
-    return Layer(names[last[-1]], call_index=count - 1 if count > 1 else None)

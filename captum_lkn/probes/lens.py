@@ -11,7 +11,7 @@ import difflib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.nn.functional import gelu, relu, silu
 
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.blocks import last_block
 from captum_lkn.models.hugging_face.examples import made_up_inputs
 from captum_lkn.models.hugging_face.facts import is_encoder_decoder
 from captum_lkn.models.layers import Layer, find_layers
@@ -28,10 +29,15 @@ from captum_lkn.models.reading import LayerReader, remove_hooks
 
 __all__ = ["LogitLens", "logit_lens"]
 
+_T = TypeVar("_T")
 _WAY_OUT = "Name the modules between the last block and the logits with modules=[...]"
 # Functions that models apply between their modules.
 _FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (relu, gelu, torch.tanh, silu)
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-8}  # of a head that runs again, relatively; 0.05 of half precision
+
+
+class _HeadError(ValueError):
+    """Error about a head, which needs no further word of the forward in which it was looked for."""
 
 
 class _Step(NamedTuple):
@@ -72,7 +78,8 @@ class LogitLens:
         for step in self.steps:
             if step.tokens is not None and step.tokens != (x.dim() == 3):
                 x = x[:, None] if step.tokens else x[:, 0]
-            x = step.function(x)
+            put_out: Any = step.function(x)
+            x = put_out[0] if isinstance(put_out, tuple) else put_out
         return x[:, 0] if x.dim() == 3 else x
 
     @property
@@ -169,16 +176,12 @@ class _Run(NamedTuple):
 
 def _found(model: Model, root: nn.Module) -> LogitLens:
     """Find the head of a Hugging Face model by watching it run, and check it."""
-    name = _last_block(model, root)
-    function: Any = model.forward_func
-    made_up = made_up_inputs(function)
-    if made_up is None:
-        raise ValueError(
-            f"{model.name} takes {function.main_input_name}, of which no example can be made here. {_WAY_OUT}"
-        )
-    one, several = made_up
+    longest = _longest_list(model, root)
+    one, several = _examples(model)
     with model.session():
-        outputs, runs = _watch(model, root, root.get_submodule(name), one)
+        found = _tried(model, one, lambda: last_block(root, lambda: model(one), len(one.inputs[0])))
+        name = longest if found is None else str(found.name)
+        outputs, runs = _tried(model, one, lambda: _watch(model, root, root.get_submodule(name), one))
         steps = tuple(_chain(outputs[-1], runs))
         if not steps:
             raise ValueError(f"no module of {model.name} takes what its last block {name!r} puts out. {_WAY_OUT}")
@@ -187,6 +190,35 @@ def _found(model: Model, root: nn.Module) -> LogitLens:
         for arguments in (one, several):
             _check(lens, model, last, arguments)
     return lens
+
+
+def _examples(model: Model) -> tuple[Arguments, Arguments]:
+    """Return made-up inputs, one token or image and a batch."""
+    function: Any = model.forward_func
+    try:
+        made_up = made_up_inputs(function)
+    except ValueError as error:
+        raise ValueError(f"of the inputs of {model.name} no example can be made here ({error}). {_WAY_OUT}") from error
+    if made_up is None:
+        raise ValueError(
+            f"{model.name} takes {function.main_input_name}, of which no example can be made here. {_WAY_OUT}"
+        )
+    return made_up
+
+
+def _tried(model: Model, arguments: Arguments, run: Callable[[], _T]) -> _T:
+    """Return what a forward on made-up inputs gives; its errors name the model, since the user gave no inputs."""
+    try:
+        return run()
+    except _HeadError:
+        raise
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+            raise
+        raise ValueError(
+            f"the head of {model.name} is looked for on made-up inputs {shape_of(arguments.inputs[0])}, which it does "
+            f"not take ({type(error).__name__}: {error}). {_WAY_OUT}"
+        ) from error
 
 
 def _check(lens: LogitLens, model: Model, last: Layer, arguments: Arguments) -> None:
@@ -199,9 +231,9 @@ def _check(lens: LogitLens, model: Model, last: Layer, arguments: Arguments) -> 
     if real is not None:
         at = torch.arange(real.shape[1], device=real.device) == real.cumsum(1).argmax(1)[:, None]
     with LayerReader(model, find_layers(model, last)) as reader:
-        (output, _), (feature,) = reader(arguments)
+        (output, _), (feature,) = _tried(model, arguments, lambda: reader(arguments))
         if output.dim() == 3 and at is not None:
-            (output, _), (feature,) = reader(arguments, explained=at)
+            (output, _), (feature,) = _tried(model, arguments, lambda: reader(arguments, explained=at))
     expected = output[at.to(output.device)] if output.dim() == 3 and at is not None else output
     try:
         found = lens(feature)
@@ -215,7 +247,7 @@ def _check(lens: LogitLens, model: Model, last: Layer, arguments: Arguments) -> 
         )
 
 
-def _last_block(model: Model, root: nn.Module) -> str:
+def _longest_list(model: Model, root: nn.Module) -> str:
     """Return the name of the last block of the outermost list of blocks with the most parameters."""
     lists: dict[str, nn.ModuleList] = {}
     for name, module in root.named_modules():
@@ -267,7 +299,7 @@ def _watch(model: Model, root: nn.Module, block: nn.Module, arguments: Arguments
     finally:
         remove_hooks(handles)  # again, for an interrupt in the first
     if not outputs:
-        raise ValueError(f"the last block of {model.name} did not run, after which its head could be found. {_WAY_OUT}")
+        raise _HeadError(f"the last block of {model.name} did not run, after which its head could be found. {_WAY_OUT}")
     return outputs, runs
 
 

@@ -17,7 +17,7 @@ from captum_lkn.models.hugging_face.facts import (
     takes_token_ids,
     vocabulary_size,
 )
-from captum_lkn.models.hugging_face.head import pools_at_last_token
+from captum_lkn.models.hugging_face.head import pools_at_last_token, reads_last_position
 
 __all__ = ["made_up_inputs"]
 
@@ -54,10 +54,11 @@ def made_up_inputs(model: Any) -> tuple[Arguments, Arguments] | None:
 
 
 def _texts(rows: Sequence[Sequence[int]], model: Any, device: torch.device) -> Arguments:
-    """Return a batch of texts, padded on the right, where decoders and encoders alike may be padded."""
+    """Return a batch of texts, padded on the right, unless the head reads the last position whatever stands there."""
     longest, pad = max(map(len, rows)), padding_token(model)
-    padded = [[*row, *[0 if pad is None else pad] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    turn = -1 if reads_last_position(model) else 1
+    padded = [[*row, *[0 if pad is None else pad] * (longest - len(row))][::turn] for row in rows]
+    mask = [([1] * len(row) + [0] * (longest - len(row)))[::turn] for row in rows]
     if pad is None and pools_at_last_token(model):  # it refuses a batch
         padded, mask = padded[:1], mask[:1]
     ids: Tensor = torch.tensor(padded, device=device)

@@ -22,6 +22,7 @@ __all__ = [
     "has_time_first",
     "last_token",
     "pools_at_last_token",
+    "reads_last_position",
     "token_places",
     "token_read_by_head",
 ]
@@ -94,6 +95,11 @@ def token_places(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str,
     return found
 
 
+def reads_last_position(model: Any) -> bool:
+    """Return whether a classifier of sequences reads the last position, padding or not, as XLNet's does."""
+    return _classifies_sequences(model) and getattr(model.config, "model_type", "") in _ATTENDS_BOTH_WAYS
+
+
 def check_padding_side(model: Any, keywords: Mapping[str, Any], unmasked: Mapping[str, Tensor]) -> None:
     """Check that a classifier of sequences does not read padding, whatever its batch-mates are.
 
@@ -107,7 +113,7 @@ def check_padding_side(model: Any, keywords: Mapping[str, Any], unmasked: Mappin
         return
     if not _classifies_sequences(model) or pools_at_last_token(model):
         return
-    last = getattr(model.config, "model_type", "") in _ATTENDS_BOTH_WAYS
+    last = reads_last_position(model)
     if not last and token_read_by_head(model) != "cls":
         return
     if bool((mask[:, -1 if last else 0] == 0).any()):
