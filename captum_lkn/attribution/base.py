@@ -30,6 +30,7 @@ from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, layout_of, prepare
 from captum_lkn.sampling.fit import fit_sampled
+from captum_lkn.sampling.terms import Term, terms_of
 from captum_lkn.values.sampled import sampled_values
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, value_tables
@@ -215,21 +216,28 @@ class InteractionMethod(Method):
             for request, one in zip(requests, found, strict=True):
                 provenance = self._provenance(request.players, one)
                 for sample, (table, plan) in enumerate(zip(one.tables, one.plans, strict=True)):
-                    counts = len(plan.fit), len(plan.uniform), len(plan.all_sizes)
-                    for place, values in enumerate(table):
-                        fitted, uniform, all_sizes = torch.split(values, list(counts))
+                    counts = [len(plan.fit), len(plan.uniform), len(plan.all_sizes)]
+                    start: list[Term] = []
+                    # From the last source to the first, so that equal functions of the masks get equal sets.
+                    for place in reversed(range(len(sources))):
+                        fitted, uniform, all_sizes = torch.split(table[place], counts)
+                        fit = fit_sampled(
+                            plan,
+                            (fitted, uniform, all_sizes),
+                            self.options,
+                            max_effects=sampling.max_effects,
+                            start=start,
+                        )
+                        start = terms_of(fit.effects)
+                        record = {"unit": one.units[place], "sampling": sampling._asdict()}
                         columns[place].append(
                             SampledInteractions.from_fit(
                                 request.players.labels[sample],
-                                fit_sampled(
-                                    plan, (fitted, uniform, all_sizes), self.options, max_effects=sampling.max_effects
-                                ),
+                                fit,
                                 (float(fitted[0]), float(fitted[1])),
-                                counts,
+                                (counts[0], counts[1], counts[2]),
                                 self.options,
-                                provenance(sample)
-                                | {"unit": one.units[place], "sampling": sampling._asdict()}
-                                | origins[place],
+                                provenance(sample) | record | origins[place],
                                 layout_of(request.players, sample),
                                 one.epsilon,
                             )

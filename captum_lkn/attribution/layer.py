@@ -13,8 +13,9 @@ from captum.log import log_usage
 from captum_lkn._common.checks import check_flag
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod
+from captum_lkn.attribution.sampling import sampling_of
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
-from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions import AnyBatch, InteractionsBatch, SampledBatch
 from captum_lkn.interactions.by_layer import LayerInteractions
 from captum_lkn.models.fingerprint import weight_versions
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers, has_layer_named_output, is_output
@@ -135,7 +136,10 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         attribute_to_layer_input: bool = False,
         *,
         player_names: PlayerNames = None,
-    ) -> InteractionsBatch | LayerInteractions:
+        n_samples: int | None = None,
+        seed: int = 0,
+        max_effects: int | None = None,
+    ) -> InteractionsBatch | SampledBatch | LayerInteractions:
         """Find the interactions of each sample at each layer.
 
         Args:
@@ -148,9 +152,14 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             show_progress: Whether to show a bar.
             attribute_to_layer_input: Whether the layers are read at their inputs, as in Captum.
             player_names: A label for each player.
+            n_samples: As in :meth:`AndOrInteraction.attribute`, like the next two. All layers are read at the same
+                masks, and the effects of one begin with the sets of the one before it, from the last to the first.
+            seed: The seed of the masks.
+            max_effects: The largest number of effects of each layer.
 
         Returns:
-            One :class:`Interactions` a sample; for a list of layers a dict of these, by the layers' labels.
+            One :class:`Interactions` a sample, with `n_samples` one :class:`SampledInteractions`; for a list of layers
+            a dict of these, by the layers' labels.
 
         Raises:
             TypeError: An argument of the wrong type; a layer that puts out no tensor.
@@ -164,18 +173,14 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         check_flag("attribute_to_layer_input", attribute_to_layer_input)
         self._check_weights()
         sources = self._sources(attribute_to_layer_input)
-        batches = self._batches(
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            feature_mask,
-            player_names,
-            perturbations_per_eval,
-            show_progress,
-            sources,
-            [_origin(source) for source in sources],
-        )
+        sampling = sampling_of(n_samples, seed, max_effects)
+        given = inputs, baselines, target, additional_forward_args, feature_mask, player_names
+        rest = perturbations_per_eval, show_progress, sources, [_origin(source) for source in sources]
+        batches: list[AnyBatch] = []
+        if sampling is None:
+            batches += self._batches(*given, *rest)
+        else:
+            batches += self._sampled_batches(self._requests(*given), sampling, *rest)
         if not self._several:
             return batches[0]
         return LayerInteractions({source.label: batch for source, batch in zip(sources, batches, strict=True)})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeAlias, TypeVar, overload
 
 import torch
 from torch import Tensor
 
-from captum_lkn._common import files, html
+from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Self
 
-__all__ = ["Batch", "InteractionsBatch", "SampledBatch"]
+__all__ = ["AnyBatch", "Batch", "InteractionsBatch", "SampledBatch"]
 
 S = TypeVar("S", bound="Interactions | SampledInteractions")
 
@@ -289,9 +289,15 @@ class SampledBatch(Batch[SampledInteractions]):
         return cls(SampledInteractions(**arguments) for arguments in unpack_sampled(*files.read(path, _SAMPLED_SCHEMA)))
 
     def _repr_html_(self) -> str:
-        head = [f"{type(self).__name__} of {count_of(len(self), 'sample')}"]
-        rows = [(str(b), sample.summary()) for b, sample in enumerate(self._samples[:_SHOWN])]
-        return html.table(head, ("sample", ""), rows, texts=("",))
+        shown = self._samples[:_SHOWN]
+        worst = {"R^2": [f"{sample.worst_r_squared:.3f}" for sample in shown]}
+        more = f", the first {_SHOWN}" if len(self) > _SHOWN else ""
+        head = [f"{type(self).__name__} of {count_of(len(self), 'sample')}{more}"]
+        return batch_html(head, worst | batch_rows([sample.contents(1) for sample in shown]))
+
+
+AnyBatch: TypeAlias = InteractionsBatch | SampledBatch
+"""The interactions of several samples, from all masks or from sampled ones."""
 
 
 def _form(attribution: Tensor | tuple[Tensor, ...]) -> Any:

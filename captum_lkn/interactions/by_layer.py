@@ -6,7 +6,7 @@ from captum_lkn._common import html
 from captum_lkn._common.formats import columns, printable, shortened
 from captum_lkn._common.messages import count_of
 from captum_lkn.interactions.about import WIDTH
-from captum_lkn.interactions.batch import InteractionsBatch
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.rendering import BATCH_TEXTS, batch_rows
 
 __all__ = ["LayerInteractions"]
@@ -14,12 +14,12 @@ __all__ = ["LayerInteractions"]
 _LABEL = 32
 
 
-class LayerInteractions(dict[str, InteractionsBatch]):
+class LayerInteractions(dict[str, AnyBatch]):
     """A dict from the label of each layer to its :class:`InteractionsBatch`, that prints as a table.
 
     Example:
         >>> import torch
-        >>> from captum_lkn import Interactions
+        >>> from captum_lkn import Interactions, InteractionsBatch
         >>> from captum_lkn.decomposition import Effects
         >>> effects = Effects.of(2, [("and", (0, 1), -3.0)])
         >>> found = Interactions(("not", "good"), effects, effects.reconstruction, kappa=0.0, gap=0.0)

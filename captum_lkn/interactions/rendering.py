@@ -19,13 +19,13 @@ from captum_lkn.interactions.about import WIDTH, About
 
 __all__ = [
     "BATCH_TEXTS",
+    "SampleContents",
     "SampleReport",
     "bars",
     "batch_html",
     "batch_rows",
     "certificate_lines",
     "ends_line",
-    "ends_text",
     "error_text",
     "joined",
     "players_line",
@@ -45,8 +45,8 @@ _NO_EFFECTS = "no effects: the score does not depend on the players"
 
 
 @dataclass(frozen=True)
-class SampleReport:
-    """Contents of the printed interactions of one sample.
+class SampleContents:
+    """Contents of the printed interactions of one sample, whether from all masks or from sampled ones.
 
     Attributes:
         about: Model, layer, score, class and text.
@@ -55,11 +55,6 @@ class SampleReport:
         v_full: The score with all players.
         rows: Kind, name, order and effect of the strongest interactions.
         n_salient: The number of salient interactions.
-        n_above_kappa: The number of those above kappa.
-        within: The largest deviation of the effects from a value; 0 where that is rounding.
-        kappa: The deviation that was allowed.
-        gap: The certified gap.
-        fidelity: The agreement of refitted effects with the values; None where they were not refitted.
     """
 
     about: About
@@ -68,22 +63,31 @@ class SampleReport:
     v_full: float
     rows: Sequence[tuple[str, str, int, float]]
     n_salient: int
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The scores without and with all players, in one format."""
+        number = effect_format(max(abs(self.v_empty), abs(self.v_full)))
+        return number.format(self.v_empty), number.format(self.v_full)
+
+
+@dataclass(frozen=True)
+class SampleReport(SampleContents):
+    """Contents of the printed interactions of one sample from all masks.
+
+    Attributes:
+        n_above_kappa: The number of salient interactions above kappa.
+        within: The largest deviation of the effects from a value; 0 where that is rounding.
+        kappa: The deviation that was allowed.
+        gap: The certified gap.
+        fidelity: The agreement of refitted effects with the values; None where they were not refitted.
+    """
+
     n_above_kappa: int
     within: float
     kappa: float
     gap: float
     fidelity: Fidelity | None = None
-
-    @property
-    def ends(self) -> tuple[str, str]:
-        """The scores without and with all players, in one format."""
-        return ends_text(self.v_empty, self.v_full)
-
-
-def ends_text(v_empty: float, v_full: float) -> tuple[str, str]:
-    """Return the scores without and with all players, in one format."""
-    number = effect_format(max(abs(v_empty), abs(v_full)))
-    return number.format(v_empty), number.format(v_full)
 
 
 def sample_line(report: SampleReport, width: int) -> str:
@@ -126,7 +130,7 @@ def sample_html(report: SampleReport) -> str:
     return html.element("div", head, shown, html.lines(certificate_lines(report)))
 
 
-def batch_rows(reports: Sequence[SampleReport]) -> dict[str, list[str]]:
+def batch_rows(reports: Sequence[SampleContents]) -> dict[str, list[str]]:
     """Return the columns of a table of samples, a cell for each; columns in which nothing is known are left out."""
     columns: dict[str, list[str]] = {}
     for place, report in enumerate(reports):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from captum_lkn.interactions.layout import InputLayout
 from captum_lkn.interactions.listing import EffectLists
 from captum_lkn.interactions.packing import pack_sampled, unpack_sampled
 from captum_lkn.interactions.ranking import Interaction, ranked
+from captum_lkn.interactions.sample import Interactions
 from captum_lkn.interactions.sampled_rendering import SampledReport, sampled_html, sampled_line, sampled_text
 from captum_lkn.sampling.fit import SampledFit
 from captum_lkn.sampling.players import banzhaf_weights, jackknife_errors, pair_weights, shapley_weights
@@ -32,7 +33,7 @@ from captum_lkn.sampling.players import banzhaf_weights, jackknife_errors, pair_
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SampledInteractions"]
+__all__ = ["AnyInteractions", "SampledInteractions"]
 
 _SCHEMA = "SampledInteractions"
 
@@ -306,12 +307,14 @@ class SampledInteractions(EffectLists):
 
     def contents(self, rows: int) -> SampledReport:
         """Return what is printed: R^2, the strongest interactions with their errors."""
+        listed = self.top(rows)
         return SampledReport(
             about=self.about,
             labels=self.labels,
             v_empty=self.v_empty,
             v_full=self.v_full,
-            rows=self.top(rows),
+            rows=[(one.kind, one.name, one.order, one.effect) for one in listed],
+            errors=[one.error for one in listed],
             n_effects=len(self.effects),
             n_salient=self.n_salient,
             r_squared=self.r_squared,
@@ -324,3 +327,7 @@ class SampledInteractions(EffectLists):
 
     def _repr_html_(self) -> str:
         return sampled_html(self.contents(10))
+
+
+AnyInteractions: TypeAlias = Interactions | SampledInteractions
+"""The interactions of one sample, from all masks or from sampled ones."""

@@ -11,9 +11,8 @@ from captum_lkn._common import html
 from captum_lkn._common.formats import columns, effect_format, percent, shortened
 from captum_lkn._common.messages import count_of
 from captum_lkn.decomposition.effects import TAU
-from captum_lkn.interactions.about import WIDTH, About
-from captum_lkn.interactions.ranking import Interaction
-from captum_lkn.interactions.rendering import bars, ends_line, ends_text, error_text, players_line
+from captum_lkn.interactions.about import WIDTH
+from captum_lkn.interactions.rendering import SampleContents, bars, ends_line, error_text, players_line
 
 __all__ = ["SampledReport", "sampled_html", "sampled_line", "sampled_text"]
 
@@ -21,37 +20,22 @@ _CLASS_WIDTH = 24
 
 
 @dataclass(frozen=True)
-class SampledReport:
-    """Contents of the printed interactions of one sample.
+class SampledReport(SampleContents):
+    """Contents of the printed interactions of one sample from sampled masks.
 
     Attributes:
-        about: Model, layer, score, class and text.
-        labels: The players.
-        v_empty: The score without players.
-        v_full: The score with all players.
-        rows: The strongest interactions.
+        errors: The standard error of each row.
         n_effects: The number of effects.
-        n_salient: The number of salient ones.
         r_squared: R^2 of uniform masks and of all sizes.
         deviation: The root mean square of what is missed at the masks that were used to fit.
         masks: The numbers of masks: to fit, to test uniform ones, to test all sizes.
     """
 
-    about: About
-    labels: Sequence[str]
-    v_empty: float
-    v_full: float
-    rows: Sequence[Interaction]
+    errors: Sequence[float | None]
     n_effects: int
-    n_salient: int
     r_squared: tuple[float, float]
     deviation: float
     masks: tuple[int, int, int]
-
-    @property
-    def ends(self) -> tuple[str, str]:
-        """The scores without and with all players, in one format."""
-        return ends_text(self.v_empty, self.v_full)
 
 
 def _r_squared_lines(report: SampledReport) -> list[str]:
@@ -73,18 +57,22 @@ def sampled_line(report: SampledReport, width: int) -> str:
     start = f"R^2 {worst:.3f}; {explained}v {report.ends[0]} -> {report.ends[1]}; "
     end = f"; {report.n_salient} salient"
     strongest = "no effects"
-    for one in report.rows[:1]:
-        number = effect_format(one.effect).format(one.effect)
+    for _, name, _, effect in report.rows[:1]:
+        number = effect_format(effect).format(effect)
         room = width - columns(start) - len(number) - 1 - len(end)
-        strongest = f"{shortened(one.name, max(room, 4))} {number}"
+        strongest = f"{shortened(name, max(room, 4))} {number}"
     return start + strongest + end
 
 
 def sampled_text(report: SampledReport) -> str:
     """Return R^2, the players, what was explained, and the strongest interactions with their errors."""
-    top = bars([(one.name, one.effect) for one in report.rows])
-    largest = max((abs(one.effect) for one in report.rows), default=0.0)
-    top = [f"{line:<70}{error_text(one.error, largest)}".rstrip() for line, one in zip(top, report.rows, strict=True)]
+    drawn = bars([(name, effect) for _, name, _, effect in report.rows])
+    largest = max((abs(effect) for *_, effect in report.rows), default=0.0)
+    width = max(map(columns, drawn), default=0)
+    top = [
+        f"{line}{' ' * (width - columns(line))}{error_text(error, largest)}".rstrip()
+        for line, error in zip(drawn, report.errors, strict=True)
+    ]
     lines = [
         *_r_squared_lines(report),
         *textwrap.wrap(players_line(report.labels), WIDTH - 2),
@@ -98,19 +86,19 @@ def sampled_text(report: SampledReport) -> str:
 
 def sampled_html(report: SampledReport) -> str:
     """Return the same, the strongest interactions as a table with bars."""
-    largest = max((abs(one.effect) for one in report.rows), default=0.0)
+    largest = max((abs(effect) for *_, effect in report.rows), default=0.0)
     number = effect_format(largest)
     lines = [*_r_squared_lines(report), players_line(report.labels), *report.about.lines(), ends_line(report.ends)]
     rows = [
         (
-            one.kind.upper(),
-            one.name,
-            str(one.order),
-            number.format(one.effect),
-            error_text(one.error, largest).removeprefix(" "),
-            html.bar(one.effect, largest),
+            kind.upper(),
+            name,
+            str(order),
+            number.format(effect),
+            error_text(error, largest).removeprefix(" "),
+            html.bar(effect, largest),
         )
-        for one in report.rows
+        for (kind, name, order, effect), error in zip(report.rows, report.errors, strict=True)
     ]
     header = ("kind", "players", "order", "effect", "error", "")
     shown = html.table((), header, rows, texts=("kind", "players", ""))

@@ -131,6 +131,9 @@ class LayerwiseKnowledge:
         show_progress: bool = False,
         *,
         player_names: PlayerNames = None,
+        n_samples: int | None = None,
+        seed: int = 0,
+        max_effects: int | None = None,
     ) -> KnowledgeChange:
         """Extract the interactions of all layers and compare each layer with the output.
 
@@ -146,6 +149,11 @@ class LayerwiseKnowledge:
             perturbations_per_eval: Masks a forward.
             show_progress: Whether to show a bar.
             player_names: A label for each player.
+            n_samples: As in :meth:`captum_lkn.AndOrInteraction.attribute`, like the next two: the number of masks of
+                each sample, where all 2^n are too many. Effects of layers that differ by less than their standard
+                errors are not told apart.
+            seed: The seed of the masks.
+            max_effects: The largest number of effects of each layer.
 
         Returns:
             The comparison. Its :meth:`KnowledgeChange.compare` changes threshold, scope and ratios, at no cost, and
@@ -160,8 +168,9 @@ class LayerwiseKnowledge:
             UserWarning: As that method; a layer whose scores masking does not change.
         """
         method = self._method()
+        sampling: dict[str, Any] = {"n_samples": n_samples, "seed": seed, "max_effects": max_effects}
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
-        found: Any = method.attribute(inputs, baselines, target, *rest, player_names=player_names)
+        found: Any = method.attribute(inputs, baselines, target, *rest, player_names=player_names, **sampling)
         return KnowledgeChange(
             found,
             accuracies=self._accuracies(),

@@ -12,7 +12,7 @@ from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
 from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import TAU, Effects
-from captum_lkn.interactions import Interaction, InteractionsBatch
+from captum_lkn.interactions import AnyBatch, Interaction
 from captum_lkn.knowledge import rendering
 from captum_lkn.knowledge.checks import check_interactions, check_label, check_noun, warn_of_normalisers
 from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, check_comparison, compare, normaliser
@@ -21,6 +21,7 @@ from captum_lkn.knowledge.packing import pack_change, unpack_change
 from captum_lkn.knowledge.provenance import shared_about, shared_provenance
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
 from captum_lkn.knowledge.salience import salient_interactions
+from captum_lkn.knowledge.sampled import known_values, with_tables
 from captum_lkn.knowledge.sensitivity import CONVENTIONS, Sensitivity
 from captum_lkn.models.layers import OUTPUT, Layer
 
@@ -54,7 +55,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
     again. Redundancy cannot be read below the state's floor, the share of itself that the state does not find again.
 
     Attributes:
-        interactions: By state, the reference included, the interactions of all samples.
+        interactions: By state, the reference included, the interactions of all samples: :class:`InteractionsBatch`, or
+            :class:`SampledBatch` for all of them.
         states: The labels of the states that are compared. Empty takes all but the reference.
         reference: The label of the state that they are compared with.
         tau: An interaction is salient above this share of the largest absolute effect of its state.
@@ -75,7 +77,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         UserWarning: A state's normaliser is 0, so that its strengths are NaN.
 
     Example:
-        >>> from captum_lkn import Interactions
+        >>> from captum_lkn import Interactions, InteractionsBatch
         >>> def batch(*effects):  # of one sample of two players: not, good, not & good
         ...     sets = ((0,), (1,), (0, 1))
         ...     ands = Effects.of(2, [("and", members, effect) for members, effect in zip(sets, effects)])
@@ -88,7 +90,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         ('not', 'good')
     """
 
-    interactions: Mapping[str, InteractionsBatch]
+    interactions: Mapping[str, Any]
     states: tuple[str, ...] = ()
     reference: str = OUTPUT
     tau: float = TAU
@@ -151,7 +153,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
     def normalisers(self) -> dict[str, float]:
         r"""Divisor of each state's effects, the mean of \|v(N) - v(empty)\| over the samples."""
         return {
-            label: normaliser([one.values for one in batch], max(one.epsilon for one in batch))
+            label: normaliser([known_values(one) for one in batch], max(one.epsilon for one in batch))
             for label, batch in self.interactions.items()
         }
 
@@ -170,7 +172,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         return tuple(dict.fromkeys((*self.states, self.reference)))
 
     @property
-    def _batches(self) -> list[InteractionsBatch]:
+    def _batches(self) -> list[AnyBatch]:
         """The samples of the reference, then those of the states."""
         return [self.interactions[label] for label in dict.fromkeys((self.reference, *self.states))]
 
@@ -253,7 +255,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
             UserWarning: An extraction did not reach its tolerance.
         """
         options: dict[str, Any] = {"draws": draws, "seed": seed, "value_noise": value_noise, "jitter": jitter}
-        compared = {label: self.interactions[label] for label in self._labels}
+        compared = with_tables({label: self.interactions[label] for label in self._labels}, "the noise ceiling")
         return self._with(noise_ceiling=measure_noise_ceiling(compared, **options))
 
     def sensitivity(self, conventions: Mapping[str, Mapping[str, Any]] = CONVENTIONS) -> Sensitivity:
@@ -273,8 +275,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
             ValueError: An option out of range.
         """
         found: dict[str, Mapping[str, Comparison]] = {"as extracted": dict(self)}
+        compared = with_tables({label: self.interactions[label] for label in self._labels}, "sensitivity")
         for name, changes in conventions.items():
-            again = {label: self.interactions[label].decompose(**changes) for label in self._labels}
+            again = {label: compared[label].decompose(**changes) for label in self._labels}
             found[name] = dict(self._with(interactions=again))
         return Sensitivity(found, self.reference, self.noun)
 

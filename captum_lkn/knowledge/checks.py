@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import KINDS
-from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.interactions import AnyBatch, AnyInteractions, InteractionsBatch, SampledBatch
 from captum_lkn.interactions.about import other_question
 from captum_lkn.knowledge.comparison import Scope, thresholds
 
@@ -46,10 +46,18 @@ def check_interactions(interactions: Any) -> None:
     differ by that alone. Values of inputs are not recorded.
     """
     if not isinstance(interactions, Mapping):
-        raise TypeError(f"interactions must be a mapping from label to InteractionsBatch; got {kind_of(interactions)}")
+        raise TypeError(
+            "interactions must be a mapping from label to InteractionsBatch or SampledBatch; got "
+            f"{kind_of(interactions)}"
+        )
     for label, batch in interactions.items():
-        if not isinstance(label, str) or not isinstance(batch, InteractionsBatch):
+        if not isinstance(label, str) or not isinstance(batch, InteractionsBatch | SampledBatch):
             raise TypeError(f"interactions must map labels to InteractionsBatch; got {label!r}: {kind_of(batch)}")
+    if len({type(batch) for batch in interactions.values()}) > 1:
+        raise TypeError(
+            "interactions must all be from all masks or all from sampled ones; got both. Give n_samples for each state "
+            "or for none"
+        )
     for label, batch in interactions.items():
         first = next(iter(interactions))
         if len(batch) != len(interactions[first]):
@@ -62,7 +70,7 @@ def check_interactions(interactions: Any) -> None:
     _warn_of_conditions(interactions)
 
 
-def _check_question(place: int, first: str, one: Interactions, label: str, other: Interactions) -> None:
+def _check_question(place: int, first: str, one: AnyInteractions, label: str, other: AnyInteractions) -> None:
     """Check that two states' interactions of a sample answer one question."""
     differing = other_question(one.provenance, other.provenance)
     if one.players != other.players:
@@ -75,7 +83,7 @@ def _check_question(place: int, first: str, one: Interactions, label: str, other
         )
 
 
-def _warn_of_conditions(interactions: Mapping[str, InteractionsBatch]) -> None:
+def _warn_of_conditions(interactions: Mapping[str, Sequence[AnyInteractions]]) -> None:
     """Warn of the first state whose samples were extracted under other conditions than those of the first one."""
     first = next(iter(interactions), "")
     for label, batch in interactions.items():
@@ -101,7 +109,7 @@ def _conditions(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def amplified_states(
-    normalisers: Mapping[str, float], interactions: Mapping[str, InteractionsBatch], tau: float, scope: Scope
+    normalisers: Mapping[str, float], interactions: Mapping[str, AnyBatch], tau: float, scope: Scope
 ) -> set[str]:
     """Return the states whose normaliser is so small that dividing by it dwarfs the other states' effects.
 
@@ -119,7 +127,7 @@ def amplified_states(
 
 def warn_of_normalisers(
     normalisers: Mapping[str, float],
-    interactions: Mapping[str, InteractionsBatch],
+    interactions: Mapping[str, AnyBatch],
     reference: str,
     tau: float,
     scope: Scope,
@@ -154,7 +162,7 @@ def warn_of_normalisers(
 
 
 def _strengths(
-    normalisers: Mapping[str, float], interactions: Mapping[str, InteractionsBatch], tau: float, scope: Scope
+    normalisers: Mapping[str, float], interactions: Mapping[str, AnyBatch], tau: float, scope: Scope
 ) -> dict[str, dict[str, float]]:
     """Return by state and kind the sum of the salient effects in normalisers, the mean over the samples."""
     strengths = {}

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_lkn.interactions import Interactions, InteractionsBatch
-from captum_lkn.interactions.packing import pack, pack_effects, unpack, unpack_effects
+from captum_lkn.interactions import AnyBatch, Interactions, InteractionsBatch, SampledBatch, SampledInteractions
+from captum_lkn.interactions.packing import pack, pack_effects, pack_sampled, unpack, unpack_effects, unpack_sampled
 from captum_lkn.knowledge.noise_ceiling import NoiseCeiling
 
 __all__ = ["pack_change", "unpack_change"]
@@ -23,14 +23,17 @@ _DRAWN = "noise_ceiling"
 def pack_change(parts: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Turn a comparison, given as the arguments of ``KnowledgeChange`` by name, into tensors and metadata."""
     options = dict(parts)
-    interactions: Mapping[str, InteractionsBatch] = options.pop("interactions")
+    interactions: Mapping[str, AnyBatch] = options.pop("interactions")
     ceiling: NoiseCeiling | None = options.pop("noise_ceiling")
-    tensors, metadata = pack([one.parts() for batch in interactions.values() for one in batch])
+    sampled = isinstance(next(iter(interactions.values())), SampledBatch)
+    parts_of = [one.parts() for batch in interactions.values() for one in batch]
+    tensors, metadata = pack_sampled(parts_of) if sampled else pack(parts_of)
     if ceiling is not None:
         drawn = [draw for of_state in ceiling.effects.values() for draws in of_state for draw in draws]
         tensors |= pack_effects(drawn, _DRAWN)
     return tensors, metadata | {
         "labels": list(interactions),
+        "sampled": sampled,
         "change": options,
         "noise_ceiling": ceiling and ceiling.settings() | {"states": list(ceiling.effects)},
     }
@@ -39,10 +42,16 @@ def pack_change(parts: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, 
 def unpack_change(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that make the comparison anew: what :func:`pack_change` was given."""
     labels = metadata["labels"]
-    samples = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
+    sampled = metadata.get("sampled", False)  # not in files of the first version
+    batch_of: Any = SampledBatch if sampled else InteractionsBatch
+    samples: list[Any]
+    if sampled:
+        samples = [SampledInteractions(**arguments) for arguments in unpack_sampled(tensors, metadata)]
+    else:
+        samples = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
     options = dict(metadata["change"])
     return options | {
-        "interactions": dict(zip(labels, map(InteractionsBatch, _split(samples, len(labels))), strict=True)),
+        "interactions": dict(zip(labels, map(batch_of, _split(samples, len(labels))), strict=True)),
         "states": tuple(options["states"]),
         "accuracies": {label: tuple(both) for label, both in options["accuracies"].items()},
         "noise_ceiling": _unpack_ceiling(

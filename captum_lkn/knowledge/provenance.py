@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions import AnyBatch
 from captum_lkn.interactions.about import About
 
 __all__ = ["shared_about", "shared_provenance"]
@@ -14,7 +14,7 @@ __all__ = ["shared_about", "shared_provenance"]
 _OF_ONE_TABLE = ("layer", "pool", "readout", "target", "text", "steps", "stopped")
 
 
-def shared_provenance(states: Sequence[InteractionsBatch]) -> dict[str, Any]:
+def shared_provenance(states: Sequence[AnyBatch]) -> dict[str, Any]:
     """Return the entries that all samples of all states share, the number of samples, and the class of each.
 
     Args:
@@ -32,7 +32,7 @@ def shared_provenance(states: Sequence[InteractionsBatch]) -> dict[str, Any]:
     return {**shared, "samples": len(first), "targets": [one.provenance.get("target") for one in first]}
 
 
-def shared_about(states: Sequence[InteractionsBatch]) -> list[About]:
+def shared_about(states: Sequence[AnyBatch]) -> list[About]:
     """Return what each sample is about, without a model or a layer in which the states differ.
 
     Args:

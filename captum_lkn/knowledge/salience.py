@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.effects import Effects
-from captum_lkn.interactions import Interaction, InteractionsBatch
+from captum_lkn.interactions import AnyBatch, Interaction
 from captum_lkn.interactions.ranking import ranked
 from captum_lkn.knowledge.comparison import Scope, thresholds
 
@@ -16,7 +16,7 @@ __all__ = ["salient_interactions", "selection_frequencies"]
 
 
 def salient_interactions(
-    batch: InteractionsBatch, drawn: Sequence[Sequence[Effects]] | None, *, tau: float, scope: Scope
+    batch: AnyBatch, drawn: Sequence[Sequence[Effects]] | None, *, tau: float, scope: Scope
 ) -> list[list[Interaction]]:
     """List the salient interactions of each sample of a state, the strongest first, in the units of the score.
 

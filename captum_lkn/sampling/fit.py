@@ -60,6 +60,7 @@ def fit_sampled(
     options: DecompositionOptions,
     *,
     max_effects: int | None = None,
+    start: Sequence[Term] = (),
 ) -> SampledFit:
     """Fit effects to values, and test them.
 
@@ -68,6 +69,7 @@ def fit_sampled(
         values: Float64, for each of the three kinds of masks.
         options: The weights of terms, `kappa` or `noise`, `kind` and `pin_ends`.
         max_effects: The largest number of effects; None: one for ten masks.
+        start: Terms to begin with; those that turn out needless are dropped.
 
     Returns:
         The fit. Where the masks to fit are all 2^n there are, it is the decomposition of the table.
@@ -89,7 +91,7 @@ def fit_sampled(
     v_empty, v_full = float(own[0]), float(own[1])
     kappa = options.noise * abs(v_full - v_empty) if options.kappa is None else options.kappa
     most = max(1, len(masks) // _MASKS_PER_EFFECT) if max_effects is None else max_effects
-    terms = select_terms(masks, own, options, enough=kappa / 2, most=most)
+    terms = select_terms(masks, own, options, enough=kappa / 2, most=most, start=start)
     wide = Masks.of(masks, torch.float64)
     ends = (v_empty, v_full) if options.pin_ends else None
     whole = products(wide, terms, own)

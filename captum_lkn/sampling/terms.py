@@ -8,9 +8,10 @@ from typing import Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionOptions
 
-__all__ = ["Masks", "Term", "activity", "members_of", "price"]
+__all__ = ["Masks", "Term", "activity", "members_of", "price", "terms_of"]
 
 Term: TypeAlias = tuple[tuple[int, ...], bool]
 """The numbers of a set's players, ascending, and whether it is an OR term. A term of one player is an AND term."""
@@ -46,6 +47,17 @@ def members_of(terms: Sequence[Term], n: int) -> tuple[Tensor, Tensor]:
     for row, (players, _) in enumerate(terms):
         members[row, list(players)] = True
     return members, torch.tensor([is_or for _, is_or in terms], dtype=torch.bool, device="cpu")
+
+
+def terms_of(effects: Effects) -> list[Term]:
+    """Return the sets of effects with their kinds.
+
+    Example:
+        >>> terms_of(Effects.of(3, [("or", (0, 2), 1.0)]))
+        [((0, 2), True)]
+    """
+    sets = [tuple(row.nonzero().flatten().tolist()) for row in effects.members]
+    return list(zip(sets, effects.is_or.tolist(), strict=True))
 
 
 def activity(masks: Masks, terms: Sequence[Term]) -> Tensor:

@@ -47,7 +47,7 @@ def test_r_squared_is_printed_first(found):
     assert "7 & 8 & 9  +3.00" in str(found[0])
     assert "0  R^2 1.000" in str(found)
     assert "R^2 1.000" in found[0]._repr_html_()
-    assert "R^2 1.000" in found._repr_html_()
+    assert ">1.000</td>" in found._repr_html_()
 
 
 def test_files_and_frames(found, tmp_path):

@@ -1,0 +1,35 @@
+"""States whose effects were fitted to sampled masks, so that they have no value tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from captum_lkn.interactions import AnyBatch, AnyInteractions, Interactions, InteractionsBatch
+
+__all__ = ["known_values", "with_tables"]
+
+
+def known_values(one: AnyInteractions) -> Tensor:
+    """Return the value table of a sample; of sampled masks v(empty) and v(N), which stand at its ends."""
+    if isinstance(one, Interactions):
+        return one.values
+    return torch.tensor([one.v_empty, one.v_full], dtype=torch.float64, device="cpu")
+
+
+def with_tables(interactions: Mapping[str, AnyBatch], purpose: str) -> dict[str, InteractionsBatch]:
+    """Return the states if all of them have value tables, which are decomposed again.
+
+    Raises:
+        ValueError: The effects of one were fitted to sampled masks.
+    """
+    found = {label: batch for label, batch in interactions.items() if isinstance(batch, InteractionsBatch)}
+    if len(found) < len(interactions):
+        raise ValueError(
+            f"{purpose} decomposes tables of all 2^n values again, and these effects were fitted to sampled masks. "
+            "Take the standard errors of the effects, or compare the results of several seeds; or let select_players "
+            "choose so few players that all masks can be evaluated"
+        )
+    return found
