@@ -74,11 +74,12 @@ def _change(task: Task) -> KnowledgeChange:
 
 def _layers(task: Task) -> dict[str, Any]:
     """Fit probes, extract the interactions of all layers with their noise ceiling, and keep both."""
-    probes = task.probes()
-    players, classes = task.samples
-    change = LayerwiseKnowledge(task.model, task.layers, probes=probes).analyze(players, target=classes)
-    change = change.with_noise_ceiling(draws=task.size.ceiling_draws)
-    change.save(_file(task))
+    if not _file(task).exists():
+        study = LayerwiseKnowledge(task.model, task.layers, probes=task.probes())
+        players, classes = task.samples
+        found = study.analyze(players, target=classes)
+        found.with_noise_ceiling(draws=task.size.ceiling_draws).save(_file(task))
+    change = _change(task)
     curves, orders, counts = (
         curves_of(change),
         Orders(change.interactions["output"][0].n_players),

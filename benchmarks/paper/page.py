@@ -220,7 +220,8 @@ def _minutes(store: Store, name: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines[0] = [cell.replace("|", "\\|") for cell in header]
     return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |", 1) for line in lines)
 
 

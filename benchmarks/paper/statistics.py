@@ -6,6 +6,7 @@ statistic is a function of such a matrix, so that numbers, intervals and tests c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from captum_lkn.knowledge import Comparison
 __all__ = ["Curves", "Estimate", "Orders", "curves_of", "estimate", "mean_over", "named", "resampled", "share_of"]
 
 _TAIL = 0.025
+_LEAST = 3
+"""Samples that must have a value: of one or two nothing can be said about others."""
 
 
 class Orders(NamedTuple):
@@ -128,14 +131,17 @@ def resampled(samples: int, resamples: int, seed: int = 0) -> Tensor:
 def mean_over(numbers: Tensor, counts: Tensor) -> Tensor:
     """Return weighted means of ``[K, B]`` or ``[B]``, without NaN: ``[R, K]`` or ``[R]``."""
     columns = numbers.double().movedim(-1, 0)
-    return (counts @ columns.nan_to_num(0.0)) / (counts @ (~columns.isnan()).double())
+    known = ~columns.isnan()
+    means = (counts @ columns.nan_to_num(0.0)) / (counts @ known.double())
+    return torch.where(known.sum(0) < min(_LEAST, len(columns)), math.nan, means)
 
 
 def share_of(part: Tensor, whole: Tensor, counts: Tensor, ratio: str = "sum") -> Tensor:
     """Return ratios of ``[K, B]``: of sums over the samples, or means of the samples' ratios; ``[R, K]``."""
     if ratio == "mean":
         return mean_over(part / whole, counts)
-    return (counts @ part.mT) / (counts @ whole.mT)
+    shares = (counts @ part.mT) / (counts @ whole.mT)
+    return torch.where((whole != 0).sum(1) < min(_LEAST, whole.shape[1]), math.nan, shares)
 
 
 def estimate(found: Tensor) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -32,7 +33,8 @@ class Store:
     def __init__(self, size: Size, results: Path = ROOT / "results", work: Path = ROOT / "work") -> None:
         self.size = size
         self.results = results / size.name
-        self.work = work / size.name
+        key = hashlib.sha256(json.dumps(size.key(), sort_keys=True).encode()).hexdigest()[:8]
+        self.work = work / f"{size.name}-{key}"  # weights of other settings are not taken for these
         for folder in (self.results, self.work):
             folder.mkdir(parents=True, exist_ok=True)
 

@@ -101,6 +101,10 @@ def test_an_estimate_is_of_all_samples_with_the_interval_of_the_resamples():
     assert 0.4 < found.low < 0.45 < 0.55 < found.high < 0.6
     assert found.p == pytest.approx(1 / 401)
     assert all(map(math.isnan, statistics.estimate(torch.full((5,), math.nan))))
+    of_two = torch.cat([numbers[:2], torch.full((48,), math.nan)])  # two samples tell nothing about others
+    assert bool(statistics.mean_over(of_two, counts).isnan().all())
+    whole = of_two.double().nan_to_num()[None]
+    assert bool(statistics.share_of(whole, whole, counts).isnan().all())
 
 
 @pytest.mark.parametrize(
