@@ -49,6 +49,7 @@ __all__ = [
     "effect_rows",
     "finished",
     "framed",
+    "grow",
     "ink",
     "legend_below",
     "legend_in",
@@ -214,6 +215,11 @@ def finished(fig: Figure, ax: Axes, drawn: Sequence[Axes] = ()) -> Picture:
         for text in texts:
             text.set_fontfamily([*text.get_fontfamily(), *more])
     return Picture(fig, ax)
+
+
+def grow(fig: Figure, points: float) -> None:
+    """Make a figure higher by so many points."""
+    fig.set_figheight(fig.get_figheight() + points / 72)
 
 
 def ink() -> str:

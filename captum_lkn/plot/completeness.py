@@ -19,13 +19,24 @@ from captum_lkn.plot.canvas import (
     Picture,
     finished,
     framed,
+    grow,
     ink,
     legend_in,
     order_colours,
     ruled,
     whole_percent,
 )
-from captum_lkn.plot.depth import GROUPS, Depth, depth_of, grouped, kind_only, kind_title, subject_of
+from captum_lkn.plot.depth import (
+    GROUPS,
+    Depth,
+    depth_of,
+    grouped,
+    kind_only,
+    kind_title,
+    name_states,
+    shade_amplified,
+    subject_of,
+)
 from captum_lkn.plot.fonts import written
 
 __all__ = ["completeness"]
@@ -77,7 +88,9 @@ def completeness(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes 
         _draw_bands(right, floors, 0.0, drawn)
     for axes, curves in ((left, completed), (right, redundant)):
         _draw_curves(axes, curves, drawn)
-        _draw_layers(axes, depth)
+        more = _draw_states(axes, depth)
+    if ax is None:
+        grow(fig, more)
     left.set_ylabel("completeness", fontsize=BODY)
     right.set_ylabel("redundancy", fontsize=BODY)
     handles: list[Line2D | Patch] = [_line(g, [], []) for g in drawn]
@@ -119,15 +132,13 @@ def _draw_bands(ax: Axes, bounds: np.ndarray, end: float, drawn: Sequence[int]) 
         ax.plot(places, bound, color=order_colours()[group], linewidth=1, linestyle=":", zorder=0)
 
 
-def _draw_layers(ax: Axes, depth: Depth) -> None:
+def _draw_states(ax: Axes, depth: Depth) -> float:
+    """Draw the axes, and return the points that upright names of the states take."""
     layers = depth.labels[:-1]
-    for place, label in enumerate(layers):
-        if label in depth.amplified:
-            ax.axvspan(place - 0.5, place + 0.5, color=NEUTRAL, alpha=0.13, linewidth=0, zorder=-1)
-    ax.set_xticks(range(len(layers)), depth.starred[:-1], parse_math=False)
-    ax.set_xlabel(depth.axis, fontsize=BODY)
+    shade_amplified(ax, depth)
     ax.set_xlim(-0.5, len(layers) - 0.5)
     ax.set_ylim(-0.04, 1.04)
     ax.yaxis.set_major_locator(MultipleLocator(0.25))
     ax.yaxis.set_major_formatter(lambda y, _: whole_percent(y))
     ruled(ax)
+    return name_states(ax, depth, depth.starred[:-1])

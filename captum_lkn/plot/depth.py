@@ -8,16 +8,20 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_lkn._common.checks import is_whole
+from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.decomposition.effects import KINDS, Kind
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.knowledge.checks import amplified_states
 from captum_lkn.knowledge.comparison import Comparison, Strengths
 from captum_lkn.models.layers import OUTPUT
+from captum_lkn.plot.canvas import BODY
+from captum_lkn.plot.fonts import text_width
 from captum_lkn.plot.names import layer_names
 
 __all__ = [
@@ -28,6 +32,8 @@ __all__ = [
     "grouped",
     "kind_only",
     "kind_title",
+    "name_states",
+    "shade_amplified",
     "smooth",
     "subject_of",
 ]
@@ -37,6 +43,7 @@ GROUPS = ("order 1", "order 2", "order 3", "order 4 and higher")
 
 _PLATEAU = 0.3  # of the way to the next layer that a smooth line stays level
 _POINTS = 24
+_APART = 3.0  # points between names side by side
 _Line: TypeAlias = NDArray[np.float64]
 
 
@@ -110,6 +117,32 @@ def kind_title(kind: Kind | None) -> str:
 def grouped(comparison: Comparison) -> Comparison:
     """Return a comparison by groups of orders: quantities ``[..., 4]``."""
     return Comparison(Strengths(*map(_by_group, comparison.samples)), comparison.ratio)
+
+
+def name_states(ax: Axes, depth: Depth, names: Sequence[str]) -> float:
+    """Name the states below the axis, upright where names side by side would overlap.
+
+    Args:
+        ax: The axes.
+        depth: The states.
+        names: Their names, from the left.
+
+    Returns:
+        The points that the names take beyond a line, for a legend below them.
+    """
+    longest = max((text_width(name, BODY) for name in names), default=0.0)
+    place = 72 * ax.bbox.width / ax.figure.dpi / max(len(names), 1)  # of a name, in points
+    upright = longest > place - _APART
+    ax.set_xticks(range(len(names)), names, parse_math=False, rotation=90 if upright else 0)
+    ax.set_xlabel(depth.axis, fontsize=BODY)
+    return longest - BODY if upright else 0.0
+
+
+def shade_amplified(ax: Axes, depth: Depth) -> None:
+    """Shade the states whose normaliser is small."""
+    for place, label in enumerate(depth.labels):
+        if label in depth.amplified:
+            ax.axvspan(place - 0.5, place + 0.5, color=NEUTRAL, alpha=0.13, linewidth=0, zorder=-1)
 
 
 def smooth(values: Sequence[float]) -> tuple[_Line, _Line]:

@@ -12,8 +12,19 @@ from matplotlib.axes import Axes
 from captum_lkn._common.messages import count_of
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
-from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, legend_below, ruled, score_label, series
-from captum_lkn.plot.depth import depth_of
+from captum_lkn.plot.canvas import (
+    BODY,
+    Picture,
+    canvas,
+    caption,
+    finished,
+    grow,
+    legend_below,
+    ruled,
+    score_label,
+    series,
+)
+from captum_lkn.plot.depth import depth_of, name_states
 from captum_lkn.plot.fonts import written
 
 __all__ = ["emergence"]
@@ -53,6 +64,7 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
         raise ValueError('words must be one or more labels of players: emergence("not", ("not", "good"))')
     depth = depth_of(change)
     curves = [_curve(change, (word,) if isinstance(word, str) else word, depth.labels) for word in words]
+    is_own = ax is None
     fig, ax = canvas(ax, max(6.0, 1.6 + 0.5 * len(depth.labels)), 3.6)
     places = np.arange(len(depth.labels))
     names = written([word if isinstance(word, str) else " … ".join(word) for word in words], 24)
@@ -68,12 +80,13 @@ def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: 
         if alone and len(curve.words) == 1:
             look |= {"linestyle": ":", "markersize": 4, "markerfacecolor": "none"}
             handles += ax.plot(places, curve.alone.mean(0), linewidth=1.3, label=f"{name}, alone", **look)
-    ax.set_xticks(places, depth.names, parse_math=False)
-    ax.set_xlabel(depth.axis, fontsize=BODY)
+    more = name_states(ax, depth, depth.names)
+    if is_own:
+        grow(fig, more)
     ax.set_ylabel(score_label(change.interactions[change.reference][0], "strength"), fontsize=BODY)
     ax.set_ylim(0, None)
     ruled(ax)
-    legend_below(ax, handles, 40, ncols=3)
+    legend_below(ax, handles, 40 + more, ncols=3)
     band = "; bands: all of them" if any(curve.samples > 1 for curve in curves) else ""
     caption(ax, "Where combinations emerge", f"sum of |effects| of interactions with the word, mean over samples{band}")
     return finished(fig, ax)

@@ -20,6 +20,7 @@ from captum_lkn.plot.canvas import (
     Picture,
     caption,
     finished,
+    grow,
     ink,
     legend_below,
     numbers,
@@ -29,7 +30,17 @@ from captum_lkn.plot.canvas import (
     tidy,
     whole_percent,
 )
-from captum_lkn.plot.depth import GROUPS, Depth, depth_of, grouped, kind_only, smooth, subject_of
+from captum_lkn.plot.depth import (
+    GROUPS,
+    Depth,
+    depth_of,
+    grouped,
+    kind_only,
+    name_states,
+    shade_amplified,
+    smooth,
+    subject_of,
+)
 from captum_lkn.plot.fonts import written
 from captum_lkn.plot.names import interaction_names
 
@@ -73,12 +84,12 @@ def flow(change: KnowledgeChange, top: int = 10, *, ax: Axes | None = None) -> P
     low = 0.36 * max(rows, 1) + 0.1
     fig, grid = panels(ax, max(7.4, 3.2 + 0.52 * len(depth.labels)), 4.5 + low, 2, 1, height_ratios=[3.4, low])
     box, below = grid.ravel()
-    _draw_box(box, change, depth)
+    more = _draw_box(box, change, depth)
+    if ax is None:
+        grow(fig, more)
     _draw_ribbons(below, depth, stays, forgotten, change.n_samples > 1)
     for axes in (box, below):
-        for place, label in enumerate(depth.labels):
-            if label in depth.amplified:
-                axes.axvspan(place - 0.5, place + 0.5, color=NEUTRAL, alpha=0.13, linewidth=0, zorder=-1)
+        shade_amplified(axes, depth)
         axes.set_xlim(-0.6, len(depth.labels) - 0.4)
     caption(box, f"How knowledge grows, {change.noun} by {change.noun}", written([subject_of(change)], 100)[0])
     return finished(fig, box if ax is None else ax, [box, below])
@@ -87,7 +98,8 @@ def flow(change: KnowledgeChange, top: int = 10, *, ax: Axes | None = None) -> P
 # ---------------------------------------------------------------- the box
 
 
-def _draw_box(ax: Axes, change: KnowledgeChange, depth: Depth) -> None:
+def _draw_box(ax: Axes, change: KnowledgeChange, depth: Depth) -> float:
+    """Draw the box, and return the points that upright names of the states take."""
     shared, lost, whole = _shares(change, depth)
     usual = [sum(one) for one, label in zip(lost, depth.labels, strict=True) if label not in depth.amplified]
     deepest = min(max([1.08 * one for one in usual if math.isfinite(one)] + [0.12]), _DEEPEST)
@@ -101,21 +113,18 @@ def _draw_box(ax: Axes, change: KnowledgeChange, depth: Depth) -> None:
     ax.axhline(0, color=ink(), linewidth=1.3, zorder=5)
     for place, (part, gone) in enumerate(zip(shared, lost, strict=True)):
         _number_box(ax, place, sum(part), sum(gone), deepest, is_reference=place == len(shared) - 1)
-    names = depth.starred
-    ax.set_xticks(range(len(names)), names, parse_math=False)
-    if sum(map(len, names)) > 80:
-        ax.tick_params(axis="x", rotation=30)
+    more = name_states(ax, depth, depth.starred)
     height = 1 + deepest
     ax.set_ylim(-deepest - 0.09 * height, 1 + 0.08 * height)
     ax.yaxis.set_major_locator(MultipleLocator(0.25 if deepest < 0.6 else 0.5))
     ax.yaxis.set_major_formatter(lambda y, _: whole_percent(abs(y)))
-    ax.set_xlabel(depth.axis, fontsize=BODY)
     ax.set_ylabel(f"forgotten | shared\n(share of {depth.reference}'s)", fontsize=BODY)
     tidy(ax, "left")
     drawn = [g for g in range(len(GROUPS)) if any(one[g] > 0 for one in (*shared, *lost))]
     handles = [Patch(facecolor=order_colours()[g], label=GROUPS[g]) for g in drawn]
     hatched = Patch(facecolor=NEUTRAL, edgecolor=paper(), hatch=_HATCH, linewidth=0, label="forgotten")
-    legend_below(ax, [*handles, *([hatched] if any(map(sum, lost)) else [])], 38, columnspacing=1.0)
+    legend_below(ax, [*handles, *([hatched] if any(map(sum, lost)) else [])], 38 + more, columnspacing=1.0)
+    return more
 
 
 def _shares(change: KnowledgeChange, depth: Depth) -> tuple[list[list[float]], list[list[float]], list[float]]:
@@ -163,7 +172,7 @@ def _number_box(ax: Axes, place: int, shared: float, lost: float, deepest: float
         near_the_frame = 0.85 < shared < 1
         write(1 if near_the_frame else shared, whole_percent(shared), "bottom")
         if lost > 0:
-            cut = "↓ " if lost > deepest else ""
+            cut = "↓" if lost > deepest else ""
             write(-min(lost, deepest), f"{cut}{whole_percent(lost)}", "top")
 
 

@@ -18,6 +18,7 @@ from captum_lkn.plot.canvas import (
     caption,
     effect_colours,
     finished,
+    grow,
     ink,
     legend_below,
     numbers,
@@ -26,7 +27,7 @@ from captum_lkn.plot.canvas import (
     text_on,
     tidy,
 )
-from captum_lkn.plot.depth import check_sample, depth_of, subject_of
+from captum_lkn.plot.depth import check_sample, depth_of, name_states, subject_of
 from captum_lkn.plot.fonts import written
 from captum_lkn.plot.names import interaction_names
 
@@ -83,7 +84,9 @@ def heatmap(
         tint = colours(0.5 + 0.5 * effects[row, column] / limit)
         cell.set(color=text_on(tint), alpha=0.35 if is_zero else 1)
     cells.set_yticks(range(len(shown)), interaction_names(found[label], shown, 30), parse_math=False)
-    cells.set_xticks(range(columns), depth.names, parse_math=False)
+    more = name_states(cells, depth, depth.names)
+    if ax is None:
+        grow(fig, more)
     cells.set_xlabel(f"{depth.axis}; numbers: {score_label(found[label], 'effect')}", fontsize=BODY)
     if label in depth.labels[:-1]:
         place = depth.labels.index(label)

@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgb
 from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.knowledge import KnowledgeChange, compare
-from captum_lkn.plot.canvas import BODY, SMALL, Picture, canvas, caption, finished, share_colours, text_on, tidy
-from captum_lkn.plot.depth import depth_of, kind_only, kind_title, subject_of
+from captum_lkn.plot.canvas import BODY, SMALL, Picture, canvas, caption, finished, grow, share_colours, text_on, tidy
+from captum_lkn.plot.depth import depth_of, kind_only, kind_title, name_states, subject_of
 from captum_lkn.plot.fonts import written
 
 __all__ = ["matrix"]
@@ -38,6 +38,7 @@ def matrix(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | None
     shares = np.array([[_share(change, row, column, kind) for column in depth.labels] for row in depth.labels])
     count = len(depth.labels)
     side = max(3.4, 0.46 * count)
+    is_own = ax is None
     fig, ax = canvas(ax, side + 1.6, side + 1.3)
     colours = share_colours()
     ax.set_facecolor((*to_rgb(NEUTRAL), 0.3))  # behind entries without a value
@@ -48,7 +49,9 @@ def matrix(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | None
         cell = ax.text(column, row, text, fontsize=SMALL, ha="center", va="center")
         cell.set_color(text_on(colours(share)))
     names = depth.starred
-    ax.set_xticks(range(count), names, parse_math=False, rotation=0 if sum(map(len, names)) < 60 else 90)
+    more = name_states(ax, depth, names)
+    if is_own:
+        grow(fig, more)
     ax.set_yticks(range(count), names, parse_math=False)
     small = "\n* small |v(N) \N{MINUS SIGN} v(∅)|" if depth.amplified else ""
     ax.set_xlabel(f"of what this {depth.axis} knows{small}", fontsize=BODY)

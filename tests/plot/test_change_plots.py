@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from itertools import pairwise
 
 import matplotlib.style
 import numpy as np
@@ -182,3 +183,16 @@ def test_orders_stand_out_on_a_dark_background():
         _, ax = results.change().plot.completeness()
         assert sum(to_rgb(next(line for line in ax.lines if line.get_label() == "order 1").get_color())) > 2
         assert all(text.get_color() == "white" for text in results.sentence().plot.waterfall().ax.texts)
+
+
+@pytest.mark.parametrize("name", ["flow", "heatmap", "completeness", "matrix", "emergence"])
+def test_long_names_of_layers_do_not_overlap(name):
+    batch = results.change().interactions["output"]
+    change = of_layers(**{f"blocks.{i}.attention_out": batch for i in range(6)}, output=batch)
+    fig, _ = getattr(change.plot, name)(*ARGUMENTS.get(name, ()))
+    fig.draw_without_rendering()
+    for axes in fig.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels() if "attention" in label.get_text()]
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+        legend = axes.get_legend()
+        assert legend is None or not any(legend.get_window_extent().overlaps(box) for box in boxes)
