@@ -39,6 +39,7 @@ _NAME_WIDTH = 36
 _CLASS_WIDTH = 24
 _LABEL_WIDTH = 24
 _BAR = 10
+_ROUNDING = 1e-12  # of the two sums whose difference is a gap, in float64
 BATCH_TEXTS = ("explained", "text", "strongest")
 """Columns of a table of samples that hold text."""
 _NO_EFFECTS = "no effects: the score does not depend on the players"
@@ -166,10 +167,17 @@ def ends_line(ends: tuple[str, str]) -> str:
     return f"v(empty) = {ends[0]}  ->  v(N) = {ends[1]}"
 
 
+def _known(gap: float) -> float:
+    """Return a gap without the rounding of its two sums, which is not a distance from the optimum."""
+    return gap if gap > _ROUNDING else 0.0
+
+
 def certificate_lines(report: SampleReport) -> list[str]:
     """Return lines on the number of salient effects, the deviation from the values, and what is certified."""
     within = f"{report.within:.2g}" if report.within else "rounding"
-    bound = "nothing certified" if math.isinf(report.gap) else f"at most {percent(report.gap)} above the optimum"
+    bound = (
+        "nothing certified" if math.isinf(report.gap) else f"at most {percent(_known(report.gap))} above the optimum"
+    )
     salient = count_of(report.n_salient, "effect")
     if report.n_above_kappa < report.n_salient:
         salient += f", {report.n_above_kappa} above kappa"
