@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from captum_lkn._common.colours import colour_of
 from captum_lkn.decomposition.effects import Kind
-from captum_lkn.interactions import Interactions
+from captum_lkn.interactions import AnyInteractions
 from captum_lkn.plot.canvas import (
     OR_HATCH,
     SMALL,
@@ -26,11 +26,11 @@ from captum_lkn.plot.names import interaction_names, strongest, subject
 __all__ = ["bars"]
 
 
-def bars(found: Interactions, top: int = 12, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
+def bars(found: AnyInteractions, top: int = 12, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
     """Draw the strongest effects as bars: to the right what raises the score, to the left what lowers it.
 
     Args:
-        found: The interactions of one sample.
+        found: The interactions of one sample, from all masks or from sampled ones.
         top: The number of effects.
         kind: ``"and"`` or ``"or"``; None draws both.
         ax: Axes to draw into; None makes a figure.
@@ -40,7 +40,7 @@ def bars(found: Interactions, top: int = 12, *, kind: Kind | None = None, ax: Ax
 
     Example:
         >>> import torch
-        >>> from captum_lkn import decompose
+        >>> from captum_lkn import Interactions, decompose
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
         >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and"))
         >>> fig, ax = bars(found)

@@ -31,7 +31,7 @@ from captum_lkn._common.colours import (
     SERIES_ON_DARK,
 )
 from captum_lkn._common.formats import effect_format
-from captum_lkn.interactions import Interactions
+from captum_lkn.interactions import AnyInteractions
 from captum_lkn.plot.fonts import families_for, written
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def whole_percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def score_label(found: Interactions, name: str) -> str:
+def score_label(found: AnyInteractions, name: str) -> str:
     """Return the label of an axis: a name, and the unit of the score where that is known."""
     unit = found.provenance.get("unit")
     return f"{name} ({written([str(unit)])[0]})" if unit else name

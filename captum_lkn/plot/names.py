@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from captum_lkn._common.formats import columns, shortened
-from captum_lkn.interactions import Interaction, Interactions
+from captum_lkn.interactions import AnyInteractions, Interaction
 from captum_lkn.plot.canvas import numbers
 from captum_lkn.plot.fonts import written
 
@@ -19,12 +19,12 @@ _CUT = "\N{HORIZONTAL ELLIPSIS}"
 _PLAYER = 24  # of a column of a table with its value, such as "concave points = 0.1996"
 
 
-def player_names(found: Interactions, width: int = _PLAYER) -> list[str]:
+def player_names(found: AnyInteractions, width: int = _PLAYER) -> list[str]:
     """Return the labels of the players as they can be drawn, repeated ones told apart."""
     return written(found.labels, width)
 
 
-def interaction_names(found: Interactions, several: Sequence[Interaction], width: int = _NAME) -> list[str]:
+def interaction_names(found: AnyInteractions, several: Sequence[Interaction], width: int = _NAME) -> list[str]:
     """Return the names of interactions, such as ``not & good``; of long ones all players are still hinted at.
 
     Players are shortened together rather than cut off at the end, so that each of up to five can be recognised.
@@ -45,7 +45,7 @@ def strongest(count: int, of: str = "effect") -> str:
     return f"The {count} strongest {of}s"
 
 
-def subject(found: Interactions) -> str:
+def subject(found: AnyInteractions) -> str:
     """Return the class and the scores without and with all players."""
     empty, full = numbers([found.v_empty, found.v_full])
     unit = found.provenance.get("unit")

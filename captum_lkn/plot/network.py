@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from captum_lkn._common.colours import NEGATIVE, POSITIVE, colour_of
-from captum_lkn.interactions import Interactions
+from captum_lkn.interactions import AnyInteractions
 from captum_lkn.plot.canvas import Picture, canvas, caption, finished, legend_below, note, numbers, paper
 from captum_lkn.plot.names import player_names, subject
 
@@ -19,14 +19,14 @@ _LARGEST = 26.0  # points: the diameter of the player with the largest Shapley v
 _WIDEST = 6.0  # points
 
 
-def network(found: Interactions, top: int = 30, *, ax: Axes | None = None) -> Picture:
+def network(found: AnyInteractions, top: int = 30, *, ax: Axes | None = None) -> Picture:
     """Draw the players on a circle: their size is the Shapley value, lines between them are interactions of pairs.
 
     A line is the Shapley interaction index of the pair, which counts all interactions that hold both, of any order;
     its width is the absolute value. Negative lines are dashed, negative players are rings.
 
     Args:
-        found: The interactions of one sample.
+        found: The interactions of one sample, from all masks or from sampled ones.
         top: The number of lines, the strongest.
         ax: Axes to draw into; None makes a figure.
 
@@ -35,7 +35,7 @@ def network(found: Interactions, top: int = 30, *, ax: Axes | None = None) -> Pi
 
     Example:
         >>> import torch
-        >>> from captum_lkn import decompose
+        >>> from captum_lkn import Interactions, decompose
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
         >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and"))
         >>> fig, ax = network(found)

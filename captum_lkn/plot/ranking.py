@@ -8,9 +8,9 @@ from matplotlib.ticker import MaxNLocator
 from captum_lkn._common.colours import NEUTRAL, colour_of
 from captum_lkn._common.formats import percent
 from captum_lkn._common.messages import count_of
-from captum_lkn.decomposition.effects import TAU
-from captum_lkn.decomposition.options import n_possible
-from captum_lkn.interactions import Interactions
+from captum_lkn.decomposition.effects import MAX_DENSE_PLAYERS, TAU
+from captum_lkn.decomposition.options import DecompositionKind, n_possible
+from captum_lkn.interactions import AnyInteractions
 from captum_lkn.plot.canvas import (
     BODY,
     Picture,
@@ -31,11 +31,11 @@ __all__ = ["ranking"]
 _DECADES = 6  # smaller effects are rounding, and would squeeze the others
 
 
-def ranking(found: Interactions, *, tau: float = TAU, ax: Axes | None = None) -> Picture:
+def ranking(found: AnyInteractions, *, tau: float = TAU, ax: Axes | None = None) -> Picture:
     """Draw all absolute effects, sorted, with the threshold of salience (the paper's Figure 2).
 
     Args:
-        found: The interactions of one sample.
+        found: The interactions of one sample, from all masks or from sampled ones.
         tau: The threshold, as a share of the largest absolute effect.
         ax: Axes to draw into; None makes a figure.
 
@@ -44,7 +44,7 @@ def ranking(found: Interactions, *, tau: float = TAU, ax: Axes | None = None) ->
 
     Example:
         >>> import torch
-        >>> from captum_lkn import decompose
+        >>> from captum_lkn import Interactions, decompose
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
         >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and"))
         >>> fig, ax = ranking(found)
@@ -76,10 +76,19 @@ def ranking(found: Interactions, *, tau: float = TAU, ax: Axes | None = None) ->
         ax.set_ylim(min(smallest / 2, limit / 3), found.effects.largest * 2)
     ax.set_xlim(0.5, max(len(shown), 4) + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    possible = n_possible(found.n_players, found.options.kind)
-    ax.set_xlabel(f"rank; the other {possible - len(shown):,} effects are 0", fontsize=BODY)
+    possible, others = _counts(found.n_players, found.options.kind, len(shown))
+    ax.set_xlabel(f"rank; the other {others} effects are 0", fontsize=BODY)
     ax.set_ylabel(score_label(found, "|effect|"), fontsize=BODY)
     tidy(ax, "left", "bottom")
-    caption(ax, f"{count_of(len(shown), 'effect')} of {possible:,} possible", subject(found))
+    caption(ax, f"{count_of(len(shown), 'effect')} of {possible} possible", subject(found))
     legend_below(ax, handles, 40, handlelength=1)
     return finished(fig, ax)
+
+
+def _counts(n: int, kind: DecompositionKind, shown: int) -> tuple[str, str]:
+    """Return the number of possible effects, and of those that are not shown: of many players as a power of two."""
+    if n > MAX_DENSE_PLAYERS:
+        exponent = n if kind == "and" else n + 1
+        return f"about 2^{exponent}", f"about 2^{exponent}"
+    possible = n_possible(n, kind)
+    return f"{possible:,}", f"{possible - shown:,}"

@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
 from captum_lkn._common.colours import colour_of
-from captum_lkn.interactions import Interaction, Interactions
+from captum_lkn.interactions import AnyInteractions, Interaction
 from captum_lkn.plot.canvas import (
     SMALL,
     Picture,
@@ -40,14 +40,14 @@ _ROUND = 6.0
 _CONTRAST = 0.55  # a word on more of the colour is not readable
 
 
-def sentence(found: Interactions, top: int = 10, *, ax: Axes | None = None) -> Picture:
+def sentence(found: AnyInteractions, top: int = 10, *, ax: Axes | None = None) -> Picture:
     """Draw the players as a line of words, with the strongest interactions as arcs that join their words.
 
     Arcs of AND effects are above the words, those of OR effects below; the width of an arc is its absolute effect,
     colour and number give the sign, and a negative arc is dashed. A word's background is its Shapley value.
 
     Args:
-        found: The interactions of one sample.
+        found: The interactions of one sample, from all masks or from sampled ones.
         top: The number of arcs; effects of single words have none.
         ax: Axes to draw into, which should be wide; None makes a figure.
 
@@ -56,7 +56,7 @@ def sentence(found: Interactions, top: int = 10, *, ax: Axes | None = None) -> P
 
     Example:
         >>> import torch
-        >>> from captum_lkn import decompose
+        >>> from captum_lkn import Interactions, decompose
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
         >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and"))
         >>> fig, ax = sentence(found)
@@ -196,7 +196,7 @@ def _write_number(ax: Axes, text: str, x: float, y: float) -> None:
     label.set_bbox({"facecolor": paper(), "edgecolor": "none", "pad": 0.8})
 
 
-def _tints(found: Interactions) -> list[tuple[float, float, float, float]]:
+def _tints(found: AnyInteractions) -> list[tuple[float, float, float, float]]:
     values = found.shapley_values().numpy()
     limit = float(np.abs(values).max()) or 1.0
     colours = effect_colours()

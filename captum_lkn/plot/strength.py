@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
 from captum_lkn._common.colours import NEGATIVE, POSITIVE
-from captum_lkn.interactions import Interactions
+from captum_lkn.interactions import AnyInteractions
 from captum_lkn.plot.canvas import (
     BODY,
     OR_HATCH,
@@ -28,13 +28,13 @@ __all__ = ["strength"]
 _WIDTH = 0.38
 
 
-def strength(found: Interactions, *, ax: Axes | None = None) -> Picture:
+def strength(found: AnyInteractions, *, ax: Axes | None = None) -> Picture:
     """Draw the sums of the positive and of the negative effects by order, AND beside OR.
 
     The numbers at the bars count the effects. Orders beyond the last effect are left out.
 
     Args:
-        found: The interactions of one sample.
+        found: The interactions of one sample, from all masks or from sampled ones.
         ax: Axes to draw into; None makes a figure.
 
     Returns:
@@ -42,7 +42,7 @@ def strength(found: Interactions, *, ax: Axes | None = None) -> Picture:
 
     Example:
         >>> import torch
-        >>> from captum_lkn import decompose
+        >>> from captum_lkn import Interactions, decompose
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
         >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and"))
         >>> fig, ax = strength(found)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from captum_lkn._common.colours import NEUTRAL, colour_of
-from captum_lkn.interactions import Interaction, Interactions
+from captum_lkn.interactions import AnyInteractions, Interaction
 from captum_lkn.plot.canvas import (
     BODY,
     OR_HATCH,
@@ -32,14 +32,14 @@ __all__ = ["upset"]
 _STRIPE = 0.07  # opacity behind every second row
 
 
-def upset(found: Interactions, top: int = 16, *, ax: Axes | None = None) -> Picture:
+def upset(found: AnyInteractions, top: int = 16, *, ax: Axes | None = None) -> Picture:
     """Draw the strongest effects as an UpSet matrix (Lex et al., 2014), which has room for sets of any order.
 
     The members of an AND effect are filled dots on a solid line, those of an OR effect rings on a dashed one. Bars at
     the left are the players' Shapley values.
 
     Args:
-        found: The interactions of one sample.
+        found: The interactions of one sample, from all masks or from sampled ones.
         top: The number of effects.
         ax: Axes whose place is used; None makes a figure.
 
@@ -48,7 +48,7 @@ def upset(found: Interactions, top: int = 16, *, ax: Axes | None = None) -> Pict
 
     Example:
         >>> import torch
-        >>> from captum_lkn import decompose
+        >>> from captum_lkn import Interactions, decompose
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
         >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and"))
         >>> fig, ax = upset(found)
@@ -89,7 +89,7 @@ def upset(found: Interactions, top: int = 16, *, ax: Axes | None = None) -> Pict
     return finished(fig, above if ax is None else ax, grid.ravel())
 
 
-def _draw_bars(ax: Axes, found: Interactions, shown: Sequence[Interaction]) -> None:
+def _draw_bars(ax: Axes, found: AnyInteractions, shown: Sequence[Interaction]) -> None:
     effects = [one.effect for one in shown]
     for column, (one, text) in enumerate(zip(shown, numbers(effects), strict=True)):
         hatch = OR_HATCH if one.kind == "or" else None
@@ -127,7 +127,7 @@ def _draw_matrix(ax: Axes, n: int, shown: Sequence[Interaction]) -> None:
     tidy(ax)
 
 
-def _draw_shapley(ax: Axes, found: Interactions) -> None:
+def _draw_shapley(ax: Axes, found: AnyInteractions) -> None:
     values = found.shapley_values().tolist()
     ax.barh(range(len(values)), values, 0.62, color=[colour_of(value) for value in values])
     ax.axvline(0, color=ink(), linewidth=0.8)

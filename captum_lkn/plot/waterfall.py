@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from captum_lkn._common.colours import NEUTRAL, colour_of
 from captum_lkn._common.messages import count_of
-from captum_lkn.interactions import Interactions
+from captum_lkn.interactions import AnyInteractions
 from captum_lkn.plot.canvas import (
     BODY,
     OR_HATCH,
@@ -38,14 +38,14 @@ class _Step(NamedTuple):
     is_sum: bool = False
 
 
-def waterfall(found: Interactions, top: int = 10, *, ax: Axes | None = None) -> Picture:
+def waterfall(found: AnyInteractions, top: int = 10, *, ax: Axes | None = None) -> Picture:
     """Draw the strongest effects as steps from v(empty) down to v(N).
 
     All steps together are exactly v(N) - v(empty): the weaker effects are one step, and so is what the effects leave
     unexplained, where the options let them (free ends).
 
     Args:
-        found: The interactions of one sample.
+        found: The interactions of one sample, from all masks or from sampled ones.
         top: The number of effects with a step of their own.
         ax: Axes to draw into; None makes a figure.
 
@@ -54,7 +54,7 @@ def waterfall(found: Interactions, top: int = 10, *, ax: Axes | None = None) -> 
 
     Example:
         >>> import torch
-        >>> from captum_lkn import decompose
+        >>> from captum_lkn import Interactions, decompose
         >>> v = torch.tensor([0.5, 0.5, 2.0, -1.0], dtype=torch.float64)
         >>> found = Interactions.from_decomposition(("not", "good"), v, decompose(v, noise=0.0, kind="and"))
         >>> fig, ax = waterfall(found)
@@ -95,7 +95,7 @@ def waterfall(found: Interactions, top: int = 10, *, ax: Axes | None = None) -> 
     return finished(fig, ax)
 
 
-def _steps(found: Interactions, top: int) -> list[_Step]:
+def _steps(found: AnyInteractions, top: int) -> list[_Step]:
     shown = found.top(top)
     names = interaction_names(found, shown)
     steps = [_Step(name, one.effect, one.kind == "or") for name, one in zip(names, shown, strict=True)]

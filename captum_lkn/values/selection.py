@@ -108,6 +108,9 @@ def select_players(
     close to v(empty)). The selection is made for each sample by itself; the order of the players stays, and of equally
     strong ones the earlier are kept.
 
+    The interactions are those of the kept players alone, and exact. ``attribute(..., n_samples=4000)`` would say what
+    all players do together, from sampled masks, with errors and with an R^2 that says how well it explains them.
+
     Args:
         forward_func: An ``nn.Module``, any callable, or a Hugging Face model.
         players: Any number of players.
@@ -180,7 +183,7 @@ def select_players(
             _warn_of_another_prediction(evaluator.target, others)
     part = v_part - v_empty if rest == "mask" else v_full - v_part
     shares = torch.where(v_full == v_empty, math.nan, part / (v_full - v_empty))
-    _warn_of_poor_shares(shares, k)
+    _warn_of_poor_shares(shares, k, max(players.sizes))
     labels = tuple(map(distinct_labels, players.labels))
     choices = tuple(map(_choice, labels, kept, strengths, shares.tolist()))
     return _selected(players, choices, rest)
@@ -210,14 +213,15 @@ def _check(players: Any, k: Any, rest: Any, most: int) -> None:
         )
 
 
-def _warn_of_poor_shares(shares: Tensor, k: int) -> None:
+def _warn_of_poor_shares(shares: Tensor, k: int, most: int) -> None:
     """Warn where the kept players explain less than nothing, or more than twice v(N) - v(empty)."""
     poor = ((shares < 0) | (shares > 2)).nonzero().flatten().tolist()
     if poor:
         told = [f"{i} ({100 * float(shares[i]):.0f} %)" for i in poor]
         warn(
-            f"the {k} kept players do not explain v(N) - v(empty) of sample {some_of(told)}: keep more of them, or "
-            "group players that act together (feature_mask, phrases or sentences) before the selection"
+            f"the {k} kept players do not explain v(N) - v(empty) of sample {some_of(told)}: keep more of them, group "
+            "players that act together (feature_mask, phrases or sentences) before the selection, or give attribute "
+            f"all {most} players with n_samples={max(4000, 100 * most)}, which samples masks of them"
         )
 
 
