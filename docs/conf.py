@@ -88,6 +88,7 @@ docs/features
 docs/models
 docs/layers
 docs/states
+docs/studies
 docs/errors
 docs/method
 docs/comparison

@@ -24,7 +24,7 @@ from captum_lkn.decomposition.options import DecompositionKind, DecompositionOpt
 from captum_lkn.interactions import Interactions, InteractionsBatch, SampledBatch, SampledInteractions
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.models.model import Model
-from captum_lkn.outputs.score import ScoreLike
+from captum_lkn.outputs.score import Score, ScoreLike
 from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
@@ -35,14 +35,14 @@ from captum_lkn.values.sampled import sampled_values
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, value_tables
 
-__all__ = ["ConvergenceDelta", "DescribesPrompts", "InputsOrList", "InteractionMethod", "Method"]
+__all__ = ["OF_SAMPLES", "ConvergenceDelta", "DescribesPrompts", "InputsOrList", "InteractionMethod", "Method"]
 
 _DESCRIPTION = "AND-OR interactions"
 
 InputsOrList: TypeAlias = Inputs | list[Players]
 """Inputs as Captum's methods take them, :class:`Players`, or a list of these."""
 
-_OF_SAMPLES = {"texts": "text", "selection": "selection"}
+OF_SAMPLES = {"texts": "text", "selection": "selection"}
 """Keys of a description that hold an entry a sample, and the key of one entry in the provenance of its sample."""
 
 
@@ -74,6 +74,11 @@ class Method(PerturbationAttribution):
         check_forward(forward_func)
         self._model = Model(forward_func)
         self._score = self._model.score_for_model(resolve_score(score))
+
+    @property
+    def score(self) -> Score:
+        """The score, as it reads the columns of the model's output."""
+        return self._score
 
     def attribute_future(self, *args: Any, **kwargs: Any) -> None:
         """Raise an error: there is no asynchronous form, as in most of Captum's methods.
@@ -269,7 +274,7 @@ class InteractionMethod(Method):
             "model": self._model.name,
             "layer": OUTPUT,
             "score": self._score.name,
-            **{key: value for key, value in players.description.items() if key not in _OF_SAMPLES},
+            **{key: value for key, value in players.description.items() if key not in OF_SAMPLES},
             "decomposition": {key: value for key, value in self.options.to_dict().items() if value is not None},
             "forwards": found.forwards,
             "versions": {
@@ -283,7 +288,7 @@ class InteractionMethod(Method):
         # A single output is not chosen by a prediction, unless its sign tells two classes apart.
         predicted = found.target.predicted and (found.target.n_outputs > 1 or self._score.binary)
         function = self._model.forward_func
-        own = {name: players.description[key] for key, name in _OF_SAMPLES.items() if key in players.description}
+        own = {name: players.description[key] for key, name in OF_SAMPLES.items() if key in players.description}
 
         def of_sample(i: int) -> dict[str, Any]:
             each = {name: values[i] for name, values in own.items()}

@@ -185,6 +185,11 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             return batches[0]
         return LayerInteractions({source.label: batch for source, batch in zip(sources, batches, strict=True)})
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The layers with their read-outs, in order; the model's own output has neither."""
+        return tuple(self._sources(False))
+
     def compute_convergence_delta(  # type: ignore[override]
         self, attributions: InteractionsBatch | Mapping[str, InteractionsBatch], *args: Any
     ) -> ConvergenceDelta | dict[str, ConvergenceDelta]:

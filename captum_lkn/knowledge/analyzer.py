@@ -101,7 +101,7 @@ class LayerwiseKnowledge:
         self.probes = probes
         self._method_of: tuple[Any, LayerAndOrInteraction] | None = None
         if probes is not None:
-            self._method()  # a read-out that is missing is missed now
+            _ = self.method  # a read-out that is missing is missed now
 
     def fit_probes(self, dataloader: Iterable[Any], **options: Any) -> LayerwiseKnowledge:
         """Fit a linear probe for each layer, on unmasked samples, in one pass.
@@ -167,16 +167,22 @@ class LayerwiseKnowledge:
         Warns:
             UserWarning: As that method; a layer whose scores masking does not change.
         """
-        method = self._method()
+        method = self.method
         sampling: dict[str, Any] = {"n_samples": n_samples, "seed": seed, "max_effects": max_effects}
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
         found: Any = method.attribute(inputs, baselines, target, *rest, player_names=player_names, **sampling)
         return KnowledgeChange(
             found,
-            accuracies=self._accuracies(),
+            accuracies=self.accuracies,
         )
 
-    def _method(self) -> LayerAndOrInteraction:
+    @property
+    def method(self) -> LayerAndOrInteraction:
+        """The method that reads the layers, and then the model's own output.
+
+        Raises:
+            ValueError: There are no read-outs yet.
+        """
         if self.probes is None:
             raise ValueError(
                 "there are no read-outs of the layers yet: call fit_probes(dataloader), or give "
@@ -202,8 +208,9 @@ class LayerwiseKnowledge:
             return dict.fromkeys(own, readout)
         return {label: one for label, one in self.probes.items() if label in own or label != layer_named_output}
 
-    def _accuracies(self) -> dict[str, tuple[float, float]]:
-        """The accuracies of those read-outs that know theirs; a probe made by hand has NaN."""
+    @property
+    def accuracies(self) -> dict[str, tuple[float, float]]:
+        """The accuracies, on the training and on the held-out part, of those read-outs that know theirs."""
         if not isinstance(self.probes, Mapping):
             return {}
         probes = {layer.label: self.probes[layer.label] for layer in self.layers}

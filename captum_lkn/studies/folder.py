@@ -1,0 +1,262 @@
+"""The folder of a study: a manifest, one file a sample, and the locks.
+
+==========================  ==========================================================================================
+``study.safetensors``       the manifest: settings, and the key and the number of players of each sample
+``samples/<key>...``        the results of one sample, for all layers that were read
+``lock``                    an empty file, on which processes lock what they work at
+==========================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor
+
+from captum_lkn._common import files
+from captum_lkn._common.formats import shortened
+from captum_lkn._common.messages import count_of, some_of
+from captum_lkn._common.warn import warn
+from captum_lkn.interactions import Interactions, SampledInteractions
+from captum_lkn.interactions.packing import pack, pack_sampled, unpack, unpack_sampled
+from captum_lkn.studies.locks import Locks
+
+__all__ = ["Folder", "Manifest", "Results", "read_manifest", "read_sample", "sample_path"]
+
+Results = dict[str, Interactions | SampledInteractions]
+
+_MANIFEST: Final = "study.safetensors"
+_SAMPLES: Final = "samples"
+_LOCK: Final = "lock"
+_KIND: Final = "Study"
+_SAMPLE: Final = "StudySample"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Settings and samples of a study.
+
+    Attributes:
+        settings: By name what results depend on besides the samples: the method, digests of model, score and read-outs,
+            layers, options, versions.
+        keys: The key of each sample, in the order in which they were given. Equal samples have one key.
+        players: By key the number of players.
+        accuracies: By layer the accuracy of its probe, on the training and on the held-out part.
+    """
+
+    settings: Mapping[str, Any]
+    keys: tuple[str, ...]
+    players: Mapping[str, int]
+    accuracies: Mapping[str, tuple[float, float]]
+
+
+class Folder:
+    """An open folder of a study, at which other processes may be at work as well.
+
+    Args:
+        path: The folder, which is made where it is missing.
+
+    Raises:
+        OSError: It cannot be made or written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            (path / _SAMPLES).mkdir(parents=True, exist_ok=True)
+            self.locks = Locks(path / _LOCK)
+        except OSError as error:
+            raise type(error)(
+                error.errno, f"out must be a folder that can be made and written to ({error.strerror})", str(path)
+            ) from error
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, manifest: Manifest, resume: bool) -> Iterator[Folder]:
+        """Open a folder for a study: an empty one, or one that holds this very study.
+
+        Raises:
+            FileExistsError: It holds the study, and `resume` is False.
+            ValueError: It holds another study, or other files.
+            OSError: It cannot be written to.
+        """
+        _check_strangers(path)
+        folder = cls(path)
+        try:
+            folder._claim(manifest, resume)
+            folder.locks.opened()
+            yield folder
+        finally:
+            if folder.locks.alone():
+                folder._clean()
+            folder.locks.close()
+
+    def _claim(self, manifest: Manifest, resume: bool) -> None:
+        """Write the manifest where there is none, and check that it is of this study."""
+        if self.locks.alone():
+            self._clean()
+        place = self.path / _MANIFEST
+        found = None
+        try:
+            found = read_manifest(self.path)
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            warn(f"{error}. It is written anew, and each sample's file is checked against it")
+        if found is None:
+            with _explained_errors(place):
+                files.write(place, _KIND, {}, asdict(manifest))
+            return
+        _check_same(found, manifest, self.path)
+        if not resume:
+            raise FileExistsError(
+                f"out={str(self.path)!r} holds this study already. Give resume=True to go on, or another folder"
+            )
+
+    def _clean(self) -> None:
+        """Remove what processes that were killed had begun to write; nobody else is there."""
+        for each in (*self.path.glob(".*.tmp"), *(self.path / _SAMPLES).glob(".*.tmp")):
+            with suppress(OSError):
+                each.unlink()
+
+    def has(self, key: str) -> bool:
+        """Return whether a sample's file is there, whole and of this sample.
+
+        Warns:
+            UserWarning: It is damaged or of another sample; it is named, and will be computed again.
+        """
+        place = sample_path(self.path, key)
+        try:
+            _read_checked(place, key)
+        except FileNotFoundError:
+            return False
+        except ValueError as error:
+            warn(f"{error}. The sample is computed again")
+            return False
+        return True
+
+    def write(self, key: str, results: Results, outputs: Mapping[str, Any] | None = None) -> None:
+        """Store the results of a sample, in one step.
+
+        Args:
+            key: The key of the sample.
+            results: By layer.
+            outputs: The model's outputs and what is known of them; None where they are not kept.
+
+        Raises:
+            OSError: They cannot be written, such as on a full disk.
+        """
+        place = sample_path(self.path, key)
+        each = [one.parts() for one in results.values()]
+        sampled = isinstance(next(iter(results.values())), SampledInteractions)
+        tensors, metadata = (pack_sampled if sampled else pack)(each)
+        more: dict[str, Any] = {"key": key, "labels": list(results), "sampled": sampled}
+        if outputs is not None:
+            rest = dict(outputs)
+            tensors = {**tensors, "outputs": rest.pop("outputs")}
+            more["outputs"] = rest
+        with _explained_errors(place):
+            files.write(place, _SAMPLE, tensors, {**metadata, **more})
+
+    def strangers(self, keys: Sequence[str]) -> list[str]:
+        """Return the names of files that are not of the study's samples."""
+        own = {sample_path(self.path, key).name for key in keys}
+        return sorted(each.name for each in (self.path / _SAMPLES).iterdir() if each.name not in own)
+
+
+def sample_path(folder: Path, key: str) -> Path:
+    """Return the file of a sample."""
+    return folder / _SAMPLES / f"{key}{files.SUFFIX}"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged.
+    """
+    _, found = files.read(folder / _MANIFEST, _KIND)
+    accuracies = {label: (both[0], both[1]) for label, both in found["accuracies"].items()}
+    return Manifest(found["settings"], tuple(found["keys"]), found["players"], accuracies)
+
+
+def read_sample(folder: Path, key: str) -> tuple[Results, dict[str, Any] | None]:
+    """Read the results of a sample, and the outputs where they were kept.
+
+    Raises:
+        FileNotFoundError: They are not there.
+        ValueError: The file is damaged, or of another sample.
+    """
+    tensors, metadata = _read_checked(sample_path(folder, key), key)
+    each: list[Interactions | SampledInteractions]
+    if metadata["sampled"]:
+        each = [SampledInteractions(**arguments) for arguments in unpack_sampled(tensors, metadata)]
+    else:
+        each = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
+    kept = metadata.get("outputs")
+    outputs = None if kept is None else {**kept, "outputs": tensors["outputs"]}
+    return dict(zip(metadata["labels"], each, strict=True)), outputs
+
+
+def _read_checked(place: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, metadata = files.read(place, _SAMPLE)
+    if metadata["key"] != key:
+        raise ValueError(f"the file {str(place)!r} is of another sample or study, {metadata['key'][:12]}")
+    return tensors, metadata
+
+
+def _check_strangers(path: Path) -> None:
+    """Refuse a folder that is used for something else."""
+    if not path.is_dir() or (path / _MANIFEST).exists():
+        return
+    own = {_MANIFEST, _SAMPLES, _LOCK}
+    others = sorted(each.name for each in path.iterdir() if each.name not in own and not each.name.endswith(".tmp"))
+    if others:
+        raise ValueError(
+            f"out={str(path)!r} must be a new or empty folder, or one of this study; it has "
+            f"{some_of(others)}. Give another folder"
+        )
+
+
+def _check_same(found: Manifest, wanted: Manifest, path: Path) -> None:
+    """Refuse the folder of another study, and say in what it differs."""
+    names = dict.fromkeys((*found.settings, *wanted.settings))
+    others = [name for name in names if found.settings.get(name) != wanted.settings.get(name)]
+    if others:
+        each = [f"{name} {_short(found.settings, name)}, not {_short(wanted.settings, name)}" for name in others]
+        raise ValueError(
+            f"out={str(path)!r} holds another study; it has {some_of(each, '; ')}. Give another folder, or the same "
+            "model and options"
+        )
+    if found.keys != wanted.keys:
+        more = len(set(wanted.keys) - set(found.keys))
+        raise ValueError(
+            f"out={str(path)!r} holds a study of other samples, {len(found.keys)} of them; of the "
+            f"{count_of(len(wanted.keys), 'sample')} given it lacks {more}, or their order differs. Give another "
+            "folder; captum_lkn.studies.merge joins folders"
+        )
+
+
+def _short(settings: Mapping[str, Any], name: str) -> str:
+    return shortened(str(settings.get(name)), 48)
+
+
+@contextmanager
+def _explained_errors(place: Path) -> Iterator[None]:
+    """Say of an error of the file system that nothing is lost."""
+    try:
+        yield
+    except OSError as error:
+        name = os.fspath(place)
+        raise type(error)(
+            error.errno,
+            f"the study cannot be stored ({error.strerror or error}). What was stored before is kept: make room, or "
+            "make the folder writable, and run again",
+            name,
+        ) from error

@@ -1,0 +1,103 @@
+"""Settings and keyword arguments of the methods of a study, and their results by layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import torch
+
+from captum_lkn._common import files
+from captum_lkn._common.messages import kind_of, some_of
+from captum_lkn._version import __version__
+from captum_lkn.attribution import AndOrInteraction, LayerAndOrInteraction
+from captum_lkn.interactions import Interactions, SampledInteractions
+from captum_lkn.knowledge import LayerwiseKnowledge
+from captum_lkn.models.layers import OUTPUT
+from captum_lkn.models.model import Model
+from captum_lkn.players.players import Players
+from captum_lkn.studies.identity import identity
+
+__all__ = ["StudyMethod", "attribute", "check_options", "settings_of"]
+
+StudyMethod: TypeAlias = AndOrInteraction | LayerAndOrInteraction | LayerwiseKnowledge
+"""Methods that a study can run."""
+
+# Arguments of attribute that samples bring, or that a study has itself.
+_OWN: Final = (
+    *("self", "inputs", "baselines", "target", "additional_forward_args", "feature_mask", "show_progress"),
+    "player_names",
+)
+
+
+def attribute(
+    method: StudyMethod, several: Sequence[Players], targets: Sequence[Any], options: Mapping[str, Any]
+) -> list[dict[str, Interactions | SampledInteractions]]:
+    """Return the results of each sample, by layer; a sample's numbers do not depend on the others."""
+    found: Any = _inner(method).attribute(list(several), target=_as_given(targets), **options)
+    if isinstance(found, Mapping):
+        return [{label: batch[i] for label, batch in found.items()} for i in range(len(several))]
+    sources = getattr(_inner(method), "sources", ())
+    label = sources[0].label if sources else OUTPUT
+    return [{label: one} for one in found]
+
+
+def check_options(method: Any, options: Mapping[str, Any]) -> None:
+    """Check that the method is one of those that a study can run, and takes the options.
+
+    Raises:
+        TypeError: It is another method, or has no such option.
+        ValueError: It has no read-outs yet.
+    """
+    if not isinstance(method, StudyMethod):
+        raise TypeError(
+            f"method must be an AndOrInteraction, a LayerAndOrInteraction or a LayerwiseKnowledge; got "
+            f"{kind_of(method)}"
+        )
+    known = [name for name in inspect.signature(_inner(method).attribute).parameters if name not in _OWN]
+    if strangers := [name for name in options if name not in known]:
+        raise TypeError(
+            f"run_study got {some_of(strangers)}; the options of {type(method).__name__} are {', '.join(known)}"
+        )
+
+
+def settings_of(method: StudyMethod, options: Mapping[str, Any], keep: str, version: str | None) -> dict[str, Any]:
+    """Return by name what results depend on besides the samples, as JSON holds it.
+
+    Raises:
+        ValueError: The model, the score or a read-out cannot be read, and there is no version.
+    """
+    inner = _inner(method)
+    model = Model(inner.forward_func)
+    layers = {
+        source.label: identity([source.layer, source.readout], f"the read-out of {source.label!r}", version)
+        for source in getattr(inner, "sources", ())
+        if source.layer is not None
+    }
+    # A pipeline counts as its model; a SelectOutput with what it selects.
+    read = model.forward_func if type(inner.forward_func).__module__.startswith("transformers") else inner.forward_func
+    settings = {
+        "method": type(method).__name__,
+        "model": f"{model.name} {identity(read, 'the model', version)}",
+        "score": f"{inner.score.name} {identity(inner.score, 'score', version)}",
+        "layers": layers,
+        "decomposition": inner.options.to_dict(),
+        "options": dict(options),
+        "keep": keep,
+        "version": version,
+        "captum_lkn": __version__,
+        "torch": str(torch.__version__),
+    }
+    return files.to_json(settings, "options")  # type: ignore[no-any-return]
+
+
+def _inner(method: StudyMethod) -> AndOrInteraction | LayerAndOrInteraction:
+    return method.method if isinstance(method, LayerwiseKnowledge) else method
+
+
+def _as_given(targets: Sequence[Any]) -> Any:
+    """Return the targets as attribute takes them: one for all where they are equal, else one a sample."""
+    first = targets[0]
+    alike = isinstance(first, str) or first is None
+    return first if alike and all(one == first for one in targets) else list(targets)

@@ -1,0 +1,127 @@
+"""Samples of a study: one by one, with their keys, and in groups that are evaluated together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+from torch import Tensor
+
+from captum_lkn._common.messages import count_of, kind_of
+from captum_lkn.attribution.base import OF_SAMPLES
+from captum_lkn.players.players import Players
+from captum_lkn.studies.identity import identity
+
+__all__ = ["Sample", "groups_of", "samples_of"]
+
+_MASKS: Final = 1 << 13  # of a group: a few seconds of a small model are the most that a kill costs
+_SAMPLES: Final = 32
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a study.
+
+    Attributes:
+        key: The digest of settings, players and target, and the name of its file.
+        players: Its players.
+        target: Its target.
+    """
+
+    key: str
+    players: Players
+    target: Any
+
+
+def samples_of(given: Any, target: Any, settings: Mapping[str, Any], version: str | None) -> list[Sample]:
+    """Return the samples one by one, with their targets and keys.
+
+    Args:
+        given: Players, or an iterable of them, each of one sample or of several.
+        target: One for all samples, or a list with one a sample.
+        settings: The settings of the study, which JSON can hold.
+        version: As in :func:`captum_lkn.studies.identity.identity`.
+
+    Raises:
+        TypeError: Something else than Players.
+        ValueError: No samples, or another number of targets.
+    """
+    if not isinstance(given, Players | Iterable):
+        raise TypeError(f"samples must be Players, or a list of them; got {kind_of(given)}. Make them by text_players")
+    several = [given] if isinstance(given, Players) else list(given)
+    for i, players in enumerate(several):
+        if not isinstance(players, Players):
+            raise TypeError(f"samples must be Players; got {kind_of(players)} in place {i}. Make them by text_players")
+    single = [one for players in several for one in _split(players)]
+    if not single:
+        raise ValueError("samples must be at least one; got none. Give Players")
+    targets = _targets(target, len(single))
+    return [
+        Sample(identity([dict(settings), _content(players), own], f"sample {i}", version), players, own)
+        for i, (players, own) in enumerate(zip(single, targets, strict=True))
+    ]
+
+
+def groups_of(sizes: Mapping[str, int], together: bool) -> list[list[str]]:
+    """Return the keys in groups whose tables are decomposed together, those with most masks first.
+
+    Args:
+        sizes: The number of players of each sample, by its key.
+        together: False for groups of one, where nothing is gained.
+    """
+    ordered = sorted(sizes, key=lambda key: -sizes[key])  # stable: in the order of the study
+    found = []
+    for n, keys in groupby(ordered, key=lambda key: sizes[key]):
+        alike = list(keys)
+        most = max(1, min(_SAMPLES, _MASKS >> n)) if together else 1
+        found += [alike[start : start + most] for start in range(0, len(alike), most)]
+    return found
+
+
+def _targets(target: Any, count: int) -> list[Any]:
+    is_array = isinstance(target, Tensor | np.ndarray) and math.prod(target.shape) > 1  # one element is for all
+    targets = target.tolist() if is_array else target
+    if not isinstance(targets, list):
+        return [target] * count
+    if len(targets) != count:
+        raise ValueError(
+            f"target must be one for all samples, or a list with one a sample; got {len(targets)} for "
+            f"{count_of(count, 'sample')}"
+        )
+    return targets
+
+
+def _content(players: Players) -> dict[str, Any]:
+    return {each.name: getattr(players, each.name) for each in fields(players)}
+
+
+def _split(players: Players) -> list[Players]:
+    """Return the players of each sample; what has a row for each sample is cut, as a forward does it."""
+    if len(players) == 1:
+        return [players]
+    return [_one(players, i) for i in range(len(players))]
+
+
+def _one(players: Players, i: int) -> Players:
+    def row(x: Any) -> Any:
+        return x[i : i + 1] if isinstance(x, Tensor) and x.dim() and len(x) == len(players) else x
+
+    def rows(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(x[i : i + 1] for x in tensors)
+
+    return Players(
+        rows(players.inputs),
+        rows(players.baselines),
+        rows(players.owners),
+        players.labels[i : i + 1],
+        players.names,
+        {name: row(value) for name, value in players.constants.items()},
+        players.is_tuple,
+        {name: value[i : i + 1] if name in OF_SAMPLES else value for name, value in players.description.items()},
+        players.background,
+        players.decode,
+    )

@@ -1,0 +1,309 @@
+"""Studies: one file a sample, the same bytes after any interruption, and nothing of another study."""
+
+import errno
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+import torch
+from small_studies import bytes_of, make_layered, make_method, make_samples
+
+import captum_lkn
+from captum_lkn import AndOrInteraction, players_from_mask, text_players
+from captum_lkn._common import files
+from captum_lkn.studies import load_study, run_study
+from captum_lkn.studies.folder import sample_path
+from captum_lkn.studies.locks import Locks
+from captum_lkn.studies.samples import groups_of
+
+HELPER = pathlib.Path(__file__).parents[1] / "small_studies.py"
+
+
+def parts_of(one):
+    return one.players, one.effects.values.tolist(), one.values.tolist(), one.kappa, one.gap, one.provenance
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Return the folder of a study of layers that ran through."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_study(make_layered(), make_samples(), folder)
+    return folder
+
+
+def test_results_are_those_of_attribute(tmp_path):
+    method, samples = make_method(), make_samples()
+    study = run_study(method, samples, tmp_path / "run")
+    expected = method.attribute(samples, target="predicted")
+    assert list(map(parts_of, study.interactions)) == list(map(parts_of, expected))
+    assert study.missing == ()
+    assert len(study) == 7
+    assert repr(study) == "Study of 7 samples: AndOrInteraction of Net, score log_odds\n  all are stored"
+
+
+def test_results_of_layers_are_those_of_analyze(undisturbed):
+    study = load_study(undisturbed)
+    expected = make_layered().analyze(make_samples())
+    for label, batch in expected.interactions.items():
+        assert list(map(parts_of, study.by_layer[label])) == list(map(parts_of, batch))
+    torch.testing.assert_close(study.change["hidden"].completeness, expected["hidden"].completeness, equal_nan=True)
+
+
+def test_samples_of_one_players_are_cut(tmp_path, sentiment):
+    model, tokenizer = sentiment
+    both = text_players(tokenizer, ["good film", "not good"])
+    method = AndOrInteraction(model)
+    study = run_study(method, both, tmp_path / "run")
+    for one, other in zip(study.interactions, method.attribute(both, target="predicted"), strict=True):
+        assert one.players == other.players
+        assert one.provenance["text"] == other.provenance["text"]
+        torch.testing.assert_close(one.values, other.values, atol=1e-5, rtol=0)
+
+
+def test_equal_samples_are_computed_once_and_targets_tell_them_apart(tmp_path):
+    one = make_samples(1)[0]
+    study = run_study(make_method(), [one, one, one], tmp_path / "run", target=[0, 1, 1])
+    assert [found.provenance["target"] for found in study.interactions] == [0, 1, 1]
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
+
+
+def test_sampled_masks(tmp_path):
+    study = run_study(make_method(), make_samples(3), tmp_path / "run", n_samples=100, seed=3)
+    assert [one.provenance["sampling"]["seed"] for one in study.interactions] == [3] * 3
+    run_study(make_method(), make_samples(3), tmp_path / "run", n_samples=100, seed=3)
+
+
+@pytest.mark.parametrize("stored", [1, 4, 6])
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(undisturbed, tmp_path, monkeypatch, stored):
+    write, calls = files.write, []
+
+    def stopping(path, *rest, **further):
+        calls.append(path)
+        if len(calls) > stored + 1:  # behind the manifest
+            raise KeyboardInterrupt
+        write(path, *rest, **further)
+
+    monkeypatch.setattr(files, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(make_layered(), make_samples(), tmp_path)
+    monkeypatch.undo()
+    assert len(load_study(tmp_path).stored) == stored
+    run_study(make_layered(), make_samples(), tmp_path)
+    assert bytes_of(tmp_path) == bytes_of(undisturbed)
+
+
+def test_killed_processes_leave_no_trace(tmp_path):
+    root = pathlib.Path(captum_lkn.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, HELPER, tmp_path / "run", "20", "0.01", "1", "7.003"],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr  # of the process whose companion was killed
+    (tmp_path / "run" / "samples" / ".0123.tmp").write_bytes(b"half a file")
+    for folder in ("run", "whole"):
+        run_study(make_layered(), make_samples(20), tmp_path / folder)
+    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+
+
+def test_a_lock_is_waited_for_until_its_process_is_killed(tmp_path):
+    ready, told = os.pipe()
+    other = os.fork()
+    if other == 0:
+        locks = Locks(tmp_path / "lock")
+        locks.opened()
+        locks.alone()
+        locks.take(0)
+        os.write(told, b".")
+        time.sleep(60)
+        os._exit(1)
+    assert os.read(ready, 1) == b"."
+    locks = Locks(tmp_path / "lock")
+    assert (locks.alone(), locks.take(0), locks.take(1)) == (False, False, True)
+    os.kill(other, signal.SIGKILL)
+    assert locks.take(0, wait=True)
+    os.waitpid(other, 0)
+    locks.close()
+
+
+def test_two_threads_are_refused_one_folder(tmp_path):
+    locks = Locks(tmp_path / "lock")
+    with pytest.raises(RuntimeError, match="another thread of this process is at work"):
+        run_study(make_method(), make_samples(1), tmp_path)
+    locks.close()
+    run_study(make_method(), make_samples(1), tmp_path)
+
+
+def test_without_locks_each_process_computes_everything(tmp_path, monkeypatch):
+    monkeypatch.setattr(captum_lkn.studies.locks, "_fcntl", None)
+    with pytest.warns(UserWarning, match="has no locks of files"):
+        study = run_study(make_method(), make_samples(3), tmp_path)
+    assert study.missing == ()
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "another's", "missing"])
+def test_files_that_are_damaged_or_of_another_sample_are_computed_again(undisturbed, tmp_path, harm):
+    for name, content in bytes_of(undisturbed).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    first, second = (sample_path(tmp_path, key) for key in load_study(tmp_path).keys[:2])
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 1
+    changed = {"cut": content[:100], "flipped": content, "another's": second.read_bytes(), "missing": b""}
+    if harm == "missing":
+        first.unlink()
+        run_study(make_layered(), make_samples(), tmp_path)
+    else:
+        first.write_bytes(changed[harm])
+        with pytest.raises(ValueError, match=re.escape(str(first))):
+            load_study(tmp_path).sample(0)
+        with pytest.warns(UserWarning, match=f"{re.escape(str(first))}.*The sample is computed again"):
+            run_study(make_layered(), make_samples(), tmp_path)
+    assert bytes_of(tmp_path) == bytes_of(undisturbed)
+
+
+def test_a_damaged_manifest_is_written_anew(undisturbed, tmp_path):
+    run_study(make_layered(), make_samples(), tmp_path)
+    (tmp_path / "study.safetensors").write_bytes(b"{}")
+    with pytest.warns(UserWarning, match="It is written anew"):
+        run_study(make_layered(), make_samples(), tmp_path)
+    assert bytes_of(tmp_path) == bytes_of(undisturbed)
+
+
+def test_foreign_files_are_named_and_left_alone(tmp_path):
+    run_study(make_method(), make_samples(2), tmp_path)
+    (tmp_path / "samples" / "notes.txt").write_text("mine")
+    with pytest.warns(UserWarning, match=r"not of this study, which are left alone: notes\.txt"):
+        run_study(make_method(), make_samples(2), tmp_path)
+    assert (tmp_path / "samples" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        (make_method(seed=1), {}, "holds another study; it has model Net [0-9a-f]+.*, not Net"),
+        (make_method(score="logit"), {}, "it has score log_odds .*, not logit"),
+        (make_method(noise=0.1), {}, "it has decomposition"),
+        (make_method(), {"perturbations_per_eval": 2}, "it has options"),
+        (make_layered(), {}, "it has method AndOrInteraction, not LayerwiseKnowledge"),
+        (make_method(), {"target": 0}, "holds a study of other samples"),
+        (make_method(), {"resume": False}, "holds this study already"),
+    ],
+)
+def test_the_folder_of_another_study_is_refused(tmp_path, method, options, message):
+    run_study(make_method(), make_samples(2), tmp_path)
+    before = bytes_of(tmp_path)
+    with pytest.raises((ValueError, FileExistsError), match=message):
+        run_study(method, make_samples(2), tmp_path, **options)
+    assert bytes_of(tmp_path) == before
+
+
+def test_other_folders_are_refused(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"must be a new or empty folder.*photo\.png"):
+        run_study(make_method(), make_samples(1), tmp_path)
+    with pytest.raises(OSError, match="out must be a folder that can be made and written to"):
+        run_study(make_method(), make_samples(1), tmp_path / "photo.png")
+    with pytest.raises(FileNotFoundError):
+        load_study(tmp_path)
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    write, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*What was stored before is kept") as caught:
+        run_study(make_layered(), make_samples(), tmp_path)
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert len(load_study(tmp_path).stored) == 2
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_samples_that_fail_are_named_and_the_others_stored(tmp_path):
+    samples = make_samples(4)
+    samples[2] = players_from_mask(torch.tensor([[1.0, float("nan"), 2.0]]))
+    with pytest.raises(ValueError, match=r"1 of 4 samples could not be explained.*sample 2: .*nan") as caught:
+        run_study(make_method(), samples, tmp_path / "run")
+    assert "sample 1" not in str(caught.value)
+    study = load_study(tmp_path / "run")
+    assert study.missing == (2,)
+    assert [len(one.players) for one in study.interactions] == [2, 3, 5]
+    assert repr(study).endswith("missing: samples 2")
+    with pytest.raises(FileNotFoundError, match="sample 2 is not stored"):
+        study.sample(2)
+
+
+def test_a_fault_of_all_samples_ends_the_run_early(tmp_path):
+    seen = []
+
+    class Counting(torch.nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x * torch.nan
+
+    with pytest.raises(ValueError, match="5 of 30 samples could not be explained"):
+        run_study(AndOrInteraction(Counting().eval()), make_samples(30), tmp_path / "run", target=0)
+    assert len(seen) < 30
+
+
+def test_shares_of_hosts_without_a_common_folder(tmp_path):
+    parts = [run_study(make_method(), make_samples(), tmp_path / str(i), shard=(i, 2)) for i in range(2)]
+    assert sorted(parts[0].stored + parts[1].stored) == list(range(7))
+    assert parts[0].missing == parts[1].stored
+
+
+def test_ranks_begin_at_their_own_share(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    study = run_study(make_method(), make_samples(), tmp_path / "run")
+    assert study.missing == ()  # of the other rank, which is not there, as well
+
+
+def test_groups_are_of_one_size_and_bounded():
+    sizes = {f"{n}-{i}": n for n in (3, 12) for i in range(40)}
+    groups = groups_of(sizes, True)
+    assert [len(group) for group in groups] == [2] * 20 + [32, 8]
+    assert sorted(key for group in groups for key in group) == sorted(sizes)
+    assert all(len({sizes[key] for key in group}) == 1 for group in groups)
+
+
+def test_warnings_name_the_samples_of_the_study(tmp_path):
+    flat = [players_from_mask(torch.zeros(1, 2)), *make_samples(1)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_study(make_method(), flat, tmp_path / "run", target=0)
+    assert any(re.match(r"of samples? [01].* of the study: ", str(each.message)) for each in caught)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((make_method, make_samples(1)), {}, TypeError, "method must be an AndOrInteraction"),
+        ((make_method(), 3), {}, TypeError, "samples must be Players"),
+        ((make_method(), [3]), {}, TypeError, "samples must be Players; got a int in place 0"),
+        ((make_method(), []), {}, ValueError, "samples must be at least one"),
+        ((make_method(), make_samples(2)), {"target": [1]}, ValueError, "got 1 for 2 samples"),
+        ((make_method(), make_samples(2)), {"masks": 3}, TypeError, "run_study got masks; the options of"),
+        ((make_method(), make_samples(2)), {"keep": "all"}, ValueError, "keep must be one of"),
+        ((make_method(), make_samples(2)), {"shard": (2, 2)}, ValueError, r"shard must be \(i, k\)"),
+    ],
+)
+def test_bad_arguments(tmp_path, arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        run_study(*arguments, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").rglob("*.safetensors"))
