@@ -102,7 +102,7 @@ class Study:
         Raises:
             ValueError: As :attr:`by_layer`; there are no layers besides the output.
         """
-        return KnowledgeChange(dict(self.by_layer), accuracies=self.accuracies)  # type: ignore[arg-type]
+        return KnowledgeChange(dict(self.by_layer), accuracies=self.accuracies)
 
     def __repr__(self) -> str:
         settings = self.settings
