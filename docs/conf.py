@@ -86,6 +86,7 @@ docs/features
 :caption: In detail
 
 docs/models
+docs/many-players
 docs/layers
 docs/states
 docs/studies

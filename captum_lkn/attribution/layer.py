@@ -15,7 +15,8 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod
 from captum_lkn.attribution.sampling import sampling_of
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
-from captum_lkn.interactions import AnyBatch, InteractionsBatch, SampledBatch
+from captum_lkn.interactions import InteractionsBatch, SampledBatch
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.by_layer import LayerInteractions
 from captum_lkn.models.fingerprint import weight_versions
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers, has_layer_named_output, is_output

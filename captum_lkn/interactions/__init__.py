@@ -20,15 +20,13 @@
 """
 
 from captum_lkn.decomposition.effects import OrderStrength
-from captum_lkn.interactions.batch import AnyBatch, InteractionsBatch, SampledBatch
+from captum_lkn.interactions.batch import InteractionsBatch, SampledBatch
 from captum_lkn.interactions.layout import InputLayout
 from captum_lkn.interactions.ranking import Interaction
 from captum_lkn.interactions.sample import Interactions
-from captum_lkn.interactions.sampled import AnyInteractions, SampledInteractions
+from captum_lkn.interactions.sampled import SampledInteractions
 
 __all__ = [
-    "AnyBatch",
-    "AnyInteractions",
     "InputLayout",
     "Interaction",
     "Interactions",

@@ -12,7 +12,8 @@ from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
 from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import TAU, Effects
-from captum_lkn.interactions import AnyBatch, Interaction
+from captum_lkn.interactions import Interaction
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.knowledge import rendering
 from captum_lkn.knowledge.checks import check_interactions, check_label, check_noun, warn_of_normalisers
 from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, check_comparison, compare, normaliser

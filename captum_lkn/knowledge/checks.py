@@ -12,8 +12,10 @@ import torch
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import KINDS
-from captum_lkn.interactions import AnyBatch, AnyInteractions, InteractionsBatch, SampledBatch
+from captum_lkn.interactions import InteractionsBatch, SampledBatch
 from captum_lkn.interactions.about import other_question
+from captum_lkn.interactions.batch import AnyBatch
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.knowledge.comparison import Scope, thresholds
 
 __all__ = ["amplified_states", "check_interactions", "check_label", "check_noun", "warn_of_normalisers"]

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_lkn.interactions import AnyBatch, Interactions, InteractionsBatch, SampledBatch, SampledInteractions
+from captum_lkn.interactions import Interactions, InteractionsBatch, SampledBatch, SampledInteractions
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.packing import pack, pack_effects, pack_sampled, unpack, unpack_effects, unpack_sampled
 from captum_lkn.knowledge.noise_ceiling import NoiseCeiling
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from captum_lkn.interactions import AnyBatch
 from captum_lkn.interactions.about import About
+from captum_lkn.interactions.batch import AnyBatch
 
 __all__ = ["shared_about", "shared_provenance"]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.effects import Effects
-from captum_lkn.interactions import AnyBatch, Interaction
+from captum_lkn.interactions import Interaction
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.ranking import ranked
 from captum_lkn.knowledge.comparison import Scope, thresholds
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from captum_lkn.interactions import AnyBatch, AnyInteractions, Interactions, InteractionsBatch
+from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.interactions.batch import AnyBatch
+from captum_lkn.interactions.sampled import AnyInteractions
 
 __all__ = ["known_values", "with_tables"]
 

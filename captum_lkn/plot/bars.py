@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from captum_lkn._common.colours import colour_of
 from captum_lkn.decomposition.effects import Kind
-from captum_lkn.interactions import AnyInteractions
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import (
     OR_HATCH,
     SMALL,

@@ -31,7 +31,7 @@ from captum_lkn._common.colours import (
     SERIES_ON_DARK,
 )
 from captum_lkn._common.formats import effect_format
-from captum_lkn.interactions import AnyInteractions
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.fonts import families_for, written
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from captum_lkn._common.formats import columns, shortened
-from captum_lkn.interactions import AnyInteractions, Interaction
+from captum_lkn.interactions import Interaction
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import numbers
 from captum_lkn.plot.fonts import written
 

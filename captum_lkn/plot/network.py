@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from captum_lkn._common.colours import NEGATIVE, POSITIVE, colour_of
-from captum_lkn.interactions import AnyInteractions
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import Picture, canvas, caption, finished, legend_below, note, numbers, paper
 from captum_lkn.plot.names import player_names, subject
 

@@ -10,7 +10,7 @@ from captum_lkn._common.formats import percent
 from captum_lkn._common.messages import count_of
 from captum_lkn.decomposition.effects import MAX_DENSE_PLAYERS, TAU
 from captum_lkn.decomposition.options import DecompositionKind, n_possible
-from captum_lkn.interactions import AnyInteractions
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import (
     BODY,
     Picture,

@@ -10,7 +10,8 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
 from captum_lkn._common.colours import colour_of
-from captum_lkn.interactions import AnyInteractions, Interaction
+from captum_lkn.interactions import Interaction
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import (
     SMALL,
     Picture,

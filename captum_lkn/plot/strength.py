@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
 from captum_lkn._common.colours import NEGATIVE, POSITIVE
-from captum_lkn.interactions import AnyInteractions
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import (
     BODY,
     OR_HATCH,

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from captum_lkn._common.colours import NEUTRAL, colour_of
-from captum_lkn.interactions import AnyInteractions, Interaction
+from captum_lkn.interactions import Interaction
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import (
     BODY,
     OR_HATCH,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from captum_lkn._common.colours import NEUTRAL, colour_of
 from captum_lkn._common.messages import count_of
-from captum_lkn.interactions import AnyInteractions
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import (
     BODY,
     OR_HATCH,
