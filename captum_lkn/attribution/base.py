@@ -24,6 +24,7 @@ from captum_lkn.decomposition.options import DecompositionKind, DecompositionOpt
 from captum_lkn.interactions import Interactions, InteractionsBatch, SampledBatch, SampledInteractions
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.models.model import Model
+from captum_lkn.outputs.code import code_of
 from captum_lkn.outputs.score import Score, ScoreLike
 from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import TargetLike
@@ -274,6 +275,7 @@ class InteractionMethod(Method):
             "model": self._model.name,
             "layer": OUTPUT,
             "score": self._score.name,
+            **({"score_code": code} if (code := code_of(self._score.function)) else {}),
             **{key: value for key, value in players.description.items() if key not in OF_SAMPLES},
             "decomposition": {key: value for key, value in self.options.to_dict().items() if value is not None},
             "forwards": found.forwards,

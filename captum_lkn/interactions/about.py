@@ -15,6 +15,7 @@ WIDTH = 80
 """Columns of a terminal that printed results fit."""
 
 _ORIGIN = ("model", "layer", "score")
+_CODE = "score_code"
 _QUESTION = ("score", "target", "text", "continuation")
 
 
@@ -72,8 +73,8 @@ def other_question(first: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[
         other: The provenance of the other.
 
     Returns:
-        The first thing in which they differ, of score, target, text, continuation and kind of effects, with both
-        values; None where both answer one question, as far as that is recorded in both.
+        The first thing in which they differ, of score, target, text, continuation, kind of effects and, of scores of
+        one name, their code, with both values; None where both answer one question, as far as that is recorded in both.
 
     Example:
         >>> other_question({"score": "prob", "target": 0}, {"score": "prob", "target": 1})
@@ -83,6 +84,10 @@ def other_question(first: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[
         mine, theirs = _recorded(first, name), _recorded(other, name)
         if mine is not None and theirs is not None and mine != theirs:
             return name, mine, theirs
+    mine, theirs = (str(one.get(_CODE, "")) for one in (first, other))
+    # Those of two versions of Python are not comparable.
+    if mine != theirs and mine.partition(",")[0] == theirs.partition(",")[0]:
+        return "code of the score", f"{first.get('score')} ({mine})", f"{other.get('score')} ({theirs})"
     return None
 
 

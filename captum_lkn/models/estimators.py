@@ -125,6 +125,26 @@ class Estimator:
             self._checked = True
         return output
 
+    def predicted(self, table: Any) -> Tensor:
+        """Return the classes that the estimator predicts for the rows of a table, int64 ``[R]``, by their columns.
+
+        Args:
+            table: As for the call.
+
+        Raises:
+            ValueError: It predicts something that is none of its classes.
+        """
+        given = table.detach().cpu().numpy() if isinstance(table, Tensor) else table
+        columns: dict[Any, int] = {label: i for i, label in enumerate(np.asarray(self.estimator.classes_).tolist())}
+        labels = np.asarray(self.estimator.predict(given)).reshape(-1).tolist()
+        unknown = [label for label in labels if label not in columns]
+        if unknown:
+            raise ValueError(
+                f"{self.name}.predict must return one of its classes_, {some_of(list(columns))}; got {unknown[0]!r}. "
+                "Give the class as target"
+            )
+        return torch.tensor([columns[label] for label in labels], device="cpu")
+
     def _check_columns(self, row: Any, output: Tensor) -> None:
         """Check that the columns of ``decision_function`` are classes of which each row has one.
 

@@ -21,6 +21,7 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.rounding import Precision, precision_in_force
 from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
+from captum_lkn.models.dtypes import dtypes_told
 from captum_lkn.models.estimators import Estimator, is_estimator, numbers_of
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
@@ -187,6 +188,16 @@ class Model:
         return "" if self._estimator is None else self._estimator.advice
 
     @property
+    def predicts_itself(self) -> bool:
+        """True if it is an estimator that says which class it predicts, see :meth:`predicted`."""
+        return self._estimator is not None and self._reads_head and bool(self._estimator.class_names)
+
+    def predicted(self, arguments: Arguments) -> Tensor:
+        """Return the classes that an estimator predicts, int64 ``[R]``, by their columns."""
+        positional, _ = self.arranged(arguments)
+        return self.inner.predicted(positional[0])  # type: ignore[no-any-return]
+
+    @property
     def _reads_head(self) -> bool:
         """True if the output is the logits that the model returns by name."""
         return self._selected.read is None
@@ -254,7 +265,8 @@ class Model:
 
     def call_arranged(self, arguments: Arguments, positional: tuple[Any, ...], keywords: dict[str, Any]) -> Outputs:
         """Call the forward function with what :meth:`arranged` returned for the same arguments."""
-        with as_written() if self._compiled_parts else nullcontext():
+        stance = as_written() if self._compiled_parts else nullcontext()
+        with stance, dtypes_told(self.module, self.name, arguments.inputs):
             if self._hugging_face is None:
                 try:
                     returned = self._call_with_tensors_placed(arguments, positional, keywords)

@@ -12,7 +12,13 @@ from captum_lkn._common.warn import warn
 from captum_lkn.outputs.operands import check_output, to_float64
 from captum_lkn.outputs.score import Score
 
-__all__ = ["looks_like_labels", "looks_like_probabilities", "refuse_probabilities", "unit_of"]
+__all__ = [
+    "looks_like_labels",
+    "looks_like_probabilities",
+    "refuse_numbers_of_classes",
+    "refuse_probabilities",
+    "unit_of",
+]
 
 _SUM_TOLERANCE: Final = 1e-4
 _SEVERAL: Final = 4  # games of 0 and 1, or of a few levels, are values
@@ -138,6 +144,28 @@ def refuse_probabilities(score: Score, output: Tensor, *, linear: bool = False) 
         f'score="{score.name}" reads logits, and the output {kind_of(output)} is probabilities already: '
         f"{count_of(len(output), 'row')}, {seen}. Either {'; '.join(ways_out)}. {insist}"
     )
+
+
+def refuse_numbers_of_classes(score: Score, output: Tensor) -> None:
+    """Raise an error if `score` reads logits and `output` holds whole numbers, as behind an argmax.
+
+    Args:
+        score: The score that is about to be applied.
+        output: ``[B, ...]``.
+
+    Raises:
+        ValueError: See above, with the ways out.
+
+    Example:
+        >>> from captum_lkn.outputs.scores import log_odds
+        >>> refuse_numbers_of_classes(log_odds, torch.tensor([[0.2, 0.8]]))
+    """
+    if score.reads_logits and not output.is_floating_point():
+        raise ValueError(
+            f'score="{score.name}" reads logits, and the output {kind_of(output)} is whole numbers, as the numbers of '
+            "the classes behind an argmax. Return the logits; if they are values to be explained as they are, give "
+            'score="logit"'
+        )
 
 
 def unit_of(score: Score, output: Tensor, *, linear: bool = False) -> str:

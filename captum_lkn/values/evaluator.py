@@ -27,12 +27,14 @@ from captum_lkn.models.products import WatchedProducts
 from captum_lkn.models.reading import LayerReader
 from captum_lkn.models.session import as_written
 from captum_lkn.outputs.heads import Outputs
+from captum_lkn.outputs.probabilities import refuse_numbers_of_classes
 from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target, TargetLike, resolve_target
 from captum_lkn.players.players import Players
 from captum_lkn.values.agreement import Agreement
 from captum_lkn.values.first_forward import FirstForward, check_stored, few_masks
 from captum_lkn.values.forwards import MaskedForwards
+from captum_lkn.values.prediction import as_predicted, own_prediction
 from captum_lkn.values.removal import can_drop, first_positions
 from captum_lkn.values.scoring import ScoredForwards, side_by_side
 from captum_lkn.values.sources import Source
@@ -245,12 +247,14 @@ class Evaluator:
         """Return the values ``[R]`` of outputs ``[R, ...]`` of the model, of rows that belong to `samples`."""
         return self._score(*self.target.select(outputs, samples))
 
-    def resolve(self, target: TargetLike, outputs: Tensor) -> Target:
-        """Resolve a target on given outputs ``[B, ...]``, in the way that the score reads them."""
+    def resolve(self, target: TargetLike, outputs: Tensor, samples: Tensor, masks: Tensor) -> Target:
+        """Resolve a target on the outputs ``[R, ...]`` of masked copies, in the way that the score reads them."""
+        chosen = own_prediction(self.model, self._forwards, target, outputs, samples, masks)
         # Without a target there is one output a sample, or the error of a missing target.
         form = Outputs(outputs, self._stated_class_dim)
         class_dim = None if target is None else self.model.class_dim(form, self.players.inputs, self._score)
-        resolved = resolve_target(target, outputs, binary=self._score.binary, class_dim=class_dim)
+        resolved = resolve_target(chosen, outputs, binary=self._score.binary, class_dim=class_dim)
+        resolved = as_predicted(resolved, self.model, outputs) if isinstance(target, str) else resolved
         return resolved.named(self.model.class_names, self._score.noun)
 
     def check_samples_apart(self) -> None:
@@ -312,6 +316,7 @@ class Evaluator:
         with as_written(), WatchedProducts() as watched:  # what torch compiles in such a context stays uncompiled
             parts = self._forwards.run(samples, full, scored.unscored)
         output = self._unmasked_output([part.tensor for part, _ in parts])
+        refuse_numbers_of_classes(self._score, output)
         self._stated_class_dim = parts[0][0].class_dim
         scored.shape, self._dtype = tuple(output.shape[1:]) or (1,), output.dtype
         scored.every_output = self._every_output and self._target is None and math.prod(scored.shape) > 1
@@ -324,7 +329,7 @@ class Evaluator:
             self.target = scored.target = resolve_target(tuple([0] * len(scored.shape)), output)
             self.unmasked = scored.every(output)
             return
-        self.target = scored.target = self.resolve(self._target, output)
+        self.target = scored.target = self.resolve(self._target, output, samples, full)
         self.model.check_class_names(self.target)
         if self.target.n_outputs > 1:
             self.model.warn_of_selected_columns(self._score)

@@ -179,7 +179,7 @@ def select_players(
         v_empty = torch.stack([x[0] for x in values])
         evaluator.check_finite(everyone, parts, v_part[:, None])
         if rest == "mask" and evaluator.target.predicted:
-            others = evaluator.resolve("predicted", evaluator.outputs(everyone, parts))
+            others = evaluator.resolve("predicted", evaluator.outputs(everyone, parts), everyone, parts)
             _warn_of_another_prediction(evaluator.target, others)
     part = v_part - v_empty if rest == "mask" else v_full - v_part
     shares = torch.where(v_full == v_empty, math.nan, part / (v_full - v_empty))

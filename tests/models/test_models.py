@@ -386,3 +386,13 @@ def test_layers_of_a_scripted_module_are_refused():
     scripted = torch.jit.script(nn.Sequential(nn.Linear(3, 2)).eval())
     with pytest.raises(ValueError, match=r"is a scripted module.*give the module that it was made of"):
         LayerAndOrInteraction(scripted, "0", probe=lambda f: f).attribute(X, target=0)
+
+
+@pytest.mark.parametrize("module", [nn.Linear(3, 2), nn.Conv1d(3, 2, 1)])
+def test_inputs_of_another_dtype_than_the_parameters_are_named(module):
+    x = torch.ones(2, 3, 3)[:, 0] if isinstance(module, nn.Linear) else torch.ones(2, 3, 3)
+    message = r"(Linear|Conv1d) has float64 parameters and inputs of float32 \(.*inputs\.to\(torch\.float64\)"
+    with pytest.raises(RuntimeError, match=message):
+        plain(module.double().eval()).attribute(x, target=0 if x.dim() == 2 else (0, 0))
+    with pytest.raises(RuntimeError, match=r"^mat1 and mat2 shapes"):  # another error stays as it is
+        plain(nn.Linear(4, 2).eval()).attribute(torch.ones(2, 3), target=0)

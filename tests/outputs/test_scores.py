@@ -9,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captum_lkn import AndOrInteraction, KnowledgeChange, average_baselines
 from captum_lkn.outputs import scores
+from captum_lkn.outputs.code import code_of
 from captum_lkn.outputs.probabilities import (
     looks_like_labels,
     looks_like_probabilities,
@@ -667,3 +669,48 @@ def test_probabilities_are_looked_for_in_rows(check):
         check(torch.ones(3))
     with pytest.raises(TypeError, match="output must be a tensor"):
         check([[0.5, 0.5]])
+
+
+def test_functions_of_one_name_are_told_apart_by_their_code():
+    def column(k):
+        return lambda z, y: z[:, k]
+
+    def named(z, y, scale=1.0):
+        return scale * z[:, 0]
+
+    first = named
+
+    def named(z, y, scale=2.0):
+        return scale * z[:, 0]
+
+    weights = torch.ones(3), torch.tensor([1.0, 1.0, 2.0])
+    weighted = [lambda z, y, w=w: z @ w for w in weights]
+    several = [
+        *(column(k) for k in (0, 1)),
+        *(first, named, *weighted),
+        functools.partial(named, scale=3.0),
+        (lambda z, y: z[:, 0] ** 2),
+        (lambda z, y: z[:, 0] ** 3),
+        type("Own", (), {"__call__": lambda self, z, y: z[:, 0]})(),
+    ]
+    assert len({code_of(function) for function in several}) == len(several)
+    assert code_of(column(1)) == code_of(column(1))
+    assert code_of(functools.partial(named, scale=3.0)) == code_of(functools.partial(named, scale=3.0))
+    for score in SCORES.values():
+        assert code_of(score) == code_of(score.for_outputs("labels").function) == ""
+    assert code_of(Score("own", several[0])) == code_of(several[0]) != ""
+
+
+def test_results_of_two_scores_of_one_name_are_not_compared():
+    x, forward = torch.tensor([[1.0, 2.0]]), lambda x: torch.stack([x[:, 0], x.prod(1)], 1)
+
+    def found(score):
+        return AndOrInteraction(forward, score=score, noise=0, kind="and").attribute(x, target=0)
+
+    first, again, other = (found(score) for score in [lambda z, y: z[:, 0], lambda z, y: z[:, 0], lambda z, y: z[:, 1]])
+    assert len(average_baselines([first, again])) == 1
+    with pytest.raises(ValueError, match=r"the code of the score <lambda> \(Python 3\..*Only the baselines may differ"):
+        average_baselines([first, other])
+    with pytest.raises(ValueError, match=r"has the code of the score <lambda> .* at 'a' and <lambda> .* at 'b'"):
+        KnowledgeChange({"a": first, "b": other}, reference="b")
+    assert "score_code" not in found("logit")[0].provenance

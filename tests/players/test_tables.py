@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from forwards import plain
 from torch import nn
 from torch.testing import assert_close
 
@@ -32,6 +33,7 @@ from sklearn.ensemble import (  # noqa: E402
     RandomForestRegressor,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier  # noqa: E402
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 from sklearn.multioutput import MultiOutputClassifier  # noqa: E402
 from sklearn.naive_bayes import GaussianNB  # noqa: E402
@@ -357,6 +359,36 @@ def test_a_probability_of_0_says_the_way_out():
 def test_what_an_estimator_returns_is_checked(estimator, message):
     with pytest.raises((TypeError, ValueError), match=message):
         AndOrInteraction(estimator).attribute(NUMBERS.iloc[:1], NUMBERS.iloc[10:17], target=0)
+
+
+def test_the_class_that_an_estimator_predicts_is_its_own():
+    """A threshold, or the votes of pairs, may choose another class than that of the largest column."""
+    wanted = THREE > 1
+    strict = FixedThresholdClassifier(LogisticRegression(), threshold=0.1).fit(NUMBERS, wanted)
+    tuned = TunedThresholdClassifierCV(LogisticRegression(), scoring="recall").fit(NUMBERS, wanted)
+    names = np.array(["c", "a", "b"])[THREE]
+    for model in (strict, tuned, SVC().fit(NUMBERS, names), RidgeClassifier().fit(NUMBERS, names)):
+        rows = NUMBERS.iloc[:25]
+        found = plain(model).attribute(rows, NUMBERS.iloc[30:32], target="predicted")
+        own = model.predict(rows)
+        assert [one.provenance["explained"].split(" (")[0] for one in found] == list(map(str, own))
+        assert [one.provenance["target"] for one in found] == [list(model.classes_).index(label) for label in own]
+        assert all(one.about.predicted for one in found)
+    chances = strict.predict_proba(NUMBERS.iloc[:25])
+    assert (chances.argmax(1) != strict.predict(NUMBERS.iloc[:25])).any()  # else nothing was told apart
+    strange = type("Strange", (), {"predict": lambda self, x: ["d"] * len(x), "classes_": ["a", "b"]})
+    strange.predict_proba = lambda self, x: np.full((len(x), 2), 0.5)
+    with pytest.raises(ValueError, match=r"Strange\.predict must return one of its classes_, a, b; got 'd'"):
+        plain(strange()).attribute(NUMBERS.iloc[:2], NUMBERS.iloc[3:5], target="predicted")
+
+
+def test_none_of_several_plain_values_is_predicted():
+    model = LinearRegression().fit(NUMBERS, NUMBERS.iloc[:, :2])
+    rows, background = NUMBERS.iloc[:2], NUMBERS.iloc[3:5]
+    with pytest.raises(ValueError, match=r"of the plain values float64 \[2, 2\] that LinearRegression.* target=0 to 1"):
+        plain(model).attribute(rows, background, target="predicted")
+    (found, _) = plain(model).attribute(rows, background, target=1)
+    assert not found.about.predicted
 
 
 def test_other_estimators():
