@@ -219,7 +219,7 @@ class Interactions(ValueTable, EffectLists):
         Explanations reproduce every value within `kappa` and cost at most ``1 + slack`` times this one. The cost is
         the sum of ``w_S |I(S)|`` with the order weight alone: a higher price of OR effects and the ridge decide between
         explanations of nearly the same cost, and do not count. A range that contains 0 says that the values do not
-        determine the effect. Each range takes about ten decompositions.
+        determine the effect. Each end of a range takes two or three solutions that start from the optimum of the table.
 
         Args:
             k: The number of effects, the strongest ones; None takes all.

@@ -702,6 +702,50 @@ def few_effects(n, terms, seed=0):
     return lattice.and_inverse(both[0]) + lattice.or_inverse(both[1])
 
 
+def integers(n, seed=0):
+    return torch.randint(-3, 4, (1, 2**n), generator=torch.Generator().manual_seed(seed)).double()
+
+
+def assert_exact(v, **options):
+    """A certified optimum whose zeros are exact."""
+    found = decompose(v, **options)
+    both = effects(found)[..., 1:].abs().flatten(1)
+    assert float(found.gap.max()) < 1e-9
+    assert float((found.residual.abs() - found.kappa.unsqueeze(-1)).max()) < 1e-9 * float(span(v).max())
+    assert not ((both > 0) & (both < 1e-9 * both.amax(1, keepdim=True))).any()
+    return found
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("share", [1e-7, 1e-3])
+def test_tables_with_ties_are_exact_however_small_kappa_is(share, pin_ends):
+    for v in (integers(4), planted(5, 1, noise=0.0).round()):
+        assert_exact(v, kappa=share * float(span(v)), pin_ends=pin_ends)
+
+
+@pytest.mark.parametrize("options", [{"ridge": 1e-4}, {"kind": "and"}, {"noise": 0.0}], ids=str)
+def test_rounding_is_no_effect(options):
+    v = integers(5, seed=1)
+    v[:, -1] = v[:, 0] if "kind" in options else v[:, 0] + 3  # kappa is 0 for AND effects alone
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="kappa is 0")
+        assert_exact(v, **options)
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("table", ["integers", "network"])
+def test_a_programs_answer_is_a_vertex(table, pin_ends):
+    v = integers(6) if table == "integers" else real(6)[:1]
+    found = assert_exact(v, kappa=0.04 * float(span(v)), pin_ends=pin_ends, **PROGRAM)
+    binding = (found.residual[0].abs() > found.kappa - 1e-9 * span(v)) | (found.residual[0].abs() < 1e-12 * span(v))
+    binding[0] |= not pin_ends
+    used = [(subset + 1, bool(is_or)) for is_or, subset in effects(found)[0, :, 1:].nonzero().tolist()]
+    z = torch.tensor(oracles.synthesis_matrix(6, used), dtype=torch.float64)
+    if not pin_ends:
+        z = torch.cat([z, torch.ones(64, 1, dtype=torch.float64)], 1)
+    assert int(torch.linalg.matrix_rank(z[binding])) == z.shape[1]  # no other optimum has the same binding rows
+
+
 @pytest.mark.parametrize("terms", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_games_of_few_effects_are_exact_for_many_players(terms):
     v = few_effects(14, terms)

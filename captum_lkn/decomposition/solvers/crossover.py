@@ -29,6 +29,8 @@ __all__ = ["Design", "Exact", "Program", "cross_over"]
 # The proximal weights of rows and effects; that of the constant is the equations'.
 # Smaller ones magnify rounding, larger ones take more rounds; a table that fails with one is tried with the next.
 _ROW_PROXIMAL = (1e-6, 1e-5, 1e-4)
+_LEAST_ROW_PROXIMAL, _LEAST_EFFECT_PROXIMAL = 1e-11, 2e-5
+_SLOW = 0.5  # a round that leaves more than this share of the proximal terms is slow
 _EFFECT_PROXIMAL = 0.02
 _LINEAR_BELOW = 1e-5  # a ridge below this does not make the path steady: the effects get their proximal term
 # The perturbation of what holds already, in units of the table's range: it breaks ties between breakpoints.
@@ -39,6 +41,7 @@ _SAME_TIME = 1e-10
 _ROUNDS = 40
 _STILL = 1e-13  # the proximal terms have vanished once they move no row and no effect by more than this
 _FINISHED = 1e-11  # where rounding keeps them from that, this will do
+_SNAPS = 2
 _SNAP = 1e-9  # effects below this share of the largest are rounding, where no row needs them
 
 
@@ -87,6 +90,7 @@ def cross_over(
     nearest, least = None, float("inf")
     for row_proximal in _ROW_PROXIMAL:
         path = _Path(program, effects, constant, dual, row_proximal)
+        before, snaps = float("inf"), 0
         for round_ in range(_ROUNDS):
             path.recentre()
             more, reached = path.follow(max_pivots)
@@ -98,9 +102,19 @@ def cross_over(
             moved = path.moved()
             if reached and moved < least:
                 nearest, least = path.result(pivots, False), moved
-            if not reached or (moved <= _STILL and not path.snap()):
+            if not reached:
                 break
+            slow = moved > _SLOW * before
+            before = moved
+            if moved <= _STILL or (slow and moved <= _FINISHED):
+                # A program's rounding is the vertex's to remove. An effect at its threshold may come back each time.
+                if not program.ridge or snaps >= _SNAPS or not path.snap():
+                    break
+                snaps += 1
+            elif slow:
+                path.loosen()
         if reached and moved <= _FINISHED:
+            path.snap()
             path.polish()
             return path.result(pivots, True)
         if more >= max_pivots:  # too far away, whatever the proximal weight
@@ -225,6 +239,18 @@ class _Path:
         rounding = (self.x != 0) & (self.x.abs() < _SNAP * self.x.abs().amax())
         self.x, self.sign = self.x.masked_fill(rounding, 0), self.sign.masked_fill(rounding, 0)
         return bool(rounding.any())
+
+    def loosen(self) -> None:
+        """Divide a proximal weight by ten: where rows or effects depend on each other, it limits each round's move."""
+        product = self.row_proximal * self.curvature
+        rows = self.row_proximal * (self.y - self.centre_y).abs().amax()
+        if self.proximal * (self.x - self.centre_x).abs().amax() > rows:
+            self.proximal = max(self.proximal / 10, _LEAST_EFFECT_PROXIMAL)
+            self.curvature = self.program.ridge + self.proximal
+        else:
+            product = max(product / 10, _LEAST_ROW_PROXIMAL)
+        self.row_proximal = product / self.curvature
+        self.equations = None
 
     def polish(self) -> None:
         """Meet the active rows to the last digit: a small ridge magnifies the rounding of the dual vector."""

@@ -16,7 +16,7 @@ from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.solvers import admm, exact, generation, highs
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
-__all__ = ["Found", "solve"]
+__all__ = ["Found", "solve", "solve_nearly"]
 
 # Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
@@ -42,6 +42,7 @@ class Found:
     effects: Tensor  # [K, 2, 2^n]
     constant: Tensor  # [K, 1]
     bound: Tensor  # [K]
+    dual: Tensor  # [K, 2^n], a dual vector; what the bound may be of
     steps: Tensor  # [K]
     out_of_steps: Tensor  # bool [K], whether the number of steps ended the search
 
@@ -60,14 +61,7 @@ def solve(problem: Problem, tolerance: float, max_steps: int | None, solver: str
         The solutions, in the problem's unit.
     """
     tables, size = problem.values.shape
-    found = Found(
-        problem.values.new_zeros(tables, 2, size),
-        # The middle of the range is the only constant that can do without effects, if any can.
-        _middle(problem),
-        problem.values.new_zeros(tables),
-        torch.zeros(tables, dtype=torch.int64, device=problem.values.device),
-        torch.zeros(tables, dtype=torch.bool, device=problem.values.device),
-    )
+    found = _nothing(problem)
     left = problem.excess(found.effects, found.constant).abs().amax(-1) > 0
     if problem.ands_only:
         # AND effects alone that reproduce every value: there is one way.
@@ -75,6 +69,7 @@ def solve(problem: Problem, tolerance: float, max_steps: int | None, solver: str
         found.effects[:, 0] = torch.where(
             only.unsqueeze(-1), lattice.and_transform(problem.values), found.effects[:, 0]
         )
+        found.effects = problem.without_rounding(found.effects)
         found.bound += torch.where(only, problem.penalty(found.effects), torch.zeros_like(found.bound))
         left &= ~only
     with _threads_for(problem.n):
@@ -91,6 +86,20 @@ def solve(problem: Problem, tolerance: float, max_steps: int | None, solver: str
                     bar.update(int(not left[table]))
                 _by_admm(problem, found, chunk[left[chunk]], tolerance, max_steps or _first_order_steps(problem.n), bar)
     return found
+
+
+def _nothing(problem: Problem) -> Found:
+    """No effects, and no bound."""
+    tables, size = problem.values.shape
+    return Found(
+        problem.values.new_zeros(tables, 2, size),
+        # The middle of the range is the only constant that can do without effects, if any can.
+        _middle(problem),
+        problem.values.new_zeros(tables),
+        torch.zeros_like(problem.values),
+        torch.zeros(tables, dtype=torch.int64, device=problem.values.device),
+        torch.zeros(tables, dtype=torch.bool, device=problem.values.device),
+    )
 
 
 def _middle(problem: Problem) -> Tensor:
@@ -111,13 +120,42 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
     warm = next(admm.iterate(part, warm_up, torch.float32))
     for some in torch.split(torch.arange(len(open_), device=open_.device), _batch(problem)):
         solutions = exact.solve(part[some], warm.effects[some], warm.dual[some], tolerance)
-        for table, solution in zip(open_[some].tolist(), solutions, strict=True):
-            found.effects[table] = solution.effects
-            found.constant[table] = solution.constant
-            found.bound[table] = solution.bound
-            found.steps[table] = warm_up + solution.steps
-            found.out_of_steps[table] = solution.out_of_steps
+        _take(found, open_[some].tolist(), solutions, warm_up)
         bar.update(len(some))
+
+
+def _take(found: Found, tables: list[int], solutions: list[exact.Solution], before: int) -> None:
+    for table, solution in zip(tables, solutions, strict=True):
+        found.effects[table] = solution.effects
+        found.constant[table] = solution.constant
+        found.bound[table] = solution.bound
+        if solution.dual is not None:
+            found.dual[table] = solution.dual
+        found.steps[table] = before + solution.steps
+        found.out_of_steps[table] = solution.out_of_steps
+
+
+def solve_nearly(problem: Problem, tolerance: float, start: Found | None) -> Found:
+    """Solve each of K tables up to a gap, with effects that need not be exact.
+
+    Args:
+        problem: ``values [K, 2^n]``.
+        tolerance: The relative gap to stop at.
+        start: The solution of one similar table, from which all start; None: as in :func:`solve`.
+
+    Returns:
+        The solutions, with dual vectors.
+    """
+    if start is None or problem.n > _INTERIOR_MAX_PLAYERS:
+        with tqdm(disable=True) as bar:
+            return solve(problem, tolerance, None, "auto", bar)
+    found = _nothing(problem)
+    with _threads_for(problem.n):
+        for some in torch.split(torch.arange(len(problem.values), device=found.steps.device), _batch(problem)):
+            first, dual = (one.expand(len(some), *one.shape[1:]) for one in (start.effects, start.dual))
+            solutions = exact.solve(problem[some], first, dual, tolerance, to_the_end=False)
+            _take(found, some.tolist(), solutions, 0)
+    return found
 
 
 def _batch(problem: Problem) -> int:
@@ -141,6 +179,8 @@ def _by_generation(problem: Problem, found: Found, table: int, tolerance: float)
     for tried in range(2):
         effects, constant, dual, steps = candidates[-1]
         bound = one.bound(dual)
+        if tried == 0 or bound > found.bound[table]:
+            found.dual[table] = dual
         if tried == 0 or one.penalty(effects) < one.penalty(found.effects[table]):
             found.effects[table], found.constant[table] = effects, constant
         found.bound[table] = torch.maximum(found.bound[table], bound)
@@ -171,7 +211,7 @@ def _by_admm(problem: Problem, found: Found, tables: Tensor, tolerance: float, m
     every, part = min(_CHECK_EVERY, max_steps), problem[tables]
     effects, constant, bound = found.effects[tables], found.constant[tables], found.bound[tables]
     gap = relative_gap(part.penalty(effects), bound)
-    taken = torch.zeros_like(found.steps[tables])
+    dual, taken = found.dual[tables], torch.zeros_like(found.steps[tables])
     for now in admm.iterate(part, every, torch.float64):
         open_ = gap > tolerance
         offset = now.constant.clamp(-part.slack[:, :1], part.slack[:, :1])
@@ -179,7 +219,9 @@ def _by_admm(problem: Problem, found: Found, tables: Tensor, tolerance: float, m
         better = open_ & (part.penalty(feasible) < part.penalty(effects))
         effects = torch.where(better.view(-1, 1, 1), feasible, effects)
         constant = torch.where(better.unsqueeze(-1), offset, constant)
-        bound = torch.where(open_, torch.maximum(bound, part.bound(now.dual)), bound)
+        own = part.bound(now.dual)
+        higher = open_ & (own > bound)
+        bound, dual = torch.where(higher, own, bound), torch.where(higher.unsqueeze(-1), now.dual, dual)
         taken += every * open_
         was, gap = open_, relative_gap(part.penalty(effects), bound)
         bar.update(int((was & (gap <= tolerance)).sum()))
@@ -187,6 +229,7 @@ def _by_admm(problem: Problem, found: Found, tables: Tensor, tolerance: float, m
         if bool((gap <= tolerance).all()) or int(taken.max()) + every > max_steps:
             break
     found.effects[tables], found.constant[tables], found.bound[tables] = effects, constant, bound
+    found.dual[tables] = dual
     found.steps[tables] += taken
     found.out_of_steps[tables] = gap > tolerance
     bar.update(int((gap > tolerance).sum()))
@@ -203,6 +246,7 @@ def _by_highs(problem: Problem, found: Found, tables: list[int], bar: tqdm[Any])
         found.effects[table] = problem[table].repaired(effects, constant)
         found.constant[table] = constant
         found.bound[table] = problem[table].bound(dual)
+        found.dual[table] = dual
         found.steps[table] = steps
         bar.update()
 

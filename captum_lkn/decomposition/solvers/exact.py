@@ -16,19 +16,23 @@ from captum_lkn.decomposition.solvers.crossover import Exact, Program, cross_ove
 from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.interior import Point
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, relative_gap
+from captum_lkn.decomposition.solvers.vertex import to_vertex
 
 __all__ = ["BY_ROWS_MAX_PLAYERS", "Solution", "solve"]
 
 _MAX_STEPS = 80
 _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
-# Slack below this, in units of the table's range, is not used by the interior point: there is no room to step in.
-# The crossover uses it.
-_EXACT_BELOW = 1e-6
+# Slack below the first, in units of the table's range, is not used by the interior point, but by the crossover: steps
+# in so little room are lost in rounding. Slack below the second makes the equations for the effects badly conditioned,
+# and those for the rows not.
+_EXACT_BELOW = 3e-8
+_STIFF_BELOW = 1e-6
 BY_ROWS_MAX_PLAYERS = 6  # up to here the rows are the smaller system
 _PREVIEW = 1e-3  # a tolerance above this is a preview
 _CROSS_OVER = 5e-6  # from this relative gap on, few effects and rows are in the wrong set
 # Where all rows of a large table are met exactly, a pivot costs as much as a step, and many are needed from afar.
 _CROSS_OVER_EXACT = 1e-8
+_ROOM = 1e-3  # with less slack than this, in units of the range, sets are named later
 _CERTAIN = 1e-9  # the gap of an exact optimum is rounding
 _PIVOTS = 100
 _LOOK = 30  # a certificate is computed once the point is within this many tolerances
@@ -47,6 +51,7 @@ class Solution:
         gap: The certified relative gap.
         bound: The certified lower bound of the minimum.
         steps: Steps of the interior point and of the crossover.
+        dual: ``[2^n]``, the dual vector of the bound; None where none was found.
         out_of_steps: Whether the number of steps ended the search.
     """
 
@@ -55,10 +60,13 @@ class Solution:
     gap: float
     bound: float
     steps: int
+    dual: Tensor | None = None
     out_of_steps: bool = False
 
 
-def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> list[Solution]:
+def solve(
+    problem: Problem, effects: Tensor, dual: Tensor, tolerance: float, *, to_the_end: bool = True
+) -> list[Solution]:
     """An optimum of each table, from an approximate one.
 
     Args:
@@ -66,34 +74,50 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor, tolerance: float) -> 
         effects: ``[B, 2, 2^n]``, roughly optimal; need not be feasible.
         dual: ``[B, 2^n]``, roughly optimal.
         tolerance: The relative gap to stop at; above 1e-3, the effects need not be exact.
+        to_the_end: False: the effects need not be exact whatever the tolerance.
 
     Returns:
         One solution a table; its effects are feasible to rounding.
     """
-    without_slack = problem.slack.amax(-1) <= _EXACT_BELOW
+    room = problem.slack.amax(-1)
+    exact, enough = room <= _EXACT_BELOW, room > _STIFF_BELOW
+    little = ~exact & ~enough
     found: dict[int, Solution] = {}
-    for exact in (False, True):
-        rows = (without_slack == exact).nonzero().squeeze(-1)
-        if len(rows):
-            by_rows = exact or (problem.pinned and problem.n <= BY_ROWS_MAX_PLAYERS)
-            point = Point(problem[rows], effects[rows], dual[rows], exact=exact, by_rows=by_rows)
-            found |= zip(rows.tolist(), _Run(point, tolerance).run(), strict=True)
+    for kind in (enough, little, exact):
+        rows = kind.nonzero().squeeze(-1)
+        if kind is exact:  # and those for which so little room was too little
+            stuck = [row for row in little.nonzero().flatten().tolist() if found[row].gap > _CERTAIN]
+            rows = torch.cat([rows, rows.new_tensor(stuck)])
+        if not len(rows):
+            continue
+        part = problem[rows]
+        without_room = kind is not enough
+        by_rows = without_room or (problem.pinned and problem.n <= BY_ROWS_MAX_PLAYERS)
+        # By rows the ends are pinned: a free constant of so little is the crossover's to find.
+        posed = _pinned(part) if without_room else part
+        point = Point(posed, effects[rows], dual[rows], exact=kind is exact, by_rows=by_rows)
+        for row, solution in zip(rows.tolist(), _Run(point, part, tolerance, to_the_end).run(), strict=True):
+            if row not in found or solution.gap < found[row].gap:
+                found[row] = solution
     return [found[row] for row in range(len(dual))]
 
 
 class _Run:
     """The steps of one batch, from which tables leave as they are done."""
 
-    def __init__(self, point: Point, tolerance: float) -> None:
-        self.point, self.tolerance = point, tolerance
-        problem = point.problem
-        self.preview = tolerance > _PREVIEW
+    def __init__(self, point: Point, problem: Problem, tolerance: float, to_the_end: bool) -> None:
+        self.point, self.problem, self.tolerance = point, problem, tolerance
+        self.preview = tolerance > _PREVIEW or not to_the_end
         # Feasible, if nothing else: what comes back where nothing better is found.
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
         self.solutions = [Solution(x, 0.0, float("inf"), 0.0, 0) for x in nothing]
         self.open = list(range(len(point)))  # the table of each row of the point
         large = point.exact and problem.n > BY_ROWS_MAX_PLAYERS
-        self.near = [_CROSS_OVER_EXACT if large else _CROSS_OVER] * len(point)
+        near = _CROSS_OVER_EXACT if large else _CROSS_OVER
+        # Little slack changes the sum little: which rows bind is seen later.
+        self.near = [
+            near * min(1.0, room / _ROOM) if room > _EXACT_BELOW else near for room in problem.slack.amax(-1).tolist()
+        ]
         # A program's point lies between vertices: its sets cannot be guessed.
         self.tries = [0 if problem.ridge else _GUESSES] * len(point)
         self.nearest = [(float("inf"), 0)] * len(point)
@@ -109,7 +133,9 @@ class _Run:
             if done:
                 stay = [row for row in range(len(self.open)) if row not in set(done)]
                 self.open = [self.open[row] for row in stay]
-                self.point.keep(torch.tensor(stay, device=self.point.dual.device))
+                kept = torch.tensor(stay, device=self.point.dual.device)
+                self.point.keep(kept)
+                self.problem = self.problem[kept]
                 self.point.refresh()
             self.point.admit()
             self.point.advance()
@@ -151,19 +177,22 @@ class _Run:
             return
         index = torch.tensor(rows, device=self.point.dual.device)
         p = self.point
-        problem = p.problem[index]
+        problem = self.problem[index]
         constant = p.constant[index].unsqueeze(-1).clamp(-problem.slack[:, :1], problem.slack[:, :1])
         effects = problem.repaired(p.columns.spread(p.x)[index], constant)
         bound = problem.bound(p.dual[index], p.sums[index])
         gap = relative_gap(problem.penalty(effects), bound).tolist()
         for i, row in enumerate(rows):
-            self._offer(self.open[row], effects[i], float(constant[i]), gap[i], float(bound[i]), step)
+            self._offer(self.open[row], effects[i], float(constant[i]), gap[i], float(bound[i]), p.dual[row], step)
 
-    def _offer(self, table: int, effects: Tensor, constant: float, gap: float, bound: float, steps: int) -> None:
+    def _offer(
+        self, table: int, effects: Tensor, constant: float, gap: float, bound: float, dual: Tensor, steps: int
+    ) -> None:
         kept = self.solutions[table]
         kept.steps = max(kept.steps, steps)
         if gap < kept.gap:
-            kept.effects, kept.constant, kept.gap, kept.bound = effects.clone(), constant, gap, bound
+            kept.effects, kept.constant, kept.gap = effects.clone(), constant, gap
+            kept.bound, kept.dual = bound, dual.clone()
 
     def _guess(self, rows: list[int], step: int) -> list[int]:
         """Solve tables on the sets that the point names; those for which that is the optimum."""
@@ -172,14 +201,15 @@ class _Run:
             return []
         index = torch.tensor(rows, device=self.point.dual.device)
         effects, dual = self.point.guess()
-        problem = self.point.problem[index]
+        problem = self.problem[index]
         found = solve_guessed(problem, effects[index], dual[index])
         bound = problem.bound(found.dual)
         gaps = relative_gap(problem.penalty(found.effects), bound).tolist()
         done = []
         for i, row in enumerate(rows):
             if bool(found.optimal[i]) and gaps[i] <= min(self.tolerance, _CERTAIN):
-                self._offer(self.open[row], found.effects[i], float(found.constant[i]), gaps[i], float(bound[i]), step)
+                solved = found.effects[i], float(found.constant[i]), gaps[i], float(bound[i]), found.dual[i]
+                self._offer(self.open[row], *solved, step)
                 done.append(row)
         return done
 
@@ -192,7 +222,7 @@ class _Run:
             if not bool(effects[row].isfinite().all() & dual[row].isfinite().all()):
                 continue
             budget = 20 * _PIVOTS if stalled[row] else _PIVOTS
-            one, alone = self.point.problem[row], self.point.problem[torch.tensor([row], device=dual.device)]
+            one, alone = self.problem[row], self.problem[torch.tensor([row], device=dual.device)]
             found = cross_over(
                 _program(one),
                 effects[row].flatten(),
@@ -201,20 +231,29 @@ class _Run:
                 budget,
                 partial(_solve_on, alone) if alone.ridge else None,
             )
-            x, constant = found.effects.view(2, -1), found.constant
-            if not found.finished or not float(one.excess(x, constant)[1:].abs().amax()) < _FEASIBLE:
+            vertex = to_vertex(_program(one), found.effects, found.constant) if not one.ridge else None
+            effects_, constant = (found.effects, found.constant) if vertex is None else vertex
+            x = effects_.view(2, -1)
+            if not float(one.excess(x, constant)[1:].abs().amax()) < _FEASIBLE:
                 constant = min(max(constant, -float(one.slack[0])), float(one.slack[0]))
-                x = one.repaired(x, constant)
+                x = one.without_rounding(one.repaired(x, constant), constant)
             bound = one.bound(found.dual)
             gap = float(relative_gap(one.penalty(x), bound))
             self.solutions[table].steps += found.pivots
-            self._offer(table, x, constant, gap, float(bound), step + found.pivots)
+            self._offer(table, x, constant, gap, float(bound), found.dual, step + found.pivots)
             certain = gap <= min(self.tolerance, _CERTAIN)
             if certain or (self.tries[table] >= _GUESSES + _TRIES - 1 and self.solutions[table].gap <= self.tolerance):
                 done.append(row)
         unfinished = [row for row in range(len(self.open)) if stalled[row] and row not in done]
         self._certify(unfinished, step)
         return done
+
+
+def _pinned(problem: Problem) -> Problem:
+    """The same problem with both ends met exactly."""
+    slack = problem.slack.clone()
+    slack[..., 0] = slack[..., -1] = 0
+    return Problem(problem.values, slack, problem.weights, problem.ridge, True)
 
 
 def _solve_on(problem: Problem, effects: Tensor, dual: Tensor) -> Exact | None:

@@ -26,6 +26,9 @@ from captum_lkn.decomposition.kronecker import Block, apply_powers, matrix_power
 
 __all__ = ["Lattice", "Problem", "adjoint", "balanced", "relative_gap", "synthesis"]
 
+_ROUNDING = 1e-9  # effects below this share of the largest may be rounding
+_MET = 1e-11  # by how much a row may be missed, in units of the table's range
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -87,6 +90,13 @@ class Problem:
             ands, ors = lattice.and_transform(beyond / 2), lattice.or_transform(beyond / 2)
             ands, ors = lattice.merge_first_order(ands, ors)
         return effects + torch.stack([ands, ors], dim=-2)
+
+    def without_rounding(self, effects: Tensor, constant: Tensor | float = 0.0) -> Tensor:
+        """Effects without those that are rounding, where the values do not need them."""
+        largest = effects.abs().flatten(-2).amax(-1)
+        clean = effects.masked_fill(effects.abs() < _ROUNDING * largest[..., None, None], 0)
+        met = (self.excess(clean, constant).abs() < _MET)[..., 1:].all(-1)
+        return torch.where(met[..., None, None], clean, effects)
 
     def bound(self, dual: Tensor, sums: Tensor | None = None) -> Tensor:
         """A lower bound of the minimum, from any dual vector.

@@ -1,0 +1,194 @@
+"""Exactness of the decomposition over options, kinds of tables and numbers of players.
+
+    python benchmarks/exactness.py [--players 2 --players 3 ...] [--tables 6] [--out FOLDER]
+
+For each set of options, each kind of table and each number of players it solves some tables, one at a time, and counts
+those that are not exact: a certified gap above 1e-8, a value missed beyond kappa, or an effect between 0 and 1e-9 of the
+largest one. It writes exactness.json and exactness.md to the folder. With --quick it takes half a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from _results import RESULTS, machine, write
+from torch import Tensor
+
+PROGRAM = {"order_weight": 0.0, "or_weight": 1.0, "ridge": 0.0}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "the paper's program": PROGRAM,
+    "the paper's program, free ends": {**PROGRAM, "pin_ends": False},
+    "free ends": {"pin_ends": False},
+    "kappa 1e-7 of the range": {"share": 1e-7},
+    "kappa 1e-7, free ends": {"share": 1e-7, "pin_ends": False},
+    "kappa 1e-9 of the range": {"share": 1e-9},
+    "kappa 1e-3 of the range": {"share": 1e-3},
+    "kappa 0.3 of the range": {"share": 0.3},
+    "kappa 0.3, free ends": {"share": 0.3, "pin_ends": False},
+    "noise = 0": {"noise": 0.0},
+    "the paper's program, noise = 0": {**PROGRAM, "noise": 0.0},
+    "or_weight = 1": {"or_weight": 1.0},
+    "ridge = 1e-4": {"ridge": 1e-4},
+    "AND effects alone": {"kind": "and"},
+}
+SLOW = ("noise = 0", "the paper's program, noise = 0", "kappa 1e-9 of the range", "kappa 1e-7 of the range")
+TOLERANCE, REMAINS, MISSED = 1e-8, 1e-9, 1e-9
+
+
+def main(
+    players: Annotated[list[int] | None, typer.Option(help="numbers of players; 2 to 12 by default")] = None,
+    tables: Annotated[int, typer.Option(help="tables of each kind and number of players")] = 6,
+    quick: Annotated[bool, typer.Option(help="up to six players")] = False,
+    out: Annotated[Path, typer.Option(help="the folder for the results")] = RESULTS,
+) -> None:
+    """Measure, print and write the results."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    sizes = players or list(range(2, 7 if quick else 13))
+    cells = []
+    for n in sizes:
+        for kind, values in _tables(n, tables).items():
+            for name, options in OPTIONS.items():
+                cell = _measure(n, kind, name, options, values)
+                if cell is not None:
+                    cells.append(cell)
+                    print(json.dumps(cell), flush=True)
+    text = _markdown(cells)
+    write("exactness", {"cells": cells}, text, out)
+    typer.echo(text)
+
+
+def _tables(n: int, count: int) -> dict[str, Tensor]:
+    """Tables of each kind, ``[k, 2^n]``; fewer from 11 players on, where one takes seconds."""
+    count = count if n <= 10 else max(1, count // 3)
+    generator = torch.Generator().manual_seed(1000 + n)
+    networks = torch.stack([_perceptron(n, generator) for _ in range(count)])
+    perturbation = 1e-15 * torch.randn(networks.shape, generator=generator, dtype=torch.float64)
+    return {
+        "perceptrons": networks,
+        "the same, changed by 1e-15": networks * (1 + perturbation),
+        "random": torch.randn(count, 1 << n, generator=generator, dtype=torch.float64),
+        "integers": torch.randint(-3, 4, (count, 1 << n), generator=generator).double(),
+        "few effects": torch.stack([_planted(n, generator) for _ in range(count)]),
+    }
+
+
+def _perceptron(n: int, generator: torch.Generator) -> Tensor:
+    """A random ReLU network of two hidden layers, on inputs of +-1."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    hidden = torch.relu((2 * _masks(n) - 1) @ draw(n, 64) / n**0.5 + 0.3 * draw(64))
+    return torch.relu(hidden @ draw(64, 64) / 32**0.5 + 0.1 * draw(64)) @ draw(64) / 8
+
+
+def _planted(n: int, generator: torch.Generator) -> Tensor:
+    """Eight AND and OR effects of integer size, which leave many ties."""
+    present, table = _masks(n).bool(), torch.zeros(1 << n, dtype=torch.float64)
+    for term in range(8):
+        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
+        active = present[:, members].all(1) if term % 2 else present[:, members].any(1)
+        table += active * torch.randint(-3, 4, (1,), generator=generator)
+    return table
+
+
+def _masks(n: int) -> Tensor:
+    return (torch.arange(1 << n).unsqueeze(1) >> torch.arange(n) & 1).double()
+
+
+def _measure(n: int, kind: str, name: str, options: dict[str, Any], values: Tensor) -> dict[str, Any] | None:
+    from captum_lkn import decompose
+
+    if n > 10 and name in SLOW and kind != "few effects":
+        values = values[:1]
+    if n > 11 and name in SLOW and kind != "few effects":
+        return None  # a minute and more for each table; benchmarks/decomposition.py has some of them
+    given = dict(options)
+    share = given.pop("share", None)
+    gaps, remains, missed, seconds, nonzero = [], [], [], [], []
+    for table in values:
+        spread = float(table.max() - table.min())
+        limit = {} if share is None else {"kappa": share * spread}
+        start = time.process_time()
+        found = decompose(table, largest_gap=1e300, **given, **limit)
+        seconds.append(time.process_time() - start)
+        effects = torch.cat([found.and_effects[1:], found.or_effects[1:]]).abs()
+        effects = effects[effects > 0]
+        gaps.append(float(found.gap))
+        remains.append(float(effects.min() / effects.max()) if len(effects) else 1.0)
+        missed.append(float((found.residual.abs().max() - found.kappa).clamp_min(0)) / spread if spread else 0.0)
+        nonzero.append(len(effects))
+    inexact = [g > TOLERANCE or r < REMAINS or m > MISSED for g, r, m in zip(gaps, remains, missed, strict=True)]
+    return {
+        "n": n,
+        "tables": kind,
+        "options": name,
+        "number": len(values),
+        "inexact": sum(inexact),
+        "largest_gap": max(gaps),
+        "smallest_effect": min(remains),
+        "missed": max(missed),
+        "median_seconds": float(np.median(seconds)),
+        "largest_seconds": max(seconds),
+        "nonzero": float(np.mean(nonzero)),
+    }
+
+
+def _markdown(cells: list[dict[str, Any]]) -> str:
+    """A table of options by players: inexact of all tables, and the largest gap."""
+    sizes = sorted({cell["n"] for cell in cells})
+    total, wrong = sum(c["number"] for c in cells), sum(c["inexact"] for c in cells)
+    lines = [
+        f"Machine: {machine()}; one thread, processor times.",
+        "",
+        f"Decompositions that are not exact: {wrong} of {total}. Not exact: a gap above {TOLERANCE:g}, a value missed by "
+        f"{MISSED:g} of the range beyond kappa, or an effect between 0 and {REMAINS:g} of the largest.",
+        "",
+        "Largest gap, with the number of decompositions that are not exact where there are any:",
+        "",
+        "| options | " + " | ".join(f"n = {n}" for n in sizes) + " |",
+        "|---|" + "---:|" * len(sizes),
+    ]
+    for name in OPTIONS:
+        row = []
+        for n in sizes:
+            here = [c for c in cells if c["options"] == name and c["n"] == n]
+            bad = sum(c["inexact"] for c in here)
+            row.append(f"{max(c['largest_gap'] for c in here):.0e}" + (f" ({bad})" if bad else "") if here else "")
+        lines.append(f"| {name} | " + " | ".join(row) + " |")
+    lines += [
+        "",
+        "Median time of a table in ms, and the slowest in medians of its options, kind and number of players:",
+        "",
+        "| options | " + " | ".join(f"n = {n}" for n in sizes) + " |",
+        "|---|" + "---:|" * len(sizes),
+    ]
+    for name in OPTIONS:
+        row = []
+        for n in sizes:
+            here = [c for c in cells if c["options"] == name and c["n"] == n]
+            ratio = max((c["largest_seconds"] / c["median_seconds"] for c in here), default=0.0)
+            row.append(f"{1e3 * np.median([c['median_seconds'] for c in here]):.1f}, {ratio:.1f}" if here else "")
+        lines.append(f"| {name} | " + " | ".join(row) + " |")
+    bad = sorted((c for c in cells if c["inexact"]), key=lambda c: -c["largest_gap"])
+    if bad:
+        lines += ["", "| not exact | n | tables | number | largest gap | smallest effect | missed |", "|---|" + "---:|" * 6]
+        lines += [
+            f"| {c['options']} | {c['n']} | {c['tables']} | {c['inexact']} of {c['number']} | {c['largest_gap']:.0e} | "
+            f"{c['smallest_effect']:.0e} | {c['missed']:.0e} |"
+            for c in bad
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    typer.run(main)
