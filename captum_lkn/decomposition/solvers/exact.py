@@ -83,11 +83,11 @@ def solve(
     exact, enough = room <= _EXACT_BELOW, room > _STIFF_BELOW
     little = ~exact & ~enough
     found: dict[int, Solution] = {}
-    for kind in (enough, little, exact):
-        rows = kind.nonzero().squeeze(-1)
-        if kind is exact:  # and those for which so little room was too little
-            stuck = [row for row in little.nonzero().flatten().tolist() if found[row].gap > _CERTAIN]
-            rows = torch.cat([rows, rows.new_tensor(stuck)])
+    # With little room most tables are exact without it. The others, which have ties, need it.
+    for kind, chosen in ((enough, enough), (exact, exact | little), (little, little)):
+        rows = chosen.nonzero().squeeze(-1)
+        if kind is little:
+            rows = rows[[found[row].gap > _CERTAIN for row in rows.tolist()]]
         if not len(rows):
             continue
         part = problem[rows]
@@ -96,7 +96,8 @@ def solve(
         # By rows the ends are pinned: a free constant of so little is the crossover's to find.
         posed = _pinned(part) if without_room else part
         point = Point(posed, effects[rows], dual[rows], exact=kind is exact, by_rows=by_rows)
-        for row, solution in zip(rows.tolist(), _Run(point, part, tolerance, to_the_end).run(), strict=True):
+        again = little[rows] & (kind is exact)
+        for row, solution in zip(rows.tolist(), _Run(point, part, tolerance, to_the_end, again).run(), strict=True):
             if row not in found or solution.gap < found[row].gap:
                 found[row] = solution
     return [found[row] for row in range(len(dual))]
@@ -105,9 +106,10 @@ def solve(
 class _Run:
     """The steps of one batch, from which tables leave as they are done."""
 
-    def __init__(self, point: Point, problem: Problem, tolerance: float, to_the_end: bool) -> None:
+    def __init__(self, point: Point, problem: Problem, tolerance: float, to_the_end: bool, again: Tensor) -> None:
         self.point, self.problem, self.tolerance = point, problem, tolerance
         self.preview = tolerance > _PREVIEW or not to_the_end
+        self.again = again.tolist()  # whether another run follows, so that one crossover is enough
         # Feasible, if nothing else: what comes back where nothing better is found.
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
         self.solutions = [Solution(x, 0.0, float("inf"), 0.0, 0) for x in nothing]
@@ -115,9 +117,8 @@ class _Run:
         large = point.exact and problem.n > BY_ROWS_MAX_PLAYERS
         near = _CROSS_OVER_EXACT if large else _CROSS_OVER
         # Little slack changes the sum little: which rows bind is seen later.
-        self.near = [
-            near * min(1.0, room / _ROOM) if room > _EXACT_BELOW else near for room in problem.slack.amax(-1).tolist()
-        ]
+        slack = problem.slack.amax(-1).tolist()
+        self.near = [near if point.exact else near * min(1.0, room / _ROOM) for room in slack]
         # A program's point lies between vertices: its sets cannot be guessed.
         self.tries = [0 if problem.ridge else _GUESSES] * len(point)
         self.nearest = [(float("inf"), 0)] * len(point)
@@ -169,7 +170,12 @@ class _Run:
             self._certify(tried, step)
         for row, table in enumerate(self.open):
             self.solutions[table].out_of_steps = last and row not in done
-        return sorted({*done, *(row for row in range(len(self.open)) if stalled[row])})
+        given_up = (
+            row
+            for row, table in enumerate(self.open)
+            if stalled[row] or (self.again[table] and self.tries[table] > _GUESSES)
+        )
+        return sorted({*done, *given_up})
 
     def _certify(self, rows: list[int], step: int) -> None:
         """Keep the point's own effects, made feasible, where that is better."""
