@@ -135,7 +135,8 @@ def _null_space(columns: Tensor) -> Tensor:
         return torch.eye(count, dtype=columns.dtype, device=columns.device)
     _, singular, right = torch.linalg.svd(columns, full_matrices=True)
     rank = int((singular > _DEPENDENT * singular[0]).sum())
-    return right[rank:].T
+    basis: Tensor = right[rank:].T
+    return basis
 
 
 def _solve(program: Program, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor] | None:
