@@ -1,4 +1,4 @@
-"""Command line: ``captum-lkn text``, ``image``, ``probe``, ``show`` and ``demo``.
+"""Command line: ``captum-lkn text``, ``image``, ``probe``, ``study``, ``show`` and ``demo``.
 
 ``app`` declares the commands and imports typer only, so that ``--help`` and ``--version`` are quick; ``commands`` does
 the work.

@@ -17,7 +17,7 @@ from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._version import __version__
 from captum_lkn.cli.interrupts import ABORTED, EXIT_CODE, Interrupts
 
-__all__ = ["Kappa", "Most", "Report", "Target", "Top", "app", "demo", "image", "probe", "show", "text"]
+__all__ = ["Kappa", "Most", "Report", "Target", "Top", "app", "demo", "image", "probe", "show", "study", "text"]
 
 app = typer.Typer(
     help="Find the combinations of words or of parts of an image that drive a model's decision, layer by layer.",
@@ -130,6 +130,44 @@ def probe(
 ) -> None:
     """Fit linear probes to layers of a text classifier, which read the classes from each layer."""
     _run(probe, "fit_probes", model, data, out, layers, text_column, label_column, limit, batch_size, max_length, seed)
+
+
+@app.command()
+def study(
+    model: Annotated[str, typer.Argument(help=_TEXT_MODEL)],
+    data: Annotated[str, typer.Argument(help="Texts: a .csv or .jsonl file, or a data set on the hub.")],
+    out: Annotated[Path, typer.Option(help="The folder of the study; one that was begun is gone on with.")],
+    target: Target = "predicted",
+    units: Annotated[str, typer.Option(help=_UNITS)] = "words",
+    most: Most = 12,
+    n_samples: Annotated[
+        int | None, typer.Option(min=1, help="Masks of each text, sampled, with all words as players; else all masks.")
+    ] = None,
+    kappa: Kappa = None,
+    layers: Annotated[
+        str | None, typer.Option(help=f"Layers to explain as well: {_LAYERS} that have probes. Needs --probes.")
+    ] = None,
+    probes: Annotated[
+        Path | None, typer.Option(help="Probes of the layers: a file written by 'captum-lkn probe'.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts; else text, sentence or review.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the classes to explain, one a text, instead of --target.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many texts, the first.")] = None,
+    keep_outputs: Annotated[
+        bool, typer.Option("--keep-outputs", help="Store the model's outputs as well, for other scores and classes.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of combinations over all texts to print.")] = 10,
+    report: Report = None,
+) -> None:
+    """Explain a text classifier's decisions about many texts, in a folder; a run that was killed goes on."""
+    _run(
+        study,
+        "study_texts",
+        *(model, data, out, target, units, most, n_samples, kappa, layers, probes),
+        *(text_column, label_column, limit, keep_outputs, top, report),
+    )
 
 
 @app.command()

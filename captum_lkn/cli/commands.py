@@ -14,6 +14,7 @@ from captum_lkn.attribution import AndOrInteraction
 from captum_lkn.baselines import LearnedBaseline
 from captum_lkn.cli.data import as_classes, batches, read_texts
 from captum_lkn.cli.options import class_of, grid_of, layers_of, layers_with_probes, listed
+from captum_lkn.cli.studies import study_texts
 from captum_lkn.cli.terminal import print_change, print_text_interactions
 from captum_lkn.cli.terminal_images import print_image_interactions
 from captum_lkn.demo import image as vision_demo
@@ -35,7 +36,7 @@ from captum_lkn.probes import LinearProbes
 from captum_lkn.report.page import check_page
 from captum_lkn.values.selection import select_players
 
-__all__ = ["explain_demo", "explain_image", "explain_text", "fit_probes", "show_file"]
+__all__ = ["explain_demo", "explain_image", "explain_text", "fit_probes", "show_file", "study_texts"]
 
 _CELLS = 7  # rows and columns of the default grid
 _BASELINES = ("mean", "blur", "zero")

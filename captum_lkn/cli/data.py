@@ -45,7 +45,12 @@ class LabelledTexts(NamedTuple):
 
 
 def read_texts(
-    source: str | os.PathLike[str], *, text: str | None = None, label: str | None = None, split: str = "train"
+    source: str | os.PathLike[str],
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    split: str = "train",
+    labelled: bool = True,
 ) -> LabelledTexts:
     r"""Read texts and their labels.
 
@@ -56,6 +61,7 @@ def read_texts(
         text: The column of the text; None: the one that is named ``text``, ``sentence`` or ``review``.
         label: The column of the label; None: the one that is named ``label``, ``labels`` or ``target``.
         split: The part of a named data set.
+        labelled: False: labels are not read, and there are none.
 
     Returns:
         The texts and labels, in order.
@@ -87,12 +93,13 @@ def read_texts(
         rows = _read_data_set(os.fspath(source), split)
     texts: list[str] = []
     labels: list[Label] = []
-    columns: tuple[str, str] | None = None
+    columns: list[str] = []
     for where, row in rows:
-        if columns is None:
-            columns = _column("text", text, _TEXT, row, where), _column("label", label, _LABEL, row, where)
+        if not columns:
+            columns.append(_column("text", text, _TEXT, row, where))
+            columns += [_column("label", label, _LABEL, row, where)] if labelled else []
         texts.append(_text(row, columns[0], where))
-        labels.append(_label(row, columns[1], where))
+        labels += [_label(row, columns[1], where)] if labelled else []
     if not texts:
         raise ValueError(f"{os.fspath(source)!r} has no rows. Give a text and a label in each line")
     return LabelledTexts(texts, labels)

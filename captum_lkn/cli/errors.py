@@ -36,6 +36,8 @@ _PARAMETERS: Final = {
     "batch_size": "batch_size",
     "max_length": "max_length",
     "seed": "seed",
+    "out": "out",
+    "n_samples": "n_samples",
 }
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _CODE: Final = re.compile(r"(?:^|[\s(`])[a-z_]+=(?!=)|[a-zA-Z_]\w*\((?!e?s\))")

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from typing import NamedTuple
-
 from captum_lkn._common.messages import count_of
-from captum_lkn.decomposition.effects import TAU, Kind
 from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions.combinations import Combination
+from captum_lkn.interactions.combinations import combinations as strongest
 from captum_lkn.plot.fonts import written
 from captum_lkn.plot.names import named
 
-__all__ = ["Combination", "batch_subject", "classes_of", "combinations"]
+__all__ = ["batch_subject", "classes_of", "combinations"]
 
 _NAME = 30
 
 
-class Combination(NamedTuple):
-    """One set of words, of any sample that has them.
-
-    Attributes:
-        name: The words as one name, such as ``not & good``.
-        kind: ``"and"`` or ``"or"``.
-        samples: The numbers of the samples that have all these words.
-        effects: The effect in each of them; 0 where there is none. Of repeated words the sum.
-        salient: The number of these samples where the effect is salient.
-    """
-
-    name: str
-    kind: Kind
-    samples: tuple[int, ...]
-    effects: tuple[float, ...]
-    salient: int
-
-    @property
-    def mean(self) -> float:
-        """The mean effect over the samples that have the words."""
-        return sum(self.effects) / len(self.effects)
-
-
 def combinations(batch: InteractionsBatch, top: int, least_order: int = 1) -> list[Combination]:
-    """Return the strongest combinations of words over all samples, the same words in any order and case.
+    """Return the strongest combinations of words over all samples, with names that can be drawn.
 
     Args:
         batch: The samples.
@@ -50,27 +25,10 @@ def combinations(batch: InteractionsBatch, top: int, least_order: int = 1) -> li
     Returns:
         Combinations by descending sum of absolute effects over all samples.
     """
-    effects: dict[tuple[Kind, tuple[str, ...]], dict[int, float]] = defaultdict(dict)
-    shown: dict[tuple[Kind, tuple[str, ...]], tuple[str, ...]] = {}
-    limits = [TAU * one.effects.largest for one in batch]
-    for place, one in enumerate(batch):
-        for found in one.top(None):
-            if found.order >= least_order:
-                words = tuple(one.players[i].strip() for i in found.members)
-                key = found.kind, tuple(sorted(word.casefold() for word in words))
-                shown.setdefault(key, words)
-                effects[key][place] = effects[key].get(place, 0.0) + found.effect
-    words_of = [Counter(player.strip().casefold() for player in one.players) for one in batch]
-    ranked = sorted(effects, key=lambda key: -sum(map(abs, effects[key].values())))[:top]
-    every = iter(written([word for key in ranked for word in shown[key]], 18))
-    made = []
-    for key in ranked:
-        names = [next(every) for _ in shown[key]]
-        having = tuple(place for place, known in enumerate(words_of) if not Counter(key[1]) - known)
-        values = tuple(effects[key].get(place, 0.0) for place in having)
-        salient = sum(abs(value) > limits[place] for place, value in zip(having, values, strict=True))
-        made.append(Combination(named(key[0], names, _NAME, names), key[0], having, values, salient))
-    return made
+    found = strongest(batch, top, least_order)
+    every = iter(written([word for one in found for word in one.players], 18))
+    names = [[next(every) for _ in one.players] for one in found]
+    return [one._replace(name=named(one.kind, each, _NAME, each)) for one, each in zip(found, names, strict=True)]
 
 
 def classes_of(batch: InteractionsBatch) -> dict[str, list[int]]:

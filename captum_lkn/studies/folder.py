@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from torch import Tensor
 
@@ -26,9 +26,13 @@ from captum_lkn.interactions import Interactions, SampledInteractions
 from captum_lkn.interactions.packing import pack, pack_sampled, unpack, unpack_sampled
 from captum_lkn.studies.locks import Locks
 
-__all__ = ["Folder", "Manifest", "Results", "read_manifest", "read_sample", "sample_path"]
+__all__ = ["Folder", "Manifest", "Outputs", "Results", "check_settings", "read_manifest", "read_sample", "sample_path"]
 
-Results = dict[str, Interactions | SampledInteractions]
+Results: TypeAlias = dict[str, Interactions | SampledInteractions]
+"""Interactions by layer."""
+
+Outputs: TypeAlias = tuple[Tensor, Mapping[str, Any]]
+"""Outputs of a model, and JSON on them."""
 
 _MANIFEST: Final = "study.safetensors"
 _SAMPLES: Final = "samples"
@@ -115,7 +119,7 @@ class Folder:
         _check_same(found, manifest, self.path)
         if not resume:
             raise FileExistsError(
-                f"out={str(self.path)!r} holds this study already. Give resume=True to go on, or another folder"
+                f"the folder {str(self.path)!r} holds this study already. Give resume=True to go on, or another folder"
             )
 
     def _clean(self) -> None:
@@ -140,13 +144,13 @@ class Folder:
             return False
         return True
 
-    def write(self, key: str, results: Results, outputs: Mapping[str, Any] | None = None) -> None:
+    def write(self, key: str, results: Results, outputs: Outputs | None = None) -> None:
         """Store the results of a sample, in one step.
 
         Args:
             key: The key of the sample.
             results: By layer.
-            outputs: The model's outputs and what is known of them; None where they are not kept.
+            outputs: The model's outputs, and JSON on them; None where they are not kept.
 
         Raises:
             OSError: They cannot be written, such as on a full disk.
@@ -157,9 +161,7 @@ class Folder:
         tensors, metadata = (pack_sampled if sampled else pack)(each)
         more: dict[str, Any] = {"key": key, "labels": list(results), "sampled": sampled}
         if outputs is not None:
-            rest = dict(outputs)
-            tensors = {**tensors, "outputs": rest.pop("outputs")}
-            more["outputs"] = rest
+            tensors, more["outputs"] = {**tensors, "outputs": outputs[0]}, outputs[1]
         with _explained_errors(place):
             files.write(place, _SAMPLE, tensors, {**metadata, **more})
 
@@ -186,7 +188,7 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(found["settings"], tuple(found["keys"]), found["players"], accuracies)
 
 
-def read_sample(folder: Path, key: str) -> tuple[Results, dict[str, Any] | None]:
+def read_sample(folder: Path, key: str) -> tuple[Results, Outputs | None]:
     """Read the results of a sample, and the outputs where they were kept.
 
     Raises:
@@ -199,8 +201,7 @@ def read_sample(folder: Path, key: str) -> tuple[Results, dict[str, Any] | None]
         each = [SampledInteractions(**arguments) for arguments in unpack_sampled(tensors, metadata)]
     else:
         each = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
-    kept = metadata.get("outputs")
-    outputs = None if kept is None else {**kept, "outputs": tensors["outputs"]}
+    outputs = (tensors["outputs"], metadata["outputs"]) if "outputs" in metadata else None
     return dict(zip(metadata["labels"], each, strict=True)), outputs
 
 
@@ -219,27 +220,36 @@ def _check_strangers(path: Path) -> None:
     others = sorted(each.name for each in path.iterdir() if each.name not in own and not each.name.endswith(".tmp"))
     if others:
         raise ValueError(
-            f"out={str(path)!r} must be a new or empty folder, or one of this study; it has "
+            f"the folder {str(path)!r} must be a new or empty folder, or one of this study; it has "
             f"{some_of(others)}. Give another folder"
         )
 
 
 def _check_same(found: Manifest, wanted: Manifest, path: Path) -> None:
     """Refuse the folder of another study, and say in what it differs."""
-    names = dict.fromkeys((*found.settings, *wanted.settings))
-    others = [name for name in names if found.settings.get(name) != wanted.settings.get(name)]
-    if others:
-        each = [f"{name} {_short(found.settings, name)}, not {_short(wanted.settings, name)}" for name in others]
-        raise ValueError(
-            f"out={str(path)!r} holds another study; it has {some_of(each, '; ')}. Give another folder, or the same "
-            "model and options"
-        )
+    check_settings(found.settings, wanted.settings, f"the folder {str(path)!r}")
     if found.keys != wanted.keys:
         more = len(set(wanted.keys) - set(found.keys))
         raise ValueError(
-            f"out={str(path)!r} holds a study of other samples, {len(found.keys)} of them; of the "
+            f"the folder {str(path)!r} holds a study of other samples, {len(found.keys)} of them; of the "
             f"{count_of(len(wanted.keys), 'sample')} given it lacks {more}, or their order differs. Give another "
             "folder; captum_lkn.studies.merge joins folders"
+        )
+
+
+def check_settings(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+    """Refuse a folder whose study has other settings, and say which.
+
+    Raises:
+        ValueError: They differ.
+    """
+    names = dict.fromkeys((*found, *wanted))
+    others = [name for name in names if found.get(name) != wanted.get(name)]
+    if others:
+        each = [f"{name} {_short(found, name)}, not {_short(wanted, name)}" for name in others]
+        raise ValueError(
+            f"{where} holds another study; it has {some_of(each, '; ')}. Give another folder, or the same model and "
+            "options"
         )
 
 

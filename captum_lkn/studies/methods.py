@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import torch
 
@@ -12,14 +12,19 @@ from captum_lkn._common import files
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._version import __version__
 from captum_lkn.attribution import AndOrInteraction, LayerAndOrInteraction
-from captum_lkn.interactions import Interactions, SampledInteractions
+from captum_lkn.attribution.outputs import evaluate_outputs, interactions_of_outputs
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
+from captum_lkn.studies.folder import Outputs, Results
 from captum_lkn.studies.identity import identity
+from captum_lkn.studies.rescoring import packed
 
-__all__ = ["StudyMethod", "attribute", "check_options", "settings_of"]
+__all__ = ["Keep", "StudyMethod", "attribute", "check_options", "settings_of"]
+
+Keep: TypeAlias = Literal["interactions", "outputs"]
+"""What a study stores of each sample: its interactions, or the model's outputs as well."""
 
 StudyMethod: TypeAlias = AndOrInteraction | LayerAndOrInteraction | LayerwiseKnowledge
 """Methods that a study can run."""
@@ -32,28 +37,39 @@ _OWN: Final = (
 
 
 def attribute(
-    method: StudyMethod, several: Sequence[Players], targets: Sequence[Any], options: Mapping[str, Any]
-) -> list[dict[str, Interactions | SampledInteractions]]:
-    """Return the results of each sample, by layer; a sample's numbers do not depend on the others."""
+    method: StudyMethod, several: Sequence[Players], targets: Sequence[Any], options: Mapping[str, Any], keep: Keep
+) -> list[tuple[Results, Outputs | None]]:
+    """Return the results of each sample, and what is kept; a sample's numbers do not depend on the others."""
+    if keep == "outputs" and isinstance(method, AndOrInteraction):
+        kept = evaluate_outputs(method, several, **options)
+        interactions = interactions_of_outputs(kept, targets, method.score, method.options)
+        return [({OUTPUT: found}, packed(one)) for found, one in zip(interactions, kept, strict=True)]
     found: Any = _inner(method).attribute(list(several), target=_as_given(targets), **options)
     if isinstance(found, Mapping):
-        return [{label: batch[i] for label, batch in found.items()} for i in range(len(several))]
+        return [({label: batch[i] for label, batch in found.items()}, None) for i in range(len(several))]
     sources = getattr(_inner(method), "sources", ())
     label = sources[0].label if sources else OUTPUT
-    return [{label: one} for one in found]
+    return [({label: one}, None) for one in found]
 
 
-def check_options(method: Any, options: Mapping[str, Any]) -> None:
+def check_options(method: Any, options: Mapping[str, Any], keep: Any) -> None:
     """Check that the method is one of those that a study can run, and takes the options.
 
     Raises:
         TypeError: It is another method, or has no such option.
-        ValueError: It has no read-outs yet.
+        ValueError: It has no read-outs yet; or `keep` is unknown, or not of this method.
     """
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep must be one of {', '.join(map(repr, get_args(Keep)))}; got {keep!r}")
     if not isinstance(method, StudyMethod):
         raise TypeError(
             f"method must be an AndOrInteraction, a LayerAndOrInteraction or a LayerwiseKnowledge; got "
             f"{kind_of(method)}"
+        )
+    if keep == "outputs" and (not isinstance(method, AndOrInteraction) or {*options} - {"perturbations_per_eval"}):
+        raise ValueError(
+            "keep='outputs' is for all masks of an AndOrInteraction, with no option besides perturbations_per_eval. "
+            "Leave keep out"
         )
     known = [name for name in inspect.signature(_inner(method).attribute).parameters if name not in _OWN]
     if strangers := [name for name in options if name not in known]:

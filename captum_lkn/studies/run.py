@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final
 
 from tqdm import tqdm
 
@@ -18,15 +18,12 @@ from captum_lkn._common.warn import warn
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
-from captum_lkn.studies.folder import Folder, Manifest, Results
-from captum_lkn.studies.methods import StudyMethod, attribute, check_options, settings_of
+from captum_lkn.studies.folder import Folder, Manifest, Outputs, Results
+from captum_lkn.studies.methods import Keep, StudyMethod, attribute, check_options, settings_of
 from captum_lkn.studies.samples import Sample, groups_of, samples_of
 from captum_lkn.studies.study import Study, load_study
 
-__all__ = ["Keep", "run_study"]
-
-Keep: TypeAlias = Literal["interactions", "outputs"]
-"""What a study stores of each sample: its interactions, or the model's outputs as well."""
+__all__ = ["run_study"]
 
 _GIVE_UP: Final = 5  # samples that failed, where none succeeded: the fault is not one of samples
 
@@ -96,9 +93,7 @@ def run_study(
         0 | 2  +1.00
     """
     check_flag("resume", resume)
-    check_options(method, options)
-    if keep not in get_args(Keep):
-        raise ValueError(f"keep must be one of {', '.join(map(repr, get_args(Keep)))}; got {keep!r}")
+    check_options(method, options, keep)
     settings = settings_of(method, options, keep, version)
     single = samples_of(samples, target, settings, version)
     numbers: dict[str, int] = {}
@@ -121,7 +116,7 @@ def run_study(
     ):
         if strangers := folder.strangers(list(sizes)):
             warn(f"{folder.path} has files that are not of this study, which are left alone: {some_of(strangers)}")
-        work = _Work(method, options, folder, [single[i] for i in numbers.values()], numbers, bar.update)
+        work = _Work(method, options, keep, folder, [single[i] for i in numbers.values()], numbers, bar.update)
         work.run([(group, groups[group]) for group in order])
     work.check(len(numbers))
     return load_study(out)
@@ -133,6 +128,7 @@ class _Work:
 
     method: StudyMethod
     options: Mapping[str, Any]
+    keep: Keep
     folder: Folder
     samples: Sequence[Sample]
     numbers: Mapping[str, int]
@@ -196,16 +192,15 @@ class _Work:
             if not self.stored and len(self.failed) >= min(_GIVE_UP, len(self.samples)):
                 self.check(len(self.samples))
             return
-        for key, results in zip(keys, found, strict=True):
-            self.folder.write(key, results)
+        for key, (results, outputs) in zip(keys, found, strict=True):
+            self.folder.write(key, results, outputs)
             self.stored += 1
 
-    def _attribute(self, several: Sequence[Sample], numbers: Sequence[int]) -> list[Results]:
-        """Return results, and issue each warning once, with the numbers of the samples in the study."""
+    def _attribute(self, several: Sequence[Sample], numbers: Sequence[int]) -> list[tuple[Results, Outputs | None]]:
+        """Return results and what is kept, and issue each warning once, with the numbers of the samples."""
         with warnings.catch_warnings(record=True) as caught:
-            found = attribute(
-                self.method, [one.players for one in several], [one.target for one in several], self.options
-            )
+            players, targets = [one.players for one in several], [one.target for one in several]
+            found = attribute(self.method, players, targets, self.options, self.keep)
         for each in caught:
             if str(each.message) not in self._warned:
                 self._warned.add(str(each.message))

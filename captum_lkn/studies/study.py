@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from captum_lkn._common.messages import count_of, some_of
+from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling
 from captum_lkn.interactions import InteractionsBatch, SampledBatch
 from captum_lkn.interactions.by_layer import LayerInteractions
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.models.layers import OUTPUT
+from captum_lkn.outputs.score import ScoreLike
+from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.studies.folder import Manifest, Results, read_manifest, read_sample, sample_path
+from captum_lkn.studies.rescoring import rescored
+from captum_lkn.studies.summary import StrongestCombinations, StudySummary, strongest_combinations, summarised
 
 __all__ = ["Study", "load_study"]
 
@@ -103,6 +108,83 @@ class Study:
             ValueError: As :attr:`by_layer`; there are no layers besides the output.
         """
         return KnowledgeChange(dict(self.by_layer), accuracies=self.accuracies)
+
+    def rescore(self, score: ScoreLike | None = None, target: TargetLike = None, **options: Any) -> InteractionsBatch:
+        """Score the stored outputs in another way and decompose the values; no forward is run.
+
+        The study must have been run with ``keep="outputs"``.
+
+        Args:
+            score: The score, as in :class:`captum_lkn.AndOrInteraction`. None: the study's, where that has a name.
+            target: The class: one for all samples, or a list with one for each sample that is stored. None: the class
+                that was explained.
+            **options: Options of :class:`captum_lkn.DecompositionOptions` that replace the study's.
+
+        Returns:
+            The interactions of all samples that are stored.
+
+        Raises:
+            ValueError: The outputs were not kept; no sample is stored; a target or score that does not fit; an option
+                out of range.
+        """
+        if self.settings["keep"] != "outputs":
+            raise ValueError("the study has no outputs to score. Run it with keep='outputs', in another folder")
+        found = [read_sample(self.folders[key], key) for key in self.keys if key in self.folders]
+        if not found:
+            raise ValueError("no sample of the study is stored. Run the study")
+        interactions: list[Any] = [next(iter(results.values())) for results, _ in found]
+        kept = [outputs for _, outputs in found if outputs is not None]
+        named = str(self.settings["score"]).rpartition(" ")[0]
+        return rescored(interactions, kept, named if score is None else score, target, options)
+
+    def strongest(
+        self,
+        top: int = 10,
+        *,
+        least_order: int = 1,
+        layer: str | None = None,
+        confidence: float = CONFIDENCE,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> StrongestCombinations:
+        """Return the strongest combinations of players over all samples that are stored, with intervals.
+
+        Args:
+            top: The number of combinations.
+            least_order: The least number of players in one.
+            layer: The label of a layer; None: the output, or the only layer.
+            confidence: The probability of the intervals, by the bootstrap over samples.
+            resamples: The number of its resamples.
+            seed: Their seed.
+
+        Returns:
+            Combinations by descending sum of absolute effects: print it, or take ``to_frame()``.
+
+        Raises:
+            TypeError: A setting of the wrong type.
+            ValueError: No such layer; a setting out of range.
+        """
+        batch = self.interactions if layer is None else self.by_layer.get(layer)
+        if batch is None:
+            raise ValueError(f"layer must be one of {some_of(list(self.by_layer))}; got {layer!r}")
+        return strongest_combinations(batch, top, least_order, Resampling(confidence, resamples, seed).check())
+
+    def summary(self, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0) -> StudySummary:
+        """Return means over all samples that are stored, by layer, with intervals.
+
+        Args:
+            confidence: The probability of the intervals, by the bootstrap over samples.
+            resamples: The number of its resamples.
+            seed: Their seed.
+
+        Returns:
+            A row a layer: print it, or take ``to_frame()``.
+
+        Raises:
+            TypeError: A setting of the wrong type.
+            ValueError: A setting out of range.
+        """
+        return summarised(self.by_layer, Resampling(confidence, resamples, seed).check())
 
     def __repr__(self) -> str:
         settings = self.settings

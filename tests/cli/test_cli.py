@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from small_studies import bytes_of
 from typer.testing import CliRunner
 
 import captum_lkn
@@ -26,6 +27,7 @@ from captum_lkn.cli.errors import in_options
 from captum_lkn.cli.terminal import explained, print_text_interactions
 from captum_lkn.decomposition import Effects
 from captum_lkn.models.layers import Layer
+from captum_lkn.studies import load_study
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "not", "good", "bad", "film", "[red]"]
 
@@ -314,6 +316,31 @@ def test_a_saved_result_is_shown(folder, probes, tmp_path):
     refused = run("show", probes, "--report", tmp_path / "found.html")
     assert refused.exit_code == 1
     assert "--report is of interactions or of a comparison of layers" in " ".join(refused.output.split())
+
+
+def test_a_study_of_a_file_goes_on_and_is_summarised(folder, probes, tmp_path):
+    data, out, page = tmp_path / "films.csv", tmp_path / "run", tmp_path / "study.html"
+    data.write_text("sentence,stars\nnot good film,NEG\ngood film,POS\nnot bad film good,POS\n")
+    arguments = ("study", folder, data, "--out", out, "--most", 3, "--label-column", "stars")
+    done = run(*arguments, "--keep-outputs", "--report", page)
+    assert done.exit_code == 0, done.output
+    assert "In 1 text the 3 players that matter most were selected." in done.output
+    assert "Study of 3 samples: AndOrInteraction of BertForSequenceClassification" in done.output
+    assert "Strongest combinations over 3 samples" in done.output
+    assert "not good film" in page.read_text(encoding="utf-8")
+    study = load_study(out)
+    assert [one.provenance["target"] for one in study.interactions] == [0, 1, 1]
+    assert len(study.rescore("logit")) == 3
+    before = bytes_of(out)
+    assert run(*arguments, "--keep-outputs").exit_code == 0
+    assert bytes_of(out) == before
+    other = " ".join(run(*arguments).output.split())
+    assert f"error: the folder '{out}' holds another study; it has keep outputs, not interactions." in other
+    layered = run(
+        "study", folder, data, "--out", tmp_path / "layered", "--probes", probes, "--limit", 2, "--target", "0"
+    )
+    assert layered.exit_code == 0, layered.output
+    assert load_study(tmp_path / "layered").change.n_samples == 2
 
 
 def test_files_that_cannot_be_shown(tmp_path):

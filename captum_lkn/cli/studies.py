@@ -1,0 +1,102 @@
+"""Work of the command ``captum-lkn study``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from rich.console import Console
+
+from captum_lkn._common.messages import count_of
+from captum_lkn.attribution import AndOrInteraction
+from captum_lkn.cli.data import as_classes, read_texts
+from captum_lkn.cli.options import class_of, layers_with_probes
+from captum_lkn.knowledge import LayerwiseKnowledge
+from captum_lkn.models.hugging_face.facts import class_names
+from captum_lkn.models.hugging_face.pretrained import load_classifier
+from captum_lkn.models.model import Model
+from captum_lkn.players.players import Players
+from captum_lkn.players.text import text_players
+from captum_lkn.players.units import UnitKind
+from captum_lkn.probes import LinearProbes
+from captum_lkn.report.page import check_page
+from captum_lkn.studies import Study, run_study
+from captum_lkn.values.selection import select_players
+
+__all__ = ["study_texts"]
+
+
+def study_texts(
+    model: str,
+    data: str,
+    out: Path,
+    target: str,
+    units: str,
+    most: int,
+    n_samples: int | None,
+    kappa: float | None,
+    layers: str | None,
+    probes: Path | None,
+    text_column: str | None,
+    label_column: str | None,
+    limit: int | None,
+    keep_outputs: bool,
+    top: int,
+    report: Path | None,
+) -> None:
+    """Explain a text classifier's decisions about many texts: ``captum-lkn study``."""
+    if layers is not None and probes is None:
+        raise ValueError("--layers needs --probes, the read-outs of the layers. Make them with 'captum-lkn probe'")
+    if units not in get_args(UnitKind):
+        raise ValueError(f"--units must be one of {', '.join(get_args(UnitKind))}; got {units!r}")
+    if keep_outputs and (probes is not None or n_samples is not None):
+        raise ValueError("--keep-outputs is for all masks of the output. Leave --probes and --n-samples out")
+    if label_column is not None and target != "predicted":
+        raise ValueError("give only one of --target and --label-column")
+    if report is not None:
+        check_page(report)
+    texts, labels = read_texts(data, text=text_column, label=label_column, labelled=label_column is not None)
+    fitted = None if probes is None else LinearProbes.load(probes)
+    console = Console()
+    classifier, tokenizer = load_classifier(model)
+    names = class_names(classifier)
+    classes: Any = as_classes(labels, names)[:limit] if labels else class_of(target, names)
+    method: Any = AndOrInteraction(classifier, kappa=kappa)
+    if fitted is not None:
+        chosen = layers_with_probes(layers, Model(classifier), fitted)
+        method = LayerwiseKnowledge(classifier, chosen, probes=fitted, kappa=kappa)
+    several = [text_players(tokenizer, text, units=cast(Any, units)) for text in texts[:limit]]
+    if n_samples is None:
+        several = _few_enough(console, classifier, several, most, classes)
+    sampling: dict[str, Any] = {} if n_samples is None else {"n_samples": n_samples}
+    found = run_study(
+        method,
+        several,
+        out,
+        target=classes,
+        keep="outputs" if keep_outputs else "interactions",
+        show_progress=sys.stderr.isatty(),
+        **sampling,
+    )
+    _print(console, found, top)
+    if report is not None:
+        result = found.interactions if fitted is None else found.change
+        result.report(report)
+        console.print(f"Report written to {report}", highlight=False, soft_wrap=True)
+
+
+def _few_enough(console: Console, classifier: Any, several: list[Players], most: int, classes: Any) -> list[Players]:
+    """Return the players, of longer texts those that matter most."""
+    long = [i for i, players in enumerate(several) if players.sizes[0] > most]
+    for i in long:
+        target = classes[i] if isinstance(classes, list) else classes
+        several[i] = select_players(classifier, several[i], most, target=target)
+    if long:
+        console.print(f"In {count_of(len(long), 'text')} the {most} players that matter most were selected.")
+    return several
+
+
+def _print(console: Console, found: Study, top: int) -> None:
+    for part in (found, found.summary(), found.strongest(top)):
+        console.print(str(part), markup=False, highlight=False, soft_wrap=True)
