@@ -15,6 +15,7 @@ from captum_lkn.plot.names import player_names, subject
 
 __all__ = ["network"]
 
+_PLACE = 0.36  # inches of the width for each player: their names are around a circle
 _LARGEST = 26.0  # points: the diameter of the player with the largest Shapley value
 _WIDEST = 6.0  # points
 
@@ -49,7 +50,8 @@ def network(found: AnyInteractions, top: int = 30, *, ax: Axes | None = None) ->
     pairs = sorted(((pair, value) for pair, value in index.items() if len(pair) == 2), key=lambda item: -abs(item[1]))
     largest = max((abs(value) for _, value in pairs), default=0.0)
     pairs = [(pair, value) for pair, value in pairs[:top] if abs(value) > 1e-9 * largest > 0]
-    fig, ax = canvas(ax, 6.0, 5.6)
+    width = max(6.0, _PLACE * n)
+    fig, ax = canvas(ax, width, width - 0.4)
     angles = math.pi / 2 - 2 * math.pi * np.arange(n) / n
     places = np.stack([np.cos(angles), np.sin(angles)], 1)
     for pair, value in reversed(pairs):
