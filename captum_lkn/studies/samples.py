@@ -18,7 +18,7 @@ from captum_lkn.studies.identity import identity
 
 __all__ = ["Sample", "groups_of", "samples_of"]
 
-_MASKS: Final = 1 << 13  # of a group: a few seconds of a small model are the most that a kill costs
+_MASKS: Final = 1 << 12  # of a group, which is the most that a kill costs
 _SAMPLES: Final = 32
 
 

@@ -277,7 +277,7 @@ def test_ranks_begin_at_their_own_share(tmp_path, monkeypatch):
 def test_groups_are_of_one_size_and_bounded():
     sizes = {f"{n}-{i}": n for n in (3, 12) for i in range(40)}
     groups = groups_of(sizes, True)
-    assert [len(group) for group in groups] == [2] * 20 + [32, 8]
+    assert [len(group) for group in groups] == [1] * 40 + [32, 8]
     assert sorted(key for group in groups for key in group) == sorted(sizes)
     assert all(len({sizes[key] for key in group}) == 1 for group in groups)
 
