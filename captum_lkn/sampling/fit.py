@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import torch
@@ -22,6 +23,7 @@ from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionOptions
+from captum_lkn.sampling.exchange import exchange, exchangeable
 from captum_lkn.sampling.masks import MaskPlan
 from captum_lkn.sampling.pool import Pool
 from captum_lkn.sampling.refit import eliminate, least_squares, products
@@ -33,6 +35,7 @@ _FOLDS: Final = 10
 _ROUNDS: Final = 2
 _EXCESS: Final = 1.4  # so many times the terms that may stay are selected, before the worst are dropped
 _MASKS_PER_EFFECT: Final = 10
+_MOST_EXCHANGED: Final = 60  # every exchange solves for all terms: of 150 it would take longer than all else
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +153,9 @@ def select_terms(
         known = products(wide, pool.terms, scaled)
         kept = eliminate(known, pool.terms, options, least=least, most=most)
         before, terms = terms, [pool.terms[place] for place in kept]
+        if options.kind != "and" and len(terms) <= _MOST_EXCHANGED:
+            every = list(dict.fromkeys([*terms, *chain.from_iterable(map(exchangeable, terms))]))
+            terms = exchange(products(wide, every, scaled), every, terms, options, least)
         if set(before) == set(terms):
             break
     return terms

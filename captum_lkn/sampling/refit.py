@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -14,7 +15,10 @@ from torch import Tensor
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.sampling.terms import Masks, Term, activity, price
 
-__all__ = ["Products", "eliminate", "least_squares", "products"]
+__all__ = ["ROUNDING", "Products", "eliminate", "least_squares", "products"]
+
+ROUNDING: Final = 1e-12
+"""The share of the squared values that is not told from what terms leave of them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def eliminate(
     prices = known.towards.new_tensor([1.0, *(price(len(players), is_or, options) for players, is_or in terms)])
     inverse = torch.linalg.pinv(known.gram, hermitian=True)
     solution = inverse @ known.towards
-    missed = max(known.squares - float(solution @ known.towards), 0.0)
+    missed = max(known.squares - float(solution @ known.towards), ROUNDING * known.squares)
     while kept:
         places = torch.tensor(kept, device="cpu") + 1
         losses = solution[places].square() / inverse.diagonal()[places].clamp(min=1e-300)

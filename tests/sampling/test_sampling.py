@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from captum_lkn.decomposition import DecompositionOptions, Effects, decompose, indices, lattice
+from captum_lkn.sampling.exchange import exchange, exchangeable
 from captum_lkn.sampling.fit import fit_sampled
 from captum_lkn.sampling.masks import MaskPlan, least_samples, plan_masks
 from captum_lkn.sampling.players import banzhaf_weights, jackknife_errors, pair_weights, shapley_weights
@@ -100,6 +101,16 @@ def test_most_masks_explain_all_as_sparsely_as_the_decomposition(seed):
     found = fitted(game, 450, noise=0.0).effects
     assert len(found) <= len(exact)
     assert torch.allclose(found.predict(every), score(game, every), atol=1e-9)
+
+
+def test_terms_are_exchanged_where_fewer_of_the_other_kind_say_the_same():
+    masks = plan_masks(30, 800, torch.Generator().manual_seed(0)).fit
+    game = Effects.of(30, [("or", (0, 1), -0.75), ("or", (0, 2), 0.7), ("and", (2,), -1.9)])
+    terms = [((1,), False), ((2,), False), ((0, 1), False), ((0, 2), False)]  # all but player 0, of -.05
+    every = list(dict.fromkeys([*terms, *itertools.chain.from_iterable(map(exchangeable, terms))]))
+    known = products(Masks.of(masks, torch.float64), every, score(game, masks))
+    found = exchange(known, every, terms, DecompositionOptions(), least=15.0)
+    assert sorted(found) == [((0, 1), True), ((0, 2), True), ((2,), False)]
 
 
 def test_and_effects_alone():
