@@ -154,7 +154,7 @@ class _Search:
         return [self._interval(row) for row in range(len(self.places))]
 
     def _next(self, side: _Side, round_: int) -> float:
-        """Where to look: near the effect first, then where the last tangent meets the budget, or between the bounds."""
+        """Return the next distance: near the effect, then where the tangent meets the budget, or between the bounds."""
         if round_ == 0:
             return min(side.outer, max(2 * side.inner, 0.01 * self.budget / float(self.weights[side.row])))
         return side.outer if round_ % 3 else (side.inner + side.outer) / 2
