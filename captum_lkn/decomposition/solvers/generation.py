@@ -24,12 +24,12 @@ __all__ = ["Generated", "free_solutions", "shapley_dual", "solve"]
 
 _ROWS = 1500  # rows in the first small problem, and how many join at most in a round
 _ROUNDS = 20
-_STEPS = 80  # of the interior point in a round
+_STEPS = 150  # of the interior point in a round
 _NEAR = 1e-6  # the distance from which on the sets are nearly right
-_NEAR_EXACT = 1e-8  # the same where every row is met exactly
 _VIOLATED = 1e-10
 _ROUNDING = 1e-10  # of transforms of a table, in units of its range
-_ROOM = 1e-5
+_TIGHT = 1e-5  # with less slack than this, in units of the table's range, every row counts as met exactly
+_ROOM = 1e-3  # the slack that finds the sets of such a table; 1e-5 is too little for the interior point's steps
 _MAX_EFFECTS = 800  # with more effects than this in the small problem the table is dense
 _PIVOTS = 300
 
@@ -96,9 +96,9 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor) -> Generated:
             return Generated(
                 guessed[0], float(point.constant[0]), _on_rows(guessed_dual[0], at_rows, dual), steps, False
             )
-        if float(problem.slack.amax()) < _ROOM:
-            # Every row binds: the dual vector is known to rounding only, but the effects are the one solution of all.
-            x = _least_squares(problem, guessed[0], at_rows)
+        if float(problem.slack.amax()) < _TIGHT:
+            # Every row binds: the dual vector is known to 1e-6 only, but the effects are the one solution of all.
+            x = problem.without_rounding(_least_squares(problem, guessed[0], at_rows))
             return Generated(x, 0.0, _on_rows(point.dual[0], at_rows, dual), steps, True)
         part = Program(
             _Part(Lattice(problem.n).entries(at_rows, at_columns)),
@@ -213,18 +213,17 @@ def _first_rows(problem: Problem, dual: Tensor) -> Tensor:
 
 def _near_optimum(problem: Problem, effects: Tensor, dual: Tensor, rows: Tensor) -> tuple[Point, int]:
     """The interior point on some rows, near the optimum; and its steps."""
-    # Without slack an interior point has no room; the crossover uses the true slack.
-    slack = problem.slack.clamp_min(_ROOM)
+    # Without slack an interior point has no room to step in.
+    slack = problem.slack.clamp_min(_ROOM if float(problem.slack.amax()) < _TIGHT else 0.0)
     if problem.pinned:
         slack[0] = slack[-1] = 0
     one = Problem(problem.values[None], slack[None], problem.weights, problem.ridge, problem.pinned)
     point = Point(one, effects[None], dual[None], exact=False, by_rows=False, sample=rows)
-    near = _NEAR if float(problem.slack.amax()) >= _ROOM else _NEAR_EXACT
     steps = 0
     while True:
         point.refresh()
         far = float(point.distance())
-        if far <= near or steps >= _STEPS or point.columns.positions.shape[1] > _MAX_EFFECTS:
+        if far <= _NEAR or steps >= _STEPS or point.columns.positions.shape[1] > _MAX_EFFECTS:
             return point, steps
         point.admit()
         point.advance()
