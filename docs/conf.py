@@ -93,6 +93,7 @@ docs/studies
 docs/errors
 docs/method
 docs/comparison
+docs/reproduction
 docs/api/index
 ```
 

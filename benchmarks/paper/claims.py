@@ -134,7 +134,7 @@ def sparsity_conditions(
         counts: The resamples.
     """
     numbers = {
-        f"{SPARSE:.0%} less the salient share": SPARSE - salient / possible,
+        f"{100 * SPARSE:.0f} % less the salient share": SPARSE - salient / possible,
         f"R² of the salient alone, less {EXPLAINED:g}": explained - EXPLAINED,
         "salient dividends less salient interactions": (dividends - salient).double(),
     }

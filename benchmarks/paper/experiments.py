@@ -260,7 +260,9 @@ def controls(task: Task, change: KnowledgeChange) -> dict[str, Any]:
         return LayerwiseKnowledge(model, task.layers, probes=probes).analyze(players, target=classes)
 
     shuffled = analyzed(task.model, task.probes(shuffle_labels=True))
-    untrained = task.build(task.seed + 100, random=True)
+    untrained: Any = task.build(task.seed + 100, random=True)
+    if not task.is_text:  # logits within 0 and 1 are taken for probabilities; a common shift changes no log-odds
+        untrained[-1].bias.data -= 10
     blank = analyzed(untrained, task.probes(untrained))
     other = {**{layer: blank.interactions[layer] for layer in blank}, "output": change.interactions["output"]}
     labels = [*change, change.reference]

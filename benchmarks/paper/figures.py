@@ -215,8 +215,9 @@ def _verdicts(store: Store) -> Figure | None:
     for row, name in enumerate(rows):
         for column, claim in enumerate(CLAIMS):
             if not math.isnan(marks[row, column]):
+                colour = "black" if marks[row, column] == 1 else "white"
                 text = VERDICTS[int(marks[row, column])] + ("*" if name in EXCEPTED.get(claim, ()) else "")
-                ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6.5, color="white")
+                ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6.5, color=colour)
     return figure
 
 

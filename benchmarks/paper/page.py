@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paper.claims import CLAIMS, EXCEPTED, verdict
-from benchmarks.paper.settings import VIEWS
+from benchmarks.paper.settings import TASKS, VIEWS
 from benchmarks.paper.store import ROOT, Store
 from benchmarks.paper.verdicts import conditions, overall_verdicts, verdicts
 
@@ -212,6 +212,18 @@ def _missing(store: Store) -> str:
     return "\n".join(f"* {text}" for text in store.read("missing"))
 
 
+def _unfinished(store: Store) -> str:
+    """Return the tasks whose data are there, and that have not all of their results."""
+    missing = " ".join(store.read("missing")).lower().replace("-", "").replace(" ", "")
+    there = [name for name, spec in TASKS.items() if spec.data not in missing]
+    kinds = ("claims", "sparsity", "stability", "controls")
+    done = set(store.all("network")).union(set.intersection(*(set(store.all(kind)) for kind in kinds)))
+    left = [f"*{name}*" for name in there if name not in done]
+    if not left:
+        return "All tasks whose data were there are in this page."
+    return f"Not run to the end for this page, though their data are there (`make paper` goes on): {', '.join(left)}."
+
+
 def _minutes(store: Store, name: str) -> str:
     return f"{store.total(name) / 60:.0f}"
 
@@ -262,5 +274,6 @@ _PARTS: dict[str, Callable[..., str]] = {
     "rounding": _rounding,
     "decision": _decision,
     "missing": _missing,
+    "unfinished": _unfinished,
     "minutes": _minutes,
 }
