@@ -138,7 +138,9 @@ def check_model(
         longer = _padded(players, arguments, model)
         with evaluator() as one:
             together, targets, epsilon = one.unmasked, one.target, one.epsilon
-        wanted: Any = [tuple(t) if isinstance(t, list) else t for t in targets.describe()]
+        on_left = bool((longer[1].keywords["attention_mask"][:, 0] == 0).all())
+        added = longer[0].inputs[0].shape[1] - players.inputs[0].shape[1]
+        wanted: Any = _moved(targets, players.inputs[0].shape[1], added * on_left)
         with evaluator(*longer, wanted) as one:
             check_same(together, one.unmasked, epsilon)
 
@@ -237,6 +239,15 @@ def _padded(players: Players, arguments: Arguments, model: Model) -> tuple[Playe
         players.names,
     )
     return wide, Arguments(wide.inputs, wide.names, arguments.positional, keywords)
+
+
+def _moved(target: Target, length: int, by: int) -> list[Any]:
+    """Return the target of each sample, where positions in a text of some length are larger by a number."""
+    places = [dim for dim, size in enumerate(target.shape) if size == length and len(target.shape) > 1]
+    if by and len(places) > 1:
+        raise NotCheckedError(f"two dimensions of the output have the length of the text, {length}")
+    moved = [[i + by * (dim in places) for dim, i in enumerate(own)] for own in target.indices.tolist()]
+    return [tuple(own) if len(own) > 1 else own[0] for own in moved]
 
 
 def _state(model: Model) -> tuple[Any, ...]:

@@ -234,6 +234,22 @@ def test_the_checks_hold_for_other_heads(head, family, target):
     assert [str(check) for check in checks if not check.holds] == []
 
 
+@pytest.mark.parametrize("family", ["GPT2", "Bert"])
+def test_a_position_moves_with_padding_on_the_left(family):
+    sizes = SIZES | {"n_embd": 16, "n_layer": 2, "n_head": 2} if family == "GPT2" else SIZES
+    head, target = ("LMHeadModel", (4, 11)) if family == "GPT2" else ("ForMaskedLM", (3, 7))
+    model = made(
+        getattr(transformers, family + head),
+        getattr(transformers, f"{family}Config"),
+        **sizes | {"initializer_range": 0.3, "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1},
+    )
+    ids = IDS.flip(1)
+    example = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    owners = torch.tensor([[0, 1, 2, 3, 4], [-1, -1, 0, 1, 2]])
+    padding = "padding of the batch does not change a sample"
+    assert check_named(padding, model, example, baselines=5, target=target, feature_mask=owners).holds
+
+
 def test_a_head_that_reads_all_tokens_as_classes_is_pointed_out():
     reader = made(transformers.BertForQuestionAnswering, BertConfig, **SIZES, num_labels=2, initializer_range=0.3)
     with pytest.warns(UserWarning, match="the forward does not tell what the head"):
