@@ -110,6 +110,7 @@ Card of the demo's adapter <captum_lkn/demo/assets/sentiment_minilm>
 Card of its probes <captum_lkn/demo/assets/sentiment_minilm_probes>
 Card of its photo <captum_lkn/demo/assets/espresso>
 benchmarks/results/planted
+benchmarks/results/exactness
 benchmarks/results/many
 ```
 """
