@@ -38,7 +38,7 @@ SITE := build/docs
 REPORTS := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials bench paper clean
+.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials bench fuzz paper clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -84,6 +84,9 @@ docs: $(INSTALLED_DOCS) ## build the site of all pages and the API reference, bu
 
 tutorials: $(INSTALLED_TUTORIALS) ## execute the notebooks of tutorials/, which keep the outputs; a warning is an error
 	$(BIN)/python scripts/run_tutorials.py
+
+fuzz: $(INSTALLED_DEV) ## load saved results with wrong content and a right checksum, 100,000 of each kind
+	$(BIN)/python tests/fuzzed_files.py 100000
 
 bench: $(INSTALLED_DEV) ## measure speed and quality
 	@set -e; for script in benchmarks/[!_]*.py; do \

@@ -24,10 +24,10 @@ import math
 import os
 import stat
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import safetensors.torch
 import torch
@@ -37,13 +37,17 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._version import __version__
 
-__all__ = ["JSON", "SUFFIX", "check_target", "checksum", "kind_in", "read", "to_json", "write"]
+__all__ = ["JSON", "SUFFIX", "check_target", "checksum", "kind_in", "load", "read", "to_json", "write"]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Types that a file's metadata may hold; floats are finite."""
 
 SUFFIX = ".safetensors"
 _KEY = "captum_lkn"
+
+_T = TypeVar("_T")
+# What building an object of parts that do not fit can raise: errors of our checks, of Python's and of torch's.
+_MISFITS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def write(
@@ -115,6 +119,49 @@ def read(path: str | os.PathLike[str], kind: str, *, version: int = 1) -> tuple[
             "Copy it again from its source, or save it anew"
         )
     return tensors, document["metadata"]
+
+
+def load(
+    path: str | os.PathLike[str],
+    kind: str,
+    make: Callable[[dict[str, Tensor], dict[str, Any]], _T],
+    *,
+    version: int = 1,
+) -> _T:
+    """Read a file that :func:`write` wrote, and make an object of its content.
+
+    A right checksum says that a file is as it was written, not by whom. So `make` checks that the parts fit each other,
+    and whatever it raises comes out as one error that names the file.
+
+    Args:
+        path: As in :func:`read`, like `kind` and `version`.
+        kind: As there.
+        make: Makes the object of tensors and metadata.
+        version: As there.
+
+    Returns:
+        The object.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: As in :func:`read`, or the content cannot be that of such an object.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write(f"{folder}/it.safetensors", "Thing", {}, {"made by": "hand"})
+        ...     load(f"{folder}/it.safetensors", "Thing", lambda tensors, metadata: metadata["made by"])
+        'hand'
+    """
+    content = read(path, kind, version=version)
+    try:
+        return make(*content)
+    except _MISFITS as error:
+        said = f"there is no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ValueError(
+            f"the file {os.fspath(path)!r} does not hold what {kind} is made of: {said}. Copy it again from its "
+            "source, or save it anew"
+        ) from error
 
 
 def kind_in(path: str | os.PathLike[str]) -> str:
@@ -264,7 +311,7 @@ def _load(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[st
         raise FileNotFoundError(f"{name} does not exist") from error
     try:
         tensors = safetensors.torch.load(blob)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, *_MISFITS) as error:
         raise ValueError(
             f"{name} ({len(blob)} bytes) is not a safetensors file, or is damaged ({error}). Save it anew"
         ) from error

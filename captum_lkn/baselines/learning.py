@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from captum_lkn._common import files
-from captum_lkn._common.checks import is_number, is_whole
+from captum_lkn._common.checks import is_floating, is_number, is_whole
 from captum_lkn._common.messages import dtype_of, kind_of, shape_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.arguments import fresh
@@ -48,12 +48,30 @@ class LearnedBaseline:
             ``|I(S)|``, S nonempty. `vector` is that of the smallest.
         reach: At the same steps, the mean over the samples of ``|v(N) - v(empty)|``, a lower bound of the strength.
         provenance: A record of model, score, target and settings, as JSON can hold it.
+
+    Raises:
+        TypeError: The provenance is no mapping.
+        ValueError: The vector is not floating or not finite, or the steps are no numbers, none, or not the same.
     """
 
     vector: Tensor
     history: tuple[float, ...]
     reach: tuple[float, ...]
     provenance: Mapping[str, files.JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not is_floating(self.vector) or not bool(self.vector.isfinite().all()):
+            raise ValueError(f"vector must be a finite floating tensor; got {kind_of(self.vector)}")
+        for name in ("history", "reach"):
+            steps = getattr(self, name)
+            if not isinstance(steps, tuple) or not steps or not all(is_number(one) and one >= 0 for one in steps):
+                raise ValueError(f"{name} must be a tuple of numbers of at least 0, one at each step; got {steps!r}")
+        if len(self.history) != len(self.reach):
+            raise ValueError(
+                f"history and reach must be of the same steps; got {len(self.history)} and {len(self.reach)} numbers"
+            )
+        if not isinstance(self.provenance, Mapping):
+            raise TypeError(f"provenance must be a mapping of names and values; got {kind_of(self.provenance)}")
 
     @property
     def best(self) -> int:
@@ -106,8 +124,12 @@ class LearnedBaseline:
         Returns:
             The baseline, bit for bit, its vector on the CPU.
         """
-        tensors, provenance = files.read(path, _SCHEMA)
-        return cls(tensors["vector"], tuple(tensors["history"].tolist()), tuple(tensors["reach"].tolist()), provenance)
+
+        def make(tensors: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> LearnedBaseline:
+            history, reach = (tuple(tensors[name].tolist()) for name in ("history", "reach"))
+            return cls(tensors["vector"], history, reach, provenance)
+
+        return files.load(path, _SCHEMA, make)
 
     def __repr__(self) -> str:
         i = self.best

@@ -151,7 +151,7 @@ class SentimentAdapter:
             OSError: The file cannot be read.
             ValueError: The file is damaged, not an adapter, or of a later schema.
         """
-        return cls(*files.read(path, cls.__name__))
+        return files.load(path, cls.__name__, cls)
 
     def merge_into(self, model: nn.Module) -> None:
         """Write the adapter into a model's weights, in place.

@@ -226,7 +226,7 @@ class InteractionsBatch(Batch[Interactions]):
         Returns:
             The batch, bit for bit.
         """
-        return cls(Interactions(**arguments) for arguments in unpack(*files.read(path, _SCHEMA)))
+        return files.load(path, _SCHEMA, lambda *content: cls(Interactions(**one) for one in unpack(*content)))
 
     def _repr_html_(self) -> str:
         about = [sample.about for sample in self]
@@ -286,7 +286,9 @@ class SampledBatch(Batch[SampledInteractions]):
         Returns:
             The batch, bit for bit.
         """
-        return cls(SampledInteractions(**arguments) for arguments in unpack_sampled(*files.read(path, _SAMPLED_SCHEMA)))
+        return files.load(
+            path, _SAMPLED_SCHEMA, lambda *content: cls(SampledInteractions(**one) for one in unpack_sampled(*content))
+        )
 
     def _repr_html_(self) -> str:
         shown = self._samples[:_SHOWN]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from captum_lkn._common import files
 from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 
-__all__ = ["check_bound", "check_count", "check_masks", "check_options"]
+__all__ = ["check_bound", "check_count", "check_finite", "check_masks", "check_options", "check_provenance"]
 
 
 def check_bound(name: str, value: Any, or_infinite: bool = False) -> float:
@@ -26,6 +28,23 @@ def check_bound(name: str, value: Any, or_infinite: bool = False) -> float:
     if not (0 <= number < math.inf or (or_infinite and number == math.inf)):
         raise ValueError(f"{name} must be at least 0{'' if or_infinite else ' and finite'}; got {number}")
     return number
+
+
+def check_finite(name: str, value: Any) -> float:
+    """Return a finite number as a float."""
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite; got {value}")
+    return float(value)
+
+
+def check_provenance(provenance: Any) -> dict[str, files.JSON]:
+    """Return a record of names and values as JSON can hold it."""
+    if not isinstance(provenance, Mapping):
+        raise TypeError(f"provenance must be a mapping of names and values; got {kind_of(provenance)}")
+    record: dict[str, files.JSON] = files.to_json(provenance, "provenance")
+    return record
 
 
 def check_count(k: Any) -> int | None:

@@ -19,7 +19,7 @@ from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions.layout import InputLayout
 
-__all__ = ["pack", "pack_effects", "pack_sampled", "unpack", "unpack_effects", "unpack_sampled"]
+__all__ = ["only", "pack", "pack_effects", "pack_sampled", "unpack", "unpack_effects", "unpack_sampled"]
 
 _NUMBERS = ("kappa", "gap", "epsilon")
 _SAMPLED_NUMBERS = ("v_empty", "v_full", "deviation", "epsilon")
@@ -109,6 +109,13 @@ def _unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], numbers:
         }
         for b, sample in enumerate(samples)
     ]
+
+
+def only(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the one sample of a file that holds one."""
+    if len(samples) != 1:
+        raise ValueError(f"it holds {len(samples)} samples, not one")
+    return samples[0]
 
 
 def pack_effects(several: Sequence[Effects], name: str) -> dict[str, Tensor]:

@@ -20,12 +20,18 @@ from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.decomposition.ranges import effect_intervals
 from captum_lkn.decomposition.refit import Fidelity, fidelity_of, refit_salient
 from captum_lkn.interactions.about import WIDTH, About, about_of
-from captum_lkn.interactions.checks import check_bound, check_count, check_masks, check_options
+from captum_lkn.interactions.checks import (
+    check_bound,
+    check_count,
+    check_masks,
+    check_options,
+    check_provenance,
+)
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.labels import check_players
 from captum_lkn.interactions.layout import InputLayout
 from captum_lkn.interactions.listing import EffectLists
-from captum_lkn.interactions.packing import pack, unpack
+from captum_lkn.interactions.packing import only, pack, unpack
 from captum_lkn.interactions.ranges import EffectRange, EffectRanges
 from captum_lkn.interactions.ranking import Interaction, ranked
 from captum_lkn.interactions.rendering import SampleReport, sample_html, sample_line, sample_text
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Interactions"]
 
 _SCHEMA = "Interactions"
-_ROUNDING = 1e-9  # of the largest value: what effects may miss it by beyond kappa
+_ROUNDING = 1e-9  # of the numbers that are added: what effects may miss a value by beyond kappa
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,14 +130,25 @@ class Interactions(ValueTable, EffectLists):
         object.__setattr__(self, "kappa", check_bound("kappa", self.kappa))
         object.__setattr__(self, "gap", check_bound("gap", self.gap, or_infinite=True))
         object.__setattr__(self, "epsilon", check_bound("epsilon", self.epsilon))
-        object.__setattr__(self, "provenance", files.to_json(self.provenance, "provenance"))
+        object.__setattr__(self, "provenance", check_provenance(self.provenance))
         object.__setattr__(self, "options", check_options(self.options, self.kappa, self.effects))
         if not isinstance(self.refitted, bool):
             raise TypeError(f"refitted must be True or False; got {self.refitted!r}")
+        if not self.refitted and self._misses:
+            raise ValueError(
+                f"effects must reproduce every value within kappa = {self.kappa:.3g}, unless they are refitted; got a "
+                f"miss of {self.residual:.3g}. Give the table that was decomposed, and its kappa"
+            )
         if self.layout is not None and self.layout.n_players > len(self.players):
             raise ValueError(
                 f"the layout has {self.layout.n_players} players or more, but {len(self.players)} have labels"
             )
+
+    @property
+    def _misses(self) -> bool:
+        """True if a value is missed by more than kappa and rounding."""
+        largest = self.values.abs().max() + self.effects.values.abs().sum()  # effects may cancel
+        return self.residual > self.kappa + _ROUNDING * float(largest)
 
     @property
     def residual(self) -> float:
@@ -234,7 +251,7 @@ class Interactions(ValueTable, EffectLists):
                 within `kappa`, as after a refit.
         """
         limit, slack = check_count(k), check_bound("slack", slack)
-        if self.residual > self.kappa + _ROUNDING * float(self.values.abs().max()):
+        if self._misses:
             raise ValueError(
                 f"effects must reproduce every value within kappa = {self.kappa:.3g}; got a miss of "
                 f"{self.residual:.3g}. Take the ranges of the decomposition, before refit()"
@@ -295,7 +312,7 @@ class Interactions(ValueTable, EffectLists):
         Returns:
             The interactions, bit for bit.
         """
-        return cls(**unpack(*files.read(path, _SCHEMA))[0])
+        return files.load(path, _SCHEMA, lambda *content: cls(**only(unpack(*content))))
 
     @classmethod
     def from_decomposition(
@@ -324,17 +341,10 @@ class Interactions(ValueTable, EffectLists):
             TypeError: As for the class.
             ValueError: As for the class, or if `found` has several tables, or is the decomposition of another table.
         """
-        table, effects = values.detach().cpu(), found.effects
-        missed = float((table - effects.reconstruction).abs().max()) if len(table) == 1 << effects.n else math.inf
-        if missed > float(found.kappa) + _ROUNDING * float(table.abs().max()):
-            raise ValueError(
-                f"found must be the decomposition of values, within kappa = {float(found.kappa):.3g}; got a miss of "
-                f"{missed:.3g}. Give the table that was decomposed"
-            )
         return cls(
             players,
-            effects,
-            table,
+            found.effects,
+            values.detach().cpu(),
             kappa=float(found.kappa),
             gap=float(found.gap),
             provenance={**(provenance or {}), "steps": int(found.steps), "stopped": found.stopped[0]},

@@ -14,16 +14,17 @@ from torch import Tensor
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
+from captum_lkn._common.checks import is_number
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions.about import WIDTH, About, about_of
-from captum_lkn.interactions.checks import check_bound, check_masks, check_options
+from captum_lkn.interactions.checks import check_bound, check_finite, check_masks, check_options, check_provenance
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.labels import check_players
 from captum_lkn.interactions.layout import InputLayout
 from captum_lkn.interactions.listing import EffectLists
-from captum_lkn.interactions.packing import pack_sampled, unpack_sampled
+from captum_lkn.interactions.packing import only, pack_sampled, unpack_sampled
 from captum_lkn.interactions.ranking import Interaction, ranked
 from captum_lkn.interactions.sample import Interactions
 from captum_lkn.interactions.sampled_rendering import SampledReport, sampled_html, sampled_line, sampled_text
@@ -107,10 +108,14 @@ class SampledInteractions(EffectLists):
             raise ValueError(f"refits must be float64 [F, {len(given)}], one a fold; got {shape_of(self.refits)}")
         object.__setattr__(self, "refits", self.refits.clone())
         for name in ("v_empty", "v_full"):
-            object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, name, check_finite(name, getattr(self, name)))
+        for name, length in (("r_squared", 2), ("masks", 3)):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple) or len(numbers) != length or not all(map(is_number, numbers)):
+                raise TypeError(f"{name} must be a tuple of {length} numbers; got {numbers!r}")
         object.__setattr__(self, "deviation", check_bound("deviation", self.deviation))
         object.__setattr__(self, "epsilon", check_bound("epsilon", self.epsilon))
-        object.__setattr__(self, "provenance", files.to_json(self.provenance, "provenance"))
+        object.__setattr__(self, "provenance", check_provenance(self.provenance))
         object.__setattr__(self, "options", check_options(self.options, 0.0, self.effects))
         if self.layout is not None and self.layout.n_players > len(self.players):
             raise ValueError(
@@ -285,7 +290,7 @@ class SampledInteractions(EffectLists):
         Returns:
             The interactions, bit for bit.
         """
-        return cls(**unpack_sampled(*files.read(path, _SCHEMA))[0])
+        return files.load(path, _SCHEMA, lambda *content: cls(**only(unpack_sampled(*content))))
 
     def parts(self) -> dict[str, Any]:
         """Return the arguments that make this object anew, by name."""

@@ -15,7 +15,14 @@ from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction
 from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.knowledge import rendering
-from captum_lkn.knowledge.checks import check_interactions, check_label, check_noun, warn_of_normalisers
+from captum_lkn.knowledge.checks import (
+    check_accuracies,
+    check_draws,
+    check_interactions,
+    check_label,
+    check_noun,
+    warn_of_normalisers,
+)
 from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, check_comparison, compare, normaliser
 from captum_lkn.knowledge.noise_ceiling import DRAWS, JITTER, NoiseCeiling, measure_noise_ceiling, own_comparison
 from captum_lkn.knowledge.packing import pack_change, unpack_change
@@ -119,6 +126,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
         object.__setattr__(self, "states", tuple(self._known(label) for label in states))
         if not self.states:
             raise ValueError(f"there is no {self.noun} besides {self.reference!r} to compare: give one more")
+        check_accuracies(self.accuracies)
+        if self.noise_ceiling is not None:
+            check_draws(self.noise_ceiling.effects, self.interactions, self._labels)
         units = {label: self.normalisers[label] for label in self._labels}
         bounded = self.ratio == "sum" and not self.literal_eq6
         warn_of_normalisers(
@@ -397,4 +407,4 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Returns:
             The comparison, bit for bit.
         """
-        return cls(**unpack_change(*files.read(path, _SCHEMA)))
+        return files.load(path, _SCHEMA, lambda *content: cls(**unpack_change(*content)))

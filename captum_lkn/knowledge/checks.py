@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import torch
 
+from captum_lkn._common.checks import is_number
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.warn import warn
-from captum_lkn.decomposition.effects import KINDS
+from captum_lkn.decomposition.effects import KINDS, Effects
 from captum_lkn.interactions import InteractionsBatch, SampledBatch
 from captum_lkn.interactions.about import other_question
 from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.knowledge.comparison import Scope, thresholds
 
-__all__ = ["amplified_states", "check_interactions", "check_label", "check_noun", "warn_of_normalisers"]
+__all__ = [
+    "amplified_states",
+    "check_accuracies",
+    "check_draws",
+    "check_interactions",
+    "check_label",
+    "check_noun",
+    "warn_of_normalisers",
+]
 
 # A state is warned of whose salient effects add up to more than so many times its normaliser, and to more than so many
 # times those of the other states. In the demo these are 2 to 4, and 12 at the one block that changes little as a whole.
@@ -70,6 +79,30 @@ def check_interactions(interactions: Any) -> None:
         for place, (one, other) in enumerate(zip(interactions[first], batch, strict=True)):
             _check_question(place, first, one, label, other)
     _warn_of_conditions(interactions)
+
+
+def check_accuracies(accuracies: Any) -> None:
+    """Check that the accuracies of probes are pairs of numbers by the label of their state."""
+    if not isinstance(accuracies, Mapping):
+        raise TypeError(f"accuracies must be a mapping from label to two numbers; got {kind_of(accuracies)}")
+    for label, both in accuracies.items():
+        if not isinstance(both, tuple) or len(both) != 2 or not all(map(is_number, both)):
+            raise TypeError(f"accuracies must be (training, held out), two numbers; got {both!r} of {label!r}")
+
+
+def check_draws(
+    drawn: Mapping[str, Sequence[Sequence[Effects]]],
+    interactions: Mapping[str, AnyBatch],
+    labels: Iterable[str],
+) -> None:
+    """Check that the draws under noise are those of the samples of all states that are compared."""
+    for label in labels:
+        players = [one.n_players for one in interactions[label]]
+        if label not in drawn or [{draw.n for draw in one} for one in drawn[label]] != [{n} for n in players]:
+            raise ValueError(
+                f"the draws of the noise ceiling must be of the samples that are compared; those of {label!r} are not. "
+                "Measure it anew with with_noise_ceiling()"
+            )
 
 
 def _check_question(place: int, first: str, one: AnyInteractions, label: str, other: AnyInteractions) -> None:

@@ -56,6 +56,9 @@ class NoiseCeiling:
     value_noise: float | None
     jitter: float
 
+    def __post_init__(self) -> None:
+        check_noise_ceiling(**self.settings())
+
     @property
     def draws(self) -> int:
         """The number of draws."""

@@ -69,6 +69,9 @@ def _unpack_ceiling(
         return None
     rest = dict(settings)
     draws, labels = rest.pop("draws"), rest.pop("states")
+    # Compared before the list is made: the number may be any, and the list as long.
+    if (held := len(tensors[f"{_DRAWN}.count"])) != len(labels) * len(players) * draws:
+        raise ValueError(f"it holds {held} draws, not {draws} of {len(players)} samples in {len(labels)} states")
     flat = unpack_effects(tensors, _DRAWN, [n for _ in labels for n in players for _ in range(draws)])
     drawn = [tuple(flat[i : i + draws]) for i in range(0, len(flat), draws)]
     return NoiseCeiling(dict(zip(labels, map(tuple, _split(drawn, len(labels))), strict=True)), **rest)

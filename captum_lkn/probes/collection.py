@@ -171,21 +171,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         Returns:
             The probes, bit for bit as they were saved.
         """
-        tensors, metadata = files.read(path, _SCHEMA)
-        return cls(
-            LinearProbe(
-                layer=_remembered(entry["layer"]),
-                weight=tensors[f"{place}.weight"],
-                bias=tensors[f"{place}.bias"],
-                kind=entry["kind"],
-                penalty=_number(entry["penalty"]),
-                accuracy=Accuracy(_number(entry["train"]), _number(entry["held_out"])),
-                fingerprint=entry["fingerprint"] if strict else "",
-                model=entry["model"],
-                classes=tuple(entry["classes"]),
-            )
-            for place, entry in enumerate(metadata["probes"])
-        )
+        return files.load(path, _SCHEMA, lambda *content: cls(_unpacked(*content, strict=strict)))
 
     def check(self, module: nn.Module) -> None:
         """Check that a model has the weights that the probes were fitted to.
@@ -229,6 +215,22 @@ class LinearProbes(Mapping[str, LinearProbe]):
         first = next(iter(self.values()))
         title = f"LinearProbes of {count_of(len(self), 'layer')}, {count_of(len(first.bias), 'column')} ({first.kind})"
         return "\n  ".join([f"{title}; accuracy:", *aligned([head, *rows])])
+
+
+def _unpacked(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, strict: bool) -> Iterator[LinearProbe]:
+    """Yield the probes of a file; without their fingerprints where they need not be of one model."""
+    for place, entry in enumerate(metadata["probes"]):
+        yield LinearProbe(
+            layer=_remembered(entry["layer"]),
+            weight=tensors[f"{place}.weight"],
+            bias=tensors[f"{place}.bias"],
+            kind=entry["kind"],
+            penalty=_number(entry["penalty"]),
+            accuracy=Accuracy(_number(entry["train"]), _number(entry["held_out"])),
+            fingerprint=entry["fingerprint"] if strict else "",
+            model=entry["model"],
+            classes=tuple(entry["classes"]),
+        )
 
 
 def _remembered(description: Mapping[str, Any]) -> Layer:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from captum_lkn._common.checks import is_floating
+from captum_lkn._common.checks import is_floating, is_number
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.models.fingerprint import fingerprint
@@ -55,7 +55,7 @@ class LinearProbe:
         classes: Names of the columns, if the model's configuration has them; else empty.
 
     Raises:
-        TypeError: Weight or bias is not a real floating tensor.
+        TypeError: Weight or bias is not a real floating tensor, penalty or accuracy no number, a name no string.
         ValueError: The shapes of weight and bias do not fit, a number in them is not finite, or the kind is unknown.
 
     Example:
@@ -91,6 +91,14 @@ class LinearProbe:
             )
         if self.kind not in get_args(_Kind):
             raise ValueError(f"kind must be one of {some_of(get_args(_Kind))}; got {self.kind!r}")
+        if not is_number(self.penalty) or not all(map(is_number, (self.accuracy.train, self.accuracy.held_out))):
+            raise TypeError(
+                f"penalty and both accuracies must be numbers, NaN where they are not known; got {self.penalty!r} and "
+                f"{self.accuracy!r}"
+            )
+        for name in ("fingerprint", "model"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string; got {getattr(self, name)!r}")
 
     def __call__(self, feature: Tensor) -> Tensor:
         """Return the logits of features.

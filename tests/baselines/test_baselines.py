@@ -312,7 +312,8 @@ def by_hand(*effects):
     and_effects, or_effects = torch.zeros(2, 8, dtype=torch.float64)
     and_effects[1 : 1 + len(effects)] = torch.tensor(effects, dtype=torch.float64)
     values = torch.zeros(8, dtype=torch.float64)  # v(N) is the same under all baselines
-    return Interactions(("a", "b", "c"), Effects.from_tables(and_effects, or_effects), values, 0.0, 0.0)
+    effects = Effects.from_tables(and_effects, or_effects)
+    return Interactions(("a", "b", "c"), effects, values, kappa=0.0, gap=0.0, refitted=True)
 
 
 def test_averages_of_things_that_do_not_belong_together():

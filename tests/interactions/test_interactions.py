@@ -26,7 +26,9 @@ def from_values(v, gamma=None, players=None, **further):
     ands, ors = oracles.and_or_effects(v, gamma or [0.0] * len(v))
     players = players or WORDS[: oracles.n_of(v)]
     effects = Effects.from_tables(table(ands), table(ors))
-    return Interactions(players, effects, table(v), **{"kappa": 0.0, "gap": 0.0} | further)
+    # Values that gamma dwarfs are lost to rounding.
+    lost = 1e-12 * max(map(abs, gamma)) if gamma else 0.0
+    return Interactions(players, effects, table(v), **{"kappa": lost, "gap": 0.0} | further)
 
 
 def from_effects(ands, ors, players=None, **further):
@@ -755,8 +757,10 @@ def test_values_are_copied_and_are_those_that_were_decomposed():
     found = Interactions.from_decomposition(("a", "b"), v, decompose(v, noise=0))
     v.zero_()
     assert found.v_full == 7.0
-    with pytest.raises(ValueError, match=r"decomposition of values, within kappa = 0\.28; got a miss of"):
+    with pytest.raises(ValueError, match=r"reproduce every value within kappa = 0\.28.* got a miss of"):
         Interactions.from_decomposition(("a", "b"), other, decompose(found.values))
+    with pytest.raises(ValueError, match=r"values must be"):
+        Interactions.from_decomposition(("a", "b"), other[:2], decompose(found.values))
 
 
 @pytest.mark.parametrize("tau", ["0.1", True])

@@ -114,7 +114,7 @@ def test_ranges_mark_what_a_convention_decides():
 
 def test_ranges_are_those_of_effects_that_reproduce_the_values(noisy):
     with pytest.raises(ValueError, match=r"within kappa = 0.15; got a miss of .* before refit"):
-        Interactions(WORDS, Effects.of(3, []), noisy.values, kappa=0.15, gap=0.0).effect_ranges()
+        Interactions(WORDS, Effects.of(3, []), noisy.values, kappa=0.15, gap=0.0, refitted=True).effect_ranges()
     assert len(noisy.effect_ranges(0)) == 0
 
 

@@ -1,0 +1,199 @@
+"""Saved results with wrong content and a right checksum; as a script, as many as you like.
+
+    python tests/fuzzed_files.py 100000 [SEED]
+
+A mutation changes, drops, doubles or renames one or two entries of the metadata, or tensors: their dtype, their shape,
+their numbers. What comes out is refused by an error that names the file, or is used: printed, tabulated, compared.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import json
+import math
+import random
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from captum_lkn import (
+    AndOrInteraction,
+    Interactions,
+    InteractionsBatch,
+    KnowledgeChange,
+    LayerwiseKnowledge,
+    LinearProbes,
+    SampledBatch,
+    SampledInteractions,
+    learn_baseline,
+    players_from_mask,
+)
+from captum_lkn._common import files
+from captum_lkn.baselines.learning import LearnedBaseline
+
+CLASSES = {
+    kind.__name__: kind
+    for kind in (
+        Interactions,
+        InteractionsBatch,
+        KnowledgeChange,
+        LearnedBaseline,
+        LinearProbes,
+        SampledBatch,
+        SampledInteractions,
+    )
+}
+_NUMBERS = (0, -1, 1, 2, 3, -0.5, 0.5, 1e308, 3_000_000, 10**12, 2**63, 2**70)
+_TEXTS = ("", "x", "0.1", "nan", "cpu", "cuda", "meta", "float64", "and", "\ud800", "a" * 5000, "\x1b[31m")
+_OTHERS = (None, True, False, [], {}, [None], ["a", "b"], [1, 2], [[1]], {"a": 1})
+ODD = (*_NUMBERS, *_TEXTS, *_OTHERS)
+_DTYPES = (torch.float64, torch.float32, torch.int64, torch.int8, torch.uint8, torch.bool)
+
+
+def save_all(folder: Path) -> dict[str, Path]:
+    """Save one result of each kind; by the name of its class."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x = torch.randn(40, 3)
+    probes = LinearProbes.fit(net, ["0", "1"], [(x, torch.arange(40) % 3)])
+    found = AndOrInteraction(net).attribute(x[:2], target=0)
+    change = LayerwiseKnowledge(net, ["0", "1"], probes=probes).analyze(x[:2], target=0).with_noise_ceiling(draws=2)
+    sampled = AndOrInteraction(lambda x: x[:, 0] * x[:, 1] + x[:, 2:].sum(1), score="logit").attribute(
+        torch.ones(2, 24), n_samples=400
+    )
+    baseline = learn_baseline(lambda x: x[:, 0], players_from_mask(x[:3]), target=None, score="logit", steps=3)
+    paths = {}
+    for result in (found, found[0], change, probes, baseline, sampled, sampled[0]):
+        name = type(result).__name__
+        paths[name] = folder / f"{name}.safetensors"
+        result.save(paths[name])
+    return paths
+
+
+def mutated(path: Path, count: int, seed: int):
+    """Yield so many mutations of a file, each as the bytes of a file with a right checksum."""
+    _, tensors, document = files._load(path)
+    rng = random.Random(seed)
+    while count:
+        own, changed = dict(tensors), copy.deepcopy(document)
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            if not own or rng.random() < 0.55:
+                _change_metadata(rng, changed["metadata"])
+            else:
+                _change_tensors(rng, own)
+        own = {name: tensor.contiguous() for name, tensor in own.items()}
+        changed["sha256"] = files.checksum(own, changed)
+        yield safetensors.torch.save(own, {"captum_lkn": json.dumps(changed)})
+        count -= 1
+
+
+def _change_metadata(rng, metadata):
+    places = list(_places(metadata))
+    if not places:
+        return
+    *way, last = rng.choice(places)
+    inner = metadata
+    for key in way:
+        inner = inner[key]
+    kind = rng.randrange(5)
+    if kind == 0:
+        del inner[last]
+    elif kind == 1 and isinstance(inner, list):
+        inner.append(copy.deepcopy(inner[last]))
+    elif kind == 1:
+        inner[f"new {rng.randrange(3)}"] = copy.deepcopy(inner[last])
+    else:
+        inner[last] = copy.deepcopy(rng.choice(ODD))
+
+
+def _places(value, way=()):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*way, key)
+        yield from _places(inner, (*way, key))
+
+
+def _change_tensors(rng, tensors):
+    name = rng.choice(sorted(tensors))
+    tensor = tensors.pop(name)
+    flat = tensor.reshape(-1)
+    kind = rng.randrange(9)
+    if kind == 0:
+        return
+    if kind == 1:
+        name += "x"
+    elif kind == 2:
+        tensor = tensor.to(rng.choice(_DTYPES))
+    elif kind == 3:
+        tensor = rng.choice((flat[:-1], flat[:0], torch.cat([flat, flat[:1]]), tensor.unsqueeze(0))).clone()
+    elif kind == 4 and len(flat):
+        tensor = flat[0].clone()
+    elif kind == 5:
+        tensor = flat.flip(0).view(tensor.shape).clone()
+    elif len(flat):
+        flat = flat.clone()
+        floating = (math.nan, math.inf, -1e30, 1e30, -1.0, 0.0, 2.0)
+        flat[rng.randrange(len(flat))] = rng.choice(floating if flat.is_floating_point() else (0, 1, 100))
+        tensor = flat.view(tensor.shape)
+    tensors[name] = tensor
+
+
+def use(result) -> None:
+    """Do with a result what users do; whatever is wrong with it should have been found when it was loaded."""
+    str(result)
+    if isinstance(result, LinearProbes):
+        for probe in result.values():
+            str(probe)
+            probe(torch.zeros(1, probe.weight.shape[1]))
+        return
+    if isinstance(result, LearnedBaseline):
+        return
+    result._repr_html_()
+    result.to_frame()
+    if isinstance(result, KnowledgeChange):
+        for state in result.states:
+            str(result[state])
+            result.salient(state)
+        return
+    for one in [result] if isinstance(result, Interactions | SampledInteractions) else result:
+        one.salient()
+        one.shapley_values()
+        one.predict(torch.ones(1, one.n_players, dtype=torch.bool))
+        if one.layout is not None:
+            one.attributions()
+
+
+def outcome(blob: bytes, name: str, path: Path) -> str:
+    """Return ``"refused"`` or ``"used"``, or what went wrong."""
+    path.write_bytes(blob)
+    try:
+        result = CLASSES[name].load(path)
+    except ValueError as error:
+        return "refused" if path.name in str(error) else f"an error that does not name the file: {error}"
+    except Exception as error:
+        return f"a raw {type(error).__name__}: {error}"
+    try:
+        use(result)
+    except Exception as error:
+        return f"loaded, and fails later: {type(error).__name__}: {error}"
+    return "used"
+
+
+def main(count: int, seed: int) -> None:
+    """Try so many mutations of each kind, and print how they came out."""
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in save_all(Path(folder)).items():
+            blobs = mutated(path, count, seed)
+            counts = collections.Counter(outcome(blob, name, Path(folder) / "mutated.safetensors") for blob in blobs)
+            print(name, dict(counts.most_common(10)), flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
