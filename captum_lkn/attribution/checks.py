@@ -14,7 +14,7 @@ from captum_lkn.attribution.checking import Check, NotCheckedError, check_same, 
 from captum_lkn.attribution.reading_check import check_reading
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.fingerprint import fingerprint
-from captum_lkn.models.hugging_face.facts import padding_token
+from captum_lkn.models.hugging_face.facts import padding_token, settings_of
 from captum_lkn.models.layers import LayerLike
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import Score, ScoreLike
@@ -257,7 +257,7 @@ def _state(model: Model) -> tuple[Any, ...]:
         None if model.module is None else fingerprint(model.module),
         [module.training for module in modules],
         [p.requires_grad for module in modules for p in module.parameters(recurse=False)],
-        repr(getattr(model.inner, "config", None)),
+        settings_of(model.inner),
         torch.get_rng_state().tolist(),
         [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules],
     )

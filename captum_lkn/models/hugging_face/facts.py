@@ -38,6 +38,7 @@ __all__ = [
     "parameters_of",
     "patch_size",
     "position_ids_of",
+    "settings_of",
     "special_tokens",
     "takes_token_ids",
     "token_embedding",
@@ -139,6 +140,11 @@ def closing_tokens(model: Any) -> set[int]:
     config = config.get_text_config() if hasattr(config, "get_text_config") else config  # of several towers
     end = getattr(config, "eos_token_id", None)
     return {int(token) for token in (end if isinstance(end, (list, tuple)) else [end]) if token is not None}
+
+
+def settings_of(model: Any) -> str:
+    """Return the configuration of a model as text; that of None where it has none."""
+    return repr(getattr(model, "config", None))
 
 
 def special_tokens(model: Any) -> set[int]:
