@@ -132,6 +132,10 @@ class LargeGapError(RuntimeError):
         super().__init__(message)
         self.decomposition = decomposition
 
+    def __reduce__(self) -> tuple[type[LargeGapError], tuple[str, Decomposition]]:
+        """Make it anew in another process; an exception's own way knows the message alone."""
+        return type(self), (str(self), self.decomposition)
+
 
 @no_autocast()
 def decompose(

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from captum_lkn._common.messages import kind_of
 from captum_lkn.causal.continuation import Continuation
 from captum_lkn.models.fingerprint import fingerprint
+from captum_lkn.models.hugging_face.facts import computed_settings
 from captum_lkn.models.wrappers import unwrapped
 
 __all__ = ["identity"]
 
 # Functions of these are known by their names, and the versions of the first two are in a study's settings.
 _LIBRARIES: Final = ("captum_lkn", "torch", "captum", "numpy", "transformers", "math", "builtins", "_operator")
-# Entries of a Hugging Face config that say where a model came from, not what it computes.
-_ORIGINS: Final = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 _PLAIN: Final = bool | int | float | str
 _OF_MODULES: Final = frozenset(vars(nn.Module()))  # such as training, which is off while a study runs
@@ -135,12 +134,16 @@ class _Description:
         )
 
     def _of_module(self, module: nn.Module) -> Any:
-        config: Any = getattr(module, "config", None)
-        settings = config.to_dict() if callable(getattr(config, "to_dict", None)) else {}
-        kept = {key: value for key, value in settings.items() if key not in _ORIGINS}
         own = [[name, *self._of_code(part)] for name, part in module.named_modules() if not _is_of_library(type(part))]
         shown = _sha256(repr(module).encode())
-        return ["module", type(module).__qualname__, fingerprint(module), shown, self.of(kept), own]
+        return [
+            "module",
+            type(module).__qualname__,
+            fingerprint(module),
+            shown,
+            self.of(computed_settings(module)),
+            own,
+        ]
 
     def _of_code(self, module: nn.Module) -> list[Any]:
         """Describe what weights and ``repr`` do not show of a user's own module: its forward, its numbers."""

@@ -27,7 +27,11 @@ class RowsDifferError(ValueError):
 
     def __init__(self, found: str, advice: str) -> None:
         super().__init__(f"{found}. {advice}")
-        self.found = found
+        self.found, self._advice = found, advice
+
+    def __reduce__(self) -> tuple[type[RowsDifferError], tuple[str, str]]:
+        """Make it anew in another process; an exception's own way knows the message alone."""
+        return type(self), (self.found, self._advice)
 
 
 class Agreement:

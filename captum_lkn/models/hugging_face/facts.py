@@ -22,6 +22,7 @@ __all__ = [
     "attention_implementation",
     "class_names",
     "closing_tokens",
+    "computed_settings",
     "first_position",
     "has_linear_biases",
     "head_sizes",
@@ -45,6 +46,8 @@ __all__ = [
     "unusual_caches",
     "vocabulary_size",
 ]
+
+_ORIGINS: Final = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 _POSITION_TABLES: Final = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
 _OUTPUT_KINDS: Final[Mapping[Any, OutputKind]] = {"multi_label_classification": "labels", "regression": "values"}
@@ -145,6 +148,13 @@ def closing_tokens(model: Any) -> set[int]:
 def settings_of(model: Any) -> str:
     """Return the configuration of a model as text; that of None where it has none."""
     return repr(getattr(model, "config", None))
+
+
+def computed_settings(model: Any) -> dict[str, Any]:
+    """Return the entries of a configuration that say what a model computes, not where it came from."""
+    config: Any = getattr(model, "config", None)
+    settings = config.to_dict() if callable(getattr(config, "to_dict", None)) else {}
+    return {key: value for key, value in settings.items() if key not in _ORIGINS}
 
 
 def special_tokens(model: Any) -> set[int]:
