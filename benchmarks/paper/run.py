@@ -47,14 +47,20 @@ def run(store: Store, only: Sequence[str] | None = None, jobs: int = 1) -> None:
 
 
 def run_task(store: Store, name: str) -> None:
-    """Run the steps of a task."""
-    measure(Task(name, store))
+    """Run the steps of a task; one that cannot be explained, such as a network that learned nothing, stops no other."""
+    try:
+        measure(Task(name, store))
+    except ValueError as error:
+        print(f"stopped: {name}: {error}")
 
 
 def run_pair(store: Store, pair: tuple[str, str]) -> None:
     """Run the step of a pair of networks."""
     first, second = pair
-    store.step(f"pair.{first}.{second}", lambda: measure_pair(Task(first, store), Task(second, store)))
+    try:
+        store.step(f"pair.{first}.{second}", lambda: measure_pair(Task(first, store), Task(second, store)))
+    except ValueError as error:
+        print(f"stopped: {first} and {second}: {error}")
 
 
 def run_example(store: Store, name: str) -> None:
