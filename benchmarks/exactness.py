@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,11 +150,32 @@ def _measure(n: int, kind: str, name: str, options: dict[str, Any], values: Tens
     }
 
 
+def _by_players(cells: list[dict[str, Any]], entry: Callable[[list[dict[str, Any]]], str]) -> list[str]:
+    """A table of options by players; an entry is empty where nothing was run."""
+    sizes = sorted({cell["n"] for cell in cells})
+    lines = ["| options | " + " | ".join(f"n = {n}" for n in sizes) + " |", "|---|" + "---:|" * len(sizes)]
+    for name in OPTIONS:
+        found = [[c for c in cells if c["options"] == name and c["n"] == n] for n in sizes]
+        lines.append(f"| {name} | " + " | ".join(entry(here) if here else "" for here in found) + " |")
+    return lines
+
+
+def _gap(here: list[dict[str, Any]]) -> str:
+    bad = sum(c["inexact"] for c in here)
+    return f"{max(c['largest_gap'] for c in here):.0e}" + (f" ({bad})" if bad else "")
+
+
+def _times(here: list[dict[str, Any]]) -> str:
+    ratio = max(c["largest_seconds"] / c["median_seconds"] for c in here)
+    return f"{1e3 * np.median([c['median_seconds'] for c in here]):.1f}, {ratio:.1f}"
+
+
 def _markdown(cells: list[dict[str, Any]]) -> str:
     """A table of options by players: inexact of all tables, and the largest gap."""
-    sizes = sorted({cell["n"] for cell in cells})
     total, wrong = sum(c["number"] for c in cells), sum(c["inexact"] for c in cells)
     lines = [
+        "# Exactness of the decomposition",
+        "",
         f"Machine: {machine()}; one thread, processor times.",
         "",
         f"Decompositions that are not exact: {wrong} of {total}. Not exact: a gap above {TOLERANCE:g}, a value missed "
@@ -161,30 +183,12 @@ def _markdown(cells: list[dict[str, Any]]) -> str:
         "",
         "Largest gap, with the number of decompositions that are not exact where there are any:",
         "",
-        "| options | " + " | ".join(f"n = {n}" for n in sizes) + " |",
-        "|---|" + "---:|" * len(sizes),
-    ]
-    for name in OPTIONS:
-        row = []
-        for n in sizes:
-            here = [c for c in cells if c["options"] == name and c["n"] == n]
-            bad = sum(c["inexact"] for c in here)
-            row.append(f"{max(c['largest_gap'] for c in here):.0e}" + (f" ({bad})" if bad else "") if here else "")
-        lines.append(f"| {name} | " + " | ".join(row) + " |")
-    lines += [
+        *_by_players(cells, _gap),
         "",
         "Median time of a table in ms, and the slowest in medians of its options, kind and number of players:",
         "",
-        "| options | " + " | ".join(f"n = {n}" for n in sizes) + " |",
-        "|---|" + "---:|" * len(sizes),
+        *_by_players(cells, _times),
     ]
-    for name in OPTIONS:
-        row = []
-        for n in sizes:
-            here = [c for c in cells if c["options"] == name and c["n"] == n]
-            ratio = max((c["largest_seconds"] / c["median_seconds"] for c in here), default=0.0)
-            row.append(f"{1e3 * np.median([c['median_seconds'] for c in here]):.1f}, {ratio:.1f}" if here else "")
-        lines.append(f"| {name} | " + " | ".join(row) + " |")
     bad = sorted((c for c in cells if c["inexact"]), key=lambda c: -c["largest_gap"])
     if bad:
         lines += ["", "| not exact | n | tables | number | largest gap | smallest effect | missed |"]
