@@ -116,7 +116,7 @@ class LearnedBaseline:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LearnedBaseline:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
         Args:
             path: The file.

@@ -218,7 +218,7 @@ class InteractionsBatch(Batch[Interactions]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InteractionsBatch:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
         Args:
             path: The file.
@@ -278,7 +278,7 @@ class SampledBatch(Batch[SampledInteractions]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SampledBatch:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
         Args:
             path: The file.

@@ -304,7 +304,7 @@ class Interactions(ValueTable, EffectLists):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interactions:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
         Args:
             path: The file.

@@ -282,7 +282,7 @@ class SampledInteractions(EffectLists):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SampledInteractions:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
         Args:
             path: The file.

@@ -399,7 +399,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> KnowledgeChange:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.read` for the errors.
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
         Args:
             path: The file.

@@ -159,7 +159,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, strict: bool = True) -> LinearProbes:
-        """Read probes that :meth:`save` wrote; :func:`captum_lkn._common.files.read` lists the errors.
+        """Read probes that :meth:`save` wrote; :func:`captum_lkn._common.files.load` lists the errors.
 
         Of a function that pools or selects a layer's output, the file holds the name only. The name is compared with
         that of the layer that is read; a lambda has none, and is refused.

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -136,7 +137,7 @@ class Folder:
         """
         place = sample_path(self.path, key)
         try:
-            _read_checked(place, key)
+            files.load(place, _SAMPLE, partial(_check_key, key=key))
         except FileNotFoundError:
             return False
         except ValueError as error:
@@ -183,9 +184,12 @@ def read_manifest(folder: Path) -> Manifest:
         FileNotFoundError: There is none.
         ValueError: It is damaged.
     """
-    _, found = files.read(folder / _MANIFEST, _KIND)
-    accuracies = {label: (both[0], both[1]) for label, both in found["accuracies"].items()}
-    return Manifest(found["settings"], tuple(found["keys"]), found["players"], accuracies)
+
+    def make(_: Mapping[str, Tensor], found: Mapping[str, Any]) -> Manifest:
+        accuracies = {label: (both[0], both[1]) for label, both in found["accuracies"].items()}
+        return Manifest(found["settings"], tuple(found["keys"]), found["players"], accuracies)
+
+    return files.load(folder / _MANIFEST, _KIND, make)
 
 
 def read_sample(folder: Path, key: str) -> tuple[Results, Outputs | None]:
@@ -195,21 +199,23 @@ def read_sample(folder: Path, key: str) -> tuple[Results, Outputs | None]:
         FileNotFoundError: They are not there.
         ValueError: The file is damaged, or of another sample.
     """
-    tensors, metadata = _read_checked(sample_path(folder, key), key)
-    each: list[Interactions | SampledInteractions]
-    if metadata["sampled"]:
-        each = [SampledInteractions(**arguments) for arguments in unpack_sampled(tensors, metadata)]
-    else:
-        each = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
-    outputs = (tensors["outputs"], metadata["outputs"]) if "outputs" in metadata else None
-    return dict(zip(metadata["labels"], each, strict=True)), outputs
+
+    def make(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> tuple[Results, Outputs | None]:
+        _check_key(tensors, metadata, key)
+        each: list[Interactions | SampledInteractions]
+        if metadata["sampled"]:
+            each = [SampledInteractions(**arguments) for arguments in unpack_sampled(tensors, metadata)]
+        else:
+            each = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
+        outputs = (tensors["outputs"], metadata["outputs"]) if "outputs" in metadata else None
+        return dict(zip(metadata["labels"], each, strict=True)), outputs
+
+    return files.load(sample_path(folder, key), _SAMPLE, make)
 
 
-def _read_checked(place: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, metadata = files.read(place, _SAMPLE)
+def _check_key(_: Mapping[str, Tensor], metadata: Mapping[str, Any], key: str) -> None:
     if metadata["key"] != key:
-        raise ValueError(f"the file {str(place)!r} is of another sample or study, {metadata['key'][:12]}")
-    return tensors, metadata
+        raise ValueError(f"it is of another sample or study, {metadata['key'][:12]}")
 
 
 def _check_strangers(path: Path) -> None:

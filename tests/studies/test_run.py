@@ -178,6 +178,17 @@ def test_a_damaged_manifest_is_written_anew(undisturbed, tmp_path):
     assert bytes_of(tmp_path) == bytes_of(undisturbed)
 
 
+@pytest.mark.parametrize("kind", ["Study", "StudySample"])
+def test_content_that_does_not_fit_is_refused_by_the_name_of_its_file(tmp_path, kind):
+    study = run_study(make_method(), make_samples(2), tmp_path)
+    path = tmp_path / "study.safetensors" if kind == "Study" else sample_path(tmp_path, study.keys[0])
+    tensors, metadata = files.read(path, kind)
+    del metadata["keys" if kind == "Study" else "samples"]
+    files.write(path, kind, tensors, metadata)  # with a right checksum
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}.*does not hold what {kind} is made of"):
+        load_study(tmp_path).sample(0)
+
+
 def test_foreign_files_are_named_and_left_alone(tmp_path):
     run_study(make_method(), make_samples(2), tmp_path)
     (tmp_path / "samples" / "notes.txt").write_text("mine")
