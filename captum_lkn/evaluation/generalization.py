@@ -18,8 +18,9 @@ from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, b
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.checks import check_interactions
-from captum_lkn.knowledge.comparison import Scope, check_salience, normaliser, shared, thresholds
+from captum_lkn.knowledge.comparison import Scope, check_salience, shared, thresholds
 from captum_lkn.knowledge.noise_ceiling import measure_noise_ceiling
+from captum_lkn.knowledge.sampled import batch_normaliser
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,7 +219,7 @@ def _weighted(a: Effects, b: Effects, sets: tuple[Effects, Effects], units: list
 
 def _unit(name: str, batch: InteractionsBatch) -> float:
     """Return the mean |v(N) - v(empty)|; NaN, with a warning, where it is 0, so that nothing is known."""
-    unit = normaliser([one.values for one in batch], max(one.epsilon for one in batch))
+    unit = batch_normaliser(batch)
     if not unit:
         warn(
             f"|v(N) - v(empty)| of {name} is 0 in all samples, so that its effects have no unit in which they can be "

@@ -23,7 +23,8 @@ from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.interactions.ranking import ranked
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.knowledge.checks import check_interactions, check_label
-from captum_lkn.knowledge.comparison import Scope, check_salience, normaliser, thresholds
+from captum_lkn.knowledge.comparison import Scope, check_salience, thresholds
+from captum_lkn.knowledge.sampled import batch_normaliser
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -323,7 +324,7 @@ def _shares(own: Effects, others: list[Effects]) -> Tensor:
 
 def _unit(label: str, batch: InteractionsBatch) -> float:
     """Return the mean |v(N) - v(empty)|; NaN, with a warning, where it is 0."""
-    unit = normaliser([one.values for one in batch], max(one.epsilon for one in batch))
+    unit = batch_normaliser(batch)
     if not unit:
         warn(
             f"|v(N) - v(empty)| of {label!r} is 0 in all samples, so that its strengths, which are in units of it, are "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeAlias, TypeVar, overload
 
 import torch
@@ -31,8 +31,6 @@ __all__ = ["AnyBatch", "Batch", "InteractionsBatch", "SampledBatch"]
 
 S = TypeVar("S", bound="Interactions | SampledInteractions")
 
-_SCHEMA = "InteractionsBatch"
-_SAMPLED_SCHEMA = "SampledBatch"
 _SHOWN = 10
 
 
@@ -40,6 +38,9 @@ class Batch(Sequence[S], Generic[S]):
     """Sequence of the interactions of several samples, from all masks or from sampled ones."""
 
     _of: type[S]
+    _schema: str
+    _pack: Callable[[Sequence[Mapping[str, Any]]], tuple[dict[str, Tensor], dict[str, Any]]]
+    _unpack: Callable[[Mapping[str, Tensor], Mapping[str, Any]], list[dict[str, Any]]]
 
     def __init__(self, samples: Iterable[S]) -> None:
         wanted = self._of
@@ -103,6 +104,26 @@ class Batch(Sequence[S], Generic[S]):
         stacked = tuple(torch.stack(column) for column in zip(*tuples, strict=True))
         return stacked if isinstance(each[0], tuple) else stacked[0]
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
+
+        Args:
+            path: The file, ending in ``.safetensors``.
+        """
+        files.write(path, self._schema, *self._pack([one.parts() for one in self]))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The batch, bit for bit.
+        """
+        return files.load(path, cls._schema, lambda *content: cls(cls._of(**one) for one in cls._unpack(*content)))
+
     def __repr__(self) -> str:
         about = [sample.about for sample in self]
         lines = [f"{type(self).__name__} of {count_of(len(self), 'sample')}"]
@@ -152,6 +173,8 @@ class InteractionsBatch(Batch[Interactions]):
     """A page in one file: ``batch.report("batch.html")``; see :func:`captum_lkn.report.pages.report_batch`."""
 
     _of = Interactions
+    _schema = "InteractionsBatch"
+    _pack, _unpack = staticmethod(pack), staticmethod(unpack)
 
     def refit(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> InteractionsBatch:
         """Fit the salient effects of every sample anew to its values; see :meth:`Interactions.refit`.
@@ -208,26 +231,6 @@ class InteractionsBatch(Batch[Interactions]):
         """
         return to_frame((sample.provenance, sample.kappa, sample.top(None)) for sample in self)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
-
-        Args:
-            path: The file, ending in ``.safetensors``.
-        """
-        files.write(path, _SCHEMA, *pack([one.parts() for one in self]))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> InteractionsBatch:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The batch, bit for bit.
-        """
-        return files.load(path, _SCHEMA, lambda *content: cls(Interactions(**one) for one in unpack(*content)))
-
     def _repr_html_(self) -> str:
         about = [sample.about for sample in self]
         rows = batch_rows([sample.contents(1) for sample in self._samples[:_SHOWN]])
@@ -256,6 +259,8 @@ class SampledBatch(Batch[SampledInteractions]):
     """
 
     _of = SampledInteractions
+    _schema = "SampledBatch"
+    _pack, _unpack = staticmethod(pack_sampled), staticmethod(unpack_sampled)
 
     def to_frame(self) -> pd.DataFrame:
         """Return all effects of nonempty sets, sample by sample, the strongest first.
@@ -267,28 +272,6 @@ class SampledBatch(Batch[SampledInteractions]):
             ImportError: If pandas is not installed.
         """
         return to_frame((sample.provenance, None, sample.top(None)) for sample in self)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
-
-        Args:
-            path: The file, ending in ``.safetensors``.
-        """
-        files.write(path, _SAMPLED_SCHEMA, *pack_sampled([one.parts() for one in self]))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SampledBatch:
-        """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The batch, bit for bit.
-        """
-        return files.load(
-            path, _SAMPLED_SCHEMA, lambda *content: cls(SampledInteractions(**one) for one in unpack_sampled(*content))
-        )
 
     def _repr_html_(self) -> str:
         shown = self._samples[:_SHOWN]

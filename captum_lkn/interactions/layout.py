@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_lkn._common.checks import is_tensor_of
 from captum_lkn._common.messages import kind_of, shape_of
 
-__all__ = ["BACKGROUND", "InputLayout"]
+__all__ = ["BACKGROUND", "InputLayout", "spread_over"]
 
 BACKGROUND = -1
 """The id, in a feature mask and in ``Players.owners``, of scalars that are never masked."""
@@ -84,3 +84,17 @@ class InputLayout:
             for owner, dtype in zip(self.owners, self.dtypes, strict=True)
         )
         return spread if self.is_tuple else spread[0]
+
+
+def spread_over(layout: InputLayout | None, values: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """Write each player's value to every scalar that it owns; see :meth:`InputLayout.spread`.
+
+    Raises:
+        ValueError: There is no layout.
+    """
+    if layout is None:
+        raise ValueError(
+            "these interactions have layout=None, so nothing says which scalars of an input a player owns: take "
+            "shapley_values(), one value a player, or give an InputLayout"
+        )
+    return layout.spread(values)

@@ -22,7 +22,7 @@ from captum_lkn.interactions.about import WIDTH, About, about_of
 from captum_lkn.interactions.checks import check_bound, check_finite, check_masks, check_options, check_provenance
 from captum_lkn.interactions.frame import to_frame
 from captum_lkn.interactions.labels import check_players
-from captum_lkn.interactions.layout import InputLayout
+from captum_lkn.interactions.layout import InputLayout, spread_over
 from captum_lkn.interactions.listing import EffectLists
 from captum_lkn.interactions.packing import only, pack_sampled, unpack_sampled
 from captum_lkn.interactions.ranking import Interaction, ranked
@@ -253,12 +253,7 @@ class SampledInteractions(EffectLists):
         Raises:
             ValueError: If there is no layout.
         """
-        if self.layout is None:
-            raise ValueError(
-                "these interactions have layout=None, so nothing says which scalars of an input a player owns: take "
-                "shapley_values(), one value a player, or give an InputLayout"
-            )
-        return self.layout.spread(self.shapley_values())
+        return spread_over(self.layout, self.shapley_values())
 
     def to_frame(self) -> pd.DataFrame:
         """Return all effects of nonempty sets, the strongest first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_lkn.decomposition import indices, lattice
-from captum_lkn.interactions.layout import InputLayout
+from captum_lkn.interactions.layout import InputLayout, spread_over
 
 __all__ = ["ValueTable"]
 
@@ -91,9 +91,4 @@ class ValueTable:
         Raises:
             ValueError: If there is no layout.
         """
-        if self.layout is None:
-            raise ValueError(
-                "these interactions have layout=None, so nothing says which scalars of an input a player "
-                "owns: take shapley_values(), one value a player, or give an InputLayout"
-            )
-        return self.layout.spread(self.shapley_values())
+        return spread_over(self.layout, self.shapley_values())

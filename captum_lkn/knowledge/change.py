@@ -23,13 +23,13 @@ from captum_lkn.knowledge.checks import (
     check_noun,
     warn_of_normalisers,
 )
-from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, check_comparison, compare, normaliser
+from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, check_comparison, compare
 from captum_lkn.knowledge.noise_ceiling import DRAWS, JITTER, NoiseCeiling, measure_noise_ceiling, own_comparison
 from captum_lkn.knowledge.packing import pack_change, unpack_change
 from captum_lkn.knowledge.provenance import shared_about, shared_provenance
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
 from captum_lkn.knowledge.salience import salient_interactions
-from captum_lkn.knowledge.sampled import known_values, with_tables
+from captum_lkn.knowledge.sampled import batch_normaliser, with_tables
 from captum_lkn.knowledge.sensitivity import CONVENTIONS, Sensitivity
 from captum_lkn.models.layers import OUTPUT, Layer
 
@@ -163,10 +163,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
     @cached_property
     def normalisers(self) -> dict[str, float]:
         r"""Divisor of each state's effects, the mean of \|v(N) - v(empty)\| over the samples."""
-        return {
-            label: normaliser([known_values(one) for one in batch], max(one.epsilon for one in batch))
-            for label, batch in self.interactions.items()
-        }
+        return {label: batch_normaliser(batch) for label, batch in self.interactions.items()}
 
     @property
     def n_samples(self) -> int:

@@ -10,11 +10,17 @@ from torch import Tensor
 from captum_lkn.interactions import Interactions, InteractionsBatch
 from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.sampled import AnyInteractions
+from captum_lkn.knowledge.comparison import normaliser
 
-__all__ = ["known_values", "with_tables"]
+__all__ = ["batch_normaliser", "with_tables"]
 
 
-def known_values(one: AnyInteractions) -> Tensor:
+def batch_normaliser(batch: AnyBatch) -> float:
+    r"""Return the mean of \|v(N) - v(empty)\| over the samples of a state, 0 where that is rounding."""
+    return normaliser([_known_values(one) for one in batch], max(one.epsilon for one in batch))
+
+
+def _known_values(one: AnyInteractions) -> Tensor:
     """Return the value table of a sample; of sampled masks v(empty) and v(N), which stand at its ends."""
     if isinstance(one, Interactions):
         return one.values

@@ -29,19 +29,6 @@ from captum_lkn.plot.waterfall import waterfall
 
 __all__ = ["BY_ORDER", "CHANGE", "FIDELITY", "INTERACTIONS", "INTERACTIONS_BATCH", "SAMPLED", "SPARSITY", "TRANSFER"]
 
-INTERACTIONS: dict[str, Any] = {
-    "bars": bars,
-    "fidelity": fidelity,
-    "network": network,
-    "patches": patches,
-    "ranking": ranking,
-    "sentence": sentence,
-    "strength": strength,
-    "upset": upset,
-    "waterfall": waterfall,
-}
-"""Pictures of ``Interactions``."""
-
 SAMPLED: dict[str, Any] = {
     "bars": bars,
     "network": network,
@@ -53,6 +40,9 @@ SAMPLED: dict[str, Any] = {
     "waterfall": waterfall,
 }
 """Pictures of ``SampledInteractions``."""
+
+INTERACTIONS: dict[str, Any] = SAMPLED | {"fidelity": fidelity}
+"""Pictures of ``Interactions``, whose fidelity is that at all 2^n values."""
 
 INTERACTIONS_BATCH: dict[str, Any] = {
     "bars": class_bars,
