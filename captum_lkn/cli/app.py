@@ -17,7 +17,24 @@ from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._version import __version__
 from captum_lkn.cli.interrupts import ABORTED, EXIT_CODE, Interrupts
 
-__all__ = ["Kappa", "Most", "Report", "Target", "Top", "app", "demo", "image", "probe", "show", "study", "text"]
+__all__ = [
+    "Kappa",
+    "Layers",
+    "Limit",
+    "Most",
+    "Probes",
+    "Report",
+    "Target",
+    "TextColumn",
+    "Top",
+    "app",
+    "demo",
+    "image",
+    "probe",
+    "show",
+    "study",
+    "text",
+]
 
 app = typer.Typer(
     help="Find the combinations of words or of parts of an image that drive a model's decision, layer by layer.",
@@ -45,6 +62,12 @@ _IMAGE_MODEL = "An image classifier: a folder, or a name on the Hugging Face hub
 _UNITS = "Parts of the text that are players: words, pre-tokens (the tokenizer's words), tokens, characters, sentences."
 Report = Annotated[Path | None, typer.Option(help="Write a page about the result to this .html file.")]
 _LAYERS = "names or numbers of blocks, such as 0,3,5 or 0-5; or all"
+Layers = Annotated[
+    str | None, typer.Option(help=f"Layers to explain as well: {_LAYERS} that have probes. Needs --probes.")
+]
+Probes = Annotated[Path | None, typer.Option(help="Probes of the layers: a file written by 'captum-lkn probe'.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column of the texts; else text, sentence or review.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only this many texts, the first.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,12 +96,8 @@ def text(
     units: Annotated[str, typer.Option(help=_UNITS)] = "words",
     most: Most = 12,
     kappa: Kappa = None,
-    layers: Annotated[
-        str | None, typer.Option(help=f"Layers to explain as well: {_LAYERS} that have probes. Needs --probes.")
-    ] = None,
-    probes: Annotated[
-        Path | None, typer.Option(help="Probes of the layers: a file written by 'captum-lkn probe'.")
-    ] = None,
+    layers: Layers = None,
+    probes: Probes = None,
     top: Top = 5,
     out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
     report: Report = None,
@@ -119,11 +138,11 @@ def probe(
     data: Annotated[str, typer.Argument(help="Texts and labels: a .csv or .jsonl file, or a data set on the hub.")],
     out: Annotated[Path, typer.Option(help="Save the probes to this .safetensors file.")],
     layers: Annotated[str, typer.Option(help=f"The layers: {_LAYERS}.")],
-    text_column: Annotated[str | None, typer.Option(help="Column of the texts; else text, sentence or review.")] = None,
+    text_column: TextColumn = None,
     label_column: Annotated[
         str | None, typer.Option(help="Column of the labels; else label, labels or target.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many texts, the first.")] = None,
+    limit: Limit = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Number of texts in a forward.")] = 32,
     max_length: Annotated[int | None, typer.Option(min=1, help="Number of tokens of a text that are read.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of held-out texts.")] = 0,
@@ -144,17 +163,13 @@ def study(
         int | None, typer.Option(min=1, help="Masks of each text, sampled, with all words as players; else all masks.")
     ] = None,
     kappa: Kappa = None,
-    layers: Annotated[
-        str | None, typer.Option(help=f"Layers to explain as well: {_LAYERS} that have probes. Needs --probes.")
-    ] = None,
-    probes: Annotated[
-        Path | None, typer.Option(help="Probes of the layers: a file written by 'captum-lkn probe'.")
-    ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the texts; else text, sentence or review.")] = None,
+    layers: Layers = None,
+    probes: Probes = None,
+    text_column: TextColumn = None,
     label_column: Annotated[
         str | None, typer.Option(help="Column of the classes to explain, one a text, instead of --target.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many texts, the first.")] = None,
+    limit: Limit = None,
     keep_outputs: Annotated[
         bool, typer.Option("--keep-outputs", help="Store the model's outputs as well, for other scores and classes.")
     ] = False,
