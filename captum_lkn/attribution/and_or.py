@@ -143,7 +143,7 @@ class AndOrInteraction(InteractionMethod):
                 tolerance; with `n_samples`, an R^2 at fresh masks below .9.
         """
         sampling = sampling_of(n_samples, seed, max_effects)
-        given = inputs, baselines, target, additional_forward_args, feature_mask, player_names
+        requests = self._requests(inputs, baselines, target, additional_forward_args, feature_mask, player_names)
         if sampling is None:
-            return self._batches(*given, perturbations_per_eval, show_progress)[0]
-        return self._sampled_batches(self._requests(*given), sampling, perturbations_per_eval, show_progress)[0]
+            return self._batches(requests, perturbations_per_eval, show_progress)[0]
+        return self._sampled_batches(requests, sampling, perturbations_per_eval, show_progress)[0]

@@ -160,19 +160,13 @@ class InteractionMethod(Method):
 
     def _batches(
         self,
-        inputs: InputsOrList,
-        baselines: Baselines,
-        target: TargetLike,
-        additional_forward_args: Any,
-        feature_mask: FeatureMask,
-        player_names: PlayerNames,
+        requests: Sequence[Request],
         perturbations_per_eval: int | None,
         show_progress: bool,
         sources: Sequence[Source] = (Source(),),
         origins: Sequence[dict[str, Any]] = ({},),
     ) -> list[InteractionsBatch]:
         """Return one batch a source, with the entries of its origin in the provenance."""
-        requests = self._requests(inputs, baselines, target, additional_forward_args, feature_mask, player_names)
         found = self._tables(requests, perturbations_per_eval, show_progress, _DESCRIPTION, sources)
         tables = [table for one in found for table in one.tables]
         decompositions = iter(

@@ -175,13 +175,13 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         self._check_weights()
         sources = self._sources(attribute_to_layer_input)
         sampling = sampling_of(n_samples, seed, max_effects)
-        given = inputs, baselines, target, additional_forward_args, feature_mask, player_names
+        requests = self._requests(inputs, baselines, target, additional_forward_args, feature_mask, player_names)
         rest = perturbations_per_eval, show_progress, sources, [_origin(source) for source in sources]
         batches: list[AnyBatch] = []
         if sampling is None:
-            batches += self._batches(*given, *rest)
+            batches += self._batches(requests, *rest)
         else:
-            batches += self._sampled_batches(self._requests(*given), sampling, *rest)
+            batches += self._sampled_batches(requests, sampling, *rest)
         if not self._several:
             return batches[0]
         return LayerInteractions({source.label: batch for source, batch in zip(sources, batches, strict=True)})

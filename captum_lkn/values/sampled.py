@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from tqdm.auto import tqdm
 
 from captum_lkn._common.checks import is_whole
 from captum_lkn.models.model import Model
@@ -19,7 +17,7 @@ from captum_lkn.players.players import Players
 from captum_lkn.sampling.masks import MaskPlan, least_samples, plan_masks
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.sources import Source
-from captum_lkn.values.tables import Request, ValueTables, plain_evaluation
+from captum_lkn.values.tables import Request, ValueTables, evaluate_each, plain_evaluation
 
 __all__ = ["SampledValues", "check_sampling", "sampled_values"]
 
@@ -100,31 +98,22 @@ def sampled_values(
     sizes = {n for request in requests for n in request.players.sizes}
     plans = {n: plan_masks(n, n_samples, torch.Generator("cpu").manual_seed(seed)) for n in sorted(sizes)}
     counts = {n: sum(map(len, plan)) for n, plan in plans.items()}
-    total = sum(counts[n] for request in requests for n in request.players.sizes)
-    found = []
-    with ExitStack() as stack:
-        stack.enter_context(model.session())
-        bar: Any = stack.enter_context(tqdm(total=total, desc=description, unit="mask", disable=not show_progress))
-        for request in requests:
-            with Evaluator(
-                model,
-                request.players,
-                request.arguments,
-                target=request.target,
-                score=score,
-                sources=sources,
-                perturbations_per_eval=perturbations_per_eval,
-            ) as evaluator:
-                own = request.players.sizes
-                if evaluator.whole_batch:  # one list of masks, for all samples
-                    bar.total -= sum(counts[n] for n in own[1:])
-                    own = own[:1]
-                found.append(_values(evaluator, tuple(plans[n] for n in own), bar.update))
-    return found
+    reading = {"score": score, "sources": sources, "perturbations_per_eval": perturbations_per_eval}
+    return evaluate_each(
+        model,
+        requests,
+        lambda evaluator, _, advance: _values(evaluator, plans, advance),
+        counts.__getitem__,
+        show_progress,
+        description,
+        **reading,
+    )
 
 
-def _values(evaluator: Evaluator, plans: tuple[MaskPlan, ...], advance: Callable[[int], object]) -> SampledValues:
+def _values(evaluator: Evaluator, plan_of: Mapping[int, MaskPlan], advance: Callable[[int], object]) -> SampledValues:
     """Return the values of one evaluator's samples."""
+    sizes = evaluator.players.sizes[:1] if evaluator.whole_batch else evaluator.players.sizes
+    plans = tuple(plan_of[n] for n in sizes)
     columns = max(evaluator.players.sizes)
     every = [torch.cat(plan) for plan in plans]
     masks = torch.cat([pad(own, (0, columns - own.shape[1])) for own in every])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,7 +21,9 @@ from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.limits import check_sizes
 from captum_lkn.values.sources import Source
 
-__all__ = ["EvaluatesAllMasks", "Request", "ValueTables", "plain_evaluation", "value_tables"]
+__all__ = ["EvaluatesAllMasks", "Request", "ValueTables", "evaluate_each", "plain_evaluation", "value_tables"]
+
+_T = TypeVar("_T")
 
 _PLAIN = {"evaluation": "plain"}
 _DROPPED = {"evaluation": "removed tokens dropped"}
@@ -148,29 +150,60 @@ def value_tables(
     """
     for request in requests:
         check_sizes(request.players)
-    total = sum(1 << n for request in requests for n in request.players.sizes)
+    reading = {
+        "score": score,
+        "sources": sources,
+        "perturbations_per_eval": perturbations_per_eval,
+        "every_output": every_output,
+    }
+    return evaluate_each(
+        model,
+        requests,
+        lambda evaluator, request, advance: _tables(evaluator, request.arguments, advance),
+        lambda n: 1 << n,
+        show_progress,
+        description,
+        **reading,
+    )
+
+
+def evaluate_each(
+    model: Model,
+    requests: Sequence[Request],
+    evaluate: Callable[[Evaluator, Request, Callable[[int], object]], _T],
+    masks_of: Callable[[int], int],
+    show_progress: bool,
+    description: str,
+    **reading: Any,
+) -> list[_T]:
+    """Evaluate all requests in one session of the model, with one bar over the masks of all.
+
+    Args:
+        model: The model.
+        requests: The samples, with their targets.
+        evaluate: From an evaluator, its request and the function that moves the bar on to a result.
+        masks_of: From a number of players to the number of masks of such a sample.
+        show_progress: Whether to show the bar.
+        description: The bar's name.
+        **reading: Further arguments of the evaluators.
+
+    Returns:
+        The result of each request.
+    """
+    total = sum(masks_of(n) for request in requests for n in request.players.sizes)
     found = []
     with ExitStack() as stack:
         stack.enter_context(model.session())
         bar: Any = None
         for request in requests:
-            with Evaluator(
-                model,
-                request.players,
-                request.arguments,
-                target=request.target,
-                score=score,
-                sources=sources,
-                perturbations_per_eval=perturbations_per_eval,
-                every_output=every_output,
-            ) as evaluator:
-                if evaluator.whole_batch:  # one table, for all samples
-                    total -= sum(1 << n for n in request.players.sizes[1:])
+            with Evaluator(model, request.players, request.arguments, target=request.target, **reading) as evaluator:
+                if evaluator.whole_batch:  # one list of masks, for all samples
+                    total -= sum(masks_of(n) for n in request.players.sizes[1:])
                 if bar is None:
                     bar = tqdm(total=total, desc=description, unit="mask", disable=not show_progress)
                     stack.enter_context(bar)
                 bar.total = total
-                found.append(_tables(evaluator, request.arguments, bar.update))
+                found.append(evaluate(evaluator, request, bar.update))
     return found
 
 
