@@ -24,9 +24,9 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores; torch {torch.__version__}, Python {platform.python_version()}"
 
 
-def write(name: str, result: dict[str, Any], text: str, folder: Path = RESULTS) -> None:
-    """Write ``name.json``, which names the machine, and ``name.md``."""
+def write(name: str, title: str, result: dict[str, Any], text: str, folder: Path = RESULTS) -> None:
+    """Write ``name.json``, which names the machine, and ``name.md``, with the title that the site needs to link it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), **result}), encoding="utf-8")
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    (folder / f"{name}.md").write_text(f"# {title}\n\n{text}", encoding="utf-8")
     print(f"wrote {folder / name}.json and {name}.md")

@@ -65,7 +65,7 @@ def main() -> None:
     lines = [f"| {' | '.join(row)} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
     text = "\n".join([title, "", *lines, ""])
     print(text)
-    write("causal", {"columns": COLUMNS, "rows": rows}, text)
+    write("causal", "Prompts of language models", {"columns": COLUMNS, "rows": rows}, text)
 
 
 def _load() -> tuple[Any, Any]:

@@ -66,7 +66,7 @@ def main(
         "tables": results,
     }
     text = _markdown(report)
-    write("decomposition", report, text, out)
+    write("decomposition", "Speed of the decomposition", report, text, out)
     typer.echo(text)
 
 

@@ -69,7 +69,7 @@ def main(
                     cells.append(cell)
                     print(json.dumps(cell), flush=True)
     text = _markdown(cells)
-    write("exactness", {"cells": cells}, text, out)
+    write("exactness", "Exactness of the decomposition", {"cells": cells}, text, out)
     typer.echo(text)
 
 
@@ -174,8 +174,6 @@ def _markdown(cells: list[dict[str, Any]]) -> str:
     """A table of options by players: inexact of all tables, and the largest gap."""
     total, wrong = sum(c["number"] for c in cells), sum(c["inexact"] for c in cells)
     lines = [
-        "# Exactness of the decomposition",
-        "",
         f"Machine: {machine()}; one thread, processor times.",
         "",
         f"Decompositions that are not exact: {wrong} of {total}. Not exact: a gap above {TOLERANCE:g}, a value missed "

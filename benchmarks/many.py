@@ -63,7 +63,7 @@ def main() -> None:
             for budget in BUDGETS[f"planted, {n} players"]:
                 game = with_error(effects, seed)
                 rows += measure(f"planted, {n} players", n, game, budget, effects, others and n == 40)
-                write("many", {"rows": rows}, text(rows))
+                write("many", "Sampled masks of many players", {"rows": rows}, text(rows))
     model, tokenizer = load_sentiment_bert()
     for number, sentence in enumerate(SENTENCES):
         players, arguments = prepare(text_players(tokenizer, sentence), None, None, None, None)
@@ -72,7 +72,7 @@ def main() -> None:
             game = remembered(lambda masks, e=evaluator: e.values(torch.zeros(len(masks), dtype=torch.int64), masks))
             for budget in BUDGETS["sentence"]:
                 rows += measure(f"sentence {number + 1}", players.sizes[0], game, budget, None, others)
-                write("many", {"rows": rows}, text(rows))
+                write("many", "Sampled masks of many players", {"rows": rows}, text(rows))
 
 
 def measure(name: str, n: int, game: Game, budget: int, truth: Effects | None, others: bool) -> list[dict[str, Any]]:
@@ -258,7 +258,6 @@ def remembered(game: Game) -> Game:
 def text(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a table, those of planted games as means over the games."""
     lines = [
-        "# Sampled masks of many players\n",
         f"{machine()}\n",
         "R^2 at 1,000 unseen masks of each kind; see benchmarks/many.py. Planted games: means over 3 games.\n",
         "| game | masks | method | numbers | R^2 uniform | R^2 all sizes | found of 15 | seconds |",

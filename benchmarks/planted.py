@@ -272,7 +272,7 @@ NETWORK_COLUMNS = ("jaccard", "sign", "salient", "r_squared", "miss")
 
 def markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Return the tables of all measurements."""
-    lines = [f"# Planted games and tables of networks\n\n{machine()}\n\nColumns: see `Score` in benchmarks/planted.py."]
+    lines = [f"{machine()}\n\nColumns: see `Score` in benchmarks/planted.py."]
     by = ("method", "counted")
     for title, part in (("held-out games", "held_out"), ("tuning games", "tuning")):
         lines += table(f"{title}, all", means(rows[part], by), GAME_COLUMNS)
@@ -320,7 +320,7 @@ def main(
     }
     by = dict.fromkeys(("tuning", "held_out", "candidates"), ("n", "kinds", "signs", "noise", "method", "counted"))
     found = {part: cells(each, by.get(part, ("n", "noise", "method", "counted"))) for part, each in rows.items()}
-    write("planted", {"games": counts, **found}, markdown(rows), out)
+    write("planted", "Planted games and tables of networks", {"games": counts, **found}, markdown(rows), out)
 
 
 if __name__ == "__main__":
