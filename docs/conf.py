@@ -111,6 +111,7 @@ Card of its probes <captum_lkn/demo/assets/sentiment_minilm_probes>
 Card of its photo <captum_lkn/demo/assets/espresso>
 benchmarks/results/planted
 benchmarks/results/exactness
+benchmarks/results/decomposition
 benchmarks/results/many
 ```
 """
