@@ -31,6 +31,7 @@ from captum_lkn.plot.names import player_names, strongest, subject
 __all__ = ["upset"]
 
 _STRIPE = 0.07  # opacity behind every second row
+_ON_BAR = SMALL - 1.5  # size of the numbers on bars, in points
 
 
 def upset(found: AnyInteractions, top: int = 16, *, ax: Axes | None = None) -> Picture:
@@ -61,18 +62,20 @@ def upset(found: AnyInteractions, top: int = 16, *, ax: Axes | None = None) -> P
     columns = max(len(shown), 8)
     matrix_height = 0.24 * n + 0.1
     labels = max(text_width(name, BODY) for name in player_names(found)) / 72
+    texts = numbers([one.effect for one in shown])
+    pitch = max([0.37, *(text_width(text, _ON_BAR) / 72 + 0.06 for text in texts)])
     fig, grid = panels(
         ax,
-        max(5.5, 1.9 + labels + 0.37 * columns),
+        max(5.5, 1.9 + labels + pitch * columns),
         2.0 + matrix_height + 0.7,
         2,
         2,
-        width_ratios=[1.2, 0.37 * columns],
+        width_ratios=[1.2, pitch * columns],
         height_ratios=[2.0, matrix_height],
     )
     (corner, above), (left, matrix) = grid
     corner.set_axis_off()
-    _draw_bars(above, found, shown)
+    _draw_bars(above, found, shown, texts)
     _draw_matrix(matrix, n, shown)
     _draw_shapley(left, found)
     above.set_xlim(-0.6, columns - 0.4)
@@ -90,14 +93,13 @@ def upset(found: AnyInteractions, top: int = 16, *, ax: Axes | None = None) -> P
     return finished(fig, above if ax is None else ax, grid.ravel())
 
 
-def _draw_bars(ax: Axes, found: AnyInteractions, shown: Sequence[Interaction]) -> None:
-    effects = [one.effect for one in shown]
-    for column, (one, text) in enumerate(zip(shown, numbers(effects), strict=True)):
+def _draw_bars(ax: Axes, found: AnyInteractions, shown: Sequence[Interaction], texts: Sequence[str]) -> None:
+    for column, (one, text) in enumerate(zip(shown, texts, strict=True)):
         hatch = OR_HATCH if one.kind == "or" else None
         ax.bar(column, one.effect, 0.68, color=colour_of(one.effect), hatch=hatch, edgecolor=paper(), linewidth=0)
         side, gap = ("bottom", 2) if one.effect > 0 else ("top", -3)
         ax.annotate(
-            text, (column, one.effect), (0, gap), textcoords="offset points", ha="center", va=side, fontsize=SMALL - 1.5
+            text, (column, one.effect), (0, gap), textcoords="offset points", ha="center", va=side, fontsize=_ON_BAR
         )
     ax.axhline(0, color=ink(), linewidth=0.8)
     ax.set_xticks([])
@@ -133,6 +135,6 @@ def _draw_shapley(ax: Axes, found: AnyInteractions) -> None:
     ax.barh(range(len(values)), values, 0.62, color=[colour_of(value) for value in values])
     ax.axvline(0, color=ink(), linewidth=0.8)
     ax.set_yticks(range(len(values)), player_names(found), parse_math=False)
-    ax.locator_params(axis="x", nbins=3)
+    ax.locator_params(axis="x", nbins=2)
     ax.set_xlabel("Shapley value", fontsize=BODY)
     tidy(ax, "bottom")

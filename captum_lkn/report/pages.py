@@ -110,7 +110,7 @@ def report_sample(
         return [shown] if strongest is None else [shown, section("The strongest interactions", strongest)]
 
     drawings = [_Drawing(name, _call(INTERACTIONS[name], found), text) for name, text in _OF_SAMPLE.items()]
-    title = about.text or ", ".join(found.labels)
+    title = about.text or ("One image" if is_image(found) else ", ".join(found.labels))
     kind = f"Interactions of {count_of(found.n_players, 'player')}"
     _write(path, kind, title, known, parts, drawings[is_image(found) :])
 

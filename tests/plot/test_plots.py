@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -78,6 +79,17 @@ def test_bars_are_the_strongest_effects_and_or_is_hatched():
     assert [bool(bar.get_hatch()) for bar in ax.patches] == [False, False, False, True]
     _, ax = found.plot.bars(4, kind="or")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["not | good", "not | single", "a | single | scene"]
+
+
+@pytest.mark.parametrize("scale", [0.001, 1.0, 1e15])
+def test_numbers_of_an_upset_matrix_do_not_overlap(scale):
+    players = [f"column_{i}" for i in range(9)]
+    fig, _ = results.found_of(players, [("and", (i,), scale * (12.9 - i)) for i in range(9)]).plot.upset()
+    fig.draw_without_rendering()
+    for axes in fig.axes:
+        for texts in (axes.texts, [label for label in axes.get_xticklabels() if label.get_text()]):
+            boxes = [text.get_window_extent() for text in texts]
+            assert not any(one.overlaps(other) for one, other in pairwise(boxes))
 
 
 def test_an_upset_matrix_has_the_members_of_each_effect():
