@@ -84,7 +84,7 @@ def test_bars_are_the_strongest_effects_and_or_is_hatched():
 @pytest.mark.parametrize("scale", [0.001, 1.0, 1e15])
 def test_numbers_of_an_upset_matrix_do_not_overlap(scale):
     players = [f"column_{i}" for i in range(9)]
-    fig, _ = results.found_of(players, [("and", (i,), scale * (12.9 - i)) for i in range(9)]).plot.upset()
+    fig, _ = results.found_of(players, [("and", (i,), scale * (12.9 - i / 100)) for i in range(9)]).plot.upset()
     fig.draw_without_rendering()
     for axes in fig.axes:
         for texts in (axes.texts, [label for label in axes.get_xticklabels() if label.get_text()]):
