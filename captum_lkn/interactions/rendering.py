@@ -19,14 +19,17 @@ from captum_lkn.interactions.about import WIDTH, About
 
 __all__ = [
     "BATCH_TEXTS",
+    "NO_EFFECTS",
     "SampleContents",
     "SampleReport",
     "bars",
     "batch_html",
     "batch_rows",
     "certificate_lines",
+    "effects_html",
     "ends_line",
     "error_text",
+    "fitted_line",
     "joined",
     "players_line",
     "sample_html",
@@ -42,7 +45,7 @@ _BAR = 10
 _ROUNDING = 1e-12  # of the two sums whose difference is a gap, in float64
 BATCH_TEXTS = ("explained", "text", "strongest")
 """Columns of a table of samples that hold text."""
-_NO_EFFECTS = "no effects: the score does not depend on the players"
+NO_EFFECTS = "no effects: the score does not depend on the players"
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,13 @@ class SampleReport(SampleContents):
 
 def sample_line(report: SampleReport, width: int) -> str:
     """Return the line of a sample in a batch, at most so many columns wide."""
+    return fitted_line(report, width, "", f"; {report.n_salient} salient of 2^{len(report.labels)}")
+
+
+def fitted_line(report: SampleContents, width: int, start: str, end: str) -> str:
+    """Return the class, the scores and the strongest interaction between two texts, its name cut to fit the width."""
     explained = f"{shortened(report.about.explained, _CLASS_WIDTH)}; " if report.about.explained else ""
-    start = f"{explained}v {report.ends[0]} -> {report.ends[1]}; "
-    end = f"; {report.n_salient} salient of 2^{len(report.labels)}"
+    start = f"{start}{explained}v {report.ends[0]} -> {report.ends[1]}; "
     strongest = "no effects"
     for _, name, _, effect in report.rows[:1]:
         number = effect_format(effect).format(effect)
@@ -111,7 +118,7 @@ def sample_text(report: SampleReport) -> str:
         *textwrap.wrap(players_line(report.labels), WIDTH - 2),
         *report.about.lines(),
         ends_line(report.ends),
-        *(top or [_NO_EFFECTS]),
+        *(top or [NO_EFFECTS]),
         *certificate_lines(report),
     ]
     return "\n  ".join(lines)
@@ -119,16 +126,24 @@ def sample_text(report: SampleReport) -> str:
 
 def sample_html(report: SampleReport) -> str:
     """Return the same, the strongest interactions as a table with bars."""
-    largest = max((abs(effect) for *_, effect in report.rows), default=0.0)
-    number = effect_format(largest)
     head = html.lines([players_line(report.labels), *report.about.lines(), ends_line(report.ends)])
+    return html.element("div", head, effects_html(report), html.lines(certificate_lines(report)))
+
+
+def effects_html(report: SampleContents, errors: Sequence[str] | None = None) -> str:
+    """Return the strongest interactions as a table with bars, and with their errors where these are given."""
+    if not report.rows:
+        return html.element("p", NO_EFFECTS)
+    largest = max(abs(effect) for *_, effect in report.rows)
+    number = effect_format(largest)
     rows = [
-        (kind.upper(), name, str(order), number.format(effect), html.bar(effect, largest))
-        for kind, name, order, effect in report.rows
+        (kind.upper(), name, str(order), number.format(effect), *error, html.bar(effect, largest))
+        for (kind, name, order, effect), error in zip(
+            report.rows, [()] * len(report.rows) if errors is None else [(one,) for one in errors], strict=True
+        )
     ]
-    header = ("kind", "players", "order", "effect", "")
-    shown = html.table((), header, rows, texts=("kind", "players", "")) if rows else html.element("p", _NO_EFFECTS)
-    return html.element("div", head, shown, html.lines(certificate_lines(report)))
+    header = ("kind", "players", "order", "effect", *(() if errors is None else ("error",)), "")
+    return html.table((), header, rows, texts=("kind", "players", ""))
 
 
 def batch_rows(reports: Sequence[SampleContents]) -> dict[str, list[str]]:

@@ -8,15 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from captum_lkn._common import html
-from captum_lkn._common.formats import columns, effect_format, percent, shortened
+from captum_lkn._common.formats import columns, effect_format, percent
 from captum_lkn._common.messages import count_of
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.interactions.about import WIDTH
-from captum_lkn.interactions.rendering import SampleContents, bars, ends_line, error_text, players_line
+from captum_lkn.interactions.rendering import (
+    NO_EFFECTS,
+    SampleContents,
+    bars,
+    effects_html,
+    ends_line,
+    error_text,
+    fitted_line,
+    players_line,
+)
 
 __all__ = ["SampledReport", "sampled_html", "sampled_line", "sampled_text"]
-
-_CLASS_WIDTH = 24
 
 
 @dataclass(frozen=True)
@@ -52,16 +59,8 @@ def _r_squared_lines(report: SampledReport) -> list[str]:
 
 def sampled_line(report: SampledReport, width: int) -> str:
     """Return the line of a sample in a batch, at most so many columns wide."""
-    explained = f"{shortened(report.about.explained, _CLASS_WIDTH)}; " if report.about.explained else ""
     worst = min((one for one in report.r_squared if not math.isnan(one)), default=math.nan)
-    start = f"R^2 {worst:.3f}; {explained}v {report.ends[0]} -> {report.ends[1]}; "
-    end = f"; {report.n_salient} salient"
-    strongest = "no effects"
-    for _, name, _, effect in report.rows[:1]:
-        number = effect_format(effect).format(effect)
-        room = width - columns(start) - len(number) - 1 - len(end)
-        strongest = f"{shortened(name, max(room, 4))} {number}"
-    return start + strongest + end
+    return fitted_line(report, width, f"R^2 {worst:.3f}; ", f"; {report.n_salient} salient")
 
 
 def sampled_text(report: SampledReport) -> str:
@@ -78,7 +77,7 @@ def sampled_text(report: SampledReport) -> str:
         *textwrap.wrap(players_line(report.labels), WIDTH - 2),
         *report.about.lines(),
         ends_line(report.ends),
-        *(top or ["no effects: the score does not depend on the players"]),
+        *(top or [NO_EFFECTS]),
         *_count_lines(report),
     ]
     return "\n  ".join(lines)
@@ -87,22 +86,9 @@ def sampled_text(report: SampledReport) -> str:
 def sampled_html(report: SampledReport) -> str:
     """Return the same, the strongest interactions as a table with bars."""
     largest = max((abs(effect) for *_, effect in report.rows), default=0.0)
-    number = effect_format(largest)
     lines = [*_r_squared_lines(report), players_line(report.labels), *report.about.lines(), ends_line(report.ends)]
-    rows = [
-        (
-            kind.upper(),
-            name,
-            str(order),
-            number.format(effect),
-            error_text(error, largest).removeprefix(" "),
-            html.bar(effect, largest),
-        )
-        for (kind, name, order, effect), error in zip(report.rows, report.errors, strict=True)
-    ]
-    header = ("kind", "players", "order", "effect", "error", "")
-    shown = html.table((), header, rows, texts=("kind", "players", ""))
-    return html.element("div", html.lines(lines), shown, html.lines(_count_lines(report)))
+    errors = [error_text(error, largest).removeprefix(" ") for error in report.errors]
+    return html.element("div", html.lines(lines), effects_html(report, errors), html.lines(_count_lines(report)))
 
 
 def _count_lines(report: SampledReport) -> list[str]:
