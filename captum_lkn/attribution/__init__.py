@@ -10,6 +10,7 @@ from captum_lkn.attribution.checking import Check
 from captum_lkn.attribution.checks import check_model
 from captum_lkn.attribution.layer import LayerAndOrInteraction
 from captum_lkn.attribution.part_checks import check_players, check_score
+from captum_lkn.attribution.plan import Plan
 from captum_lkn.attribution.shapley import ExactShapleyValues
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ConvergenceDelta",
     "ExactShapleyValues",
     "LayerAndOrInteraction",
+    "Plan",
     "check_model",
     "check_players",
     "check_score",

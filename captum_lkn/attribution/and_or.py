@@ -8,6 +8,7 @@ import torch
 from captum.log import log_usage
 
 from captum_lkn.attribution.base import InputsOrList, InteractionMethod
+from captum_lkn.attribution.plan import Plan
 from captum_lkn.attribution.sampling import sampling_of
 from captum_lkn.interactions import InteractionsBatch, SampledBatch
 from captum_lkn.outputs.targets import TargetLike
@@ -147,3 +148,47 @@ class AndOrInteraction(InteractionMethod):
         if sampling is None:
             return self._batches(requests, perturbations_per_eval, show_progress)[0]
         return self._sampled_batches(requests, sampling, perturbations_per_eval, show_progress)[0]
+
+    @torch.no_grad()
+    def plan(
+        self,
+        inputs: InputsOrList,
+        baselines: Baselines = None,
+        target: TargetLike = None,
+        additional_forward_args: Any = None,
+        feature_mask: FeatureMask = None,
+        perturbations_per_eval: int | None = None,
+        *,
+        n_samples: int | None = None,
+        seed: int = 0,
+        max_effects: int | None = None,
+    ) -> Plan:
+        """Count the forwards of :meth:`attribute`, and estimate its time by trying a few of them.
+
+        Args:
+            inputs: As in :meth:`attribute`, like all that follows. Of a list of more than three Players those with the
+                most and the fewest masks and one between are tried.
+            baselines: What replaces absent players.
+            target: Which output.
+            additional_forward_args: What else the forward gets.
+            feature_mask: Which scalars form a player.
+            perturbations_per_eval: Masks a forward.
+            n_samples: The number of masks of each sample. None: all 2^n masks; of more than 20 players the plan is of
+                sampled ones, and says so.
+            seed: The seed of the masks.
+            max_effects: The largest number of effects.
+
+        Returns:
+            Forwards, tokens, memory and time, and shorter ways where it takes more than a minute.
+
+        Raises:
+            TypeError: As :meth:`attribute`.
+            ValueError: As :meth:`attribute`, but for the number of players.
+
+        Example:
+            >>> plan = AndOrInteraction(lambda x: x.prod(1), score="logit").plan(torch.ones(1, 10))
+            >>> plan.masks, plan.forwards
+            (1024, 4)
+        """
+        requests = self._requests(inputs, baselines, target, additional_forward_args, feature_mask, None)
+        return self._plan(requests, sampling_of(n_samples, seed, max_effects), perturbations_per_eval)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._version import __version__
 from captum_lkn.attribution.forwards import check_forward
+from captum_lkn.attribution.plan import Plan, plan_of
 from captum_lkn.attribution.sampling import Sampling, warn_of_poor_fits
 from captum_lkn.decomposition.decompose import Decomposition, decompose
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
@@ -246,6 +247,15 @@ class InteractionMethod(Method):
         for own, origin in zip(columns, origins, strict=True):
             warn_of_poor_fits(own, str(origin.get("layer", "")))
         return list(map(SampledBatch, columns))
+
+    def _plan(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling | None,
+        perturbations_per_eval: int | None,
+        sources: Sequence[Source] = (Source(),),
+    ) -> Plan:
+        return plan_of(self._model, requests, self._score, self.options, sampling, perturbations_per_eval, sources)
 
     def _requests(
         self,

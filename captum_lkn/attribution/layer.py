@@ -13,6 +13,7 @@ from captum.log import log_usage
 from captum_lkn._common.checks import check_flag
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod
+from captum_lkn.attribution.plan import Plan
 from captum_lkn.attribution.sampling import sampling_of
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
 from captum_lkn.interactions import InteractionsBatch, SampledBatch
@@ -185,6 +186,48 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         if not self._several:
             return batches[0]
         return LayerInteractions({source.label: batch for source, batch in zip(sources, batches, strict=True)})
+
+    @torch.no_grad()
+    def plan(
+        self,
+        inputs: InputsOrList,
+        baselines: Baselines = None,
+        target: TargetLike = None,
+        additional_forward_args: Any = None,
+        feature_mask: FeatureMask = None,
+        perturbations_per_eval: int | None = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        n_samples: int | None = None,
+        seed: int = 0,
+        max_effects: int | None = None,
+    ) -> Plan:
+        """Count the forwards of :meth:`attribute`, and estimate its time; see :meth:`AndOrInteraction.plan`.
+
+        Args:
+            inputs: As in :meth:`attribute`, like all that follows.
+            baselines: What replaces absent players.
+            target: Which output of the model.
+            additional_forward_args: What else the forward gets.
+            feature_mask: Which scalars form a player.
+            perturbations_per_eval: Masks a forward.
+            attribute_to_layer_input: Whether the layers are read at their inputs.
+            n_samples: The number of masks of each sample; None: all 2^n masks.
+            seed: The seed of the masks.
+            max_effects: The largest number of effects of each layer.
+
+        Returns:
+            Forwards, tokens, memory and time, and shorter ways where it takes more than a minute.
+
+        Raises:
+            TypeError: As :meth:`attribute`.
+            ValueError: As :meth:`attribute`, but for the number of players.
+        """
+        check_flag("attribute_to_layer_input", attribute_to_layer_input)
+        self._check_weights()
+        sampling = sampling_of(n_samples, seed, max_effects)
+        requests = self._requests(inputs, baselines, target, additional_forward_args, feature_mask, None)
+        return self._plan(requests, sampling, perturbations_per_eval, self._sources(attribute_to_layer_input))
 
     @property
     def sources(self) -> tuple[Source, ...]:

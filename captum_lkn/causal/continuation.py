@@ -9,7 +9,7 @@ p/(1-p) of the whole continuation, ``"log_prob"`` its log-probability (what Capt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn._common.warn import warn
-from captum_lkn.causal.prefix_tree import PrefixTree, leaf_logits, why_not, worth_it
+from captum_lkn.causal.all_masks import AllMasks, MasksPlan, plainly
+from captum_lkn.causal.prefix_tree import PrefixTree, Walk, why_not, worth_it
 from captum_lkn.causal.prompts import (
     check_causal,
     check_others,
@@ -48,21 +49,7 @@ from captum_lkn.probes.readouts import Readout
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["AllMasks", "Continuation", "continuation_log_odds"]
-
-
-class AllMasks(NamedTuple):
-    """The result of :meth:`Continuation.all_masks`.
-
-    Attributes:
-        outputs: ``[2^n, 1]``, float64 on the CPU: the output for every subset; None if the plain evaluation is
-            needed.
-        evaluation: The method, for provenance: ``"evaluation"``, which is ``"prefix tree"`` or ``"plain"``; the number
-            of ``"tokens"``; beside a tree's the ``"plain_tokens"`` it saves, else the ``"reason"``.
-    """
-
-    outputs: Tensor | None
-    evaluation: dict[str, Any]
+__all__ = ["Continuation", "continuation_log_odds"]
 
 
 class Continuation:
@@ -330,11 +317,52 @@ class Continuation:
         Returns:
             The outputs, or None, and the method of evaluation.
         """
+        walk = self._walk(players, sample, attention_mask)
+        if isinstance(walk, AllMasks):
+            return walk
+        outputs = torch.empty(1 << players.sizes[sample], 1, dtype=torch.float64, device="cpu")
+        with Model(self).session():
+            for batch, (subsets, logits) in enumerate(walk.leaf_logits()):
+                values = continuation_log_odds(logits, self.tokens).cpu().double()
+                if batch == 0 and (apart := self._disagreement(players, sample, attention_mask, subsets, values)):
+                    return plainly(apart, walk.tree.plain_tokens)
+                outputs[subsets, 0] = values
+                if advance is not None:
+                    advance(len(subsets))
+        counts = {"tokens": walk.tree.tokens, "plain_tokens": walk.tree.plain_tokens}
+        return AllMasks(outputs, {"evaluation": "prefix tree"} | counts)
+
+    def plan_masks(self, players: Players, sample: int, attention_mask: Tensor | None = None) -> MasksPlan:
+        """Count what :meth:`all_masks` takes for one prompt, and begin with it.
+
+        Args:
+            players: Players of prompts.
+            sample: The number of the prompt.
+            attention_mask: As in :meth:`all_masks`.
+
+        Returns:
+            The counts, and the first part of the work.
+        """
+        walk = self._walk(players, sample, attention_mask)
+        if isinstance(walk, AllMasks):
+            return MasksPlan(0, 0, walk.evaluation.get("tokens", 0), walk.evaluation["reason"], lambda: 0)
+
+        def begin() -> int:
+            with Model(self).session():
+                subsets, logits = next(iter(walk.leaf_logits()))
+                continuation_log_odds(logits, self.tokens).cpu()
+            return len(subsets)
+
+        # A few subsets are evaluated plainly as well.
+        return MasksPlan(walk.forwards + 1, walk.tree.tokens, walk.tree.plain_tokens, "", begin)
+
+    def _walk(self, players: Players, sample: int, attention_mask: Tensor | None) -> Walk | AllMasks:
+        """Return the walk over the prefix tree of one prompt, or the reason why there is none."""
         if not self.share_prefixes:
-            return _plainly("share_prefixes=False")
+            return plainly("share_prefixes=False")
         reason = _not_a_prompt(players) or why_not(self.module, set(self._called.parameters))
         if reason is not None:
-            return _plainly(reason)
+            return plainly(reason)
         n = players.sizes[sample]
         ids, mask = prompt_of(players, sample, attention_mask)
         written = self.tokens[:-1]
@@ -342,25 +370,17 @@ class Continuation:
         absent = torch.cat([players.baselines[0][sample].cpu()[mask], written])
         owners = pad(players.owners[0][sample].cpu()[mask], (0, len(written)), value=-1)
         if not set(range(n)) <= set(owners.tolist()):
-            return _plainly("a player owns no token that the attention mask shows")
+            return plainly("a player owns no token that the attention mask shows")
         tree = PrefixTree.of(owners, n)
         if not worth_it(tree):
-            return _plainly("its prefixes share too little", tree.plain_tokens)
-        outputs = torch.empty(1 << n, 1, dtype=torch.float64, device="cpu")
-        with Model(self).session():
-            leaves = leaf_logits(self.module, tree, present, absent, owners, len(self.tokens))
-            for batch, (subsets, logits) in enumerate(leaves):
-                values = continuation_log_odds(logits, self.tokens).cpu().double()
-                if batch == 0 and (apart := self._disagreement(players, sample, mask, subsets, values)):
-                    return _plainly(apart, tree.plain_tokens)
-                outputs[subsets, 0] = values
-                if advance is not None:
-                    advance(len(subsets))
-        counts = {"tokens": tree.tokens, "plain_tokens": tree.plain_tokens}
-        return AllMasks(outputs, {"evaluation": "prefix tree"} | counts)
+            return plainly("its prefixes share too little", tree.plain_tokens)
+        return Walk(self.module, tree, present, absent, tree.levels(owners), len(self.tokens))
 
-    def _disagreement(self, players: Players, sample: int, mask: Tensor, subsets: Tensor, values: Tensor) -> str | None:
+    def _disagreement(
+        self, players: Players, sample: int, attention_mask: Tensor | None, subsets: Tensor, values: Tensor
+    ) -> str | None:
         """Compare plain outputs of some subsets with the tree's; say so if they differ by more than rounding."""
+        _, mask = prompt_of(players, sample, attention_mask)
         few = torch.tensor(sorted({0, len(subsets) // 3, len(subsets) - 1}), device="cpu")
         (copies,) = players.masked(sample, lattice.members(subsets[few], players.sizes[sample]))
         home = self.module.device
@@ -388,11 +408,6 @@ def _tokenizer(model: Any, tokenizer: Any) -> Any:
     if tokenizer is not None:
         return tokenizer_of(tokenizer)
     return None if model_of_pipeline(model) is model else model.tokenizer
-
-
-def _plainly(reason: str, tokens: int | None = None) -> AllMasks:
-    counted = {} if tokens is None else {"tokens": tokens}
-    return AllMasks(None, {"evaluation": "plain", "reason": reason} | counted)
 
 
 def _not_a_prompt(players: Players) -> str | None:

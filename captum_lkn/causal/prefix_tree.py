@@ -13,6 +13,7 @@ only. Their keys and values come from a cache for the few rows of each block, so
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,7 +32,7 @@ from captum_lkn.models.hugging_face.facts import (
     vocabulary_size,
 )
 
-__all__ = ["PrefixTree", "kept_logits", "leaf_logits", "why_not", "worth_it"]
+__all__ = ["PrefixTree", "Walk", "kept_logits", "leaf_logits", "why_not", "worth_it"]
 
 # Tokens of a sequence under one tree mask: attention grows with its square, the number of forwards with its inverse.
 _BLOCK = 128
@@ -215,9 +216,7 @@ def leaf_logits(
         Pairs: the subsets, int64 ``[m]``, bit i = player i is present; and their logits, ``[m, keep, V]``, with the
         model's dtype and device. Together they are all 2^n subsets, each once, in the order of the tree.
     """
-    walk = _Walk(model, tree, tokens, absent, tree.levels(owners), keep)
-    for leaves, logits in walk.leaves():
-        yield tree.table_index(leaves), logits
+    yield from Walk(model, tree, tokens, absent, tree.levels(owners), keep).leaf_logits()
 
 
 def kept_logits(model: Any, keep: Tensor | int, **arguments: Any) -> Tensor:
@@ -242,8 +241,8 @@ _KeysValues: TypeAlias = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer, ``[rows, heads, tokens, size]``."""
 
 
-class _Walk:
-    """The evaluation of a tree by a model."""
+class Walk:
+    """The evaluation of a tree by a model; see :func:`leaf_logits`, whose `owners` are here the levels of players."""
 
     def __init__(self, model: Any, tree: PrefixTree, tokens: Tensor, absent: Tensor, levels: Tensor, keep: int) -> None:
         self.model = model
@@ -253,7 +252,28 @@ class _Walk:
         self.keep = keep
         self.layouts = [_layout(tree, *block) for block in tree.blocks]
 
-    def leaves(self) -> Iterator[tuple[Tensor, Tensor]]:
+    @property
+    def forwards(self) -> int:
+        """The number of forwards."""
+        total, calls = int(self.tree.bounds[1] > 0), {1: 1}  # of a block the number of forwards by their rows
+        for block, (first, last) in enumerate(self.tree.blocks):
+            total += sum(calls.values())
+            if block + 1 == len(self.tree.blocks):
+                break
+            most, below = self._rows(block + 1), Counter[int]()
+            for rows, count in calls.items():
+                full, rest = divmod(rows << (last - first + 1), most)
+                below[most] += count * full
+                below[rest] += count * bool(rest)
+            calls = {rows: count for rows, count in below.items() if count}
+        return total
+
+    def leaf_logits(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield subsets, and the logits at their last tokens."""
+        for leaves, logits in self._leaves():
+            yield self.tree.table_index(leaves), logits
+
+    def _leaves(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield leaves, and the logits at their last tokens."""
         shared = self.tree.bounds[1]
         known: _KeysValues = []

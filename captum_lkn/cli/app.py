@@ -22,6 +22,7 @@ __all__ = [
     "Layers",
     "Limit",
     "Most",
+    "Plan",
     "Probes",
     "Report",
     "Target",
@@ -66,6 +67,7 @@ Layers = Annotated[
     str | None, typer.Option(help=f"Layers to explain as well: {_LAYERS} that have probes. Needs --probes.")
 ]
 Probes = Annotated[Path | None, typer.Option(help="Probes of the layers: a file written by 'captum-lkn probe'.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Print forwards, memory and time, by a few forwards, and stop.")]
 TextColumn = Annotated[str | None, typer.Option(help="Column of the texts; else text, sentence or review.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only this many texts, the first.")]
 
@@ -101,9 +103,12 @@ def text(
     top: Top = 5,
     out: Annotated[Path | None, typer.Option(help="Save the result to this .safetensors file.")] = None,
     report: Report = None,
+    plan: Plan = False,
 ) -> None:
     """Explain a text classifier's decision about one text, and with probes also its layers."""
-    _run(text, "explain_text", model, sentence, target, words, units, most, kappa, layers, probes, top, out, report)
+    _run(
+        text, "explain_text", model, sentence, target, words, units, most, kappa, layers, probes, top, out, report, plan
+    )
 
 
 @app.command()
@@ -127,9 +132,10 @@ def image(
     draw: Annotated[Path | None, typer.Option(help="Draw the result to this file, such as found.png.")] = None,
     out: Annotated[Path | None, typer.Option(help="Save the interactions to this .safetensors file.")] = None,
     report: Report = None,
+    plan: Plan = False,
 ) -> None:
     """Explain an image classifier's decision about one picture."""
-    _run(image, "explain_image", model, file, target, grid, slic, most, baseline, kappa, top, draw, out, report)
+    _run(image, "explain_image", model, file, target, grid, slic, most, baseline, kappa, top, draw, out, report, plan)
 
 
 @app.command()
@@ -175,13 +181,14 @@ def study(
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="Number of combinations over all texts to print.")] = 10,
     report: Report = None,
+    plan: Plan = False,
 ) -> None:
     """Explain a text classifier's decisions about many texts, in a folder; a run that was killed goes on."""
     _run(
         study,
         "study_texts",
         *(model, data, out, target, units, most, n_samples, kappa, layers, probes),
-        *(text_column, label_column, limit, keep_outputs, top, report),
+        *(text_column, label_column, limit, keep_outputs, top, report, plan),
     )
 
 

@@ -14,6 +14,7 @@ from captum_lkn.attribution import AndOrInteraction
 from captum_lkn.baselines import LearnedBaseline
 from captum_lkn.cli.data import as_classes, batches, read_texts
 from captum_lkn.cli.options import class_of, grid_of, layers_of, layers_with_probes, listed
+from captum_lkn.cli.planning import plan_first
 from captum_lkn.cli.studies import study_texts
 from captum_lkn.cli.terminal import print_change, print_text_interactions
 from captum_lkn.cli.terminal_images import print_image_interactions
@@ -56,6 +57,7 @@ def explain_text(
     top: int,
     out: Path | None,
     report: Path | None = None,
+    plan: bool = False,
 ) -> None:
     """Explain a text classifier's decision about one text: ``captum-lkn text``."""
     _check_out(out, report)
@@ -76,6 +78,8 @@ def explain_text(
     players = text_players(tokenizer, sentence, words=chosen_words, units=cast(Any, units))
     players = _few_enough(console, classifier, players, most, chosen)
     if fitted is None:
+        if _plan_first(console, plan, classifier, players, chosen, kappa):
+            return
         found = _explain(classifier, players, chosen, kappa)
         _print_text(console, classifier, found, sentence, top, units)
         _save(console, found[0], out)
@@ -83,6 +87,8 @@ def explain_text(
         return
     chosen_layers = layers_with_probes(layers, Model(classifier), fitted)
     study = LayerwiseKnowledge(classifier, chosen_layers, probes=fitted, kappa=kappa)
+    if plan_first(console, plan, [players], None, lambda: study.plan(players, target=chosen)):
+        return
     change = study.analyze(players, target=chosen, show_progress=sys.stderr.isatty())
     _print_text(console, classifier, change.interactions[change.reference], sentence, top, units)
     print_change(console, change)
@@ -103,6 +109,7 @@ def explain_image(
     draw: Path | None,
     out: Path | None,
     report: Path | None = None,
+    plan: bool = False,
 ) -> None:
     """Explain an image classifier's decision about one picture: ``captum-lkn image``."""
     _check_out(out, report)
@@ -123,6 +130,8 @@ def explain_image(
         parts = {"grid": given or _default_cells(pixels, model_patch(classifier))}
     players = image_players({"pixel_values": pixels}, model=classifier, baseline=cast(Any, baseline), **parts)
     players = _few_enough(console, classifier, players, most, chosen)
+    if _plan_first(console, plan, classifier, players, chosen, kappa):
+        return
     found = _explain(classifier, players, chosen, kappa)[0]
     print_image_interactions(
         console, found, title=file.name, label=labels[int(str(found.provenance["target"]))], top=top
@@ -209,6 +218,13 @@ def _few_enough(console: Console, classifier: Any, players: Players, most: int, 
     selected = select_players(classifier, players, most, target=target, show_progress=sys.stderr.isatty())
     console.print(str(selected).splitlines()[-1].strip(), markup=False, highlight=False)
     return selected
+
+
+def _plan_first(
+    console: Console, wanted: bool, classifier: Any, players: Players, target: int | str, kappa: float | None
+) -> bool:
+    method = AndOrInteraction(classifier, kappa=kappa)
+    return plan_first(console, wanted, [players], None, lambda: method.plan(players, target=target))
 
 
 def _explain(classifier: Any, players: Players, target: int | str, kappa: float | None = None) -> InteractionsBatch:

@@ -12,6 +12,7 @@ from captum_lkn._common.messages import count_of
 from captum_lkn.attribution import AndOrInteraction
 from captum_lkn.cli.data import as_classes, read_texts
 from captum_lkn.cli.options import class_of, layers_with_probes
+from captum_lkn.cli.planning import plan_first
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.models.hugging_face.facts import class_names
 from captum_lkn.models.hugging_face.pretrained import load_classifier
@@ -44,6 +45,7 @@ def study_texts(
     keep_outputs: bool,
     top: int,
     report: Path | None,
+    plan: bool = False,
 ) -> None:
     """Explain a text classifier's decisions about many texts: ``captum-lkn study``."""
     if layers is not None and probes is None:
@@ -70,6 +72,8 @@ def study_texts(
     if n_samples is None:
         several = _few_enough(console, classifier, several, most, classes)
     sampling: dict[str, Any] = {} if n_samples is None else {"n_samples": n_samples}
+    if plan_first(console, plan, several, n_samples, lambda: method.plan(several, target=classes, **sampling)):
+        return
     found = run_study(
         method,
         several,

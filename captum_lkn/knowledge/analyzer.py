@@ -9,6 +9,7 @@ from typing import Any
 from captum_lkn._common.messages import some_of
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.attribution.layer import LayerAndOrInteraction
+from captum_lkn.attribution.plan import Plan
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.knowledge.change import KnowledgeChange
 from captum_lkn.models.layers import OUTPUT, Layer, LayerLike, find_layers, has_layer_named_output, is_output
@@ -175,6 +176,43 @@ class LayerwiseKnowledge:
             found,
             accuracies=self.accuracies,
         )
+
+    def plan(
+        self,
+        inputs: InputsOrList,
+        baselines: Baselines = None,
+        target: TargetLike = "predicted",
+        additional_forward_args: Any = None,
+        feature_mask: FeatureMask = None,
+        perturbations_per_eval: int | None = None,
+        *,
+        n_samples: int | None = None,
+        seed: int = 0,
+        max_effects: int | None = None,
+    ) -> Plan:
+        """Count the forwards of :meth:`analyze`, and estimate its time; see :meth:`captum_lkn.AndOrInteraction.plan`.
+
+        Args:
+            inputs: As in :meth:`analyze`, like all that follows.
+            baselines: What replaces absent players.
+            target: The class that is explained.
+            additional_forward_args: What else the forward gets.
+            feature_mask: Which scalars form a player.
+            perturbations_per_eval: Masks a forward.
+            n_samples: The number of masks of each sample; None: all 2^n masks.
+            seed: The seed of the masks.
+            max_effects: The largest number of effects of each layer.
+
+        Returns:
+            Forwards, tokens, memory and time, and shorter ways where it takes more than a minute.
+
+        Raises:
+            TypeError: As :meth:`analyze`.
+            ValueError: As :meth:`analyze`, but for the number of players.
+        """
+        sampling: dict[str, Any] = {"n_samples": n_samples, "seed": seed, "max_effects": max_effects}
+        rest = additional_forward_args, feature_mask, perturbations_per_eval
+        return self.method.plan(inputs, baselines, target, *rest, **sampling)
 
     @property
     def method(self) -> LayerAndOrInteraction:

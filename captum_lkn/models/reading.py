@@ -75,7 +75,8 @@ class LayerReader:
         self._head = HeadReading(self.model.module, self.model.name, self.layers)
         self._layout_modules = layout_modules(self.model.module) if self.layers else ()
         self._masked_modules = masked_modules(self.model.module) if self.layers else ()
-        self._padding = UnnamedPadding(lambda arguments: self.model(fresh(arguments)).tensor)
+        self._padding = UnnamedPadding(self._run_plainly)
+        self.record: Callable[[Arguments], object] = lambda _: None  # called before each further forward
         self._hooked = self._hooks()
         self._forward: _Forward | None = None  # the one that runs
 
@@ -235,7 +236,11 @@ class LayerReader:
             # A head with an output for each token takes none before others.
             if self._head.is_wanted(tokens) and (output.dim() != 3 or output.shape[1] != tokens.length)
         ]
-        self._head.find(lambda: self.model(fresh(arguments)).tensor, forward.rows, wanted, forward.places)
+        self._head.find(lambda: self._run_plainly(arguments), forward.rows, wanted, forward.places)
+
+    def _run_plainly(self, arguments: Arguments) -> Tensor:
+        self.record(arguments)
+        return self.model(fresh(arguments)).tensor
 
     def _keep(self, forward: _Forward, tokens: Tokens) -> None:
         """Pool a layer's output ``[R, ...]``, and keep what the user of the feature makes of it."""

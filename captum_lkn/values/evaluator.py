@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -38,10 +37,9 @@ from captum_lkn.values.prediction import as_predicted, own_prediction
 from captum_lkn.values.removal import can_drop, first_positions
 from captum_lkn.values.scoring import ScoredForwards, side_by_side
 from captum_lkn.values.sources import Source
+from captum_lkn.values.work import BLOCK
 
 __all__ = ["Evaluator"]
-
-_BLOCK: Final = 1 << 18  # rows that are laid out at once where values are averaged over a background
 
 
 class Evaluator:
@@ -163,6 +161,11 @@ class Evaluator:
         return self._forwards.forwards
 
     @property
+    def masked_forwards(self) -> MaskedForwards:
+        """The forwards, with their kind and their counts."""
+        return self._forwards
+
+    @property
     def output_shape(self) -> tuple[int, ...] | None:
         """The shape of a sample's output where the values are all of its outputs; None where they are of a target."""
         return self._scored.shape if self._scored.every_output else None
@@ -228,7 +231,7 @@ class Evaluator:
         def evaluate(rows: Tensor, masks: Tensor) -> Tensor:
             return self._scored.values(rows // count, masks, draws=rows % count)
 
-        block = max(1, _BLOCK // count)
+        block = max(1, BLOCK // count)
         for own, some in zip(torch.split(samples, block), torch.split(masks, block), strict=True):
             rows = (own[:, None] * count + torch.arange(count, device="cpu")).flatten()
             values = torch.cat(self._forwards.run(rows, some.repeat_interleave(count, 0), evaluate))

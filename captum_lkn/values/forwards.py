@@ -34,6 +34,7 @@ class MaskedForwards:
         whole_batch: Whether the model gives one value for all rows of a forward.
         aligned: Whether a forward has all samples in their order.
         forwards: How many forwards were run so far.
+        tokens: How many tokens they had; 0 where the inputs are not tokens.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class MaskedForwards:
         self.rows = rows_per_forward(model, players, perturbations_per_eval)
         self.whole_batch = False
         self.aligned = False
-        self.forwards = 0
+        self.forwards = self.tokens = 0
         self._perturbations_per_eval = perturbations_per_eval
         self._columns = max(players.sizes)
 
@@ -65,6 +66,18 @@ class MaskedForwards:
             samples, masks = torch.arange(len(self.players), device="cpu"), masks.expand(len(self.players), -1)
         inputs = self.players.masked_rows(samples, masks, baselines, draws)
         return replace(self.arguments, inputs=inputs).rows(samples, len(self.players))
+
+    def record(self, arguments: Arguments) -> None:
+        """Count one forward with these arguments, and its tokens."""
+        self.forwards += 1
+        if self.has_tokens:
+            self.tokens += arguments.inputs[0].numel()
+
+    @property
+    def has_tokens(self) -> bool:
+        """True where the inputs are tokens: integers ``[B, T]`` that the model gets as they are."""
+        first = self.players.inputs[0]
+        return self.players.decode is None and first.dim() == 2 and not first.is_floating_point()
 
     def take_for_whole_batch(self, layers: Sequence[Layer]) -> None:
         """Go on with one mask a forward, since the model gives one value for all of its rows."""

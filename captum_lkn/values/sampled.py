@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from captum_lkn.outputs.score import Score
 from captum_lkn.players.players import Players
 from captum_lkn.sampling.masks import MaskPlan, least_samples, plan_masks
 from captum_lkn.values.evaluator import Evaluator
+from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, evaluate_each, plain_evaluation
 
-__all__ = ["SampledValues", "check_sampling", "sampled_values"]
+__all__ = ["SampledValues", "check_sampling", "draw_plans", "sampled_rows", "sampled_values"]
 
 _BLOCK = 1 << 13  # masks between two checks for values that are not finite
 
@@ -95,8 +96,7 @@ def sampled_values(
         UserWarning: As there.
     """
     check_sampling(n_samples, seed, [request.players for request in requests])
-    sizes = {n for request in requests for n in request.players.sizes}
-    plans = {n: plan_masks(n, n_samples, torch.Generator("cpu").manual_seed(seed)) for n in sorted(sizes)}
+    plans = draw_plans((n for request in requests for n in request.players.sizes), n_samples, seed)
     counts = {n: sum(map(len, plan)) for n, plan in plans.items()}
     reading = {"score": score, "sources": sources, "perturbations_per_eval": perturbations_per_eval}
     return evaluate_each(
@@ -110,21 +110,45 @@ def sampled_values(
     )
 
 
-def _values(evaluator: Evaluator, plan_of: Mapping[int, MaskPlan], advance: Callable[[int], object]) -> SampledValues:
-    """Return the values of one evaluator's samples."""
-    sizes = evaluator.players.sizes[:1] if evaluator.whole_batch else evaluator.players.sizes
-    plans = tuple(plan_of[n] for n in sizes)
-    columns = max(evaluator.players.sizes)
-    every = [torch.cat(plan) for plan in plans]
+def sampled_rows(
+    evaluated: Evaluator | MaskedForwards, plan_of: Mapping[int, MaskPlan]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the sampled masks of all samples, one sample after the other, as many at a time as are evaluated together.
+
+    Args:
+        evaluated: What evaluates them.
+        plan_of: The masks by the number of players.
+
+    Yields:
+        The samples, int64 ``[R]``, and the masks, bool ``[R, n]``.
+    """
+    columns = max(evaluated.players.sizes)
+    every = [torch.cat(plan_of[n]) for n in _sizes(evaluated)]
     masks = torch.cat([pad(own, (0, columns - own.shape[1])) for own in every])
     counts = torch.tensor([len(own) for own in every], device="cpu")
-    samples = torch.arange(len(plans), device="cpu").repeat_interleave(counts)
+    samples = torch.arange(len(every), device="cpu").repeat_interleave(counts)
+    block = len(masks) if evaluated.aligned else _BLOCK
+    yield from zip(torch.split(samples, block), torch.split(masks, block), strict=True)
+
+
+def draw_plans(sizes: Iterable[int], n_samples: int, seed: int) -> dict[int, MaskPlan]:
+    """Return the masks of samples by their numbers of players."""
+    return {n: plan_masks(n, n_samples, torch.Generator("cpu").manual_seed(seed)) for n in sorted(set(sizes))}
+
+
+def _sizes(evaluated: Evaluator | MaskedForwards) -> tuple[int, ...]:
+    return evaluated.players.sizes[:1] if evaluated.whole_batch else evaluated.players.sizes
+
+
+def _values(evaluator: Evaluator, plan_of: Mapping[int, MaskPlan], advance: Callable[[int], object]) -> SampledValues:
+    """Return the values of one evaluator's samples."""
+    plans = tuple(plan_of[n] for n in _sizes(evaluator))
     parts = []
-    block = len(masks) if evaluator.aligned else _BLOCK
-    for own, some in zip(torch.split(samples, block), torch.split(masks, block), strict=True):
+    for own, some in sampled_rows(evaluator, plan_of):
         parts.append(evaluator.values(own, some, advance=advance).double().cpu())
         evaluator.check_finite(own, some, parts[-1])
-    tables = [table.T.contiguous() for table in torch.split(torch.cat(parts), counts.tolist())]
+    counts = [sum(map(len, plan)) for plan in plans]
+    tables = [table.T.contiguous() for table in torch.split(torch.cat(parts), counts)]
     evaluator.check_full([_ending_full(table) for table in tables])
     return SampledValues(
         tuple(tables),

@@ -67,6 +67,7 @@ class ScoredForwards:
     def __init__(self, forwards: MaskedForwards, reader: LayerReader, sources: Sequence[Source], score: Score) -> None:
         self.forwards = forwards
         self.reader = reader
+        reader.record = forwards.record
         self.sources = tuple(sources)
         self.score = score
         self.every_output = False
@@ -79,16 +80,17 @@ class ScoredForwards:
 
     def unscored(self, samples: Tensor, masks: Tensor) -> tuple[Outputs, tuple[Tensor, ...]]:
         """Return a forward's outputs ``[R, ...]``, and the logits of each layer, before the target is known."""
-        self.forwards.forwards += 1
+        arguments = self.forwards.copies(samples, masks)
+        self.forwards.record(arguments)
         return self.reader(
-            self.forwards.copies(samples, masks),
+            arguments,
             lambda place, feature: self.sources[self.of_layers[place]].logits(feature),
         )
 
     def outputs(self, samples: Tensor, masks: Tensor) -> Tensor:
         """Return the model's outputs for masked copies that fit one forward, ``[R, ...]``."""
-        self.forwards.forwards += 1
         arguments = self.forwards.copies(samples, masks)
+        self.forwards.record(arguments)
         return self._in_rows(self.reader(arguments, lambda _, feature: feature.new_empty(0))[0].tensor, len(samples))
 
     def values(
@@ -172,7 +174,7 @@ class ScoredForwards:
             except Exception as error:
                 raise _ReadOutError(error) from error
 
-        self.forwards.forwards += 1
+        self.forwards.record(arguments)
         try:
             outputs, kept = self.reader(arguments, of_layer, explained)
             return outputs.tensor, kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -18,10 +18,21 @@ from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target, TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.values.evaluator import Evaluator
+from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import check_sizes
 from captum_lkn.values.sources import Source
 
-__all__ = ["EvaluatesAllMasks", "Request", "ValueTables", "evaluate_each", "plain_evaluation", "value_tables"]
+__all__ = [
+    "EvaluatesAllMasks",
+    "Request",
+    "ValueTables",
+    "all_rows",
+    "evaluate_each",
+    "plain_evaluation",
+    "prompt_mask",
+    "takes_all_masks",
+    "value_tables",
+]
 
 _T = TypeVar("_T")
 
@@ -236,20 +247,29 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
     )
 
 
+def takes_all_masks(evaluator: Evaluator, arguments: Arguments) -> bool:
+    """Return whether a function that is :class:`EvaluatesAllMasks` may be used for the samples of an evaluator."""
+    reads_output = all(source.layer is None for source in evaluator.sources)
+    whole = evaluator.whole_batch or bool(evaluator.output_shape)
+    return reads_output and not (evaluator.players.background or whole or arguments.positional)
+
+
+def prompt_mask(arguments: Arguments, sample: int) -> Tensor | None:
+    """Return the attention mask of a sample, ``[1, T]``, where the arguments have one."""
+    mask = arguments.keywords.get("attention_mask")
+    return mask[[sample if len(mask) > 1 else 0]] if isinstance(mask, Tensor) else None
+
+
 def _all_at_once(
     evaluator: Evaluator, arguments: Arguments, advance: Callable[[int], object]
 ) -> tuple[dict[int, Tensor], dict[int, dict[str, Any]]]:
     """Return the tables that the forward function has a cheaper way to, and a record of each attempt."""
     function, tables, records = evaluator.model.forward_func, {}, {}
-    reads_output = all(source.layer is None for source in evaluator.sources)
-    cheaper = isinstance(function, EvaluatesAllMasks) and reads_output
-    cheaper = cheaper and not evaluator.players.background
-    if not cheaper or evaluator.whole_batch or evaluator.output_shape or arguments.positional:
+    if not isinstance(function, EvaluatesAllMasks) or not takes_all_masks(evaluator, arguments):
         return {}, {}
-    mask = arguments.keywords.get("attention_mask")
     for sample, n in enumerate(evaluator.players.sizes):
-        own = mask[[sample if len(mask) > 1 else 0]] if isinstance(mask, Tensor) else None
-        outputs, records[sample] = function.all_masks(evaluator.players, sample, own, advance=advance)
+        mask = prompt_mask(arguments, sample)
+        outputs, records[sample] = function.all_masks(evaluator.players, sample, mask, advance=advance)
         if outputs is None:
             continue
         samples = torch.full((1 << n,), sample, device="cpu")
@@ -259,29 +279,43 @@ def _all_at_once(
     return tables, records
 
 
-def _stream(evaluator: Evaluator, left: list[int], advance: Callable[[int], object]) -> Tensor:
-    """Return the values of all masks of some samples, one sample after the other, float64 ``[sum of 2^n, L]``."""
-    sizes = torch.tensor(evaluator.players.sizes, device="cpu")[left]
+def all_rows(evaluated: Evaluator | MaskedForwards, left: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield all masks of some samples, one sample after the other, as many at a time as are evaluated together.
+
+    Args:
+        evaluated: What evaluates them, whose rows of a forward may become fewer meanwhile.
+        left: The samples.
+
+    Yields:
+        The samples, int64 ``[R]``, and the masks, bool ``[R, n]``.
+    """
+    sizes = torch.tensor(evaluated.players.sizes, device="cpu")[list(left)]
     chosen, counts = torch.tensor(left, device="cpu"), 1 << sizes
     ends = counts.cumsum(0)
     columns, total = int(sizes.max()), int(ends[-1])
-    values = torch.empty(total, evaluator.unmasked.shape[1], dtype=torch.float64, device="cpu")
-    pending: list[Tensor] = []
-
-    def rows(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        index = torch.arange(start, stop, device="cpu")
-        place = torch.searchsorted(ends, index, right=True)
-        return chosen[place], lattice.members(index - ends[place] + counts[place], columns)
-
-    start = stop = 0
+    stop = 0
     while stop < total:
         # Where a forward has all samples in their order, many rows of each are wanted at a time.
-        before, stop = stop, total if evaluator.aligned else min(stop + evaluator.rows, total)
-        pending.append(evaluator.values(*rows(before, stop), advance=advance))
+        start, stop = stop, total if evaluated.aligned else min(stop + evaluated.rows, total)
+        index = torch.arange(start, stop, device="cpu")
+        place = torch.searchsorted(ends, index, right=True)
+        yield chosen[place], lattice.members(index - ends[place] + counts[place], columns)
+
+
+def _stream(evaluator: Evaluator, left: list[int], advance: Callable[[int], object]) -> Tensor:
+    """Return the values of all masks of some samples, one sample after the other, float64 ``[sum of 2^n, L]``."""
+    total = sum(1 << evaluator.players.sizes[sample] for sample in left)
+    values = torch.empty(total, evaluator.unmasked.shape[1], dtype=torch.float64, device="cpu")
+    pending: list[tuple[Tensor, Tensor, Tensor]] = []
+    start = stop = 0
+    for samples, masks in all_rows(evaluator, left):
+        pending.append((samples, masks, evaluator.values(samples, masks, advance=advance)))
+        stop += len(samples)
         # Fetching values waits for the device: seldom, where it is not the CPU.
-        if stop < total and pending[-1].device.type != "cpu" and (stop - start) * values.shape[1] < _PENDING:
+        if stop < total and pending[-1][2].device.type != "cpu" and (stop - start) * values.shape[1] < _PENDING:
             continue
-        values[start:stop] = torch.cat(pending).to(values)
-        evaluator.check_finite(*rows(start, stop), values[start:stop])
+        together, shown, found = map(torch.cat, zip(*pending, strict=True))
+        values[start:stop] = found.to(values)
+        evaluator.check_finite(together, shown, values[start:stop])
         start, pending = stop, []
     return values

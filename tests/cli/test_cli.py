@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import captum_lkn
 import captum_lkn.cli.commands
+import captum_lkn.cli.planning
 from captum_lkn import Interactions, KnowledgeChange, LinearProbes
 from captum_lkn._common import files
 from captum_lkn._common.limits import MAX_PLAYERS
@@ -316,6 +317,29 @@ def test_a_saved_result_is_shown(folder, probes, tmp_path):
     refused = run("show", probes, "--report", tmp_path / "found.html")
     assert refused.exit_code == 1
     assert "--report is of interactions or of a comparison of layers" in " ".join(refused.output.split())
+
+
+def test_plans_are_printed_and_nothing_else_is_done(folder, tmp_path):
+    out, data = tmp_path / "run", tmp_path / "films.csv"
+    data.write_text("text\nnot good film\ngood film\n")
+    for command in (
+        ("text", folder, "not good film"),
+        ("study", folder, data, "--out", out),
+        ("study", folder, data, "--out", out, "--n-samples", 120),
+    ):
+        done = run(*command, "--plan")
+        assert done.exit_code == 0, done.output
+        assert re.match(r"Plan of [12] samples?, .*\n  masks +\d+, .*\n  forwards +\d+, of up to", done.output)
+    assert not out.exists()
+
+
+def test_a_plan_is_printed_before_a_long_run(folder, monkeypatch):
+    monkeypatch.setattr(captum_lkn.cli.planning, "_MANY", 1)
+    monkeypatch.setattr(captum_lkn.cli.planning, "_LONG", 0.0)
+    done = run("text", folder, "not good film", "--target", "POS")
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("Plan of 1 sample, 3 players")
+    assert "not & good" in done.output or "good" in done.output.partition("tried")[2]
 
 
 def test_a_study_of_a_file_goes_on_and_is_summarised(folder, probes, tmp_path):

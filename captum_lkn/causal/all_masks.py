@@ -1,0 +1,48 @@
+"""Results and plans of the evaluation of all masked copies of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["AllMasks", "MasksPlan", "plainly"]
+
+
+class AllMasks(NamedTuple):
+    """The result of :meth:`Continuation.all_masks`.
+
+    Attributes:
+        outputs: ``[2^n, 1]``, float64 on the CPU: the output for every subset; None if the plain evaluation is
+            needed.
+        evaluation: The method, for provenance: ``"evaluation"``, which is ``"prefix tree"`` or ``"plain"``; the number
+            of ``"tokens"``; beside a tree's the ``"plain_tokens"`` it saves, else the ``"reason"``.
+    """
+
+    outputs: Tensor | None
+    evaluation: dict[str, Any]
+
+
+class MasksPlan(NamedTuple):
+    """The result of :meth:`Continuation.plan_masks`.
+
+    Attributes:
+        forwards: The number of forwards; 0 where the plain evaluation is needed.
+        tokens: The number of their tokens, without those of the few subsets that are compared; 0 likewise.
+        plain_tokens: The number of tokens of the plain evaluation; 0 where it is not known.
+        reason: The reason of the plain evaluation; empty with a prefix tree.
+        begin: Evaluates the first leaves, and returns their number.
+    """
+
+    forwards: int
+    tokens: int
+    plain_tokens: int
+    reason: str
+    begin: Callable[[], int]
+
+
+def plainly(reason: str, tokens: int | None = None) -> AllMasks:
+    """Return that the plain evaluation is needed, and why; `tokens` is the number of its tokens, if known."""
+    counted = {} if tokens is None else {"tokens": tokens}
+    return AllMasks(None, {"evaluation": "plain", "reason": reason} | counted)
