@@ -37,12 +37,17 @@ class About:
     text: str = ""
     continuation: str = ""
 
+    @property
+    def question(self) -> str:
+        """The continuation where there is one, else the explained class: a few words for a title."""
+        return self.continuation or self.explained
+
     def lines(self) -> list[str]:
         """Return lines for a terminal, with an indent of two columns at most 80 wide."""
         lines = []
         if self.origin:
             lines += textwrap.wrap(", ".join(f"{name} {value}" for name, value in self.origin), WIDTH - 4)
-        if self.explained:
+        if self.explained and not self.continuation:
             lines.append(f"explained: {self.explained}{', which the model predicts' if self.predicted else ''}")
         for name, value in (("text", self.text), ("continuation", self.continuation)):
             if value:

@@ -175,12 +175,12 @@ def check_sample(change: KnowledgeChange, sample: int) -> dict[str, Interactions
 
 
 def subject_of(change: KnowledgeChange, sample: int | None = None) -> str:
-    """Return the class and the text of a sample, or the number of the samples."""
+    """Return the class or continuation and the text of a sample, or the number of the samples."""
     if sample is None and change.n_samples > 1:
         return f"{change.n_samples} samples"
     about = change.interactions[change.reference][sample or 0].about
     text = f"“{about.text}”" if about.text else ""
-    return ", ".join(part for part in (about.explained, text) if part)
+    return ", ".join(part for part in (about.question, text) if part)
 
 
 def _by_group(strengths: Tensor) -> Tensor:

@@ -47,11 +47,11 @@ def strongest(count: int, of: str = "effect") -> str:
 
 
 def subject(found: AnyInteractions) -> str:
-    """Return the class and the scores without and with all players."""
+    """Return the class or continuation and the scores without and with all players."""
     empty, full = numbers([found.v_empty, found.v_full])
     unit = found.provenance.get("unit")
-    explained = f"{found.about.explained}: " if found.about.explained else ""
-    return written([f"{explained}v(∅) = {empty} → v(N) = {full}{f' {unit}' if unit else ''}"], 90)[0]
+    question = f"{found.about.question}: " if found.about.question else ""
+    return written([f"{question}v(∅) = {empty} → v(N) = {full}{f' {unit}' if unit else ''}"], 90)[0]
 
 
 def layer_names(labels: Sequence[str]) -> tuple[list[str], str]:

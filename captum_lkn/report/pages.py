@@ -323,7 +323,7 @@ def _state_notes(change: KnowledgeChange) -> dict[str, str]:
 
 
 def _question(about: About) -> Iterator[tuple[str, str]]:
-    if about.explained:
+    if about.explained and not about.continuation:
         yield "explained", f"{about.explained}{', which the model predicts' if about.predicted else ''}"
     if about.continuation:
         yield "continuation", about.continuation

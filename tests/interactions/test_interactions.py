@@ -752,6 +752,14 @@ def test_a_continuation_is_shown_with_its_tokens():
     assert "continuation: tokens 7" in repr(unknown)
 
 
+def test_the_only_output_of_a_continuation_is_named_by_the_continuation():
+    about = {"explained": "output", "predicted": True, "continuation": {"text": " Paris", "ids": [7]}}
+    found = from_values([0.0, 1.0, 2.0, 7.0], provenance=about)
+    assert "explained" not in repr(found)
+    assert found.about.question == "' Paris' (tokens 7)"
+    assert any("' Paris' (tokens 7): v(∅)" in text.get_text() for text in found.plot.waterfall().ax.texts)
+
+
 def test_values_are_copied_and_are_those_that_were_decomposed():
     v, other = table([0.0, 1.0, 2.0, 7.0]), table([0.0, 5.0, 2.0, 7.0])
     found = Interactions.from_decomposition(("a", "b"), v, decompose(v, noise=0))
