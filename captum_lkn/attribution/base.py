@@ -6,12 +6,13 @@ import math
 import platform
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import captum
 import numpy as np
 import torch
 from captum.attr import PerturbationAttribution
+from captum.log import log_usage
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -37,15 +38,29 @@ from captum_lkn.values.sampled import sampled_values
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, value_tables
 
-__all__ = ["OF_SAMPLES", "ConvergenceDelta", "DescribesPrompts", "InputsOrList", "InteractionMethod", "Method"]
+__all__ = [
+    "OF_SAMPLES",
+    "ConvergenceDelta",
+    "DescribesPrompts",
+    "InputsOrList",
+    "InteractionMethod",
+    "Method",
+    "logged",
+]
 
 _DESCRIPTION = "AND-OR interactions"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 InputsOrList: TypeAlias = Inputs | list[Players]
 """Inputs as Captum's methods take them, :class:`Players`, or a list of these."""
 
 OF_SAMPLES = {"texts": "text", "selection": "selection"}
 """Keys of a description that hold an entry a sample, and the key of one entry in the provenance of its sample."""
+
+
+def logged(function: _Function) -> _Function:
+    """Log each call, as Captum's methods do, and keep the function's type, which Captum's decorator does not."""
+    return cast("_Function", log_usage(part_of_slo=True)(function))
 
 
 @runtime_checkable

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from captum.attr import LayerAttribution
-from captum.log import log_usage
 
 from captum_lkn._common.checks import check_flag
 from captum_lkn._common.messages import kind_of, some_of
-from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod
+from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod, logged
 from captum_lkn.attribution.plan import Plan
 from captum_lkn.attribution.sampling import sampling_of
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions
@@ -124,7 +123,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         self._checked: list[tuple[Any, ...]] | None = None
         self._check_weights()
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from captum.log import log_usage
 from torch import Tensor
 
-from captum_lkn.attribution.base import Method
+from captum_lkn.attribution.base import Method, logged
 from captum_lkn.decomposition import indices
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
@@ -41,7 +40,7 @@ class ExactShapleyValues(Method):
     def __init__(self, forward_func: Callable[..., Any], *, score: ScoreLike = "logit") -> None:
         super().__init__(forward_func, score)
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,
