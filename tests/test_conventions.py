@@ -53,3 +53,15 @@ def test_every_tensor_says_its_device(path):
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     made = [c for c in calls if FACTORIES.fullmatch(ast.unparse(c.func))]
     assert [ast.unparse(c) for c in made if "device" not in {keyword.arg for keyword in c.keywords}] == []
+
+
+TESTS = sorted(path for path in pathlib.Path(__file__).parent.rglob("*.py") if path.name != "forwards.py")
+
+
+@pytest.mark.parametrize("path", TESTS, ids=[path.stem for path in TESTS])
+def test_no_test_moves_a_model_to_a_gpu_by_itself(path):
+    """Both would, on a machine that has one, while the test's inputs stay: `forwards.data_parallel` does not."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    moving = re.compile(r"(torch\.)?nn\.DataParallel|transformers\.pipeline")
+    named = [c for c in calls if moving.fullmatch(ast.unparse(c.func))]
+    assert [ast.unparse(c) for c in named if "device" not in {keyword.arg for keyword in c.keywords}] == []

@@ -7,11 +7,10 @@ import pytest
 import torch
 import transformers
 from captum.attr import ShapleyValues
-from forwards import normal
+from forwards import data_parallel, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import BERT, made
-from torch import nn
 
 from captum_lkn import ExactShapleyValues, Fixed, SelectOutput
 from captum_lkn.players.players import Players, players_from_mask
@@ -396,7 +395,7 @@ def test_captum_gets_constants_in_the_order_of_the_models_parameters():
     expected = ShapleyValues(by_keyword).attribute(
         ids, arguments["baselines"], 0, feature_mask=arguments["feature_mask"]
     )
-    for whole in (model, nn.DataParallel(model), SelectOutput(model)):
+    for whole in (model, data_parallel(model), SelectOutput(model)):
         arguments = players.captum_arguments(whole)
         found = ShapleyValues(lambda *every: model(*every).logits).attribute(**arguments, target=0)
         torch.testing.assert_close(found, expected)
