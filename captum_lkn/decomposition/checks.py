@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import is_floating
+from captum_lkn._common.checks import is_floating, is_number
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.options import LARGEST_WEIGHT, NOISE
@@ -15,6 +16,7 @@ from captum_lkn.decomposition.solvers import highs
 
 __all__ = [
     "as_double",
+    "check_joint",
     "check_solver",
     "largest_deviation",
     "too_large_a_gap",
@@ -95,6 +97,22 @@ def check_solver(solver: str, n: int) -> None:
             f"solver='highs' writes the program out and takes at most {highs.MAX_PLAYERS} players; got n = {n}. Use "
             "solver='auto', whose certificate holds for any n"
         )
+
+
+def check_joint(price: Any, values: Tensor, cost: Tensor | None, solver: str) -> int:
+    """Check the price of a joint decomposition and what it goes with; return the number of tables of a group."""
+    if not is_number(price) or not 0 <= price <= 1:
+        raise ValueError(f"joint must be the price of an effect in each further table, from 0 to 1; got {price!r}")
+    if values.dim() < 2:
+        raise ValueError(
+            f"joint needs several tables, values [K, ..., 2^n]; got {shape_of(values)}. Stack them with torch.stack"
+        )
+    if cost is not None or solver != "auto":
+        raise ValueError(
+            "joint takes the weights of the options and the solver 'auto' alone; got "
+            f"{'cost' if cost is not None else f'solver={solver!r}'}. Leave it out"
+        )
+    return len(values)
 
 
 def warn_of_small_kappa(tables: Tensor, kappa: Tensor, names: Sequence[str] | None) -> None:

@@ -25,6 +25,7 @@ from captum_lkn._common.rounding import no_autocast
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.checks import (
     as_double,
+    check_joint,
     check_solver,
     largest_deviation,
     too_large_a_gap,
@@ -35,6 +36,7 @@ from captum_lkn.decomposition.checks import (
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
 from captum_lkn.decomposition.solvers import dispatch
+from captum_lkn.decomposition.solvers.joint import JOINT_TOLERANCE, JointFound, solve_jointly
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
 __all__ = ["Decomposition", "LargeGapError", "Solver", "build_problem", "decompose"]
@@ -153,6 +155,7 @@ def decompose(
     largest_gap: float | None = None,
     kind: DecompositionKind | None = None,
     cost: Tensor | None = None,
+    joint: float | None = None,
     solver: Solver = "auto",
     names: Sequence[str] | None = None,
     show_progress: bool = False,
@@ -172,7 +175,7 @@ def decompose(
         order_weight: The additional weight of a set for each player beyond the first; 0.15 by default.
         or_weight: The factor of the weights of OR effects; 1.1 by default.
         ridge: The weight of the squares; 0.1 by default.
-        tolerance: The certified relative gap to stop at; 1e-5 by default.
+        tolerance: The certified relative gap to stop at; 1e-5 by default, 1e-3 of a joint decomposition.
         max_steps: The largest number of first-order steps, for dense tables of more than 13 players; 20,000 by default,
             and fewer from 17 players on.
         largest_gap: The certified gap above which the result is an error; 0.1 by default.
@@ -180,14 +183,27 @@ def decompose(
         cost: A tensor that broadcasts to ``[..., 2, 2^n]`` (``[2^n]`` for all tables and both kinds, ``[2, 2^n]`` for
             AND and OR apart, more for each table its own): positive factors of the weights. None: 1. With factors near
             1 it shows how sensitive the answer is to the weights.
+        joint: The price alpha of an effect in each further table, from 0 to 1, of a joint decomposition of the tables
+            ``values[0], ..., values[K - 1]``, each of which may be a batch; None: each table by itself. See below.
         solver: ``"auto"``: ADMM, an interior point and an active-set method; beyond 13 players where few effects are
             enough, otherwise ADMM alone. ``"highs"``: the explicit linear program through SciPy, at most 10 players,
             without the ridge; an independent check.
         names: A name for each table, in the order of the flattened batch, for warnings; None: its number.
         show_progress: Whether to show a bar of the tables, with the gap of one that takes long.
 
+    With `joint` the K tables of a group, such as those of the layers of a network, are decomposed together, so that
+    they share effects where they can (Eq. 6 of Chen et al., "Defining and Extracting Generalizable Interaction
+    Primitives from DNNs", ICLR 2024). Minimised is ::
+
+        sum over S of  w_S (max_k |I^k(S)| + alpha (sum_k |I^k(S)| - max_k |I^k(S)|)),   alpha = 0.1 in that paper
+
+    for AND and OR effects, with order weight, OR weight and ridge as ever (the ridge in units of the largest range of
+    the group), and each table within its own kappa. The tables must be of one scale: divide each by its mean
+    \|v(N) - v(empty)\|. The gap is that of the group's sum. A price of 1 separates the tables.
+
     Returns:
-        The effects with their certificate. A table's result does not depend on the other tables.
+        The effects with their certificate. A table's result does not depend on the other tables, except on those that
+        it is decomposed jointly with.
 
     Raises:
         TypeError: ``values`` or ``cost`` is not a floating tensor, or an option has the wrong type.
@@ -227,6 +243,11 @@ def decompose(
     }
     settings = given_options(options, keywords)
     check_solver(solver, n)
+    together = 1
+    if joint is not None:
+        together = check_joint(joint, values, cost, solver)
+        if options is None and tolerance is None:
+            settings = settings.replace(tolerance=JOINT_TOLERANCE)
     tables, device = as_double(values)
     batch = tables.shape[:-1]
     tables = tables.reshape(-1, 1 << n)
@@ -236,16 +257,21 @@ def decompose(
         warn_of_small_kappa(tables, limit.squeeze(-1), names)
 
     start = tables[:, :1]
-    problem, unit = build_problem(tables, limit, settings)
+    problem, unit = build_problem(tables, limit, settings, together)
     if factors is not None:
         problem = replace(problem, weights=problem.weights * factors)
     with torch.no_grad(), _bar(len(tables), show_progress) as bar:
-        found = dispatch.solve(problem, settings.tolerance, settings.max_steps, solver, bar)
+        found: dispatch.Found | JointFound
+        if joint is None:
+            found = dispatch.solve(problem, settings.tolerance, settings.max_steps, solver, bar)
+            gap = relative_gap(problem.penalty(found.effects), found.bound)
+        else:
+            found = solve_jointly(problem, together, float(joint), settings.tolerance, settings.max_steps, bar)
+            gap = found.gap
     effects = found.effects * unit.unsqueeze(-1)
     ands, ors = effects[:, 0].clone(), effects[:, 1].clone()
     ands[:, 0] = (start + found.constant * unit).squeeze(-1)
     residual = tables - lattice.reconstruct(ands, ors)
-    gap = relative_gap(problem.penalty(found.effects), found.bound)
     converged = gap <= settings.tolerance
 
     def batched(result: Tensor) -> Tensor:
@@ -279,20 +305,23 @@ def _bar(tables: int, shown: bool) -> tqdm[Any]:
     return tqdm(total=tables, desc="Decomposition", unit="table", delay=_BAR_DELAY, disable=not shown)
 
 
-def build_problem(tables: Tensor, kappa: Tensor, options: DecompositionOptions) -> tuple[Problem, Tensor]:
+def build_problem(
+    tables: Tensor, kappa: Tensor, options: DecompositionOptions, together: int = 1
+) -> tuple[Problem, Tensor]:
     r"""Build the optimisation problem of tables, in units of their ranges.
 
     Args:
         tables: ``[K, 2^n]`` float64.
         kappa: ``[K, 1]``, the largest deviation.
         options: All others.
+        together: The number of tables of a group that share a unit: of as many groups, the first tables come first.
 
     Returns:
-        The problem, and the units ``[K, 1]``: max \|v - v(empty)\| of each table, 1 where that is 0.
+        The problem, and the units ``[K, 1]``: max \|v - v(empty)\| of each table or group, 1 where that is 0.
     """
     n = lattice.n_players(tables)
     distances = tables - tables[:, :1]
-    scale = distances.abs().amax(-1, keepdim=True)
+    scale = distances.abs().amax(-1).view(together, -1).amax(0).repeat(together).unsqueeze(-1)
     unit = torch.where(scale > 0, scale, torch.ones_like(scale))
     slack = (kappa / unit).clamp(max=_LOOSE).repeat(1, 1 << n)
     if options.pin_ends:

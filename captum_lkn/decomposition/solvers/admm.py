@@ -12,9 +12,10 @@ residuals, the usual rule, drives the penalty to 1 to 3 and needs ten times the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ __all__ = ["Iterate", "iterate"]
 _PENALTY = 80.0
 _SLAB_SHARE = 0.1
 _RELAXATION = 1.7
+
+Shrink: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From effects and a tensor of their shape to that tensor, which holds the effects shrunk."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,24 @@ class Iterate:
     dual: Tensor
 
 
-def iterate(problem: Problem, every: int, dtype: torch.dtype) -> Iterator[Iterate]:
+def iterate(
+    problem: Problem,
+    every: int,
+    dtype: torch.dtype,
+    *,
+    penalty: float = _PENALTY,
+    shrink: Shrink | None = None,
+) -> Iterator[Iterate]:
     """ADMM without end: an iterate after each ``every`` steps.
 
     Args:
         problem: A batch of K tables.
         every: Steps between two iterates.
         dtype: The precision of the steps; what is yielded is in the problem's.
+        penalty: The penalty of ADMM.
+        shrink: The proximal operator of the sum that is minimised, divided by the penalty: from effects
+            ``[K, 2, 2^n]``, in which those of OR have the other sign, to a tensor of this shape, which it returns.
+            None: that of the problem, a soft threshold.
 
     Yields:
         The current iterate; the caller decides when it is good enough.
@@ -59,12 +74,8 @@ def iterate(problem: Problem, every: int, dtype: torch.dtype) -> Iterator[Iterat
     if precision_in_force(dtype, problem.values.device).reduced:
         dtype = torch.float64
     values, slack = problem.values.to(dtype), problem.slack.to(dtype)
-    weights = problem.weights.to(dtype).clone()
-    weights[..., 0] = 0  # the empty effects are the constant: they have no price here
+    shrink = shrink or _soft_threshold(problem, penalty, dtype)
     halves = _spectral(problem.n, dtype, values.device)
-    above = weights / _PENALTY
-    below = -above
-    shrink = 1 / (1 + problem.ridge / _PENALTY * (weights > 0).to(dtype))
 
     # [copy, table, half, 2^n]: effects and tables, of the AND half and of the OR half. The tables are in the order of
     # the complements, against what their half is transformed in; so the OR table is in the order of the values.
@@ -75,7 +86,7 @@ def iterate(problem: Problem, every: int, dtype: torch.dtype) -> Iterator[Iterat
         for _ in range(every):
             moved = torch.lerp(state, halves.solve(state - pushed), _RELAXATION).add_(pushed)
             effects, tables = moved.unbind()
-            shrunk = torch.sub(effects, effects.clamp(below, above), out=state[0]).mul_(shrink)
+            shrunk = shrink(effects, state[0])
             torch.sub(effects, shrunk, out=pushed[0])
             ands, ors = tables.unbind(-2)
             missed = values - ors - ands.flip(-1)
@@ -85,11 +96,24 @@ def iterate(problem: Problem, every: int, dtype: torch.dtype) -> Iterator[Iterat
             torch.sub(tables, pushed[1], out=state[1])
         # The scaled multipliers of both copies estimate the dual vector.
         effects, tables = state
-        dual = -_SLAB_SHARE * _PENALTY * pushed[1, :, 1]
+        dual = -_SLAB_SHARE * penalty * pushed[1, :, 1]
         both = torch.stack([effects[:, 0], -effects[:, 1]], dim=-2)
         both[..., 0] = 0
         constant = tables[:, 0, -1:] + tables[:, 1, :1]
         yield Iterate(*((t.to(problem.values.dtype)) for t in (both, constant, dual)))
+
+
+def _soft_threshold(problem: Problem, penalty: float, dtype: torch.dtype) -> Shrink:
+    weights = problem.weights.to(dtype).clone()
+    weights[..., 0] = 0  # the empty effects are the constant: they have no price here
+    above = weights / penalty
+    below = -above
+    factor = 1 / (1 + problem.ridge / penalty * (weights > 0).to(dtype))
+
+    def shrink(effects: Tensor, out: Tensor) -> Tensor:
+        return torch.sub(effects, effects.clamp(below, above), out=out).mul_(factor)
+
+    return shrink
 
 
 _BLOCK: Block = ((1, 0), (-1, 1))
