@@ -88,20 +88,24 @@ def _way_out(output: Any) -> str:
         )
     if isinstance(output, np.ndarray):
         return f"It holds {output.dtype}. Return numbers"
-    way = next(_ways_to_tensors(output), None)
-    if way is None:
+    ways = dict(_ways_to_tensors(output))
+    if not ways:
         return "Return a tensor [B, ...], with a row for each row of the inputs"
-    return f"Say which tensor is explained: SelectOutput(model, lambda output: {way})"
+    # A loss is one number for all rows and often comes first: it would be explained without a word.
+    way = next((way for way, tensor in ways.items() if tensor.dim() > 0), next(iter(ways)))
+    shapes = [f"{way} of {list(tensor.shape)}" for way, tensor in ways.items()]
+    held = f"It holds {some_of(shapes)}. " if len(ways) > 1 else ""
+    return f"{held}Say which tensor is explained: SelectOutput(model, lambda output: {way})"
 
 
-def _ways_to_tensors(output: Any) -> Iterator[str]:
-    """Yield the expressions by which an output's tensors are read."""
+def _ways_to_tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield an output's tensors with the expressions by which they are read."""
     if isinstance(output, (tuple, list)) and not hasattr(output, "_fields"):
-        yield from (f"output[{i}]" for i, part in enumerate(output) if isinstance(part, Tensor))
+        yield from ((f"output[{i}]", part) for i, part in enumerate(output) if isinstance(part, Tensor))
     by_key = isinstance(output, Mapping)
     for name, part in _named_parts(output):
         if isinstance(part, Tensor):
-            yield f"output[{name!r}]" if by_key else f"output.{name}"
+            yield f"output[{name!r}]" if by_key else f"output.{name}", part
 
 
 def _named_parts(output: Any) -> list[tuple[Any, Any]]:

@@ -29,6 +29,7 @@ Units: TypeAlias = UnitKind | Sequence[Any]
 
 _KINDS = ("words", "pre-tokens", "tokens", "characters", "sentences")
 _NO_WIDTH = "\u200b\u2060\ufeff"
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of writing: not seen
 _MARKS_OF_SPACE = frozenset("▁Ġ")  # a space as SentencePiece and byte-level tokenizers write it
 
 # A reader's words, after the default word boundaries of Unicode (UAX #29): an apostrophe between letters and a point or
@@ -40,9 +41,9 @@ _PATTERNS = {
       | [\p{L}\p{N}_--[\p{Han}\p{Hiragana}\p{Katakana}\p{LB=SA}\u30fc]]
         (?: [\p{L}\p{N}\p{M}\p{Cf}_--[\u200b\u2060\ufeff\p{Han}\p{Hiragana}\p{Katakana}\p{LB=SA}\u30fc]]
           | (?<=\p{L}\p{M}*)['\u2019](?=\p{L}) | (?<=\p{N})[.,](?=\p{N}) )*
-      | (?![\s\u200b\u2060\ufeff])(?P<sign>\X)(?P=sign)*
+      | (?![\s\u200b\u2060\ufeff\p{Bidi_Control}])(?P<sign>\X)(?P=sign)*
     """,
-    "characters": r"(?![\s\u200b\u2060\ufeff])\X",
+    "characters": r"(?![\s\u200b\u2060\ufeff\p{Bidi_Control}])\X",
     "sentences": r"""
         (?s:\S.*?) (?: [.!?…]+["'\u201d\u2019\u00bb)\]]*(?=\s|$)
           | [\u3002\uff01\uff1f\uff61]+["'\u201d\u2019\u300d\u300f\uff09]* | (?=\s*\n) | \s*$ )
@@ -88,14 +89,14 @@ def spans_of(kind: str, text: str) -> list[Span]:
         text: The text.
 
     Returns:
-        Their spans, in order; white space belongs to none.
+        Their spans, in order; white space belongs to none, nor do marks of the direction of writing around them.
 
     Example:
         >>> [text[a:b] for text in ["It isn't 3.5!!"] for a, b in spans_of("words", text)]
         ['It', "isn't", '3.5', '!!']
     """
     found = [(match.start(), match.end()) for match in _pattern(kind).finditer(text)]
-    return [(start, start + len(text[start:end].rstrip())) for start, end in found]
+    return [span for span in (_trimmed(text, *span) for span in found) if span[0] < span[1]]
 
 
 @functools.cache
@@ -204,7 +205,7 @@ def _tokens(tokenizer: Any, encoding: BatchEncoding, sample: int, parts: Sequenc
 
 
 def _trimmed(text: str, start: int, end: int) -> Span:
-    """Return a span without white space around it; spaces of no width count."""
+    """Return a span without white space and marks of direction around it; spaces of no width count."""
     while start < end and _is_space(text[start]):
         start += 1
     while end > start and _is_space(text[end - 1]):
@@ -213,7 +214,7 @@ def _trimmed(text: str, start: int, end: int) -> Span:
 
 
 def _is_space(letter: str) -> bool:
-    return letter.isspace() or letter in _NO_WIDTH
+    return letter.isspace() or letter in _NO_WIDTH or letter in _DIRECTIONS
 
 
 def _with_marks(tokens: list[_Token], parts: Sequence[str]) -> list[_Token]:

@@ -208,17 +208,18 @@ class Scores:
     [
         (lambda x: (None, x), "output[1]"),
         (lambda x: [x, None], "output[0]"),
+        (lambda x: (x.mean(), x), "output[1]"),  # a loss comes first
         (lambda x: {"loss": 1.0, "scores": x}, "output['scores']"),
         (lambda x: {3: x}, "output[3]"),
         (lambda x: Answer(1.0, x), "output.scores"),
         (lambda x: collections.namedtuple("Scores", "loss scores")(None, x), "output.scores"),
         (lambda x: Scores(x), "output.scores"),
     ],
-    ids=["tuple", "list", "dict", "numbers", "dataclass", "named tuple", "object"],
+    ids=["tuple", "list", "loss", "dict", "numbers", "dataclass", "named tuple", "object"],
 )
 def test_the_advice_for_an_output_that_is_not_a_tensor_can_be_followed(wrap, way):
     x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
-    with pytest.raises(TypeError, match=re.escape(f"SelectOutput(model, lambda output: {way})")) as caught:
+    with pytest.raises(TypeError, match=re.escape(f"SelectOutput(model, lambda output: {way})") + "$") as caught:
         plain(wrap).attribute(x, target=1)
     advice = str(caught.value).rpartition("SelectOutput(model, ")[2].removesuffix(")")
     found = plain(SelectOutput(wrap, eval(advice))).attribute(x, target=1)

@@ -57,6 +57,7 @@ READ = [
     (f"{FAMILY} \u2639\ufe0f ok", [FAMILY, "\u2639\ufe0f", "ok"]),
     ("\U0001f1eb\U0001f1f7 3\ufe0f\u20e3", ["\U0001f1eb\U0001f1f7", "3\ufe0f\u20e3"]),
     ("a\u00a0b\u3000c\u200bd \ufeff e", ["a", "b", "c", "d", "e"]),
+    ("\u202eit\u202c is \u200f so\u2069", ["it", "is", "so"]),
 ]  # fmt: skip
 
 
