@@ -255,7 +255,7 @@ def _state(model: Model) -> tuple[Any, ...]:
     modules = [] if model.module is None else list(model.module.modules())
     return (
         None if model.module is None else fingerprint(model.module),
-        [module.training for module in modules],
+        [getattr(module, "training", None) for module in modules],
         [p.requires_grad for module in modules for p in module.parameters(recurse=False)],
         settings_of(model.inner),
         torch.get_rng_state().tolist(),

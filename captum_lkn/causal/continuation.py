@@ -9,6 +9,7 @@ p/(1-p) of the whole continuation, ``"log_prob"`` its log-probability (what Capt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ from captum_lkn.causal.prompts import (
     checked_prompts,
     left_padded,
     next_logits,
+    padding_counts,
     prompt_of,
     visible_ids,
 )
@@ -109,9 +111,9 @@ class Continuation:
         self.module: Any = _causal(model)
         self._called = HuggingFace(self.module)
         # Weights that hooks of `accelerate` bring from elsewhere cost a minute: they wait for the first call.
-        self._is_checked = not any(parameter.is_meta for parameter in self.module.parameters())
-        if self._is_checked:
-            check_causal(self.module, self._called)
+        self._alone: bool | None = None
+        if not any(parameter.is_meta for parameter in self.module.parameters()):
+            self._takes_prompts_alone()
         self._tokenizer = _tokenizer(model, tokenizer)
         self.tokens = continuation_ids(self.module, continuation, self._tokenizer)
         self._given_text = continuation if isinstance(continuation, str) else None
@@ -156,7 +158,7 @@ class Continuation:
         found: list[int] = []
         with Model(inner).session():
             for _ in range(tokens):
-                found.append(int(next_logits(inner, called, ids, torch.ones_like(ids), 1).argmax()))
+                found.append(int(next_logits(inner, called, ids, torch.ones_like(ids), 1, alone=True).argmax()))
                 ids = pad(ids, (0, 1), value=found[-1])
         return cls(inner, found, tokenizer, share_prefixes=share_prefixes)
 
@@ -197,16 +199,21 @@ class Continuation:
             TypeError: `input_ids` is not a tensor of integers, or another argument would change the output.
             ValueError: Shapes that do not fit, or a prompt without a token.
         """
-        if not self._is_checked:
-            check_causal(self.module, self._called)
-            self._is_checked = True
+        alone = self._takes_prompts_alone()
         check_others(self._called, others)
         ids, mask = left_padded(*checked_prompts(input_ids, attention_mask))
         written = self.tokens[:-1].to(ids.device).expand(len(ids), -1)
         ids = torch.cat([ids, written], 1)
         mask = torch.cat([mask, torch.ones_like(written)], 1)
-        logits = next_logits(self.module, self._called, ids, mask, len(self.tokens))
+        logits = next_logits(self.module, self._called, ids, mask, len(self.tokens), alone=alone)
         return continuation_log_odds(logits, self.tokens)[:, None]
+
+    def _takes_prompts_alone(self) -> bool:
+        """Check the model once; return whether padding counts for it, so that prompts are evaluated without."""
+        if self._alone is None:
+            check_causal(self.module, self._called)
+            self._alone = padding_counts(self.module, self._called)
+        return self._alone
 
     def describe_prompt(self, players: Players, sample: int) -> dict[str, Any]:
         """Return a record of the continuation of one prompt, for provenance.
@@ -322,7 +329,12 @@ class Continuation:
             return walk
         outputs = torch.empty(1 << players.sizes[sample], 1, dtype=torch.float64, device="cpu")
         with Model(self).session():
-            for batch, (subsets, logits) in enumerate(walk.leaf_logits()):
+            leaves = walk.leaf_logits()
+            try:
+                first = next(leaves)
+            except (RuntimeError, IndexError) as error:  # such as more tokens than a table of positions has
+                return plainly(f"it fails under a tree mask ({type(error).__name__})", walk.tree.plain_tokens)
+            for batch, (subsets, logits) in enumerate(chain([first], leaves)):
                 values = continuation_log_odds(logits, self.tokens).cpu().double()
                 if batch == 0 and (apart := self._disagreement(players, sample, attention_mask, subsets, values)):
                     return plainly(apart, walk.tree.plain_tokens)
@@ -361,6 +373,8 @@ class Continuation:
         if not self.share_prefixes:
             return plainly("share_prefixes=False")
         reason = _not_a_prompt(players) or why_not(self.module, set(self._called.parameters))
+        if reason is None and self._takes_prompts_alone():
+            reason = "padding or positions from 0 change its outputs"
         if reason is not None:
             return plainly(reason)
         n = players.sizes[sample]

@@ -11,14 +11,24 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.causal.prefix_tree import kept_logits
 from captum_lkn.models.hugging_face.call import HuggingFace
-from captum_lkn.models.hugging_face.facts import adds_virtual_tokens, vocabulary_size
+from captum_lkn.models.hugging_face.facts import adds_virtual_tokens, first_position, vocabulary_size
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
 
-__all__ = ["check_causal", "check_others", "checked_prompts", "left_padded", "next_logits", "prompt_of", "visible_ids"]
+__all__ = [
+    "check_causal",
+    "check_others",
+    "checked_prompts",
+    "left_padded",
+    "next_logits",
+    "padding_counts",
+    "prompt_of",
+    "visible_ids",
+]
 
 
 _PROBE: Final = 4  # tokens of the text by which a model is checked
+_ROUNDING: Final = 100  # units of rounding, by which logits of the same prompt may differ
 
 # What tokenizers may return beside token ids and their mask.
 _FROM_TOKENIZERS: Final = (
@@ -53,11 +63,31 @@ def check_causal(model: Any, called: HuggingFace) -> None:
         ids = torch.cat([ids[:, :-1], (ids[:, -1:] + torch.tensor([[0], [1]], device="cpu").to(ids)) % size], 1)
         before, after = next_logits(model, called, ids, torch.ones_like(ids), 2)[:, 0].double()
     change = float((before - after).abs().max())
-    if change > 100 * torch.finfo(model.dtype).eps * float(before.abs().max()):
+    if change > _ROUNDING * torch.finfo(model.dtype).eps * float(before.abs().max()):
         raise ValueError(
             f"{whole.name} is not causal: another last token changes the logits before it by {change:.3g}. Load a "
             "causal language model; one of BERT's kind needs is_decoder=True"
         )
+
+
+def padding_counts(model: Any, called: HuggingFace) -> bool:
+    """Return whether a prompt has other logits behind padding, or with positions from 0.
+
+    RWKV reads padding, since it takes no attention mask. RoBERTa as a decoder derives positions from token ids.
+
+    Args:
+        model: A causal model of `transformers`.
+        called: The way in which it is called.
+    """
+    if adds_virtual_tokens(model) or first_position(model) != 0:
+        return True
+    whole, size = Model(model), vocabulary_size(model)
+    with whole.session():
+        ids = torch.arange(_PROBE + 1, device=whole.device or "cpu")[None] % size
+        mask = (torch.arange(_PROBE + 1, device=ids.device) > 0).long()[None]
+        padded = next_logits(model, called, ids, mask, 1).double()
+        alone = next_logits(model, called, ids[:, 1:], mask[:, 1:], 1, alone=True).double()
+    return float((padded - alone).abs().max()) > _ROUNDING * torch.finfo(model.dtype).eps * float(alone.abs().max())
 
 
 def check_others(called: HuggingFace, others: Mapping[str, Any]) -> None:
@@ -112,7 +142,9 @@ def checked_prompts(input_ids: Any, attention_mask: Any) -> tuple[Tensor, Tensor
     return input_ids, (mask != 0).long()
 
 
-def next_logits(model: Any, called: HuggingFace, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
+def next_logits(
+    model: Any, called: HuggingFace, ids: Tensor, mask: Tensor, keep: int, *, alone: bool = False
+) -> Tensor:
     """Return the last logits of left-padded prompts.
 
     Args:
@@ -121,6 +153,8 @@ def next_logits(model: Any, called: HuggingFace, ids: Tensor, mask: Tensor, keep
         ids: Int64 ``[R, T]``.
         mask: ``[R, T]``, 0 at padding.
         keep: The number of last positions.
+        alone: Whether the model gets prompts without padding and numbers their tokens itself, which takes a forward for
+            each length; see :func:`padding_counts`.
 
     Returns:
         ``[R, keep, V]``.
@@ -132,7 +166,7 @@ def next_logits(model: Any, called: HuggingFace, ids: Tensor, mask: Tensor, keep
     called.limits.check(options)
     if "use_cache" in called.parameters:
         options["use_cache"] = False
-    if adds_virtual_tokens(model):  # it places all tokens itself, also those of padding
+    if alone:
         return _without_padding(model, ids, mask, keep, options)
     if "position_ids" in called.parameters:
         options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)

@@ -104,4 +104,4 @@ def _title(root: nn.Module) -> str:
 def _hint(name: str, names: Mapping[str, nn.Module]) -> str:
     ending = [full for full in names if full.endswith(f".{name}")]
     near = list(dict.fromkeys([*ending, *difflib.get_close_matches(name, names, n=3, cutoff=0.5)]))[:3]
-    return f"did you mean {', '.join(map(repr, near))}?" if near else f"it has {some_of(list(names))}"
+    return f"did you mean {', '.join(map(repr, near))}?" if near else f"it has {some_of(list(names)) or 'no parts'}"

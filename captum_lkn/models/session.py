@@ -156,7 +156,7 @@ def _evaluate_what_is_called(
     called: set[str] = set()
 
     def before(part: nn.Module, _: Any) -> None:
-        if not part.training or threading.get_ident() != session.thread or id(part) in fixed:
+        if not getattr(part, "training", False) or threading.get_ident() != session.thread or id(part) in fixed:
             return
         modules.append(part)
         _open_flags([part], session)

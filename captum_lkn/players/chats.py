@@ -64,6 +64,8 @@ def rendered_chat(
 def _messages(messages: Any) -> list[dict[str, str]]:
     if not isinstance(messages, Sequence) or not messages:
         raise TypeError(f"prompt must be a text, a list of messages, or an input of Captum; got {kind_of(messages)}")
+    if all(isinstance(message, str) for message in messages):
+        raise TypeError("prompt must be one prompt; got a list of texts. Make players of each, and give a list of them")
     for i, message in enumerate(messages):
         is_text = isinstance(message, Mapping) and {"role", "content"} <= set(message)
         if not is_text or not isinstance(message["content"], str):

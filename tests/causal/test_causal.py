@@ -412,6 +412,46 @@ def test_prompt_tuning_is_evaluated_plainly(kind):
         torch.testing.assert_close(says(prompts, mask), alone, atol=1e-5, rtol=1e-5)
 
 
+SMALL = {"vocab_size": 29, "hidden_size": 16, "num_hidden_layers": 2}
+OF_THEIR_OWN = {
+    "reads padding": ("RwkvForCausalLM", "RwkvConfig", {"attention_hidden_size": 16, "intermediate_size": 16}),
+    "positions by token ids": (
+        "RobertaForCausalLM",
+        "RobertaConfig",
+        {"num_attention_heads": 2, "intermediate_size": 16, "is_decoder": True, "pad_token_id": 1, "bos_token_id": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_THEIR_OWN)
+def test_prompts_go_alone_where_padding_or_positions_are_the_models_own(name):
+    model_class, config_class, own = OF_THEIR_OWN[name]
+    sizes = SMALL | own | ({"initializer_range": 0.5} if name != "reads padding" else {})
+    model = made(getattr(transformers, model_class), getattr(transformers, config_class), **sizes)
+    says, prompts = Continuation(model, [5, 2]), [[3, 9, 4, 11], [7, 8], [10]]
+    expected = torch.tensor([[log_odds(log_probability(model, prompt, [5, 2]))] for prompt in prompts])
+    for side in ("left", "right"):
+        with torch.no_grad():
+            torch.testing.assert_close(says(*padded(side, prompts)), expected.double(), atol=1e-5, rtol=1e-5)
+    found = AndOrInteraction(says, score="log_prob", noise=0).attribute(last_players())[0]  # padding tokens for absent
+    assert found.provenance["evaluation"] == "plain"
+    for subset in (0, 5, 7):
+        ids = [3, 9, 4, *(token if subset >> i & 1 else 1 for i, token in enumerate([11, 7, 8]))]
+        assert float(found.values[subset]) == pytest.approx(log_probability(model, ids, [5, 2]), abs=1e-5)
+    predicted = Continuation.predicted(model, last_players())
+    with torch.no_grad():
+        assert predicted.tokens.tolist() == [int(model(PROMPT).logits[0, -1].argmax())]
+
+
+def test_a_tree_of_more_tokens_than_a_model_has_positions():
+    sizes = {"vocab_size": 29, "hidden_size": 16, "num_layers": 1, "num_heads": 2, "max_position_embeddings": 8}
+    kinds = {"attention_types": [[["global"], 1]]}
+    model = made(transformers.GPTNeoForCausalLM, transformers.GPTNeoConfig, **sizes, **kinds)
+    found = Continuation(model, [5]).all_masks(last_players(), 0)
+    assert found.outputs is None
+    assert found.evaluation["reason"] == "it fails under a tree mask (RuntimeError)"
+
+
 # ---------------------------------------------------------------- what is remembered
 
 

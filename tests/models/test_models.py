@@ -294,6 +294,17 @@ def test_an_output_of_another_number_of_rows_is_refused():
         AndOrInteraction(lambda x: torch.cat([x, x])).attribute(X, target=0)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_frozen_module_has_no_mode(inside):
+    net = nn.Sequential(nn.Linear(3, 2)).eval().requires_grad_(False)
+    frozen = torch.jit.freeze(torch.jit.script(net))
+    found = ExactShapleyValues((lambda x: frozen(x)) if inside else frozen).attribute(X, target=0)
+    torch.testing.assert_close(found, X * net[0].weight[0])
+    with pytest.raises(ValueError, match="has no layer '0': it has no parts"):
+        LayerAndOrInteraction(frozen, "0", probe=lambda f: f).attribute(X, target=0)
+
+
 def test_a_scripted_and_a_compiled_model():
     net = nn.Sequential(nn.Linear(3, 2), nn.Dropout()).train()
     with warnings.catch_warnings():

@@ -149,6 +149,7 @@ def test_from_a_template_of_captum_to_interactions(tokenizer):
     [
         (7, {}, TypeError, "a text, a list of messages, or an input of Captum; got a int"),
         ([], {}, TypeError, "a list of messages"),
+        (["a", "b"], {}, TypeError, "prompt must be one prompt; got a list of texts. Make players of each"),
         ([{"role": "user"}], {}, TypeError, r"message 0 must be \{\"role\""),
         ([{"role": "user", "content": [{"type": "text"}]}], {}, TypeError, "message 0 must be"),
         (CHAT, {"roles": ["tool"]}, ValueError, r"roles must name a role of the messages; got \['tool'\]"),
