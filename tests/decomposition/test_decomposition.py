@@ -523,10 +523,11 @@ def test_one_player_has_one_effect():
         ([0.0, 0.0, 0.0, 1.0], [0, 0, 0, 1], [0, 0, 0, 0]),
         ([0.0, 1.0, 1.0, 1.0], [0, 0, 0, 0], [0, 0, 0, 1]),
         ([2.0, 5.0, 1.0, 4.0], [2, 3, -1, 0], [0, 0, 0, 0]),
+        ([0.0, 1.0, -0.5, 2.5], [0, 1, -0.5, 2], [0, 0, 0, 0]),  # with an OR effect instead it costs nearly the same
     ],
-    ids=["both", "either", "additive"],
+    ids=["both", "either", "additive", "opposite signs"],
 )
-@pytest.mark.parametrize("options", [{}, PROGRAM], ids=["default", "program"])
+@pytest.mark.parametrize("options", [{}, PROGRAM | {"or_weight": 1.1}], ids=["default", "program"])
 def test_two_players_are_told_apart_as_and_or_additive(values, ands, ors, options):
     found = decompose(torch.tensor(values), noise=0.0, **options)
     assert found.and_effects.tolist() == pytest.approx(ands, abs=1e-5)
@@ -716,6 +717,15 @@ def assert_exact(v, **options):
     return found
 
 
+@pytest.mark.parametrize("share", [0.04, 0.2, 0.4])
+@pytest.mark.parametrize("n", [5, 8])
+def test_one_effect_of_all_players_is_exact_with_much_noise_and_free_ends(n, share):
+    present = lattice.masks(n).double()
+    for v in (2 * present.prod(1), 3 * present.amax(1)):
+        for pin_ends in (True, False):
+            assert_exact(v, kappa=share * float(span(v)), pin_ends=pin_ends)
+
+
 @pytest.mark.parametrize("pin_ends", [True, False])
 @pytest.mark.parametrize("share", [1e-7, 1e-3])
 def test_tables_with_ties_are_exact_however_small_kappa_is(share, pin_ends):
@@ -765,6 +775,26 @@ def test_additive_games_are_exact_for_many_players(options):
     assert not found.and_effects[order > 1].any()
     if options == {"noise": 0.0}:
         torch.testing.assert_close(found.and_effects[order == 1], torch.arange(1.0, 15.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("n", [11, 13])
+def test_additive_games_without_noise_need_no_search(n):
+    v = lattice.masks(n).double() @ torch.arange(1.0, n + 1.0, dtype=torch.float64)
+    found = decompose(v, noise=0.0)
+    assert int(found.steps) == 0  # the interior point would take 2 and 96 s
+    assert float(found.gap) < 1e-9
+    assert not found.or_effects.any()
+    torch.testing.assert_close(found.and_effects[1 << torch.arange(n)], torch.arange(1.0, n + 1.0, dtype=torch.float64))
+    assert int((found.and_effects != 0).sum()) == n
+
+
+def test_an_interaction_without_noise_is_found_by_few_effects_and_rows(monkeypatch):
+    monkeypatch.setattr(dispatch, "_GENERATION_MIN_PLAYERS", 11)
+    present = lattice.masks(11).double()
+    found = decompose(present[:, 0] * present[:, 1], noise=0.0)
+    assert float(found.gap) < 1e-6
+    assert effects(found).nonzero().tolist() == [[0, 3]]
+    assert float(found.and_effects[3]) == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.slow

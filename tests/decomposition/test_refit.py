@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captum_lkn.decomposition import Effects
+from captum_lkn.decomposition import Effects, decompose
 from captum_lkn.decomposition.refit import fidelity_of, refit_effects
 
 numbers = st.floats(-10, 10, width=32)
@@ -60,6 +60,19 @@ def test_a_refit_takes_the_shrinkage_of_planted_effects_away():
     planted = sparse(5, {(0b00011, False): 2.0, (0b01100, True): -1.5, (0b10000, False): 1.0}, 0.3)
     shrunk = Effects(5, 0.3, planted.members, planted.is_or, 0.8 * planted.values)
     assert refit_effects(shrunk, planted.reconstruction).values.numpy() == pytest.approx(planted.values.numpy())
+
+
+def test_a_refit_of_the_salient_effects_of_a_planted_game_is_what_was_planted():
+    amounts = {(0b000011, False): 1.4, (0b001100, False): 0.9, (0b110000, False): 1.1, (0b000001, False): 0.6}
+    planted = sparse(6, amounts, 1.3)
+    found = decompose(planted.reconstruction).effects
+    refitted = refit_effects(found.select(found.salient()), planted.reconstruction)
+    errors = [
+        float(sum((a - b).abs().sum() for a, b in zip(x.tables(), planted.tables(), strict=True)))
+        for x in (found, refitted)
+    ]
+    assert errors[0] > 0.15 * 4.0  # a share of all effects, which the noise term takes away
+    assert errors[1] < 1e-9
 
 
 def test_no_effects_have_nothing_to_fit_but_a_free_constant():
