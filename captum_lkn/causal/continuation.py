@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from captum_lkn._common.checks import is_whole
-from captum_lkn._common.messages import count_of, kind_of
+from captum_lkn._common.messages import count_of
 from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn._common.warn import warn
 from captum_lkn.causal.all_masks import AllMasks, MasksPlan, plainly
 from captum_lkn.causal.prefix_tree import PrefixTree, Walk, why_not, worth_it
 from captum_lkn.causal.prompts import (
+    causal_model,
     check_causal,
     check_others,
     checked_prompts,
@@ -37,8 +38,6 @@ from captum_lkn.causal.tokens import continuation_ids, rewritten
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import (
-    is_encoder_decoder,
-    is_hugging_face,
     model_of_pipeline,
 )
 from captum_lkn.models.layers import Layer
@@ -108,7 +107,7 @@ class Continuation:
         *,
         share_prefixes: bool = True,
     ) -> None:
-        self.module: Any = _causal(model)
+        self.module: Any = causal_model(model)
         self._called = HuggingFace(self.module)
         # Weights that hooks of `accelerate` bring from elsewhere cost a minute: they wait for the first call.
         self._alone: bool | None = None
@@ -151,7 +150,7 @@ class Continuation:
             raise ValueError(
                 f"players must be of one prompt; got {count_of(len(players), 'prompt')}, each with its own prediction"
             )
-        inner, tokenizer = _causal(model), _tokenizer(model, tokenizer)
+        inner, tokenizer = causal_model(model), _tokenizer(model, tokenizer)
         called = HuggingFace(inner)
         ids, mask = prompt_of(players, 0)
         ids = ids[mask][None].to(inner.device)
@@ -402,19 +401,6 @@ class Continuation:
         if agree(plain, values[few], precision_in_force(self.module.dtype, self.module.device).eps):
             return None
         return f"its outputs under a tree mask differ by {float((plain - values[few]).abs().max()):.3g}"
-
-
-def _causal(model: Any) -> Any:
-    """Return the model inside its wrappers: each length of a prompt would be compiled anew."""
-    model = Model(model).inner if callable(model) else model
-    if not isinstance(model, nn.Module) or not is_hugging_face(model):
-        raise TypeError(f"model must be a causal language model of transformers; got {kind_of(model)}")
-    can_generate = getattr(model, "can_generate", lambda: True)
-    if is_encoder_decoder(model) or not can_generate():
-        raise ValueError(
-            f"{type(model).__name__} is not a causal language model. Load one with AutoModelForCausalLM.from_pretrained"
-        )
-    return model
 
 
 def _tokenizer(model: Any, tokenizer: Any) -> Any:

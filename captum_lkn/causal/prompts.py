@@ -6,16 +6,23 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.causal.prefix_tree import kept_logits
 from captum_lkn.models.hugging_face.call import HuggingFace
-from captum_lkn.models.hugging_face.facts import adds_virtual_tokens, first_position, vocabulary_size
+from captum_lkn.models.hugging_face.facts import (
+    adds_virtual_tokens,
+    first_position,
+    is_encoder_decoder,
+    is_hugging_face,
+    vocabulary_size,
+)
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
 
 __all__ = [
+    "causal_model",
     "check_causal",
     "check_others",
     "checked_prompts",
@@ -40,6 +47,24 @@ _FROM_TOKENIZERS: Final = (
     "num_truncated_tokens",
     "length",
 )
+
+
+def causal_model(model: Any) -> Any:
+    """Return the model inside its wrappers: each length of a prompt would be compiled anew.
+
+    Raises:
+        TypeError: It is not a model of `transformers`.
+        ValueError: It is an encoder-decoder, or does not generate.
+    """
+    model = Model(model).inner if callable(model) else model
+    if not isinstance(model, nn.Module) or not is_hugging_face(model):
+        raise TypeError(f"model must be a causal language model of transformers; got {kind_of(model)}")
+    can_generate = getattr(model, "can_generate", lambda: True)
+    if is_encoder_decoder(model) or not can_generate():
+        raise ValueError(
+            f"{type(model).__name__} is not a causal language model. Load one with AutoModelForCausalLM.from_pretrained"
+        )
+    return model
 
 
 def check_causal(model: Any, called: HuggingFace) -> None:

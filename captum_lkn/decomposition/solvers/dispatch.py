@@ -20,7 +20,7 @@ __all__ = ["Found", "solve", "solve_nearly"]
 
 # Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
-# A table without slack takes the interior point 2, 11 and 96 s with 11, 12 and 13 players, however sparse its answer is.
+# A table without slack takes the interior point 2, 11 and 96 s with 11, 12 and 13 players, however sparse its answer.
 # Candidates that cost no search take 10 ms, the exact method on few effects and rows up to 5 s on a dense table.
 _CANDIDATES_MIN_PLAYERS = 11
 _GENERATION_MIN_PLAYERS = 13
