@@ -9,20 +9,24 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_lkn._common.messages import kind_of
+from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.models.reading import LayerReader
+from captum_lkn.models.trimming import without_padding
 from captum_lkn.probes.labelled import as_labels, refuse_one_hot
 
 __all__ = ["FeatureStore", "read_features"]
+
+_PADDED: Final = 0.01  # the share of the largest feature by which padding may change one: half precision stays below
 
 
 class FeatureStore:
@@ -126,8 +130,12 @@ def read_features(
     Raises:
         ValueError: There is no batch; labels do not fit the output, or may be classes as well as labels by themselves
             (one-hot integers); a feature is not finite.
+
+    Warns:
+        UserWarning: Token ids are padded, there is no attention mask, and features depend on the padding.
     """
     labels: list[Tensor] = []
+    compared = False
     columns, whole = 0, model.output_kind != "labels"  # a model that states its labels leaves nothing open
 
     def keep(place: int, feature: Tensor) -> Tensor:
@@ -155,9 +163,37 @@ def read_features(
             whole = whole and not given.is_floating_point()
             columns = output.shape[1] if output.dim() > 1 else 1
             store.append(features)
+            compared = compared or _compare_without_padding(model, reader, arguments, features)
     if not labels:
         raise ValueError("dataloader has no batch. Give labelled data; a generator is empty after its first use")
     joined = torch.cat(labels)
     if whole:
         refuse_one_hot(joined)
     return joined, columns
+
+
+def _compare_without_padding(
+    model: Model, reader: LayerReader, arguments: Arguments, features: Sequence[Tensor]
+) -> bool:
+    """Compare a padded row with itself alone where no attention mask marks padding; return whether there was one.
+
+    Args:
+        model: The model.
+        reader: Reads the layers.
+        arguments: The arguments of a batch.
+        features: For each layer float32 ``[R, D]`` on the CPU.
+    """
+    group = next(without_padding(model, arguments, len(features[0]), 1), None)
+    if group is None or group.is_marked:
+        return False
+    _, alone = reader(group.arguments, lambda _, feature: feature.detach().to("cpu", torch.float32).clone())
+    for layer, padded, own in zip(reader.layers, features, alone, strict=True):
+        row = padded[group.samples[0]]
+        if row.shape == own[0].shape and float((row - own[0]).abs().max()) > _PADDED * float(own.abs().max()):
+            warn(
+                f"{model.name} got no attention_mask, and takes the padding tokens for words: the features of layer "
+                f"{layer.label!r} depend on the longest text of a batch. Give batches with attention_mask, such as all "
+                "that the tokenizer returns"
+            )
+            break
+    return True

@@ -12,8 +12,8 @@ from captum_lkn._common.messages import SHOWN, count_of, some_of
 from captum_lkn._common.rounding import Precision, agree
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.labels import distinct_labels
+from captum_lkn.models.trimming import Trimmed
 from captum_lkn.players.players import Players
-from captum_lkn.values.padding import Trimmed
 
 __all__ = ["Agreement", "RowsDifferError"]
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from captum_lkn._common.messages import count_of
 from captum_lkn._common.warn import warn
+from captum_lkn.models.trimming import without_padding
 from captum_lkn.players.players import Players
 from captum_lkn.values.agreement import Agreement, RowsDifferError
-from captum_lkn.values.padding import without_padding
 from captum_lkn.values.scoring import ForwardError, ScoredForwards
 
 __all__ = ["FirstForward", "check_stored", "few_masks"]

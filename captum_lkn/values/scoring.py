@@ -12,13 +12,13 @@ from captum_lkn._common.rounding import no_autocast
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.reading import LayerReader
+from captum_lkn.models.trimming import Trimmed
 from captum_lkn.outputs.heads import Outputs
 from captum_lkn.outputs.probabilities import looks_like_probabilities, refuse_probabilities, unit_of
 from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target
 from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import out_of_memory
-from captum_lkn.values.padding import Trimmed
 from captum_lkn.values.removal import without_removed
 from captum_lkn.values.sources import Source
 

@@ -12,9 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_state import assert_unchanged, state_of
 from sklearn.linear_model import LogisticRegression
+from tiny_models import made
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from transformers import BatchEncoding, BertConfig, BertForSequenceClassification
+from transformers import (
+    BatchEncoding,
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+)
 
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
@@ -537,6 +544,21 @@ def test_padding_never_counts(pool):
         assert not set(kwargs) & {"text", "idx", "special_tokens_mask", "label", "labels"}
         assert torch.equal(kwargs["input_ids"] == 3, kwargs["attention_mask"] == 0)
         assert bool((kwargs["attention_mask"] == 0).any())
+
+
+def test_padding_without_a_mask_is_warned_of_where_it_counts(recwarn):
+    ids, labels = torch.tensor([[7, 12, 30, 41], [9, 8, 0, 0]]).repeat(8, 1), torch.arange(16) % 2
+    settings = {"vocab_size": 50, "num_labels": 2, "pad_token_id": 0, "hidden_size": 16, "num_hidden_layers": 2}
+    settings |= {"num_attention_heads": 2, "intermediate_size": 16, "initializer_range": 0.5}
+    decoder = made(LlamaForSequenceClassification, LlamaConfig, **settings)
+    LinearProbes.fit(decoder, 0, [(ids, labels)], penalties=[0.1])  # words do not see what is behind them
+    encoder = made(BertForSequenceClassification, BertConfig, **settings)
+    LinearProbes.fit(encoder, 0, [({"input_ids": ids, "attention_mask": (ids != 0).long()}, labels)], penalties=[0.1])
+    assert not recwarn.list
+    message = r"got no attention_mask.*the features of layer 'bert.encoder.layer.0' depend on the longest text"
+    with pytest.warns(UserWarning, match=message) as caught:
+        LinearProbes.fit(encoder, 0, [(ids, labels), (ids, labels)], penalties=[0.1])
+    assert len(caught) == 1
 
 
 def test_a_data_set_of_hugging_face_and_examples_without_a_mask():
