@@ -113,6 +113,7 @@ benchmarks/results/planted
 benchmarks/results/exactness
 benchmarks/results/decomposition
 benchmarks/results/many
+benchmarks/results/ranks
 ```
 """
 

@@ -47,10 +47,11 @@ def bytes_of(folder):
     return {str(each.relative_to(folder)): each.read_bytes() for each in sorted(folder.rglob("*")) if each.is_file()}
 
 
-def fork(folder, count):
+def fork(folder, count, rank=0, world=1):
     """Start a process that runs the study of layers, without the seconds that imports take."""
     child = os.fork()
     if child == 0:
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(world))
         run_study(make_layered(), make_samples(count), folder)
         os._exit(0)
     return child
@@ -74,7 +75,7 @@ def kill(folder, count, states):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         print(state, stored(folder), flush=True)
-    first, second = fork(folder, count), fork(folder, count)
+    first, second = fork(folder, count, 0, 2), fork(folder, count, 1, 2)
     while stored(folder) <= state + 1:
         time.sleep(0.0005)
     os.kill(first, signal.SIGKILL)

@@ -258,6 +258,12 @@ class SampledBatch(Batch[SampledInteractions]):
           0  R^2 0.980; v +0.00 -> -3.00; not & good -3.00; 1 salient
     """
 
+    plot = Accessor("captum_lkn.plot.accessors", "INTERACTIONS_BATCH")
+    """Pictures as methods, such as ``batch.plot.summary()``; see :mod:`captum_lkn.plot`."""
+
+    report = Delegate("captum_lkn.report.pages", "report_batch")
+    """A page in one file: ``batch.report("batch.html")``; see :func:`captum_lkn.report.pages.report_batch`."""
+
     _of = SampledInteractions
     _schema = "SampledBatch"
     _pack, _unpack = staticmethod(pack_sampled), staticmethod(unpack_sampled)

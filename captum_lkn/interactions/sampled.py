@@ -94,6 +94,12 @@ class SampledInteractions(EffectLists):
     plot = Accessor("captum_lkn.plot.accessors", "SAMPLED")
     """Pictures as methods, such as ``found.plot.waterfall()``; see :mod:`captum_lkn.plot`."""
 
+    report = Delegate("captum_lkn.report.pages", "report_sample")
+    """A page in one file: ``found.report("found.html")``; see :func:`captum_lkn.report.pages.report_sample`."""
+
+    to_shapiq = Delegate("captum_lkn.interop", "to_shapiq")
+    """``found.to_shapiq("k-SII")``; see :func:`captum_lkn.interop.to_shapiq`."""
+
     to_networkx = Delegate("captum_lkn.interop", "to_networkx")
     """``found.to_networkx()``; see :func:`captum_lkn.interop.to_networkx`."""
 

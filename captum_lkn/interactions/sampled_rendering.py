@@ -23,7 +23,7 @@ from captum_lkn.interactions.rendering import (
     players_line,
 )
 
-__all__ = ["SampledReport", "sampled_html", "sampled_line", "sampled_text"]
+__all__ = ["SampledReport", "count_lines", "r_squared_lines", "sampled_html", "sampled_line", "sampled_text"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SampledReport(SampleContents):
     masks: tuple[int, int, int]
 
 
-def _r_squared_lines(report: SampledReport) -> list[str]:
+def r_squared_lines(report: SampledReport) -> list[str]:
     """Return how well the effects reproduce masks that they were not fitted to."""
     uniform, sizes = (f"{one:.3f}" for one in report.r_squared)
     fitted, *tests = report.masks
@@ -73,12 +73,12 @@ def sampled_text(report: SampledReport) -> str:
         for line, error in zip(drawn, report.errors, strict=True)
     ]
     lines = [
-        *_r_squared_lines(report),
+        *r_squared_lines(report),
         *textwrap.wrap(players_line(report.labels), WIDTH - 2),
         *report.about.lines(),
         ends_line(report.ends),
         *(top or [NO_EFFECTS]),
-        *_count_lines(report),
+        *count_lines(report),
     ]
     return "\n  ".join(lines)
 
@@ -86,12 +86,12 @@ def sampled_text(report: SampledReport) -> str:
 def sampled_html(report: SampledReport) -> str:
     """Return the same, the strongest interactions as a table with bars."""
     largest = max((abs(effect) for *_, effect in report.rows), default=0.0)
-    lines = [*_r_squared_lines(report), players_line(report.labels), *report.about.lines(), ends_line(report.ends)]
+    lines = [*r_squared_lines(report), players_line(report.labels), *report.about.lines(), ends_line(report.ends)]
     errors = [error_text(error, largest).removeprefix(" ") for error in report.errors]
-    return html.element("div", html.lines(lines), effects_html(report, errors), html.lines(_count_lines(report)))
+    return html.element("div", html.lines(lines), effects_html(report, errors), html.lines(count_lines(report)))
 
 
-def _count_lines(report: SampledReport) -> list[str]:
+def count_lines(report: SampledReport) -> list[str]:
     """Return the numbers of effects, and what they miss."""
     missed = effect_format(max(abs(report.v_empty), abs(report.v_full))).format(report.deviation).removeprefix("+")
     return [

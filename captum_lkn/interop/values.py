@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -14,7 +15,8 @@ from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionOptions
-from captum_lkn.interactions import Interactions
+from captum_lkn.interactions import Interactions, SampledInteractions
+from captum_lkn.interactions.sampled import AnyInteractions
 
 if TYPE_CHECKING:
     from shapiq import InteractionValues
@@ -28,11 +30,11 @@ _FIRST_ORDER: Final = ("SV", "BV")
 
 
 def to_shapiq(
-    found: Interactions,
+    found: AnyInteractions,
     index: str = "k-SII",
     order: int | None = None,
     *,
-    of: Literal["values", "effects"] = "values",
+    of: Literal["values", "effects"] | None = None,
 ) -> InteractionValues:
     """Return a result as shapiq's interaction values, which all plots of shapiq take.
 
@@ -43,16 +45,20 @@ def to_shapiq(
         order: The largest number of players in a set. None: all of them for ``"Moebius"``, 1 for values of single
             players, else 2.
         of: ``"values"``: the index of the value table, exactly, whatever the effects are. ``"effects"``: that of the
-            table that the AND and OR effects add up to. shapiq has no OR effects: an OR effect is the sum of AND
+            table that the AND and OR effects add up to. None: the values, where all masks were evaluated; effects from
+            sampled masks have no table, and their indices are those that shapiq finds in the Moebius coefficients of
+            the effects (``MoebiusConverter``). shapiq has no OR effects: an OR effect is the sum of AND
             effects of all sets inside, with alternating signs.
 
     Returns:
-        The ``InteractionValues``, not estimated. Those of ``"Moebius"`` leave out what is exactly 0.
+        The ``InteractionValues``, not estimated but for sampled masks. Those of ``"Moebius"`` leave out what is
+        exactly 0.
 
     Raises:
         ImportError: shapiq is not installed.
         TypeError: `order` is not a whole number.
-        ValueError: shapiq does not have the index; an order out of range; another word for `of`.
+        ValueError: shapiq does not have the index; an order out of range; another word for `of`, or ``"values"`` for
+            effects from sampled masks.
 
     Example:
         >>> import torch
@@ -65,7 +71,7 @@ def to_shapiq(
         (1.0, 'k-SII')
     """
     shapiq = _shapiq()
-    if of not in ("values", "effects"):
+    if of not in ("values", "effects", None):
         raise ValueError(f'of must be "values" or "effects"; got {of!r}')
     n = found.n_players
     largest = n if index == "Moebius" else 1 if index in _FIRST_ORDER else min(2, n)
@@ -74,7 +80,11 @@ def to_shapiq(
     if order is not None and not 1 <= order <= n:
         raise ValueError(f"order must be from 1 to {n}, the number of players; got {order}")
     highest = largest if order is None else int(order)
-    table = found.values if of == "values" else found.effects.reconstruction
+    if isinstance(found, SampledInteractions):
+        if of == "values":
+            raise ValueError("of must be 'effects' for effects from sampled masks, which have no value table")
+        return _of_effects(shapiq, found.effects, index, highest)
+    table = found.effects.reconstruction if of == "effects" else found.values
     if index == "Moebius":
         return _moebius(shapiq, table, highest)
     values = table.numpy()
@@ -168,6 +178,39 @@ def _moebius(shapiq: Any, table: Tensor, order: int) -> Any:
         estimated=False,
         baseline_value=float(table[0]),
     )
+
+
+def _of_effects(shapiq: Any, effects: Effects, index: str, order: int) -> Any:
+    """Return an index of sparse effects of any number of players."""
+    from shapiq.game_theory.moebius_converter import MoebiusConverter
+
+    found: dict[tuple[int, ...], float] = {(): effects.constant}
+    for row, is_or, effect in zip(effects.members, effects.is_or.tolist(), effects.values.tolist(), strict=True):
+        members = tuple(row.nonzero().flatten().tolist())
+        for size in range(1 if is_or else len(members), len(members) + 1):
+            own = effect * (-1) ** (size + 1) if is_or else effect
+            for some in combinations(members, size):
+                found[some] = found.get(some, 0.0) + own
+    largest = max(map(len, found))
+    kept = {some: value for some, value in found.items() if index != "Moebius" or len(some) <= order}
+    moebius = shapiq.InteractionValues(
+        kept,
+        index="Moebius",
+        n_players=effects.n,
+        min_order=0,
+        max_order=min(order, largest) if index == "Moebius" else largest,
+        estimated=True,
+        baseline_value=effects.constant,
+    )
+    if index == "Moebius":
+        return moebius
+    try:
+        return MoebiusConverter(moebius)(index=index, order=order)
+    except ValueError as error:
+        raise ValueError(
+            f"index must be one that shapiq computes from Moebius coefficients for order {order}; got {index!r} "
+            f"({error})"
+        ) from error
 
 
 def _shapiq() -> Any:

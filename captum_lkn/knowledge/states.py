@@ -15,8 +15,8 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.and_or import AndOrInteraction
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
-from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.interactions.about import targets_of
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.knowledge.change import KnowledgeChange
 from captum_lkn.knowledge.checks import check_label, check_noun
 from captum_lkn.models.estimators import is_estimator
@@ -36,7 +36,7 @@ ModelOrLoader: TypeAlias = Any
 class _State(NamedTuple):
     """Results of one model that are kept after the model itself is released."""
 
-    batch: InteractionsBatch
+    batch: AnyBatch
     class_names: tuple[str, ...]
 
 
@@ -53,6 +53,9 @@ def compare_models(
     reference: str,
     noun: str = "model",
     player_names: PlayerNames = None,
+    n_samples: int | None = None,
+    seed: int = 0,
+    max_effects: int | None = None,
     score: ScoreLike = "log_odds",
     noise: float | None = None,
     kappa: float | None = None,
@@ -86,6 +89,10 @@ def compare_models(
         reference: The name of the model that the others are compared with.
         noun: What a model is called in texts and pictures, such as ``"checkpoint"``.
         player_names: A label for each player.
+        n_samples: As in :meth:`captum_lkn.AndOrInteraction.attribute`, like the next two: the number of masks of each
+            sample, the same for all models, where all 2^n are too many.
+        seed: The seed of the masks.
+        max_effects: The largest number of effects of each model.
         score: As in :class:`captum_lkn.AndOrInteraction`, like all that follows.
         noise: How far the effects may miss each value, as a share of \|v(N) - v(empty)\| of sample and model.
         kappa: The same as an absolute number, for all models.
@@ -124,13 +131,14 @@ def compare_models(
         AndOrInteraction, score=score, options=given_options(options, {"noise": noise, "kappa": kappa, "kind": kind})
     )
     own_inputs = _has_players_of_each(inputs, models)
+    sampling: dict[str, Any] = {"n_samples": n_samples, "seed": seed, "max_effects": max_effects}
     found: dict[str, _State] = {}
     order = sorted(models, key=lambda name: name != reference)  # stable: the reference first, then as given
     for name in tqdm(order, desc=f"{noun}s", disable=not show_progress):
         given: Any = inputs[name] if own_inputs else inputs  # type: ignore[index, call-overload]
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
         with _named(name, models[name]), _loaded(name, models[name]) as model:
-            batch = method_of(model).attribute(given, baselines, target, *rest, player_names=player_names)
+            batch = method_of(model).attribute(given, baselines, target, *rest, player_names=player_names, **sampling)
             found[name] = _State(batch, Model(model).class_names)
         del model  # before the next one is loaded
         if name == reference and isinstance(target, str):

@@ -18,7 +18,8 @@ __all__ = ["fingerprint", "weight_versions"]
 def fingerprint(module: nn.Module) -> str:
     """Return a SHA-256 over names, shapes and bytes of all parameters and buffers, also of those that are not saved.
 
-    Sparse and quantised tensors count with all their parts, packed ones too.
+    Sparse and quantised tensors count with all their parts, packed ones too, and weights that `accelerate` keeps in
+    memory or on disk as if they were in the module.
 
     Args:
         module: Any module; wrappers such as ``torch.compile``'s change nothing.
@@ -74,7 +75,23 @@ def _version(tensor: Tensor) -> tuple[Any, ...]:
 def _stored(module: nn.Module) -> dict[str, Any]:
     """Return everything that a module stores, by name: its state, and its parameters and buffers that are not in it."""
     own = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
-    return {**own, **module.state_dict()}
+    return {**own, **module.state_dict(), **_offloaded(module)}
+
+
+def _offloaded(module: nn.Module) -> dict[str, Tensor]:
+    """Return by name the weights that hooks of `accelerate` bring from memory or disk when a layer runs."""
+    found = {}
+    for path, part in module.named_modules():
+        hook = getattr(part, "_hf_hook", None)
+        for one in getattr(hook, "hooks", [hook]):  # of several in one the parts
+            kept = getattr(one, "weights_map", None)
+            if kept is None:
+                continue
+            inner = bool(getattr(one, "place_submodules", False))
+            for name, value in (*part.named_parameters(recurse=inner), *part.named_buffers(recurse=inner)):
+                if value.is_meta:
+                    found[f"{path}.{name}" if path else name] = kept[name]
+    return found
 
 
 def _parts(name: str, value: Any) -> Iterator[Tensor]:

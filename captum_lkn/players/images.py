@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from captum_lkn.interactions import Interaction, Interactions
+    from captum_lkn.interactions.sampled import AnyInteractions
 
 __all__ = ["gaussian_blur", "image_players", "interaction_mask", "player_map"]
 
@@ -181,7 +182,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     return planes.reshape(images.shape).to(images.dtype)
 
 
-def player_map(found: Interactions) -> Tensor:
+def player_map(found: AnyInteractions) -> Tensor:
     """Return the player of each pixel.
 
     Args:

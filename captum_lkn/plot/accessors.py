@@ -49,7 +49,7 @@ INTERACTIONS_BATCH: dict[str, Any] = {
     "beeswarm": beeswarm,
     "summary": summary,
 }
-"""Pictures of ``InteractionsBatch``."""
+"""Pictures of ``InteractionsBatch`` and ``SampledBatch``."""
 
 CHANGE: dict[str, Any] = {
     "completeness": completeness,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from captum_lkn._common.colours import NEUTRAL
-from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.plot.canvas import (
     Picture,
     canvas,
@@ -29,7 +29,7 @@ _HALF = 0.36  # of a row
 _STEP = 0.13
 
 
-def beeswarm(batch: InteractionsBatch, top: int = 14, *, least_order: int = 1, ax: Axes | None = None) -> Picture:
+def beeswarm(batch: AnyBatch, top: int = 14, *, least_order: int = 1, ax: Axes | None = None) -> Picture:
     """Draw the effects of the strongest combinations of words in every sample that has the words.
 
     Colour and shape of a mark are the class that was explained; a short line is the mean.

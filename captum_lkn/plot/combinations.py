@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from captum_lkn._common.messages import count_of
-from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.combinations import Combination
 from captum_lkn.interactions.combinations import combinations as strongest
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.fonts import written
 from captum_lkn.plot.names import named
 
@@ -14,7 +15,7 @@ __all__ = ["batch_subject", "classes_of", "combinations"]
 _NAME = 30
 
 
-def combinations(batch: InteractionsBatch, top: int, least_order: int = 1) -> list[Combination]:
+def combinations(batch: AnyBatch, top: int, least_order: int = 1) -> list[Combination]:
     """Return the strongest combinations of words over all samples, with names that can be drawn.
 
     Args:
@@ -31,15 +32,16 @@ def combinations(batch: InteractionsBatch, top: int, least_order: int = 1) -> li
     return [one._replace(name=named(one.kind, each, _NAME, each)) for one, each in zip(found, names, strict=True)]
 
 
-def classes_of(batch: InteractionsBatch) -> dict[str, list[int]]:
+def classes_of(batch: AnyBatch) -> dict[str, list[int]]:
     """Return by explained class the numbers of its samples; by name; one empty name where classes are not recorded."""
     found: dict[str, list[int]] = {}
-    for place, one in enumerate(batch):
+    several: list[AnyInteractions] = [*batch]
+    for place, one in enumerate(several):
         found.setdefault(one.about.explained, []).append(place)
     return dict(sorted(found.items()))
 
 
-def batch_subject(batch: InteractionsBatch) -> str:
+def batch_subject(batch: AnyBatch) -> str:
     """Return the number of samples and their classes."""
     classes = [name for name in classes_of(batch) if name]
     several = "each sample's own class" if len(classes) > 1 else "".join(classes)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from captum_lkn._common.colours import colour_of
-from captum_lkn.interactions import InteractionsBatch
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.plot.canvas import (
     Picture,
     canvas,
@@ -26,7 +26,7 @@ from captum_lkn.plot.combinations import batch_subject, combinations
 __all__ = ["summary"]
 
 
-def summary(batch: InteractionsBatch, top: int = 14, *, least_order: int = 1, ax: Axes | None = None) -> Picture:
+def summary(batch: AnyBatch, top: int = 14, *, least_order: int = 1, ax: Axes | None = None) -> Picture:
     """Draw the strongest combinations of words over all samples, with their spread.
 
     A dot is the mean effect over the samples that have the words, a ring that of an OR effect; the bar holds the middle

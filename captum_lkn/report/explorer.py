@@ -18,9 +18,10 @@ from torch import Tensor
 from captum_lkn._common.formats import effect_format, percent, printable, shortened
 from captum_lkn._common.html import Html, element, join
 from captum_lkn.decomposition.effects import Effects, Kind
-from captum_lkn.interactions import Interaction, Interactions
+from captum_lkn.interactions import Interaction
 from captum_lkn.interactions.ranges import EffectRanges
 from captum_lkn.interactions.ranking import ranked
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.report.page import section, sortable
 from captum_lkn.report.regions import is_image, outline, picture, players_of_pixels
 
@@ -47,14 +48,14 @@ class Sample:
         notes: By state a sentence about the sample there.
     """
 
-    found: Mapping[str, Interactions]
+    found: Mapping[str, AnyInteractions]
     image: Tensor | None = None
     ranges: EffectRanges | None = None
     frequencies: Mapping[_Key, float] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def last(self) -> Interactions:
+    def last(self) -> AnyInteractions:
         """The interactions of the output, or of the reference."""
         return list(self.found.values())[-1]
 
@@ -85,7 +86,7 @@ def explorer(samples: Sequence[Sample], names: Sequence[str], count: int, noun: 
     return section("Interactions", controls, bench, note=note)
 
 
-def panels(found: Interactions, image: Tensor | None, name: str) -> Html:
+def panels(found: AnyInteractions, image: Tensor | None, name: str) -> Html:
     """Return the parts of the strongest interactions of an image, each over a copy of the image, for print as well."""
     owners = players_of_pixels(found, image)
     height, width = owners.shape
@@ -200,7 +201,7 @@ def _image(place: int, sample: Sample, tints: Sequence[Sequence[float]]) -> Html
     return element("svg", shown, *parts, viewBox=f"0 0 {width} {height}", class_="image", role="img", aria_label=label)
 
 
-def _ends(found: Interactions) -> str:
+def _ends(found: AnyInteractions) -> str:
     empty, full = found.contents(0).ends
     unit = found.provenance.get("unit")
     return f"v(\u2205) = {empty} \u2192 v(N) = {full}{f' {unit}' if unit else ''}"

@@ -12,12 +12,15 @@ from torch import Tensor
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.html import Html, element
 from captum_lkn._common.messages import count_of, kind_of, shape_of
-from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.interactions import Interactions
 from captum_lkn.interactions.about import About, class_line
+from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.ranges import EffectRanges
-from captum_lkn.interactions.rendering import BATCH_TEXTS, batch_rows, certificate_lines
+from captum_lkn.interactions.rendering import BATCH_TEXTS, SampleReport, batch_rows, certificate_lines
+from captum_lkn.interactions.sampled import AnyInteractions
+from captum_lkn.interactions.sampled_rendering import SampledReport, count_lines, r_squared_lines
 from captum_lkn.knowledge import KnowledgeChange, rendering
-from captum_lkn.plot.accessors import CHANGE, INTERACTIONS, INTERACTIONS_BATCH
+from captum_lkn.plot.accessors import CHANGE, INTERACTIONS, INTERACTIONS_BATCH, SAMPLED
 from captum_lkn.plot.canvas import Picture
 from captum_lkn.plot.depth import depth_of
 from captum_lkn.report.explorer import Sample, cell, explorer, panels
@@ -53,7 +56,7 @@ class _Drawing(NamedTuple):
 
 
 def report_sample(
-    found: Interactions,
+    found: AnyInteractions,
     path: str | os.PathLike[str],
     *,
     image: Tensor | None = None,
@@ -92,16 +95,13 @@ def report_sample(
     _check_ranges(found, ranges)
     sample = Sample({"output": found}, _images([found], None if image is None else [image])[0], ranges)
     about, contents = found.about, found.contents(0)
-    salient, *certificate = certificate_lines(contents)
-    name, _, count = salient.partition(": ")
     unit = found.provenance.get("unit")
     score = f"{contents.ends[0]} \u2192 {contents.ends[1]}{f' {unit}' if unit else ''}"
     known = [
         *_question(about),
         ("score, v(\u2205) \u2192 v(N)", score),
         *about.origin,
-        (name, count),
-        ("exactness", " ".join(certificate)),
+        *_quality(contents),
     ]
     strongest = panels(found, sample.image, "image-0") if is_image(found) else None
 
@@ -109,14 +109,17 @@ def report_sample(
         shown = explorer([sample], ["output"], _count(1, share))
         return [shown] if strongest is None else [shown, section("The strongest interactions", strongest)]
 
-    drawings = [_Drawing(name, _call(INTERACTIONS[name], found), text) for name, text in _OF_SAMPLE.items()]
+    pictures = INTERACTIONS if isinstance(found, Interactions) else SAMPLED
+    drawings = [
+        _Drawing(name, _call(pictures[name], found), text) for name, text in _OF_SAMPLE.items() if name in pictures
+    ]
     title = about.text or ("One image" if is_image(found) else ", ".join(found.labels))
     kind = f"Interactions of {count_of(found.n_players, 'player')}"
     _write(path, kind, title, known, parts, drawings[is_image(found) :])
 
 
 def report_batch(
-    batch: InteractionsBatch, path: str | os.PathLike[str], *, images: Tensor | Sequence[Tensor] | None = None
+    batch: AnyBatch, path: str | os.PathLike[str], *, images: Tensor | Sequence[Tensor] | None = None
 ) -> None:
     """Write a page about several samples: a table of them, their interactions, and pictures over the data set.
 
@@ -135,7 +138,8 @@ def report_batch(
         report_sample(batch[0], path, image=_images(batch, images)[0])
         return
     each = _images(batch, images)
-    samples = [Sample({"output": one}, image) for one, image in zip(batch, each, strict=True)][:_EXPLORED]
+    several: list[AnyInteractions] = [*batch]
+    samples = [Sample({"output": one}, image) for one, image in zip(several, each, strict=True)][:_EXPLORED]
 
     def parts(share: float) -> list[Html]:
         explored = samples[: _part(len(samples), share)]
@@ -278,7 +282,7 @@ def _size_of_image(part: str) -> int:
 # ---------------------------------------------------------------- tables and facts
 
 
-def _sample_table(batch: InteractionsBatch, explored: int, share: float) -> Html:
+def _sample_table(batch: AnyBatch, explored: int, share: float) -> Html:
     listed = _part(min(_LISTED, len(batch)), share)
     shown = batch_rows([one.contents(1) for one in batch[:listed]])
     rows = [
@@ -329,6 +333,18 @@ def _question(about: About) -> Iterator[tuple[str, str]]:
         yield "continuation", about.continuation
 
 
+def _quality(contents: SampleReport | SampledReport) -> Iterator[tuple[str, str]]:
+    """Yield how well the effects reproduce the values."""
+    if isinstance(contents, SampledReport):
+        yield "how well", " ".join(r_squared_lines(contents))
+        yield "effects", " ".join(count_lines(contents))
+        return
+    salient, *certificate = certificate_lines(contents)
+    name, _, count = salient.partition(": ")
+    yield name, count
+    yield "exactness", " ".join(certificate)
+
+
 def _shared(several: Sequence[About]) -> Iterator[tuple[str, str]]:
     """Yield the classes of several samples, and what these have in common."""
     name, _, classes = class_line(several).partition(": ")
@@ -346,7 +362,9 @@ def _count(samples: int, share: float) -> int:
     return max(_FEWEST, min(_part(_ROWS, share), _part(_ALL_ROWS, share) // samples))
 
 
-def _images(found: Sequence[Interactions], images: Tensor | Sequence[Tensor] | None) -> list[Tensor | None]:
+def _images(
+    found: Sequence[AnyInteractions] | AnyBatch, images: Tensor | Sequence[Tensor] | None
+) -> list[Tensor | None]:
     """Return the image of each sample, None where there are none.
 
     Raises:
@@ -360,7 +378,7 @@ def _images(found: Sequence[Interactions], images: Tensor | Sequence[Tensor] | N
     return [_checked(one, image) for one, image in zip(found, images, strict=True)]
 
 
-def _checked(found: Interactions, image: object) -> Tensor:
+def _checked(found: AnyInteractions, image: object) -> Tensor:
     if not isinstance(image, Tensor):
         raise TypeError(f"image must be a tensor [C, H, W]; got {kind_of(image)}")
     if not is_image(found):
@@ -372,7 +390,7 @@ def _checked(found: Interactions, image: object) -> Tensor:
     return image
 
 
-def _check_ranges(found: Interactions, ranges: EffectRanges | None) -> None:
+def _check_ranges(found: AnyInteractions, ranges: EffectRanges | None) -> None:
     """Check that ranges are those of a sample.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_lkn._common.html import Html, element
 from captum_lkn._common.messages import shape_of
-from captum_lkn.interactions import Interactions
+from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.players.images import player_map
 from captum_lkn.plot.images import displayable
 
@@ -21,13 +21,13 @@ _SHARP = 96  # pixels: smaller images are written without loss
 _QUALITY = 88
 
 
-def is_image(found: Interactions) -> bool:
+def is_image(found: AnyInteractions) -> bool:
     """Return whether the players of a sample are parts of one image."""
     owners = () if found.layout is None else found.layout.owners
     return len(owners) == 1 and owners[0].dim() == 3 and bool((owners[0] == owners[0][:1]).all())
 
 
-def players_of_pixels(found: Interactions, image: Tensor | None) -> NDArray[np.int64]:
+def players_of_pixels(found: AnyInteractions, image: Tensor | None) -> NDArray[np.int64]:
     """Return the player of each pixel, int64 ``[H, W]``.
 
     Raises:

@@ -243,7 +243,12 @@ def _check_same(found: Manifest, wanted: Manifest, path: Path) -> None:
         )
 
 
-def check_settings(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+def check_settings(
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    where: str,
+    advice: str = "Give another folder, or the same model and options",
+) -> None:
     """Refuse a folder whose study has other settings, and say which.
 
     Raises:
@@ -253,10 +258,7 @@ def check_settings(found: Mapping[str, Any], wanted: Mapping[str, Any], where: s
     others = [name for name in names if found.get(name) != wanted.get(name)]
     if others:
         each = [f"{name} {_short(found, name)}, not {_short(wanted, name)}" for name in others]
-        raise ValueError(
-            f"{where} holds another study; it has {some_of(each, '; ')}. Give another folder, or the same model and "
-            "options"
-        )
+        raise ValueError(f"{where} holds another study; it has {some_of(each, '; ')}. {advice}")
 
 
 def _short(settings: Mapping[str, Any], name: str) -> str:

@@ -19,6 +19,7 @@ from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.studies.folder import Folder, Manifest, Outputs, Results
+from captum_lkn.studies.gathering import check_ranks, gather_files, rank_and_world
 from captum_lkn.studies.methods import Keep, StudyMethod, attribute, check_options, settings_of
 from captum_lkn.studies.samples import Sample, groups_of, samples_of
 from captum_lkn.studies.study import Study, load_study
@@ -38,6 +39,7 @@ def run_study(
     keep: Keep = "interactions",
     shard: tuple[int, int] | None = None,
     version: str | None = None,
+    gather: bool = False,
     show_progress: bool = False,
     **options: Any,
 ) -> Study:
@@ -49,7 +51,7 @@ def run_study(
     Several processes may run the same study in the same folder, on hosts that share it as well. Each takes the next
     samples that nobody works at, and returns when all are done. A process that dies leaves its samples to the others.
     Where ``torchrun`` or ``accelerate launch`` started them (``RANK`` and ``WORLD_SIZE``), each begins at its own
-    share, and the first shows the bar.
+    share, and the first shows the bar. Ranks that share no folder exchange their files with `gather`.
 
     Args:
         method: An :class:`captum_lkn.AndOrInteraction`, :class:`captum_lkn.LayerAndOrInteraction` or
@@ -64,6 +66,9 @@ def run_study(
             them. None: everything.
         version: A text that stands for what of the model, the score or the read-outs cannot be told by its weights or
             code; change it whenever that changes. Needed only where there is such a thing.
+        gather: Whether the ranks of a process group of ``torch.distributed`` share no folder: each computes its own
+            samples in its own folder, and then all files are sent to all ranks, so that each has the whole study. If a
+            rank dies, the others wait for it as long as the group's timeout says; what was stored is kept.
         show_progress: Whether to show one bar over the masks of all samples, with the time left.
         **options: Further options of the method's ``attribute``, such as ``perturbations_per_eval`` or ``n_samples``.
 
@@ -76,7 +81,8 @@ def run_study(
             such as those with values that are not finite: all others are stored before.
         FileExistsError: The study was begun, and `resume` is False.
         OSError: The folder cannot be written to, or is full; what was stored is kept.
-        RuntimeError: Another thread of this process is at work in the folder.
+        RuntimeError: Another thread of this process is at work in the folder; with `gather` there is no process group,
+            or a rank has no GPU, which the group's backend needs.
 
     Warns:
         UserWarning: What ``attribute`` warns of; files that are damaged or not of this study.
@@ -93,6 +99,7 @@ def run_study(
         0 | 2  +1.00
     """
     check_flag("resume", resume)
+    check_flag("gather", gather)
     check_options(method, options, keep)
     settings = settings_of(method, options, keep, version)
     single = samples_of(samples, target, settings, version)
@@ -103,8 +110,13 @@ def run_study(
     accuracies = method.accuracies if isinstance(method, LayerwiseKnowledge) else {}
     manifest = Manifest(settings, tuple(sample.key for sample in single), sizes, accuracies)
     groups = groups_of(sizes, options.get("n_samples") is None)
+    rank, world = rank_and_world()
+    if gather:
+        if shard is not None:
+            raise ValueError(f"shard must be None with gather=True, where ranks have shares; got {shard!r}")
+        rank, world = check_ranks(manifest)
+        shard = rank, world
     order = _order(len(groups), shard)
-    rank, _ = _rank()
     with (
         Folder.open(Path(out), manifest, resume) as folder,
         tqdm(
@@ -117,7 +129,12 @@ def run_study(
         if strangers := folder.strangers(list(sizes)):
             warn(f"{folder.path} has files that are not of this study, which are left alone: {some_of(strangers)}")
         work = _Work(method, options, keep, folder, [single[i] for i in numbers.values()], numbers, bar.update)
-        work.run([(group, groups[group]) for group in order])
+        work.run([(group, groups[group]) for group in order], give_up=not gather)
+        if gather and world > 1:
+            owners = [(key, group % world) for group, keys in enumerate(groups) for key in keys]
+            own = {single[number].key: reason for number, reason in work.failed.items()}
+            reasons = gather_files(folder.path, owners, own, rank)
+            work.failed = {numbers[key]: reason for key, reason in reasons.items()}
     work.check(len(numbers))
     return load_study(out)
 
@@ -136,14 +153,19 @@ class _Work:
     failed: dict[int, str] = field(default_factory=dict)
     stored: int = 0
     _warned: set[str] = field(default_factory=set)
+    _least: int = _GIVE_UP
     _of: dict[str, Sample] = field(init=False)
 
     def __post_init__(self) -> None:
         self._of = {sample.key: sample for sample in self.samples}
 
-    def run(self, groups: Sequence[tuple[int, Sequence[str]]]) -> None:
-        """Compute what is missing: first the groups that nobody works at, then what the others leave."""
+    def run(self, groups: Sequence[tuple[int, Sequence[str]]], give_up: bool = True) -> None:
+        """Compute what is missing: first the groups that nobody works at, then what the others leave.
+
+        With `give_up`, an error is raised where the first samples fail and none succeeds.
+        """
         later = []
+        self._least = min(_GIVE_UP, len(self.samples)) if give_up else len(self.samples) + 1
         for group, keys in groups:
             with self.folder.locks.taken(group) as mine:
                 if mine:
@@ -189,7 +211,7 @@ class _Work:
                     self._compute([key])
                 return
             self.failed[numbers[0]] = str(error)
-            if not self.stored and len(self.failed) >= min(_GIVE_UP, len(self.samples)):
+            if not self.stored and len(self.failed) >= self._least:
                 self.check(len(self.samples))
             return
         for key, (results, outputs) in zip(keys, found, strict=True):
@@ -212,15 +234,6 @@ def _cost(n: int) -> int:
     return 1 << min(n, 20)
 
 
-def _rank() -> tuple[int, int]:
-    """Return the rank of this process and the number of processes, as torch.distributed's launchers state them."""
-    try:
-        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    except (KeyError, ValueError):
-        return 0, 1
-    return (rank, world) if 0 <= rank < world else (0, 1)
-
-
 def _order(groups: int, shard: Any) -> list[int]:
     """Return the numbers of the groups in the order of this process: its own share first."""
     if shard is not None:
@@ -228,5 +241,5 @@ def _order(groups: int, shard: Any) -> list[int]:
         if not fits or not 0 <= shard[0] < shard[1]:
             raise ValueError(f"shard must be (i, k), the i-th of k shares from 0; got {shard!r}")
         return list(range(shard[0], groups, shard[1]))
-    rank, world = _rank()
+    rank, world = rank_and_world()
     return sorted(range(groups), key=lambda group: ((group - rank) % world, group))

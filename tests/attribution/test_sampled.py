@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from captum_lkn import AndOrInteraction, SampledBatch, SampledInteractions, players_from_mask
+from captum_lkn import AndOrInteraction, SampledBatch, SampledInteractions, compare_models, players_from_mask
 
 
 def either_and_both(x):
@@ -138,3 +138,56 @@ def test_a_forward_with_one_value_for_the_batch_and_players():
             [players_from_mask(torch.ones(1, 40))], n_samples=500
         )
     assert listed[0].v_full == 6.0
+
+
+@pytest.fixture(scope="module")
+def pair():
+    def score(x):
+        return 2 * x[:, 3] * x[:, 4] + torch.maximum(x[:, 1], x[:, 8]) * x.amax(1) - x[:, 5]
+
+    return AndOrInteraction(score, score="logit").attribute(torch.ones(2, 30), n_samples=500)
+
+
+def test_pages_and_pictures_of_sampled_masks(pair, tmp_path):
+    pair.report(tmp_path / "batch.html")
+    pair[0].report(tmp_path / "one.html")
+    for name in ("batch", "one"):
+        assert "3 &amp; 4" in (tmp_path / f"{name}.html").read_text()
+    assert "fresh uniform masks" in (tmp_path / "one.html").read_text()
+    for name in ("bars", "beeswarm", "summary"):
+        assert getattr(pair.plot, name)().fig is not None
+
+
+def test_shapiq_gets_the_effects_of_sampled_masks(pair):
+    pytest.importorskip("shapiq", reason="shapiq is an extra of its own")
+    one = pair[0]
+    moebius = one.to_shapiq("Moebius")
+    for masks in (torch.ones(1, 30), torch.eye(30)[[1, 8]].amax(0)[None], torch.eye(30)[3:5].amax(0)[None]):
+        present = set(masks[0].nonzero().flatten().tolist())
+        value = sum(v for members, v in moebius.interactions.items() if set(members) <= present)
+        assert value == pytest.approx(float(one.predict(masks.bool())[0]))
+    shapley = one.to_shapiq("SV")
+    expected = one.shapley_values()
+    assert [shapley[(i,)] for i in range(30)] == pytest.approx(expected.tolist())
+    assert one.to_shapiq("k-SII", 2)[(3, 4)] == pytest.approx(2.0, abs=0.1)
+    with pytest.raises(ValueError, match="of must be 'effects' for effects from sampled masks"):
+        one.to_shapiq(of="values")
+    with pytest.raises(ValueError, match="computes from Moebius coefficients for order 2; got 'BII'"):
+        one.to_shapiq("BII")
+
+
+def test_values_that_are_not_finite_at_some_masks_are_named():
+    def hole(x):
+        return x.sum(1) + torch.where(x[:, 7] + x[:, 9] == 0, torch.nan, 0.0)
+
+    with pytest.raises(ValueError, match=r"the value of sample 0 is nan with .*look at what the model returns"):
+        AndOrInteraction(hole, score="logit").attribute(torch.ones(1, 30), n_samples=500)
+
+
+def test_models_are_compared_at_sampled_masks():
+    models = {"base": lambda x: x[:, 3] + x[:, 4], "tuned": lambda x: x[:, 3] + 2 * x[:, 4] * x[:, 5]}
+    change = compare_models(
+        models, torch.ones(1, 30), target=None, reference="tuned", score="logit", n_samples=500, seed=1
+    )
+    assert change["base"].completeness[0, :2].tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+    assert change.interactions["base"][0].provenance["sampling"]["seed"] == 1

@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import random
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import warnings
 import pytest
 import torch
 from small_studies import bytes_of, make_layered, make_method, make_samples
+from tiny_models import BERT, made
 
 import captum_lkn
 from captum_lkn import AndOrInteraction, players_from_mask, text_players
@@ -66,6 +68,23 @@ def test_samples_of_one_players_are_cut(tmp_path, sentiment):
         torch.testing.assert_close(one.values, other.values, atol=1e-5, rtol=0)
 
 
+def test_a_model_that_is_spread_by_a_device_map(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate", reason="device_map is accelerate's, a development extra")
+    family = transformers.BertForSequenceClassification
+    whole = made(family, transformers.BertConfig, **BERT)
+    whole.save_pretrained(tmp_path / "model")
+    places = {"bert.embeddings": "cpu", "bert.encoder": "disk", "bert.pooler": "cpu", "classifier": "cpu"}
+    spread = family.from_pretrained(tmp_path / "model", device_map=places, offload_folder=tmp_path / "disk").eval()
+    assert any(x.is_meta for x in spread.parameters())
+    samples = [players_from_mask(torch.tensor([[1, 5, 6, 2]]), 3)]
+    run_study(AndOrInteraction(whole), samples, tmp_path / "run")
+    before = bytes_of(tmp_path / "run")
+    run_study(AndOrInteraction(spread), samples, tmp_path / "run")  # it is the same model
+    run_study(AndOrInteraction(spread), samples, tmp_path / "other")
+    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "other") == before
+
+
 def test_equal_samples_are_computed_once_and_targets_tell_them_apart(tmp_path):
     one = make_samples(1)[0]
     study = run_study(make_method(), [one, one, one], tmp_path / "run", target=[0, 1, 1])
@@ -98,10 +117,16 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(undisturbed, tmp_path, 
     assert bytes_of(tmp_path) == bytes_of(undisturbed)
 
 
-def test_killed_processes_leave_no_trace(tmp_path):
+def test_killed_processes_leave_no_trace(tmp_path, full):
+    """With --full, the processes are killed at twenty random moments, else at three that are known to be hard."""
+    count, states = 20, ["0.01", "1", "7.003"]
+    if full:
+        count = 200
+        states = [f"{6 * i + random.random() / 20:.4f}" for i in range(20)]
+        print(*states)
     root = pathlib.Path(captum_lkn.__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, HELPER, tmp_path / "run", "20", "0.01", "1", "7.003"],
+        [sys.executable, HELPER, tmp_path / "run", str(count), *states],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -110,7 +135,7 @@ def test_killed_processes_leave_no_trace(tmp_path):
     assert done.returncode == 0, done.stderr  # of the process whose companion was killed
     (tmp_path / "run" / "samples" / ".0123.tmp").write_bytes(b"half a file")
     for folder in ("run", "whole"):
-        run_study(make_layered(), make_samples(20), tmp_path / folder)
+        run_study(make_layered(), make_samples(count), tmp_path / folder)
     assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
 
 

@@ -1,0 +1,58 @@
+"""Work of one rank, which torchrun or accelerate launch starts: a study in one folder, and one gathered from several.
+
+With DIES in the environment, rank 1 is killed behind its first sample, and its launcher starts all ranks again.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+
+import torch
+from small_studies import make_layered, make_method, make_samples
+from torch import distributed
+
+from captum_lkn.studies import run_study
+from captum_lkn.studies.folder import Folder
+
+
+def main(out):
+    rank = os.environ["RANK"]
+    torch.set_num_threads(1)
+    write = Folder.write
+
+    def write_and_die(self, *arguments):
+        write(self, *arguments)
+        if (rank, os.environ.get("TORCHELASTIC_RESTART_COUNT")) == ("1", "0"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if "DIES" in os.environ:
+        Folder.write = write_and_die
+    run_study(make_layered(), make_samples(), out / "shared")
+    distributed.init_process_group("gloo")
+    run_study(make_layered(), make_samples(), out / rank, gather=True)
+    attempts = [
+        lambda: run_study(make_method(seed=int(rank)), make_samples(2), out / f"{rank}a", gather=True),
+        lambda: run_study(make_method(), make_samples(2 + int(rank)), out / f"{rank}b", gather=True),
+        lambda: run_study(make_method(), with_nan(), out / f"{rank}c", gather=True),
+    ]
+    (out / f"errors {rank}").write_text("\n".join(map(error_of, attempts)))
+    distributed.destroy_process_group()
+
+
+def error_of(attempt):
+    try:
+        attempt()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def with_nan():
+    samples = make_samples(3)
+    samples[1].inputs[0].fill_(torch.nan)
+    return samples
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
