@@ -50,7 +50,7 @@ REPORTS := build/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-full test-transformers test-transformers4 test-core test-oldest test-newest test-nightly \
-	test-shapiq test-interop lint docs tutorials package bench fuzz paper clean
+	test-shapiq test-interop lint docs tutorials package bench coverage mutation fuzz gpu paper clean
 
 help: ## list what make can do
 	@echo 'make TARGET [PYTHON=python3.12]'
@@ -120,6 +120,15 @@ bench: $(INSTALLED_DEV) ## measure speed and quality
 	  test -e "$$script" || { echo 'there is nothing in benchmarks/' >&2; exit 1; }; \
 	  echo "$(BIN)/python $$script"; $(BIN)/python "$$script"; \
 	done
+
+coverage: $(INSTALLED_DEV) ## all tests, and which lines and branches they execute, build/coverage/index.html; fails below 95 %
+	$(PYTEST) --cov=captum_lkn --cov-branch --cov-report=term-missing:skip-covered --cov-report=html:build/coverage --cov-fail-under=95
+
+mutation: $(INSTALLED_DEV) ## change decomposition, values and knowledge in 200 places, and count what the fast tests notice
+	$(BIN)/python scripts/mutation.py --sample 200
+
+gpu: $(INSTALLED_DEV) ## compare a GPU with the CPU and time both, within eight minutes; writes benchmarks/results/gpu.md
+	$(BIN)/python scripts/gpu_suite.py --write
 
 paper: $(INSTALLED_DEV) ## run the experiments of the paper, small, within 40 minutes on two idle cores; FULL=1: at its sizes, on a GPU
 	$(BIN)/python -m benchmarks.paper --fetch $(if $(FULL),--size full,--size small --jobs 2)

@@ -6,11 +6,13 @@ import pytest
 import torch
 from captum.attr import FeatureAblation, NoiseTunnel, PerturbationAttribution, ShapleyValues
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
-from captum.testing.helpers import basic_models as captum_models
 from torch import Tensor, nn
 
 from captum_lkn import AndOrInteraction, ExactShapleyValues
 
+captum_models = pytest.importorskip(
+    "captum.testing.helpers.basic_models", reason="captum 0.8 ships no models of its tests"
+)
 X = torch.tensor([[20.0, 50.0, 30.0]])
 PAIR = torch.tensor([[20.0, 50.0, 30.0], [10.0, -40.0, 20.0]])
 THREE = (torch.tensor([[23.0, 100.0, 0.0]]), torch.tensor([[20.0, 50.0, 30.0]]), torch.tensor([[0.0, 100.0, 10.0]]))

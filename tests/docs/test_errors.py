@@ -176,7 +176,7 @@ def half_precision():
 def out_of_memory():
     def small(x):
         if len(x) > 4:
-            raise torch.OutOfMemoryError("out of memory")
+            raise torch.cuda.OutOfMemoryError("out of memory")
         return x.sum(1)
 
     lkn.ExactShapleyValues(small).attribute(X)

@@ -4,7 +4,6 @@ import PIL.Image
 import pytest
 import torch
 from captum.attr import (
-    ImageMaskInput,
     InterpretableInput,
     LLMAttribution,
     ShapleyValues,
@@ -18,6 +17,9 @@ from torch.testing import assert_close
 
 from captum_lkn import AndOrInteraction, Continuation, ExactShapleyValues, prompt_players, select_players
 from captum_lkn.players.interpretable import interpretable_players
+
+pytest.importorskip("captum", minversion="0.9", reason="captum 0.8 has no ImageMaskInput")
+from captum.attr import ImageMaskInput
 
 torch.manual_seed(0)
 IMAGE = PIL.Image.fromarray(torch.randint(0, 256, (4, 6, 3), dtype=torch.uint8).numpy())

@@ -16,7 +16,7 @@ X = normal(3, 4)
 class Small:
     """A forward function with memory for a few rows."""
 
-    def __init__(self, most, error=torch.OutOfMemoryError, write=False):
+    def __init__(self, most, error=torch.cuda.OutOfMemoryError, write=False):
         self.most, self.error, self.write, self.rows = most, error, write, []
 
     def __call__(self, x):
@@ -28,7 +28,7 @@ class Small:
         return x[:, 0] * x.sum(1)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError, RuntimeError])
 @pytest.mark.parametrize("perturbations_per_eval", [8, 13, None])
 def test_out_of_memory_halves_the_batch(error, perturbations_per_eval):
     forward = Small(6, error)
@@ -41,7 +41,7 @@ def test_out_of_memory_halves_the_batch(error, perturbations_per_eval):
 
 
 def test_out_of_memory_with_one_row_is_the_users_to_solve():
-    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="out of memory"):
         plain(Small(0)).attribute(X[:1])
 
 
@@ -81,10 +81,10 @@ def test_out_of_memory_where_the_batch_has_one_value():
     def forward(x):
         calls.append(x)
         if len(calls) == 3:
-            raise torch.OutOfMemoryError("out of memory")
+            raise torch.cuda.OutOfMemoryError("out of memory")
         return x.sum()
 
-    with pytest.raises(torch.OutOfMemoryError):  # a batch that has one value cannot be halved
+    with pytest.raises(torch.cuda.OutOfMemoryError):  # a batch that has one value cannot be halved
         ExactShapleyValues(forward).attribute(X)
     assert len(calls) == 3
 
