@@ -199,6 +199,12 @@ def test_embeddings_are_passed_as_embeddings(bert):
         torch.testing.assert_close(torch.tensor([one.v_full for one in found]).double(), full, atol=1e-5, rtol=1e-5)
 
 
+def test_token_ids_in_floats_are_refused():
+    model = made(BertForSequenceClassification, BertConfig, **BERT)
+    with pytest.raises(TypeError, match=r"must be token ids, integers \[B, T\].*got float32 \[1, 3\]. Give ids.long"):
+        plain(model).attribute(torch.tensor([[5.0, 6.0, 7.0]]), target=1)
+
+
 def test_targets_of_every_token():
     model = made(BertForTokenClassification, BertConfig, **BERT, pad_token_id=49)
     found = plain(model).attribute(IDS, **ASKED, target=[(2, 1), (0, 2)])

@@ -21,6 +21,7 @@ from captum_lkn.outputs.score import OutputKind
 __all__ = ["HuggingFace"]
 
 _DIMS_OF_IMAGES: Final = 4
+_DIMS_OF_IDS: Final = 2
 _CACHES: Final = ("past_key_values", "cache_params")
 
 
@@ -158,4 +159,9 @@ class HuggingFace:
         if x.is_floating_point() and x.dim() == _DIMS_OF_IMAGES and "pixel_values" in self.parameters:
             return "pixel_values"  # of a model with a text tower, such as CLIP
         embeds = x.is_floating_point() and takes_token_ids(self.model)
+        if embeds and x.dim() == _DIMS_OF_IDS:
+            raise TypeError(
+                f"the inputs of {self.name} must be token ids, integers [B, T], or embeddings [B, T, D]; got "
+                f"{kind_of(x)}. Give ids.long()"
+            )
         return "inputs_embeds" if embeds else str(self.model.main_input_name)
