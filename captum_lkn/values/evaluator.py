@@ -33,6 +33,7 @@ from captum_lkn.players.players import Players
 from captum_lkn.values.agreement import Agreement
 from captum_lkn.values.first_forward import FirstForward, check_stored, few_masks
 from captum_lkn.values.forwards import MaskedForwards
+from captum_lkn.values.positions import check_positions
 from captum_lkn.values.prediction import as_predicted, own_prediction
 from captum_lkn.values.removal import can_drop, first_positions
 from captum_lkn.values.scoring import ScoredForwards, side_by_side
@@ -334,6 +335,7 @@ class Evaluator:
             return
         self.target = scored.target = self.resolve(self._target, output, samples, full)
         self.model.check_class_names(self.target)
+        check_positions(self.model, self._forwards.arguments, self.target)
         if self.target.n_outputs > 1:
             self.model.warn_of_selected_columns(self._score)
         rows = samples[:1] if self.whole_batch else samples

@@ -52,6 +52,21 @@ def test_classes_of_tokens():
     assert_tables(found, tables_by_hand(lambda row, b: odds(model(row).logits[0, 2 - 2 * b], 1 + b)))
 
 
+@pytest.mark.parametrize(("side", "at", "tokens"), [("right", 3, "0 to 1"), ("left", 1, "2 to 3")])
+def test_a_target_at_padding_is_refused(side, at, tokens):
+    """What a model returns for padding depends on the longest text of the batch, as the padding does."""
+    model = bert("TokenClassification")
+    ids, mask = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    if side == "left":
+        ids, mask = ids.flip(1), mask.flip(1)
+    method, inputs = plain(model, score="log_odds"), {"input_ids": ids}
+    options = {"baselines": 4, "additional_forward_args": {"attention_mask": mask}}
+    options["feature_mask"] = torch.where(mask > 0, mask.cumsum(1) - 1, -1)
+    with pytest.raises(ValueError, match=f"position {at} for sample 1, which is padding.*its tokens are at {tokens}"):
+        method.attribute(inputs, target=(at, 1), **options)
+    assert len(method.attribute(inputs, target=[(at, 1), (3 - at, 1)], **options)) == 2
+
+
 def test_the_word_behind_a_mask():
     model, ids = bert("MaskedLM"), IDS.clone()
     found = plain(model, score="log_odds").attribute(ids, **ASKED, target=(0, 17))  # position 0 is background
