@@ -32,7 +32,7 @@ class MasksPlan(NamedTuple):
         tokens: The number of their tokens, without those of the few subsets that are compared; 0 likewise.
         plain_tokens: The number of tokens of the plain evaluation; 0 where it is not known.
         reason: The reason of the plain evaluation; empty with a prefix tree.
-        begin: Evaluates the first leaves, and returns their number.
+        begin: Evaluates the first leaves, compares some, and returns their number; 0 if they fail or differ.
     """
 
     forwards: int

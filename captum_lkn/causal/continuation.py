@@ -360,9 +360,13 @@ class Continuation:
 
         def begin() -> int:
             with Model(self).session():
-                subsets, logits = next(iter(walk.leaf_logits()))
-                continuation_log_odds(logits, self.tokens).cpu()
-            return len(subsets)
+                try:
+                    subsets, logits = next(walk.leaf_logits())
+                except (RuntimeError, IndexError):
+                    return 0
+                values = continuation_log_odds(logits, self.tokens).cpu().double()
+                apart = self._disagreement(players, sample, attention_mask, subsets, values)
+            return 0 if apart else len(subsets)
 
         # A few subsets are evaluated plainly as well.
         return MasksPlan(walk.forwards + 1, walk.tree.tokens, walk.tree.plain_tokens, "", begin)

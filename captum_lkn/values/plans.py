@@ -203,6 +203,11 @@ class _Planner:
             forwards = evaluator.masked_forwards
             prefixes = not self.plans and takes_all_masks(evaluator, arguments)
             shared, _ = self._shared(request) if prefixes else ({}, ())
+            if shared:
+                begun = time.perf_counter()
+                if not next(iter(shared.values())).begin():  # a run would find that out as well
+                    prefixes, shared = False, {}
+                start += time.perf_counter() - begun
             for samples, masks in self._rows(forwards, shared):
                 first = _first(forwards, samples)
                 evaluator.values(samples[:first], masks[:first])
@@ -214,7 +219,6 @@ class _Planner:
             opened = time.perf_counter() - start
             if shared:
                 begin = next(iter(shared.values())).begin
-                begin()  # what is slow once is over then
                 start = time.perf_counter()
                 leaves = begin()
                 per_leaf = (time.perf_counter() - start) / leaves

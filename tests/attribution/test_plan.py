@@ -98,6 +98,15 @@ def test_a_prefix_tree(causal_prompt):
     assert plainly.advice == ("Prefixes of prompts are not shared: share_prefixes=False",)
 
 
+def test_a_tree_that_fails_is_planned_as_the_plain_evaluation_that_follows(causal_prompt, monkeypatch):
+    _, players, continuation = causal_prompt
+    method = AndOrInteraction(continuation, score="logit")
+    monkeypatch.setattr(Continuation, "_disagreement", lambda *_: "its outputs differ")
+    found = method.plan(players)
+    assert (found.evaluation, found.tokens) == ("plain", found.plain_tokens)
+    assert found.forwards == method.attribute(players)[0].provenance["forwards"]
+
+
 @pytest.fixture
 def causal_prompt():
     model = tiny_causal("llama")

@@ -16,13 +16,20 @@ from captum_lkn.studies import gathering, run_study
 
 HERE = pathlib.Path(__file__).parent
 TORCHRUN = "torch.distributed.run", "--nproc-per-node=2"
-ACCELERATE = "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"
+ACCELERATE = (
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes=2",
+    "--num_machines=1",
+    "--mixed_precision=no",
+)
 
 
 def launch(out, launcher, *options, **environment):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    # The launcher starts processes for GPUs with torchrun; the ranks use none.
     ports = f"--master_port={port}" if launcher is TORCHRUN else f"--main_process_port={port}"
     paths = os.pathsep.join(map(str, (pathlib.Path(captum_lkn.__file__).parents[1], HERE.parent)))
     return subprocess.run(
