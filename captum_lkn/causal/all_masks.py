@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["AllMasks", "MasksPlan", "plainly"]
+from captum_lkn.players.players import Players
+
+__all__ = ["AllMasks", "MasksPlan", "not_a_prompt", "plainly"]
 
 
 class AllMasks(NamedTuple):
@@ -46,3 +48,10 @@ def plainly(reason: str, tokens: int | None = None) -> AllMasks:
     """Return that the plain evaluation is needed, and why; `tokens` is the number of its tokens, if known."""
     counted = {} if tokens is None else {"tokens": tokens}
     return AllMasks(None, {"evaluation": "plain", "reason": reason} | counted)
+
+
+def not_a_prompt(players: Players) -> str | None:
+    """Return the reason if more than token ids is masked."""
+    if len(players.inputs) != 1 or (players.names or ("input_ids",)) != ("input_ids",):
+        return "more is masked than input_ids"
+    return None if players.inputs[0].dim() == 2 else "its input_ids are not [B, T]"

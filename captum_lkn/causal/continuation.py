@@ -20,7 +20,7 @@ from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of
 from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn._common.warn import warn
-from captum_lkn.causal.all_masks import AllMasks, MasksPlan, plainly
+from captum_lkn.causal.all_masks import AllMasks, MasksPlan, not_a_prompt, plainly
 from captum_lkn.causal.prefix_tree import PrefixTree, Walk, why_not, worth_it
 from captum_lkn.causal.prompts import (
     causal_model,
@@ -37,9 +37,7 @@ from captum_lkn.causal.scores import ROWS, continuation_log_odds
 from captum_lkn.causal.tokens import continuation_ids, rewritten
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.hugging_face.call import HuggingFace
-from captum_lkn.models.hugging_face.facts import (
-    model_of_pipeline,
-)
+from captum_lkn.models.hugging_face.facts import model_of_pipeline
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
@@ -375,7 +373,7 @@ class Continuation:
         """Return the walk over the prefix tree of one prompt, or the reason why there is none."""
         if not self.share_prefixes:
             return plainly("share_prefixes=False")
-        reason = _not_a_prompt(players) or why_not(self.module, set(self._called.parameters))
+        reason = not_a_prompt(players) or why_not(self.module, set(self._called.parameters))
         if reason is None and self._takes_prompts_alone():
             reason = "padding or positions from 0 change its outputs"
         if reason is not None:
@@ -412,10 +410,3 @@ def _tokenizer(model: Any, tokenizer: Any) -> Any:
     if tokenizer is not None:
         return tokenizer_of(tokenizer)
     return None if model_of_pipeline(model) is model else model.tokenizer
-
-
-def _not_a_prompt(players: Players) -> str | None:
-    """Return the reason if more than token ids is masked."""
-    if len(players.inputs) != 1 or (players.names or ("input_ids",)) != ("input_ids",):
-        return "more is masked than input_ids"
-    return None if players.inputs[0].dim() == 2 else "its input_ids are not [B, T]"
