@@ -1,6 +1,7 @@
 """Small forms of results in a notebook: their contents, and that nothing of a user's gets into them unescaped."""
 
 import html as standard
+import io
 import re
 from html.parser import HTMLParser
 
@@ -9,9 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from rich.console import Console
 
 from captum_lkn import AndOrInteraction, compare_baselines, players_from_mask
 from captum_lkn._common import html
+from captum_lkn._common.colours import colour_of
+from captum_lkn.cli.terminal import print_interactions
 from captum_lkn.interactions.by_layer import LayerInteractions
 from captum_lkn.interactions.ranges import EffectRange, EffectRanges
 
@@ -52,6 +57,22 @@ def test_bars_point_to_the_side_of_their_sign():
     assert "margin-left:56px;width:56px" in right
     assert "width:0px" in html.bar(float("nan"), 1.0)
     assert "width:0px" in html.bar(0.0, 0.0)
+
+
+def test_a_sign_has_one_colour_in_terminals_pages_and_pictures():
+    """Blue and orange, which readers with any kind of colour blindness tell apart."""
+    found, colours = results.sentence(), {1: (0, 114, 178), -1: (213, 94, 0)}
+    assert [f"background:{colour_of(sign)}" in html.bar(float(sign), 1.0) for sign in colours] == [True, True]
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=80)
+    print_interactions(console, found, "word", 9)
+    lines = [line for line in console.file.getvalue().splitlines() if "\x1b[38;2;" in line]
+    assert len(lines) == sum(len(found.top(9, kind=kind)) for kind in ("and", "or"))
+    for line in lines:
+        sign = 1 if "+" in line else -1
+        assert "\x1b[38;2;{};{};{}m".format(*colours[sign]) in line
+    _, ax = found.plot.bars(4)
+    for drawn in ax.patches:
+        assert colour_of(drawn.get_width()) == to_hex(drawn.get_facecolor()).upper()
 
 
 class Collector(HTMLParser):
