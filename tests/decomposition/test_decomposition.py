@@ -492,6 +492,22 @@ def test_however_small_kappa_is_no_certificate_comes_without_a_solution(n, fract
 
 
 @pytest.mark.parametrize("options", [{}, PROGRAM, {"pin_ends": False}], ids=str)
+@pytest.mark.parametrize(("n", "fraction"), [(5, 1e-8), (6, 1e-9), (7, 1e-7)])
+def test_a_tiny_kappa_is_exact_where_the_effects_have_ties(n, fraction, options):
+    generator = torch.Generator().manual_seed(n)
+    sizes = torch.randint(1, 4, (8,), generator=generator).double()
+    planted_effects = torch.zeros(2, 2**n, dtype=torch.float64)
+    planted_effects[torch.arange(8) % 2, torch.randint(3, 2**n, (8,), generator=generator)] = sizes
+    v = lattice.reconstruct(*planted_effects)
+    found = decompose(v, kappa=fraction * span(v), **options)
+    assert float(found.gap) < 1e-9
+    assert_within_kappa(found, v, pin_ends="pin_ends" not in options)
+    nonzero = effects(found)[..., 1:].abs()
+    nonzero = nonzero[nonzero > 0]
+    assert float(nonzero.min()) > 1e-3 * float(found.kappa)  # kappa has a share in them, rounding has none
+
+
+@pytest.mark.parametrize("options", [{}, PROGRAM, {"pin_ends": False}], ids=str)
 @pytest.mark.parametrize("steps", [1, 3, 6])
 def test_a_solver_stopped_early_leaves_a_solution_with_an_honest_gap(steps, options, monkeypatch):
     monkeypatch.setattr(exact, "_MAX_STEPS", steps)

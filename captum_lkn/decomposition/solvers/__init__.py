@@ -8,6 +8,7 @@
 ``interior``   interior point for a batch of tables, from where ADMM stopped to an optimum with a certificate
 ``guess``      the exact optimum of a batch of tables on guessed sets of effects and rows, where the guess is right
 ``crossover``  from an approximate optimum to the exact one, a pivot at a time
+``narrow``     tables with little slack, by way of a table with smaller effects
 ``vertex``     from an optimum of a linear program to a vertex of its optimal face
 ``equations``  the linear equations of the crossover
 ``generation``  many players and few effects: the exact method on some effects and rows, more as they are needed

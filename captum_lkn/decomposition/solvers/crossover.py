@@ -39,6 +39,7 @@ _PERTURBATION = 1e-6
 _END = 1 - 1e-13
 _SAME_TIME = 1e-10
 _ROUNDS = 40
+_PATHS = 3  # all paths together take at most so many times the pivots of one
 _STILL = 1e-13  # the proximal terms have vanished once they move no row and no effect by more than this
 _FINISHED = 1e-11  # where rounding keeps them from that, this will do
 _SNAPS = 2
@@ -79,7 +80,7 @@ def cross_over(
         effects: ``[effects]``, nonzero where an effect is taken to be in the support.
         constant: The approximate constant.
         dual: ``[rows]``, nonzero where a row with slack is taken to be active.
-        max_pivots: Stop after so many breakpoints.
+        max_pivots: Stop a path after so many breakpoints, and all after three times as many.
         solve_on: Solves without proximal terms on the sets that effects and a dual vector name, at the end of a path;
             it returns None where the equations are singular, and more rounds are needed.
 
@@ -102,7 +103,7 @@ def cross_over(
             moved = path.moved()
             if reached and moved < least:
                 nearest, least = path.result(pivots, False), moved
-            if not reached:
+            if not reached or pivots >= _PATHS * max_pivots:
                 break
             slow = moved > _SLOW * before
             before = moved
@@ -117,7 +118,7 @@ def cross_over(
             path.snap()
             path.polish()
             return path.result(pivots, True)
-        if more >= max_pivots:  # too far away, whatever the proximal weight
+        if pivots >= _PATHS * max_pivots or more >= max_pivots:  # too far away, whatever the proximal weight
             break
     return path.result(pivots, False) if nearest is None else nearest
 

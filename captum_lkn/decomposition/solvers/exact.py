@@ -6,15 +6,18 @@ on to a tenth of the distance and more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from captum_lkn.decomposition.solvers import admm
 from captum_lkn.decomposition.solvers.crossover import Exact, Program, cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.interior import Point
+from captum_lkn.decomposition.solvers.narrow import narrow, without_slack
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, relative_gap
 from captum_lkn.decomposition.solvers.vertex import to_vertex
 
@@ -22,11 +25,11 @@ __all__ = ["BY_ROWS_MAX_PLAYERS", "Solution", "solve"]
 
 _MAX_STEPS = 80
 _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
-# Slack below the first, in units of the table's range, is not used by the interior point, but by the crossover: steps
-# in so little room are lost in rounding. Slack below the second makes the equations for the effects badly conditioned,
-# and those for the rows not.
-_EXACT_BELOW = 3e-8
+# With less slack than this, in units of the table's range, steps are lost in rounding: the optimum without slack first.
 _STIFF_BELOW = 1e-6
+# By how many slacks the optimum with slack may differ from that without, and the ridge of the narrow table at least.
+_NARROW = ((1e4, 1e-2), (1e3, 1e-3), (1e5, 1e-2))
+_NARROW_WARM_UP = 400  # steps of ADMM
 BY_ROWS_MAX_PLAYERS = 6  # up to here the rows are the smaller system
 _PREVIEW = 1e-3  # a tolerance above this is a preview
 _CROSS_OVER = 5e-6  # from this relative gap on, few effects and rows are in the wrong set
@@ -35,6 +38,7 @@ _CROSS_OVER_EXACT = 1e-8
 _ROOM = 1e-3  # with less slack than this, in units of the range, sets are named later
 _CERTAIN = 1e-9  # the gap of an exact optimum is rounding
 _PIVOTS = 100
+_LAST = 20  # times as many pivots where the interior point has come to its end
 _LOOK = 30  # a certificate is computed once the point is within this many tolerances
 _STALLED_AFTER = 25  # steps without getting nearer
 _GUESSES = 2  # how often the sets are guessed before the crossover
@@ -79,37 +83,91 @@ def solve(
     Returns:
         One solution a table; its effects are feasible to rounding.
     """
-    room = problem.slack.amax(-1)
-    exact, enough = room <= _EXACT_BELOW, room > _STIFF_BELOW
-    little = ~exact & ~enough
+    enough = problem.slack.amax(-1) > _STIFF_BELOW
+    wanted = tolerance if tolerance > _PREVIEW or not to_the_end else min(_CERTAIN, tolerance)
     found: dict[int, Solution] = {}
-    # With little room most tables are exact without it. The others, which have ties, need it.
-    for kind, chosen in ((enough, enough), (exact, exact | little), (little, little)):
+    for chosen in (enough, ~enough):
         rows = chosen.nonzero().squeeze(-1)
-        if kind is little:
-            rows = rows[[found[row].gap > _CERTAIN for row in rows.tolist()]]
         if not len(rows):
             continue
-        part = problem[rows]
-        without_room = kind is not enough
-        by_rows = without_room or (problem.pinned and problem.n <= BY_ROWS_MAX_PLAYERS)
-        # By rows the ends are pinned: a free constant of so little is the crossover's to find.
-        posed = _pinned(part) if without_room else part
-        point = Point(posed, effects[rows], dual[rows], exact=kind is exact, by_rows=by_rows)
-        again = little[rows] & (kind is exact)
-        for row, solution in zip(rows.tolist(), _Run(point, part, tolerance, to_the_end, again).run(), strict=True):
-            if row not in found or solution.gap < found[row].gap:
-                found[row] = solution
+        part, exact = problem[rows], chosen is not enough
+        posed = without_slack(part) if exact else part
+        by_rows = exact or (problem.pinned and problem.n <= BY_ROWS_MAX_PLAYERS)
+        point = Point(posed, effects[rows], dual[rows], exact=exact, by_rows=by_rows)
+        solutions = _Run(point, posed, tolerance, to_the_end).run()
+        for i, row in enumerate(rows.tolist()):
+            found[row] = _with_slack(problem[rows[i : i + 1]], solutions[i], wanted) if exact else solutions[i]
     return [found[row] for row in range(len(dual))]
+
+
+def _with_slack(problem: Problem, start: Solution, wanted: float) -> Solution:
+    """The optimum of one table, ``values [1, 2^n]``, that has little slack, from the one without; up to a gap."""
+    if start.dual is None or not bool(problem.slack.any()):
+        return start
+    x, y = start.effects.unsqueeze(0), start.dual.unsqueeze(0)
+    best = _certified(problem, x, 0.0, y, start.steps)
+    ways: list[Callable[[Problem, Tensor, Tensor, int], Solution | None]] = [
+        _on_same_sets,
+        *(partial(_by_narrow, how=how) for how in _NARROW),
+        _by_crossover,
+    ]
+    for way in ways:
+        if best.gap <= wanted:
+            break
+        new = way(problem, x, y, start.steps)
+        if new is not None and new.gap < best.gap:
+            best = new
+    return best
+
+
+def _certified(problem: Problem, effects: Tensor, constant: float, dual: Tensor, steps: int) -> Solution:
+    """Effects ``[1, 2, 2^n]``, feasible to rounding, with their certificate."""
+    free = min(max(constant, -float(problem.slack[0, 0])), float(problem.slack[0, 0]))
+    if not float(problem.excess(effects, constant)[:, 1:].abs().amax()) < _FEASIBLE:
+        effects = problem.without_rounding(problem.repaired(effects, free), free)
+    bound = problem.bound(dual)
+    gap = float(relative_gap(problem.penalty(effects), bound))
+    return Solution(effects[0], free, gap, float(bound), steps, dual[0])
+
+
+def _on_same_sets(problem: Problem, effects: Tensor, dual: Tensor, steps: int) -> Solution | None:
+    """The solution where the optimum without slack has no ties: the rows' sides are the signs of its dual vector."""
+    found = solve_guessed(problem, effects, dual) if problem.ridge else None
+    if found is None or not bool(found.optimal):
+        return None
+    return _certified(problem, found.effects, float(found.constant), found.dual, steps)
+
+
+def _by_narrow(
+    problem: Problem, effects: Tensor, dual: Tensor, steps: int, *, how: tuple[float, float]
+) -> Solution | None:
+    """The solution by way of a table with smaller effects."""
+    table = narrow(problem, effects, *how)
+    warm = next(admm.iterate(table.problem, _NARROW_WARM_UP, torch.float32))
+    # By effects also where the rows are fewer: they depend on each other, and few effects are in play.
+    point = Point(table.problem, warm.effects, warm.dual, exact=False, by_rows=False)
+    solution = _Run(point, table.problem, _CERTAIN, True, last=1).run()[0]
+    wide = table.widened(solution.effects.unsqueeze(0), solution.constant)
+    if wide is None or solution.dual is None:
+        return None
+    return _certified(problem, *wide, solution.dual.unsqueeze(0), steps + solution.steps)
+
+
+def _by_crossover(problem: Problem, effects: Tensor, dual: Tensor, steps: int) -> Solution:
+    """The solution by pivots."""
+    one = problem[0]
+    found = cross_over(_program(one), effects.flatten(), 0.0, dual[0], _LAST * _PIVOTS)
+    x = found.effects.view_as(effects)
+    return _certified(problem, x, found.constant, found.dual.unsqueeze(0), steps + found.pivots)
 
 
 class _Run:
     """The steps of one batch, from which tables leave as they are done."""
 
-    def __init__(self, point: Point, problem: Problem, tolerance: float, to_the_end: bool, again: Tensor) -> None:
+    def __init__(self, point: Point, problem: Problem, tolerance: float, to_the_end: bool, last: int = _LAST) -> None:
         self.point, self.problem, self.tolerance = point, problem, tolerance
+        self.last = last
         self.preview = tolerance > _PREVIEW or not to_the_end
-        self.again = again.tolist()  # whether another run follows, so that one crossover is enough
         # Feasible, if nothing else: what comes back where nothing better is found.
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
         self.solutions = [Solution(x, 0.0, float("inf"), 0.0, 0) for x in nothing]
@@ -170,12 +228,7 @@ class _Run:
             self._certify(tried, step)
         for row, table in enumerate(self.open):
             self.solutions[table].out_of_steps = last and row not in done
-        given_up = (
-            row
-            for row, table in enumerate(self.open)
-            if stalled[row] or (self.again[table] and self.tries[table] > _GUESSES)
-        )
-        return sorted({*done, *given_up})
+        return sorted({*done, *(row for row in range(len(self.open)) if stalled[row])})
 
     def _certify(self, rows: list[int], step: int) -> None:
         """Keep the point's own effects, made feasible, where that is better."""
@@ -227,7 +280,7 @@ class _Run:
             table = self.open[row]
             if not bool(effects[row].isfinite().all() & dual[row].isfinite().all()):
                 continue
-            budget = 20 * _PIVOTS if stalled[row] else _PIVOTS
+            budget = self.last * _PIVOTS if stalled[row] else _PIVOTS
             one, alone = self.problem[row], self.problem[torch.tensor([row], device=dual.device)]
             found = cross_over(
                 _program(one),
@@ -253,13 +306,6 @@ class _Run:
         unfinished = [row for row in range(len(self.open)) if stalled[row] and row not in done]
         self._certify(unfinished, step)
         return done
-
-
-def _pinned(problem: Problem) -> Problem:
-    """The same problem with both ends met exactly."""
-    slack = problem.slack.clone()
-    slack[..., 0] = slack[..., -1] = 0
-    return Problem(problem.values, slack, problem.weights, problem.ridge, True)
 
 
 def _solve_on(problem: Problem, effects: Tensor, dual: Tensor) -> Exact | None:
