@@ -14,7 +14,7 @@ from captum_lkn._common.html import Html, element
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.interactions import Interactions
 from captum_lkn.interactions.about import About, class_line
-from captum_lkn.interactions.batch import AnyBatch
+from captum_lkn.interactions.batch import AnyBatch, SampledBatch
 from captum_lkn.interactions.ranges import EffectRanges
 from captum_lkn.interactions.rendering import BATCH_TEXTS, SampleReport, batch_rows, certificate_lines
 from captum_lkn.interactions.sampled import AnyInteractions
@@ -285,6 +285,9 @@ def _size_of_image(part: str) -> int:
 def _sample_table(batch: AnyBatch, explored: int, share: float) -> Html:
     listed = _part(min(_LISTED, len(batch)), share)
     shown = batch_rows([one.contents(1) for one in batch[:listed]])
+    if isinstance(batch, SampledBatch):
+        worst = [f"{one.worst_r_squared:.3f}" for one in batch[:listed]]
+        shown = {"sample": shown["sample"], "R^2": worst, **shown}
     rows = [
         element("tr", *(_sample_cell(place < explored, name, text) for name, text in zip(shown, cells, strict=True)))
         for place, cells in enumerate(zip(*shown.values(), strict=True))

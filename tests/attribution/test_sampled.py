@@ -154,6 +154,7 @@ def test_pages_and_pictures_of_sampled_masks(pair, tmp_path):
     for name in ("batch", "one"):
         assert "3 &amp; 4" in (tmp_path / f"{name}.html").read_text()
     assert "fresh uniform masks" in (tmp_path / "one.html").read_text()
+    assert "R^2" in (tmp_path / "batch.html").read_text()
     for name in ("bars", "beeswarm", "summary"):
         assert getattr(pair.plot, name)().fig is not None
 
