@@ -254,7 +254,8 @@ class Continuation:
             name: Its name in the model, or its number among the blocks.
 
         Returns:
-            The layer, whose feature is ``[R, c * D]`` for the c tokens of the continuation.
+            The layer, whose feature is ``[R, c * D]`` for the c tokens of the continuation. Of a model for which
+            padding counts, it is read in a batch of prompts of one length only.
         """
         return Layer(name, pool=self.places)
 
