@@ -36,6 +36,20 @@ from captum_lkn import (
 )
 from captum_lkn._common import files
 from captum_lkn.baselines.learning import LearnedBaseline
+from captum_lkn.evaluation import (
+    FidelityCurve,
+    Generalization,
+    Sparsity,
+    Stability,
+    Transfer,
+    fidelity,
+    generalization,
+    sparsity,
+    stability,
+    transferable,
+)
+
+MEASURES = (FidelityCurve, Generalization, Sparsity, Stability, Transfer)
 
 CLASSES = {
     kind.__name__: kind
@@ -47,6 +61,7 @@ CLASSES = {
         LinearProbes,
         SampledBatch,
         SampledInteractions,
+        *MEASURES,
     )
 }
 _NUMBERS = (0, -1, 1, 2, 3, -0.5, 0.5, 1e308, 3_000_000, 10**12, 2**63, 2**70)
@@ -68,8 +83,16 @@ def save_all(folder: Path) -> dict[str, Path]:
         torch.ones(2, 24), n_samples=400
     )
     baseline = learn_baseline(lambda x: x[:, 0], players_from_mask(x[:3]), target=None, score="logit", steps=3)
+    other = AndOrInteraction(nn.Sequential(net[0], net[2]).eval()).attribute(x[:2], target=0)
+    measures = (
+        fidelity(found, resamples=20),
+        generalization(found, other, ceiling_draws=1, resamples=20),
+        sparsity(found, resamples=20),
+        stability(AndOrInteraction(net), x[:2], target=0, draws=2, resamples=20),
+        transferable(change, other, resamples=20),
+    )
     paths = {}
-    for result in (found, found[0], change, probes, baseline, sampled, sampled[0]):
+    for result in (found, found[0], change, probes, baseline, sampled, sampled[0], *measures):
         name = type(result).__name__
         paths[name] = folder / f"{name}.safetensors"
         result.save(paths[name])
@@ -156,6 +179,8 @@ def use(result) -> None:
         return
     result._repr_html_()
     result.to_frame()
+    if isinstance(result, MEASURES):
+        return
     if isinstance(result, KnowledgeChange):
         for state in result.states:
             str(result[state])

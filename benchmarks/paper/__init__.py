@@ -12,9 +12,9 @@
 ``tasks``         a data set and a network: players, layers, probes
 ``statistics``    curves over layers and orders, with the bootstrap over samples
 ``claims``        the paper's claims as conditions on these, fixed before any run
-``experiments``   what is measured for each task
-``pairs``         what is measured for pairs of networks
-``joint``         joint extraction of several layers as a linear program
+``experiments``   what is measured for each task and pair of networks
+``verdicts``      verdicts from the files of results
+``run``           the steps of a run, in one or several processes
 ``practice``      three examples of use
 ``figures``       a picture for each claim, from the files of results
 ``page``          docs/reproduction.md, from its template and the files of results

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.paper.claims import kappa_conditions, layer_conditions, sample_conditions, sparsity_conditions
-from benchmarks.paper.joint import extract_jointly, sub_table
 from benchmarks.paper.settings import CONVENTIONS, IOU_ONLY, VIEWS, View
 from benchmarks.paper.statistics import (
     Curves,
@@ -29,6 +28,7 @@ from captum_lkn import (
     InteractionsBatch,
     KnowledgeChange,
     LayerwiseKnowledge,
+    decompose,
     logit_lens,
 )
 from captum_lkn.evaluation import fidelity, generalization, sparsity, stability
@@ -36,20 +36,21 @@ from captum_lkn.knowledge import compare
 
 __all__ = ["controls", "measure", "measure_pair", "output_of"]
 
-_JOINT_PLAYERS, _JOINT_SAMPLES, _JOINT_ALPHA = 6, 4, 0.1
+_JOINT_SAMPLES, _JOINT_PRICE, _JOINT_TOLERANCE = 4, 0.1, 1e-3
 
 
 def measure(task: Task) -> None:
     """Run the steps of a task."""
     step = task.store.step
+    step(f"network.{task.name}", lambda: _network(task))
     if task.spec.network in IOU_ONLY:
-        step(f"network.{task.name}", lambda: _network(task))
         return
     step(f"layers.{task.name}", lambda: _layers(task))
     step(f"claims.{task.name}", lambda: _claims(task, _change(task)))
     step(f"sparsity.{task.name}", lambda: _sparsity(task, _change(task)))
     step(f"stability.{task.name}", lambda: _stability(task))
     step(f"controls.{task.name}", lambda: controls(task, _change(task)))
+    step(f"joint.{task.name}", lambda: _joint(_change(task)))
 
 
 def _network(task: Task) -> dict[str, Any]:
@@ -86,9 +87,8 @@ def _layers(task: Task) -> dict[str, Any]:
         _counts(task, change),
     )
     return {
-        **_network(task),
         "layers": list(change),
-        "probes": {layer: list(accuracy) for layer, accuracy in change.accuracies.items()},
+        "probes": dict(zip(change, task.probe_accuracy(), strict=True)),
         "normalisers": change.normalisers,
         "strengths": curves.strength(counts[:1], slice(None))[0],
         "strengths_by_order": torch.stack([mean_over(one.T, counts[:1])[0] for one in curves.all]),
@@ -278,7 +278,6 @@ def controls(task: Task, change: KnowledgeChange) -> dict[str, Any]:
     lens = _lens(task)
     if lens is not None:
         found["logit lens"] = completeness(analyzed(task.model, lens))
-    found["joint"] = _joint(change)
     return found
 
 
@@ -307,25 +306,28 @@ def _lens(task: Task) -> Any | None:
 
 
 def _joint(change: KnowledgeChange) -> dict[str, Any]:
-    """Return the completeness of the layers under joint and under independent extraction, for few players."""
-    labels = [*change, change.reference]
-    n = min(_JOINT_PLAYERS, change.interactions[labels[0]][0].n_players)
-    found: dict[str, Any] = {"players": n, "samples": min(_JOINT_SAMPLES, change.n_samples)}
-    options = change.interactions[labels[0]][0].options
-    for name, alpha in (("joint", _JOINT_ALPHA), ("independent", 1.0)):
-        effects: list[list[Any]] = [[] for _ in labels]
-        for place in range(found["samples"]):
-            tables = torch.stack([sub_table(change.interactions[label][place].values, n) for label in labels])
-            units = torch.tensor([change.normalisers[label] for label in labels], dtype=torch.float64)
-            for one, new in zip(effects, extract_jointly(tables, units, alpha, options), strict=True):
-                one.append(new)
+    """Return the completeness of the layers where all are decomposed jointly, and where each is by itself."""
+    labels, count = [*change, change.reference], min(_JOINT_SAMPLES, change.n_samples)
+    some = {label: [change.interactions[label][place] for place in range(count)] for label in labels}
+    units = [change.normalisers[label] for label in labels]
+    tables = torch.stack([torch.stack([one.values for one in some[label]]) for label in labels])
+    jointly = decompose(
+        tables / torch.tensor(units, dtype=torch.float64).view(-1, 1, 1),
+        options=some[change.reference][0].options.replace(tolerance=_JOINT_TOLERANCE),
+        joint=_JOINT_PRICE,
+    )
+    effects = {
+        "independent": ([[one.effects for one in some[label]] for label in labels], units),
+        "joint": ([[one[place].effects for place in range(count)] for one in jointly], [1.0] * len(labels)),
+    }
+    found: dict[str, Any] = {"samples": count, "gap": float(jointly.gap.max())}
+    for name, (each, scales) in effects.items():
         compared = [
-            compare(one, effects[-1], units=(change.normalisers[label], change.normalisers[change.reference]))
-            for label, one in zip(labels, effects[:-1], strict=False)
+            compare(one, each[-1], units=(scale, scales[-1])) for one, scale in zip(each[:-1], scales, strict=False)
         ]
         found[name] = {
             "completeness": [float(one.overlap.sum() / one.reference_all.sum()) for one in compared],
             "redundancy": [float(one.forgotten.sum() / one.all.sum()) for one in compared],
-            "salient": int(compared[-1].reference_salient.sum()) / found["samples"],
+            "salient": int(compared[-1].reference_salient.sum()) / count,
         }
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paper.claims import CLAIMS, EXCEPTED, verdict
-from benchmarks.paper.settings import TASKS, VIEWS
+from benchmarks.paper.settings import IOU_ONLY, TASKS, VIEWS
 from benchmarks.paper.store import ROOT, Store
 from benchmarks.paper.verdicts import conditions, overall_verdicts, verdicts
 
@@ -68,6 +68,29 @@ def _verdict_table(store: Store) -> str:
     return _table(["", "claim", "verdict", "tasks or pairs", "the paper's program", "refit"], rows)
 
 
+def _evidence(store: Store) -> str:
+    """Return on how many tasks each condition holds, is undecided, or is contradicted, under the default reading."""
+    rows = []
+    for claim in CLAIMS:
+        found = conditions(store, claim)
+        counted = [views["default"] for name, views in found.items() if name not in EXCEPTED.get(claim, ())]
+        for text in dict.fromkeys(text for numbers in counted for text in numbers):
+            ends = [(one["low"], one["high"]) for numbers in counted if (one := numbers[text])["low"] is not None]
+            above, below = sum(low > 0 for low, _ in ends), sum(high < 0 for _, high in ends)
+            rows.append([claim, text, str(above), str(len(ends) - above - below), str(below)])
+    return _table(["", "condition", "above 0", "undecided", "below 0"], rows)
+
+
+def _accuracies(store: Store) -> str:
+    """Return the accuracy of each network of the pairs."""
+    found = {
+        name: accuracy
+        for pair, one in store.all("pair").items()
+        for name, accuracy in zip(pair.split("."), one["accuracies"], strict=True)
+    }
+    return ", ".join(f"{name} {accuracy:.2f}" for name, accuracy in found.items())
+
+
 def _readings(store: Store) -> str:
     """Return for each reading the number of tasks on which each claim is reproduced, of those tested."""
     each, rows = verdicts(store), []
@@ -112,13 +135,13 @@ def _conditions(store: Store, claim: str) -> str:
 
 
 def _networks(store: Store) -> str:
-    """Return a row for each network: size, samples, accuracy, and the held-out accuracy of its probes."""
-    rows = []
-    for name, one in {**store.all("layers"), **store.all("network")}.items():
-        probes = [_shown(accuracy[1], ".2f") for accuracy in one.get("probes", {}).values()]
+    """Return a row for each network: size, samples, and accuracy on the test set, of its probes as well."""
+    rows, layers = [], store.all("layers")
+    for name, one in store.all("network").items():
+        probes = [_shown(accuracy, ".2f") for accuracy in layers.get(name, {}).get("probes", {}).values()]
         cells = [f"{one['parameters']:,}", str(one["samples"]), str(one["players"]), _shown(one["accuracy"], ".3f")]
         rows.append([name, *cells, " ".join(probes) or _ABSENT])
-    return _table(["", "parameters", "samples", "players", "accuracy", "probes, held out, by depth"], sorted(rows))
+    return _table(["", "parameters", "samples", "players", "accuracy", "of the probes, by depth"], sorted(rows))
 
 
 def _salient(store: Store) -> str:
@@ -145,6 +168,14 @@ def _control_table(store: Store) -> str:
     return _table(["", *names, "ceiling"], rows)
 
 
+def _control_range(store: Store, name: str) -> str:
+    """Return the least and the largest mean completeness of a control over the tasks."""
+    key = name.replace("~", " ")
+    means = [_mean(row[0] for row in one[key]) for one in store.all("controls").values() if key in one]
+    known = [mean for mean in means if mean is not None]
+    return f"{min(known):.2f} to {max(known):.2f}"
+
+
 def _noise_table(store: Store) -> str:
     """Return the shares of new and forgotten strength that are above noise, at the first and the last layer."""
     rows = []
@@ -158,17 +189,17 @@ def _noise_table(store: Store) -> str:
 def _joint_table(store: Store) -> str:
     """Return completeness and redundancy, means over layers, of joint and independent extraction."""
     rows = []
-    for task, one in store.all("controls").items():
+    for task, one in store.all("joint").items():
         cells = []
         for name in ("independent", "joint"):
-            part = one["joint"][name]
+            part = one[name]
             cells += [_shown(_mean(part[what]), ".2f") for what in ("completeness", "redundancy")]
             cells.append(_shown(part["salient"], ".1f"))
-        rows.append([task, *cells])
+        rows.append([task, *cells, _shown(one["gap"], ".1e")])
     header = [
         f"{what}, {name}" for name in ("independent", "joint") for what in ("completeness", "redundancy", "salient")
     ]
-    return _table(["", *header], rows)
+    return _table(["", *header, "gap, joint"], rows)
 
 
 def _overfitting(store: Store) -> str:
@@ -216,8 +247,10 @@ def _unfinished(store: Store) -> str:
     """Return the tasks whose data are there, and that have not all of their results."""
     missing = " ".join(store.read("missing")).lower().replace("-", "").replace(" ", "")
     there = [name for name, spec in TASKS.items() if spec.data not in missing]
-    kinds = ("claims", "sparsity", "stability", "controls")
-    done = set(store.all("network")).union(set.intersection(*(set(store.all(kind)) for kind in kinds)))
+    whole = set.intersection(
+        *(set(store.all(kind)) for kind in ("claims", "sparsity", "stability", "controls", "joint"))
+    )
+    done = whole | {name for name in store.all("network") if TASKS[name].network in IOU_ONLY}
     left = [f"*{name}*" for name in there if name not in done]
     if not left:
         return "All tasks whose data were there are in this page."
@@ -262,12 +295,15 @@ def _mean(numbers: Iterable[float | None]) -> float | None:
 _PARTS: dict[str, Callable[..., str]] = {
     "number": _number,
     "verdicts": _verdict_table,
+    "evidence": _evidence,
+    "accuracies": _accuracies,
     "readings": _readings,
     "changed": _changed,
     "conditions": _conditions,
     "networks": _networks,
     "salient": _salient,
     "controls": _control_table,
+    "control_range": _control_range,
     "above_noise": _noise_table,
     "joint": _joint_table,
     "overfitting": _overfitting,

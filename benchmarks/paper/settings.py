@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["CONVENTIONS", "PAIRS", "SIZES", "TASKS", "VIEWS", "Size", "TaskSpec", "View", "players_of"]
+__all__ = ["CONVENTIONS", "IOU_ONLY", "PAIRS", "SIZES", "TASKS", "VIEWS", "Size", "TaskSpec", "View", "players_of"]
 
 
 @dataclass(frozen=True)

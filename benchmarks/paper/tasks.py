@@ -16,6 +16,11 @@ from benchmarks.paper.settings import TASKS, TaskSpec, players_of
 from benchmarks.paper.store import Store
 from benchmarks.paper.training import accuracy, batches_of, train
 from captum_lkn import LinearProbes, Players, image_players, players_as_embeddings, table_players, text_players
+from captum_lkn.models.layers import find_layers
+from captum_lkn.models.model import Model
+from captum_lkn.probes import MEMORY_LIMIT
+from captum_lkn.probes.features import FeatureStore, read_features
+from captum_lkn.probes.labelled import labelled_batches
 
 __all__ = ["Task"]
 
@@ -125,6 +130,9 @@ class Task:
         x, y = x[: self.size.probe_rows], y[: self.size.probe_rows]
         if shuffle_labels:
             y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
+        return self._labelled(x, y)
+
+    def _labelled(self, x: Any, y: Tensor) -> list[Any]:
         batches = list(self._batches(x, y, seed=None))
         if self.is_text:
             return [{**{k: v.to(DEVICE) for k, v in x.items()}, "labels": y.to(DEVICE)} for x, y in batches]
@@ -141,6 +149,18 @@ class Task:
         if own:
             found.save(path)
         return found
+
+    def probe_accuracy(self) -> list[float]:
+        """Return the share of right answers of each probe on the test set, which neither they nor the network saw."""
+        probes, model = self.probes(), Model(self.model)
+        layers = find_layers(model, self.layers)
+        batches = labelled_batches(model, self._labelled(*self._test), _BATCH)
+        with FeatureStore(len(layers), MEMORY_LIMIT) as features:
+            labels, _ = read_features(model, layers, batches, features)
+            return [
+                float((probe.predict(rows) == labels).double().mean())
+                for probe, rows in zip(probes.values(), features.tensors(), strict=True)
+            ]
 
     # ------------------------------------------------------------ samples and players
 

@@ -16,6 +16,8 @@ __all__ = ["CONFIDENCE", "RESAMPLES", "Resampling", "bootstrap", "shown_interval
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
 
+_MOST: Final = 1_000_000  # more than anybody needs; torch has quantiles of up to 16 million numbers
+
 
 class Resampling(NamedTuple):
     """Settings of the bootstrap.
@@ -42,9 +44,9 @@ class Resampling(NamedTuple):
                 "confidence must be a number, resamples and seed whole numbers; got "
                 f"{self.confidence!r}, {self.resamples!r} and {self.seed!r}"
             )
-        if not 0 < self.confidence < 1 or self.resamples < 1 or self.seed < 0:
+        if not 0 < self.confidence < 1 or not 1 <= self.resamples <= _MOST or not 0 <= self.seed < 1 << 63:
             raise ValueError(
-                "confidence must be between 0 and 1, resamples at least 1, seed at least 0; got "
+                f"confidence must be between 0 and 1, resamples from 1 to {_MOST:,}, seed from 0 to 2^63 - 1; got "
                 f"{self.confidence}, {self.resamples} and {self.seed}"
             )
         return self

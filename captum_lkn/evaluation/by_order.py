@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of
 from captum_lkn.decomposition.effects import Effects
-from captum_lkn.evaluation.bootstrap import Resampling, bootstrap, shown_interval
+from captum_lkn.evaluation.bootstrap import bootstrap, shown_interval
+from captum_lkn.evaluation.saved import Saved, check_numbers
 from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interactions
 
@@ -47,7 +48,7 @@ class OrderRow(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ByOrder(Tabular):
+class ByOrder(Tabular, Saved):
     """A number for each kind and order, the mean over the samples, with an interval by the bootstrap over samples.
 
     Attributes:
@@ -57,7 +58,6 @@ class ByOrder(Tabular):
     """
 
     samples: Tensor
-    resampling: Resampling = field(default_factory=Resampling, kw_only=True)
 
     @cached_property
     def _estimates(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,6 +100,9 @@ class ByOrder(Tabular):
     def _form(self) -> str:
         """The format of a number."""
         return ".2f"
+
+    def _check(self) -> None:
+        check_numbers("samples", self.samples, (None, len(KINDS_AND_BOTH), None), nan=True)
 
     @abstractmethod
     def _title(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -17,6 +17,7 @@ from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
+from captum_lkn.evaluation.saved import Saved, check_numbers
 from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interactions, InteractionsBatch
 
@@ -30,7 +31,7 @@ _SHOWN: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FidelityCurve(Tabular):
+class FidelityCurve(Tabular, Saved):
     """Agreement of the outputs with what the strongest effects alone add up to; made by :func:`fidelity`.
 
     Attributes:
@@ -48,7 +49,6 @@ class FidelityCurve(Tabular):
     matching_error: Tensor
     salient: Tensor
     salient_r_squared: Tensor
-    resampling: Resampling = field(default_factory=Resampling)
 
     _text_columns = 0
     plot = Accessor("captum_lkn.plot.accessors", "FIDELITY")
@@ -71,6 +71,14 @@ class FidelityCurve(Tabular):
         mean, low, high = (one.tolist() for one in self.intervals())
         columns = {"r_squared": mean, "low": low, "high": high, "largest_miss": self.largest_miss.mean(0).tolist()}
         return import_pandas().DataFrame({"effects": range(len(mean)), **columns})
+
+    def _check(self) -> None:
+        check_numbers("r_squared", self.r_squared, (None, None))
+        count, size = self.r_squared.shape
+        check_numbers("largest_miss", self.largest_miss, (count, size))
+        check_numbers("matching_error", self.matching_error, (count,))
+        check_numbers("salient", self.salient, (count,), torch.int64)
+        check_numbers("salient_r_squared", self.salient_r_squared, (count,))
 
     def _caption(self) -> list[str]:
         count = len(self.salient)

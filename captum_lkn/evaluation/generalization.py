@@ -16,6 +16,7 @@ from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
+from captum_lkn.evaluation.saved import check_count, check_numbers
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.checks import check_interactions
 from captum_lkn.knowledge.comparison import Scope, check_salience, shared, thresholds
@@ -81,6 +82,16 @@ class Generalization(ByOrder):
         both = found[0][2].tolist()
         shown = [shown_interval([both[-1 if row[0] == "all" else int(row[0]) - 1], math.nan, math.nan]) for row in rows]
         return [*header, "ceiling"], [[*row, one] for row, one in zip(rows, shown, strict=True)]
+
+    def _check(self) -> None:
+        super()._check()
+        check_salience(self.tau, self.scope)
+        check_flag("weighted", self.weighted)
+        check_count("draws", self.draws, 0)
+        if self.k is not None:
+            check_count("k", self.k, 1)
+        if self.ceiling is not None:
+            check_numbers("ceiling", self.ceiling, tuple(self.samples.shape), nan=True)
 
     def _title(self) -> str:
         what = "salient" if self.k is None else f"{self.k} strongest"
@@ -190,8 +201,8 @@ def generalization(
         compared(effects[0], effects[1], units),
         tau=float(tau),
         scope=scope,
-        k=k,
-        weighted=weighted,
+        k=None if k is None else int(k),
+        weighted=bool(weighted),
         ceiling=ceiling,
         draws=int(ceiling_draws),
         resampling=resampling,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,7 @@ from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.decomposition.options import n_possible
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
+from captum_lkn.evaluation.saved import Saved, check_numbers
 from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.comparison import Scope, check_salience, thresholds
@@ -30,7 +31,7 @@ _ROWS = ("AND and OR effects", "Harsanyi dividends")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sparsity(Tabular):
+class Sparsity(Tabular, Saved):
     """Sparsity of interactions, and of the Harsanyi dividends of the same outputs; made by :func:`sparsity`.
 
     Attributes:
@@ -55,7 +56,6 @@ class Sparsity(Tabular):
     possible: Tensor
     tau: float = TAU
     scope: Scope = "dataset"
-    resampling: Resampling = field(default_factory=Resampling)
 
     plot = Accessor("captum_lkn.plot.accessors", "SPARSITY")
     """Pictures as methods, such as ``found.plot.strengths()``; see :mod:`captum_lkn.plot`."""
@@ -76,6 +76,17 @@ class Sparsity(Tabular):
             for name, numbers in (("strength", strengths), ("dividend", dividends))
         }
         return import_pandas().DataFrame({"rank": range(1, count + 1), **columns})
+
+    def _check(self) -> None:
+        check_salience(self.tau, self.scope)
+        check_numbers("strengths", self.strengths, (None, None))
+        count = len(self.strengths)
+        check_numbers("dividends", self.dividends, (count, None), nan=True)
+        for name in ("salient", "salient_dividends", "players", "possible"):
+            numbers = getattr(self, name)
+            check_numbers(name, numbers, (count,), torch.int64)
+            if int(numbers.min()) < 0:
+                raise ValueError(f"{name} must not be negative; got {int(numbers.min())}")
 
     def _caption(self) -> list[str]:
         sizes = sorted(set(self.players.tolist()))

@@ -19,6 +19,7 @@ from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
+from captum_lkn.evaluation.saved import check_count, check_numbers
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.interactions.about import targets_of
 from captum_lkn.knowledge.comparison import Scope, check_salience, thresholds
@@ -83,6 +84,14 @@ class Stability(ByOrder):
     @property
     def _form(self) -> str:
         return ".1f"
+
+    def _check(self) -> None:
+        super()._check()
+        check_salience(self.tau, self.scope)
+        check_count("draws", self.draws, 2)
+        check_numbers("input_noise", self.input_noise, tuple(self.samples.shape), nan=True)
+        if not is_number(self.sd) or not 0 < self.sd < math.inf:
+            raise ValueError(f"sd must be a positive number; got {self.sd!r}")
 
     def _title(self) -> str:
         return f"Stability of the salient interactions: |mean| / sd over {self.draws} draws of noise, sd {self.sd:g}"

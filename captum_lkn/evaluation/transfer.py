@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -18,6 +18,7 @@ from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
 from captum_lkn.evaluation.by_order import KINDS_AND_BOTH, highest_order, sums_by_order
+from captum_lkn.evaluation.saved import Saved, check_count, check_numbers, check_parts, listed_interaction
 from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.interactions.ranking import ranked
@@ -103,7 +104,7 @@ class TransferRow(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Transfer(Tabular, Mapping[str, TransferStrengths]):
+class Transfer(Tabular, Saved, Mapping[str, TransferStrengths]):
     """Salient interactions that held-out models have as well, and the rest; made by :func:`transferable`.
 
     A mapping from the label of each state to its strengths.
@@ -127,7 +128,6 @@ class Transfer(Tabular, Mapping[str, TransferStrengths]):
     held_out: int
     at_least: float = 1.0
     noun: str = _ONE
-    resampling: Resampling = field(default_factory=Resampling)
 
     _text_columns = 2  # order and state
     plot = Accessor("captum_lkn.plot.accessors", "TRANSFER")
@@ -187,6 +187,51 @@ class Transfer(Tabular, Mapping[str, TransferStrengths]):
         """
         frame = import_pandas().DataFrame(self.rows(), columns=TransferRow._fields)
         return frame.astype({"order": "Int64"}).rename(columns={"state": self.noun})
+
+    def _pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {
+            "strengths": torch.stack([torch.stack(tuple(parts)) for parts in self.strengths.values()]),
+            "sums": torch.stack(tuple(self.sums.values())),
+        }
+        _, rest = super()._pack()
+        listed = [
+            [[[one.kind, one.members, one.players, one.effect, share] for one, share in sample] for sample in samples]
+            for samples in self.shares.values()
+        ]
+        return tensors, rest | {"strengths": list(self.strengths), "sums": None, "shares": listed}
+
+    @classmethod
+    def _unpack(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
+        known = {each.name for each in fields(cls)} - {"resampling"}
+        check_parts(set(tensors), {"strengths", "sums"})
+        check_parts(set(metadata), known)
+        labels = metadata["strengths"]
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f"each state must have a label of its own; got {labels!r}")
+        check_numbers("strengths", tensors["strengths"], (len(labels), 6, None, 3, None), nan=True)
+        check_numbers("sums", tensors["sums"], (len(labels), 2, *tensors["strengths"].shape[2:]))
+        shares = [
+            tuple(tuple(listed_interaction(*one) for one in sample) for sample in state) for state in metadata["shares"]
+        ]
+        return {
+            **metadata,
+            "strengths": {
+                label: TransferStrengths(*parts.unbind())
+                for label, parts in zip(labels, tensors["strengths"], strict=True)
+            },
+            "sums": dict(zip(labels, tensors["sums"], strict=True)),
+            "shares": dict(zip(labels, shares, strict=True)),
+        }
+
+    def _check(self) -> None:
+        check_count("held_out", self.held_out, 1)
+        _check_share("at_least", self.at_least)
+        texts: list[Any] = [self.noun, *self.strengths]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"noun and labels must be strings; got {texts}")
+        samples = len(next(iter(self.strengths.values())).other)
+        if any(len(of_state) != samples for of_state in self.shares.values()):
+            raise ValueError(f"shares must be of {samples} samples in each state")
 
     def _caption(self) -> list[str]:
         count = len(next(iter(self.shares.values())))
@@ -273,8 +318,7 @@ def transferable(
     """
     check_salience(tau, scope)
     resampling = Resampling(confidence, resamples, seed).check()
-    if not is_number(at_least) or not 0 < at_least <= 1:
-        raise ValueError(f"at_least must be a share of the held-out models, above 0 and at most 1; got {at_least!r}")
+    _check_share("at_least", at_least)
     states, others = _states("found", found), _states("held_out", held_out)
     check_interactions(
         {f"found {label}": batch for label, batch in states.items()}
@@ -295,7 +339,7 @@ def transferable(
             tuple(_listed(sample.labels, one, share)) for sample, one, share in zip(batch, own, each, strict=True)
         )
     noun = found.noun if isinstance(found, KnowledgeChange) else _ONE
-    return Transfer(strengths, sums, shares, len(others), float(at_least), noun, resampling)
+    return Transfer(strengths, sums, shares, len(others), float(at_least), noun, resampling=resampling)
 
 
 def _states(name: str, given: Any) -> dict[str, InteractionsBatch]:
@@ -344,6 +388,11 @@ def _strengths(own: Effects, transfers: Tensor, highest: int) -> tuple[Tensor, T
         for signed in (effects.clamp(min=0), effects.clamp(max=0))
     ]
     return torch.stack(counts), torch.stack(sums)
+
+
+def _check_share(name: str, value: Any) -> None:
+    if not is_number(value) or not 0 < value <= 1:
+        raise ValueError(f"{name} must be a share of the held-out models, above 0 and at most 1; got {value!r}")
 
 
 def _listed(labels: tuple[str, ...], own: Effects, shares: Tensor) -> list[tuple[Interaction, float]]:

@@ -6,12 +6,13 @@ import warnings
 
 import pytest
 import torch
-from fuzzed_files import CLASSES, mutated, outcome, save_all, use
+from fuzzed_files import CLASSES, MEASURES, mutated, outcome, save_all, use
 
 from captum_lkn import Interactions
 from captum_lkn._common import files
 
 EACH = dict.fromkeys(CLASSES, 1600) | {"KnowledgeChange": 400}  # comparisons take five times as long
+EACH |= {kind.__name__: 100 for kind in MEASURES}  # which make their intervals and data frames anew
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +23,11 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_what_is_loaded_as_it_was_saved_can_be_used(saved, name):
-    use(CLASSES[name].load(saved[name]))
+def test_what_is_loaded_as_it_was_saved_can_be_used_and_saved_again(saved, name, tmp_path):
+    result = CLASSES[name].load(saved[name])
+    use(result)
+    result.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == saved[name].read_bytes()
 
 
 @pytest.mark.slow

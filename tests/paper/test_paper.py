@@ -9,12 +9,11 @@ import torch
 
 from benchmarks.paper import claims, data, page, statistics, verdicts
 from benchmarks.paper.__main__ import main
-from benchmarks.paper.joint import extract_jointly, sub_table
 from benchmarks.paper.run import run
 from benchmarks.paper.settings import SIZES, VIEWS
 from benchmarks.paper.statistics import Orders
 from benchmarks.paper.store import Store, rounded
-from captum_lkn import DecompositionOptions, KnowledgeChange, decompose
+from captum_lkn import KnowledgeChange
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
 
@@ -60,30 +59,6 @@ def test_curves_are_those_of_the_comparison(tiny):
                 expected = [float(getattr(one, name)[0, order]) for one in change.compare(ratio=ratio).values()]
                 pairs = zip(found.tolist(), expected, strict=True)
                 assert all(math.isnan(one) or one == pytest.approx(other) for one, other in pairs)
-
-
-def test_joint_extraction_of_one_price_each_is_the_independent_program(tiny):
-    store = tiny
-    change = KnowledgeChange.load(store.work / "wine-mlp7.safetensors")
-    options = DecompositionOptions(ridge=0.0)
-    tables = torch.stack([sub_table(batch[0].values, 3) for batch in change.interactions.values()])
-    units = tables[:, -1].sub(tables[:, 0]).abs()
-    alone = extract_jointly(tables, units, 1.0, options)
-    for table, found in zip(tables, alone, strict=True):
-        best = decompose(table, options=options)
-        assert float(best.residual.abs().max()) <= float(best.kappa) * (1 + 1e-9)
-        cost = [_cost(one, options) for one in (found, best.effects)]
-        assert cost[0] == pytest.approx(cost[1], rel=1e-4)
-        assert float((found.reconstruction - table).abs().max()) <= float(best.kappa) + 1e-6
-    jointly = extract_jointly(tables, units, 0.1, options)
-    assert len({tuple(map(tuple, one.select(one.above(1e-6)).members.tolist())) for one in jointly}) <= len(
-        {tuple(map(tuple, one.select(one.above(1e-6)).members.tolist())) for one in alone}
-    )
-
-
-def _cost(effects, options):
-    weights = (1 + options.order_weight * (effects.orders - 1)) * (1 + (options.or_weight - 1) * effects.is_or)
-    return float((weights * effects.values.abs()).sum())
 
 
 def test_groups_of_orders():
