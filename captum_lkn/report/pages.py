@@ -287,7 +287,7 @@ def _sample_table(batch: AnyBatch, explored: int, share: float) -> Html:
     shown = batch_rows([one.contents(1) for one in batch[:listed]])
     if isinstance(batch, SampledBatch):
         worst = [f"{one.worst_r_squared:.3f}" for one in batch[:listed]]
-        shown = {"sample": shown["sample"], "R^2": worst, **shown}
+        shown = {**shown, "R^2": worst}  # last, since the style of columns is by their place
     rows = [
         element("tr", *(_sample_cell(place < explored, name, text) for name, text in zip(shown, cells, strict=True)))
         for place, cells in enumerate(zip(*shown.values(), strict=True))
