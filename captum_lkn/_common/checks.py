@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Collection
 from typing import Any
 
 import numpy
 import torch
 from torch import Tensor
 
-__all__ = ["check_flag", "check_plain", "is_floating", "is_number", "is_tensor_of", "is_whole"]
+from captum_lkn._common.messages import dtype_of
+
+__all__ = [
+    "as_plain",
+    "check_flag",
+    "check_plain",
+    "check_text",
+    "is_floating",
+    "is_number",
+    "is_one_of",
+    "is_tensor_of",
+    "is_whole",
+]
 
 
 def is_whole(value: Any) -> bool:
@@ -30,6 +43,16 @@ def is_number(value: Any) -> bool:
         (True, False, False)
     """
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_one_of(value: Any, choices: Collection[str]) -> bool:
+    """Return True for a text that is one of several; what compares element by element, such as an array, is none.
+
+    Example:
+        >>> is_one_of("and", ("and", "or")), is_one_of(numpy.array(["and", "or"]), ("and", "or"))
+        (True, False)
+    """
+    return isinstance(value, str) and value in choices
 
 
 def is_floating(value: Any) -> bool:
@@ -71,15 +94,36 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True or False; got {value!r}")
 
 
+def check_text(name: str, value: str) -> None:
+    r"""Check that UTF-8 can hold a text: a lone surrogate, half of a character, fails in tokenizers and files.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: The text.
+
+    Raises:
+        ValueError: It has a lone surrogate.
+
+    Example:
+        >>> check_text("text", "\ud800")
+        Traceback (most recent call last):
+        ValueError: text must not have lone surrogates; got '\ud800'
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must not have lone surrogates; got {value!r}") from None
+
+
 def check_plain(name: str, tensor: Tensor) -> None:
-    """Check that a tensor is dense, not quantised, and holds data.
+    """Check that a tensor is dense, not quantised, of a dtype with arithmetic, and holds data.
 
     Args:
         name: The name of the argument, for the message.
         tensor: The tensor.
 
     Raises:
-        TypeError: It is sparse, nested, quantised, or on the meta device.
+        TypeError: It is sparse, nested, quantised, float8, or on the meta device.
 
     Example:
         >>> check_plain("inputs", torch.ones(2))
@@ -93,5 +137,31 @@ def check_plain(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be dense; got layout {tensor.layout}. Convert it with .to_dense()")
     if tensor.is_quantized:
         raise TypeError(f"{name} must not be quantised; got {tensor.dtype}. Convert it with .dequantize()")
+    if tensor.is_floating_point() and tensor.itemsize < 2:
+        raise TypeError(f"{name} must be of a dtype with arithmetic; got {dtype_of(tensor)}. Convert it with .float()")
     if tensor.is_meta:
         raise TypeError(f"{name} must hold data; got a tensor on the meta device, which holds none")
+
+
+def as_plain(name: str, value: Any) -> Tensor:
+    """Return a tensor or an array of NumPy as a tensor on the CPU, once it is known to hold numbers.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: A tensor, or an array.
+
+    Raises:
+        TypeError: It holds objects, or no data; see :func:`check_plain`.
+
+    Example:
+        >>> as_plain("segments", numpy.array([0, 1]))
+        tensor([0, 1])
+        >>> as_plain("segments", numpy.array([None]))
+        Traceback (most recent call last):
+        TypeError: segments must hold numbers; got an array of object
+    """
+    if isinstance(value, Tensor):
+        check_plain(name, value)
+    elif value.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must hold numbers; got an array of {value.dtype}")
+    return torch.as_tensor(value, device="cpu")

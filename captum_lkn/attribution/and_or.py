@@ -6,6 +6,7 @@ from typing import Any, overload
 
 import torch
 
+from captum_lkn._common.arguments import checked
 from captum_lkn.attribution.base import InputsOrList, InteractionMethod, logged
 from captum_lkn.attribution.plan import Plan
 from captum_lkn.attribution.sampling import sampling_of
@@ -94,6 +95,7 @@ class AndOrInteraction(InteractionMethod):
 
     @logged
     @torch.no_grad()
+    @checked("seed", "show_progress")
     def attribute(
         self,
         inputs: InputsOrList,

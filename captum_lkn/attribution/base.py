@@ -16,6 +16,7 @@ from captum.log import log_usage
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn._version import __version__
 from captum_lkn.attribution.forwards import check_forward
@@ -97,6 +98,7 @@ class Method(PerturbationAttribution):
         """The score, as it reads the columns of the model's output."""
         return self._score
 
+    @checked()
     def attribute_future(self, *args: Any, **kwargs: Any) -> None:
         """Raise an error: there is no asynchronous form, as in most of Captum's methods.
 

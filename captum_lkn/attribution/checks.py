@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn.attribution.checking import Check, NotCheckedError, check_same, run_checks
 from captum_lkn.attribution.reading_check import check_reading
 from captum_lkn.models.arguments import Arguments
@@ -29,6 +30,7 @@ __all__ = ["check_model"]
 _MASKS = 16  # random masks a sample
 
 
+@checked("example", "layer", "target", "verbose")
 def check_model(
     forward_func: Callable[..., Any],
     example: Inputs,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from captum.attr import LayerAttribution
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import check_flag
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.base import ConvergenceDelta, InputsOrList, InteractionMethod, logged
@@ -81,6 +82,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         output; 2  +1.00; 0 & 1  +1.00
     """
 
+    @checked("device_ids")
     def __init__(
         self,
         forward_func: Callable[..., Any],
@@ -125,6 +127,7 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
 
     @logged
     @torch.no_grad()
+    @checked("seed", "show_progress")
     def attribute(
         self,
         inputs: InputsOrList,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn.attribution.checking import Check, NotCheckedError, check_same, run_checks
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.scores import resolve_score
@@ -13,6 +14,7 @@ from captum_lkn.players.players import Players
 __all__ = ["check_players", "check_score"]
 
 
+@checked("columns", "verbose")
 def check_score(score: ScoreLike, columns: int | None = None, *, verbose: bool = True) -> tuple[Check, ...]:
     """Check that a score gives each row a finite number of its own, of the outputs that it says it reads.
 
@@ -39,6 +41,8 @@ def check_score(score: ScoreLike, columns: int | None = None, *, verbose: bool =
         ok          one column is scored by its value
     """
     found = resolve_score(score)
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns must be at least 1 or None; got {columns}")
     columns = (1 if found.binary else 3) if columns is None else columns
     generator = torch.Generator("cpu").manual_seed(0)
     output = torch.randn(6, columns, generator=generator, device="cpu")
@@ -93,6 +97,7 @@ def check_score(score: ScoreLike, columns: int | None = None, *, verbose: bool =
     return run_checks(checks, verbose)
 
 
+@checked("verbose")
 def check_players(players: Players, *, verbose: bool = True) -> tuple[Check, ...]:
     """Check that masked copies of players are what their masks say.
 

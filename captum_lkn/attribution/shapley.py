@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn.attribution.base import Method, logged
 from captum_lkn.decomposition import indices
 from captum_lkn.outputs.score import ScoreLike
@@ -42,6 +43,7 @@ class ExactShapleyValues(Method):
 
     @logged
     @torch.no_grad()
+    @checked("show_progress")
     def attribute(
         self,
         inputs: Inputs,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.models.arguments import Arguments
@@ -27,6 +28,7 @@ _EMBEDDED = "inputs_embeds"
 _CHUNK = 8192  # tokens embedded at a time: a vocabulary may have 250,000
 
 
+@checked("model")
 def players_as_embeddings(
     model: nn.Module,
     players: Players,
@@ -93,6 +95,7 @@ def players_as_embeddings(
     return replace(found, constants={**players.constants, **constants})
 
 
+@checked("model")
 def mean_embedding(model: nn.Module, data: Mapping[str, Any] | Iterable[Any]) -> Tensor:
     """Compute the mean embedding of the tokens of a data set.
 

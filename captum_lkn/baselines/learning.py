@@ -6,7 +6,6 @@ Represent Absence States to Compute Shapley Values on a DNN?", ICLR 2023).
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from captum_lkn._common import files
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_floating, is_number, is_whole
 from captum_lkn._common.messages import dtype_of, kind_of, shape_of
 from captum_lkn.decomposition import lattice
@@ -35,6 +35,7 @@ __all__ = ["MAX_LEARNED", "LearnedBaseline", "learn_baseline"]
 MAX_LEARNED = 10
 """More players than this are refused: every step takes a forward and a backward pass of all 2^n masks."""
 
+_LARGEST_RATE = 1e30  # more overflows float32
 _SCHEMA = "LearnedBaseline"
 
 
@@ -140,6 +141,7 @@ class LearnedBaseline:
         )
 
 
+@checked("perturbations_per_eval", "shape", "show_progress")
 def learn_baseline(
     forward_func: Callable[..., Any],
     players: Players,
@@ -216,7 +218,7 @@ def learn_baseline(
         x = players.inputs[0]
         vector = _start(players.baselines[0], x, shape).requires_grad_()
         spread = float(x.float().std()) if x.numel() > 1 else 0.0
-        optimizer = torch.optim.Adam([vector], lr=learning_rate * (spread or 1.0))
+        optimizer = torch.optim.Adam([vector], lr=float(learning_rate) * (spread or 1.0))
         evaluator = Evaluator(
             model,
             players,
@@ -324,9 +326,10 @@ def _only_input(players: Any) -> Tensor:
 def _check(players: Players, steps: Any, learning_rate: Any) -> None:
     if not is_whole(steps) or steps < 1:
         raise ValueError(f"steps must be an int, at least 1; got {steps!r}")
-    if not is_number(learning_rate) or not 0 < learning_rate < math.inf:
+    if not is_number(learning_rate) or not 0 < learning_rate <= _LARGEST_RATE:
         raise ValueError(
-            f"learning_rate must be a positive number, in standard deviations of the inputs; got {learning_rate!r}"
+            f"learning_rate must be a positive number of at most {_LARGEST_RATE:g}, in standard deviations of the "
+            f"inputs; got {learning_rate!r}"
         )
     n = max(players.sizes)
     if n > MAX_LEARNED:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of
 from captum_lkn._common.rounding import agree, precision_in_force
@@ -97,6 +98,7 @@ class Continuation:
         torch.Size([2, 1])
     """
 
+    @checked("continuation", "share_prefixes")
     def __init__(
         self,
         model: nn.Module,
@@ -117,6 +119,7 @@ class Continuation:
         self.share_prefixes = share_prefixes
 
     @classmethod
+    @checked("players", "share_prefixes")
     def predicted(
         cls,
         model: nn.Module,
@@ -212,6 +215,7 @@ class Continuation:
             self._alone = padding_counts(self.module, self._called)
         return self._alone
 
+    @checked("players", "sample")
     def describe_prompt(self, players: Players, sample: int) -> dict[str, Any]:
         """Return a record of the continuation of one prompt, for provenance.
 
@@ -259,6 +263,7 @@ class Continuation:
         """
         return Layer(name, pool=self.places)
 
+    @checked()
     def places(self, output: Tensor) -> Tensor:
         """Return the vectors ``[R, c * D]`` that predict the continuation, out of a layer's ``[R, T, D]``."""
         return output[:, -len(self.tokens) :].flatten(1)
@@ -300,6 +305,7 @@ class Continuation:
 
         return lens
 
+    @checked()
     def all_masks(
         self,
         players: Players,

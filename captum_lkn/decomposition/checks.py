@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import is_floating, is_number
+from captum_lkn._common.checks import check_plain, is_floating, is_number, is_one_of
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.options import LARGEST_WEIGHT, NOISE
@@ -51,6 +51,8 @@ def largest_deviation(
     tables: Tensor, batch: torch.Size, noise: float, kappa: float | Tensor | Sequence[float] | None
 ) -> Tensor:
     """Return kappa for each table, ``[K, 1]``."""
+    if isinstance(kappa, Tensor):
+        check_plain("kappa", kappa)
     if kappa is None:
         return noise * (tables[:, -1:] - tables[:, :1]).abs()
     problem = f"kappa must be a finite number >= 0, or a tensor of one for each table; got {kappa!r}"
@@ -72,6 +74,7 @@ def weight_factors(cost: Tensor, batch: torch.Size, tables: Tensor) -> Tensor:
     """Return factors of the weights: ``[2, 2^n]`` for all tables, or ``[K, 2, 2^n]``."""
     if not is_floating(cost):
         raise TypeError(f"cost must be a floating tensor, factors of the weights; got {kind_of(cost)}")
+    check_plain("cost", cost)
     if not bool(((cost >= 1 / LARGEST_WEIGHT) & (cost <= LARGEST_WEIGHT)).all()):
         raise ValueError(
             f"cost must be from {1 / LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g} everywhere; got {float(cost.min()):g} to "
@@ -90,7 +93,7 @@ def weight_factors(cost: Tensor, batch: torch.Size, tables: Tensor) -> Tensor:
 
 def check_solver(solver: str, n: int) -> None:
     """Check the name of the solver, and that it can solve tables of n players."""
-    if solver not in ("auto", "highs"):
+    if not is_one_of(solver, ("auto", "highs")):
         raise ValueError(f"solver must be 'auto' or 'highs'; got {solver!r}")
     if solver == "highs" and n > highs.MAX_PLAYERS:
         raise ValueError(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import shape_of
 from captum_lkn._common.rounding import no_autocast
 from captum_lkn.decomposition import lattice
@@ -140,6 +141,7 @@ class LargeGapError(RuntimeError):
 
 
 @no_autocast()
+@checked("names", "show_progress", "values")
 def decompose(
     values: Tensor,
     *,

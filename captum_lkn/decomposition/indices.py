@@ -11,12 +11,14 @@ import math
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn.decomposition.kronecker import check_floating
 from captum_lkn.decomposition.lattice import and_transform, n_players, orders, superset_sums
 
 __all__ = ["banzhaf_values", "shapley_interaction_index", "shapley_values"]
 
 
+@checked("values")
 def shapley_values(values: Tensor) -> Tensor:
     """Compute the Shapley value of every player.
 
@@ -43,6 +45,7 @@ def shapley_values(values: Tensor) -> Tensor:
     return _mean_marginals(_wide(values), by_size).to(values.dtype)
 
 
+@checked("values")
 def banzhaf_values(values: Tensor) -> Tensor:
     """Compute the Banzhaf value of every player: the plain mean of ``v(T + i) - v(T)`` over all T without i.
 
@@ -66,6 +69,7 @@ def banzhaf_values(values: Tensor) -> Tensor:
     return _mean_marginals(_wide(values), [0.5 ** (n - 1)] * n).to(values.dtype)
 
 
+@checked("order", "values")
 def shapley_interaction_index(values: Tensor, order: int = 2) -> Tensor:
     """Compute the Shapley interaction index of every set of at most `order` players.
 

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from captum_lkn._common.messages import kind_of
 from captum_lkn._common.rounding import no_autocast, precision_in_force
 
 __all__ = ["Block", "apply_powers", "check_floating", "kronecker", "matrix_powers", "n_players"]
@@ -38,6 +39,8 @@ def n_players(table: Tensor) -> int:
     """
     if not isinstance(table, Tensor):
         raise TypeError(f"table must be a tensor [..., 2^n]; got {type(table).__name__}. Give torch.as_tensor(table)")
+    if table.is_nested:
+        raise TypeError(f"table must be a tensor [..., 2^n]; got {kind_of(table)}")
     size = table.shape[-1] if table.dim() else 0
     if size < 1 or size & (size - 1):
         raise ValueError(

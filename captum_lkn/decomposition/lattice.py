@@ -27,6 +27,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition.kronecker import Block, kronecker, n_players
 
 __all__ = [
@@ -54,6 +56,7 @@ _MAX_BITS: Final = 62
 """Players of a subset whose index fits an int64."""
 
 
+@checked("device", "n")
 def orders(n: int, *, device: torch.device | str = "cpu") -> Tensor:
     r"""Return the number of players in every subset.
 
@@ -71,8 +74,7 @@ def orders(n: int, *, device: torch.device | str = "cpu") -> Tensor:
         >>> orders(3).tolist()
         [0, 1, 1, 2, 1, 2, 2, 3]
     """
-    if n < 0:
-        raise ValueError(f"n must be a number of players, at least 0; got {n}")
+    _check_players(n)
     # Doubling: the upper half of a lattice is the lower half with one player more.
     result = torch.zeros(1, dtype=torch.int64, device=device)
     for _ in range(n):
@@ -80,6 +82,7 @@ def orders(n: int, *, device: torch.device | str = "cpu") -> Tensor:
     return result
 
 
+@checked("device", "n")
 def masks(n: int, *, device: torch.device | str = "cpu") -> Tensor:
     """Return every subset as a row of booleans.
 
@@ -94,9 +97,11 @@ def masks(n: int, *, device: torch.device | str = "cpu") -> Tensor:
         >>> masks(2).int().tolist()
         [[0, 0], [1, 0], [0, 1], [1, 1]]
     """
+    _check_players(n)
     return members(torch.arange(1 << n, device=device), n)
 
 
+@checked("n", "subsets")
 def members(subsets: Tensor, n: int) -> Tensor:
     """Return the players of the given subsets.
 
@@ -111,10 +116,14 @@ def members(subsets: Tensor, n: int) -> Tensor:
         >>> members(torch.tensor([5]), 3).int().tolist()
         [[1, 0, 1]]
     """
+    _check_players(n)
+    if subsets.is_floating_point() or subsets.is_complex():
+        raise TypeError(f"subsets must be whole numbers, indices of subsets; got {kind_of(subsets)}")
     bits = torch.arange(n, device=subsets.device)
     return (subsets.unsqueeze(-1) >> bits & 1).bool()
 
 
+@checked("masks")
 def subset_index(masks: Tensor) -> Tensor:
     """Return the index of each subset that is given as a row of booleans; the inverse of :func:`members`.
 
@@ -162,6 +171,7 @@ def and_transform(table: Tensor) -> Tensor:
     return kronecker(table, _MOEBIUS)
 
 
+@checked("effects")
 def and_inverse(effects: Tensor) -> Tensor:
     """Return the table that AND effects add up to: ``v(T) = sum over S subset of T of I(S)``.
 
@@ -206,6 +216,7 @@ def or_transform(table: Tensor) -> Tensor:
     return torch.cat([table[..., :1], effects[..., 1:]], dim=-1)
 
 
+@checked("effects")
 def or_inverse(effects: Tensor) -> Tensor:
     """Return the table that OR effects add up to: ``v(T) = o[0] + sum over S that meet T of o[S]``.
 
@@ -228,6 +239,7 @@ def or_inverse(effects: Tensor) -> Tensor:
     return effects.sum(-1, keepdim=True) - missed + effects[..., :1]
 
 
+@checked("and_effects", "or_effects")
 def reconstruct(and_effects: Tensor, or_effects: Tensor) -> Tensor:
     """Return the table that AND and OR effects add up to; Eq. 3.
 
@@ -246,6 +258,7 @@ def reconstruct(and_effects: Tensor, or_effects: Tensor) -> Tensor:
         >>> reconstruct(torch.tensor([0.5, 2.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 0.0, 1.0])).tolist()
         [0.5, 3.5, 1.5, 3.5]
     """
+    _check_same_shape(and_effects, or_effects)
     return and_inverse(and_effects) + or_inverse(or_effects)
 
 
@@ -269,6 +282,7 @@ def superset_sums(table: Tensor) -> Tensor:
     return kronecker(table, _UP)
 
 
+@checked("and_effects", "or_effects")
 def merge_first_order(and_effects: Tensor, or_effects: Tensor) -> tuple[Tensor, Tensor]:
     """Add the OR effects of single players to their AND effects, and set them to 0.
 
@@ -286,6 +300,19 @@ def merge_first_order(and_effects: Tensor, or_effects: Tensor) -> tuple[Tensor, 
         >>> a.tolist(), o.tolist()
         ([0.0, 3.0], [0.0, 0.0])
     """
+    _check_same_shape(and_effects, or_effects)
     single = orders(n_players(and_effects), device=and_effects.device) == 1
     zero = torch.zeros((), dtype=and_effects.dtype, device=and_effects.device)
     return torch.where(single, and_effects + or_effects, and_effects), torch.where(single, zero, or_effects)
+
+
+def _check_same_shape(and_effects: Tensor, or_effects: Tensor) -> None:
+    if and_effects.shape != or_effects.shape:
+        raise ValueError(
+            f"or_effects must have the shape of and_effects, {shape_of(and_effects)}; got {shape_of(or_effects)}"
+        )
+
+
+def _check_players(n: int) -> None:
+    if not 0 <= n <= _MAX_BITS:
+        raise ValueError(f"n must be a number of players, at least 0 and at most {_MAX_BITS}; got {n}")

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import is_number, is_whole
+from captum_lkn._common.checks import is_number, is_one_of, is_whole
 
 __all__ = [
     "LARGEST_GAP",
@@ -115,7 +115,7 @@ class DecompositionOptions:
             object.__setattr__(self, "max_steps", _whole("max_steps", self.max_steps))
         if not isinstance(self.pin_ends, bool):
             raise TypeError(f"pin_ends must be True or False; got {self.pin_ends!r}")
-        if self.kind not in get_args(DecompositionKind):
+        if not is_one_of(self.kind, get_args(DecompositionKind)):
             raise ValueError(f"kind must be 'and-or' or 'and'; got {self.kind!r}")
 
     def replace(self, **changes: Any) -> DecompositionOptions:

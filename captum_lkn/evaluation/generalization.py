@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Generalization", "generalization"]
 
 
+_MOST_DRAWS = 10**6
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Generalization(ByOrder):
     """The share of interactions that two models, or two layers, have in common; made by :func:`generalization`.
@@ -173,8 +176,8 @@ def generalization(
     if k is not None and (not is_whole(k) or k < 1):
         raise ValueError(f"k must be a whole number, at least 1, or None; got {k!r}")
     check_flag("weighted", weighted)
-    if not is_whole(ceiling_draws) or ceiling_draws < 0:
-        raise ValueError(f"ceiling_draws must be a whole number, at least 0; got {ceiling_draws!r}")
+    if not is_whole(ceiling_draws) or not 0 <= ceiling_draws <= _MOST_DRAWS:
+        raise ValueError(f"ceiling_draws must be a whole number from 0 to {_MOST_DRAWS}; got {ceiling_draws!r}")
     check_interactions({"first": first, "second": second})
     units = [_unit(name, batch) if weighted else 1.0 for name, batch in (("first", first), ("second", second))]
     highest = highest_order(first)

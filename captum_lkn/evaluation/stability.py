@@ -12,7 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_lkn._common.accessors import Accessor
-from captum_lkn._common.checks import is_number, is_whole
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_plain, is_number, is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.attribution.base import InputsOrList
@@ -36,6 +37,7 @@ DRAWS: Final = 20
 NOISE_SD: Final = 0.02
 """The paper's standard deviation of the noise on an image."""
 
+_LARGEST_SD: Final = 1e30  # more overflows float32
 _ROUNDING: Final = 1e-12
 _SCALARS: Final = 1 << 25  # of noisy inputs in one call: 128 MiB of float32
 
@@ -103,6 +105,7 @@ class Stability(ByOrder):
         return [*header, "input noise"], [[*row, f"{one:.3f}"] for row, one in zip(rows, shown, strict=True)]
 
 
+@checked("show_progress")
 def stability(
     method: Any,
     inputs: InputsOrList,
@@ -179,7 +182,8 @@ def stability(
     """
     check_salience(tau, scope)
     resampling = Resampling(confidence, resamples, seed).check()
-    _check(method, sd, draws)
+    _check(method, target, sd, draws)
+    sd = float(sd)
     several: list[Any] = list(inputs) if isinstance(inputs, list) else [inputs]
     given = baselines, additional_forward_args, feature_mask, player_names
     tokenizer = getattr(method, "_tokenizer", None)
@@ -238,11 +242,13 @@ def _is_one_each(target: Any) -> bool:
     return isinstance(target, str | list) or len(getattr(target, "shape", ())) > 0
 
 
-def _check(method: Any, sd: Any, draws: Any) -> None:
+def _check(method: Any, target: Any, sd: Any, draws: Any) -> None:
     if not callable(getattr(method, "attribute", None)):
         raise TypeError(f"method must have attribute, such as AndOrInteraction(model); got {kind_of(method)}")
-    if not is_number(sd) or not 0 < sd < math.inf:
-        raise ValueError(f"sd must be a positive number; got {sd!r}")
+    if isinstance(target, Tensor):
+        check_plain("target", target)
+    if not is_number(sd) or not 0 < sd <= _LARGEST_SD:
+        raise ValueError(f"sd must be a positive number of at most {_LARGEST_SD:g}; got {sd!r}")
     if not is_whole(draws) or draws < 2:
         raise ValueError(f"draws must be a whole number, at least 2; got {draws!r}")
 

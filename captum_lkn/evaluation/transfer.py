@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.accessors import Accessor
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_number
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of, kind_of
@@ -142,6 +143,7 @@ class Transfer(Tabular, Saved, Mapping[str, TransferStrengths]):
     def __len__(self) -> int:
         return len(self.strengths)
 
+    @checked()
     def interactions(self, state: str, *, transferable: bool = True) -> list[list[Interaction]]:
         """List the salient interactions of a state that transfer, or the others.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of
 from captum_lkn.decomposition.effects import TAU
@@ -42,6 +43,7 @@ class Batch(Sequence[S], Generic[S]):
     _pack: Callable[[Sequence[Mapping[str, Any]]], tuple[dict[str, Tensor], dict[str, Any]]]
     _unpack: Callable[[Mapping[str, Tensor], Mapping[str, Any]], list[dict[str, Any]]]
 
+    @checked("samples")
     def __init__(self, samples: Iterable[S]) -> None:
         wanted = self._of
         if not isinstance(samples, Iterable):
@@ -104,6 +106,7 @@ class Batch(Sequence[S], Generic[S]):
         stacked = tuple(torch.stack(column) for column in zip(*tuples, strict=True))
         return stacked if isinstance(each[0], tuple) else stacked[0]
 
+    @checked()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
 
@@ -113,6 +116,7 @@ class Batch(Sequence[S], Generic[S]):
         files.write(path, self._schema, *self._pack([one.parts() for one in self]))
 
     @classmethod
+    @checked()
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
@@ -176,6 +180,7 @@ class InteractionsBatch(Batch[Interactions]):
     _schema = "InteractionsBatch"
     _pack, _unpack = staticmethod(pack), staticmethod(unpack)
 
+    @checked("above_kappa", "relative")
     def refit(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> InteractionsBatch:
         """Fit the salient effects of every sample anew to its values; see :meth:`Interactions.refit`.
 
@@ -192,6 +197,7 @@ class InteractionsBatch(Batch[Interactions]):
         """
         return InteractionsBatch(one.refit(tau, relative, above_kappa=above_kappa) for one in self)
 
+    @checked()
     def decompose(self, **options: Any) -> InteractionsBatch:
         """Decompose the value tables again with other options; no forward is run.
 

@@ -8,6 +8,8 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import is_one_of
 from captum_lkn.decomposition.effects import KINDS, Effects, Kind
 from captum_lkn.interactions.checks import check_count
 from captum_lkn.interactions.labels import distinct_labels, player_numbers
@@ -43,6 +45,7 @@ class EffectLists:
         """The OR effects as a table; 0 for the empty set and for single players, whose effects are AND effects."""
         return self.effects.tables()[1]
 
+    @checked()
     def effect(self, *players: str | SupportsIndex, kind: Kind = "and") -> float:
         """Return the effect of one set of players.
 
@@ -58,7 +61,7 @@ class EffectLists:
             TypeError: If a player is neither a label nor a number.
             ValueError: If there is no such player or kind, or no player was given.
         """
-        if kind not in KINDS:
+        if not is_one_of(kind, KINDS):
             raise ValueError(f'kind must be "and" or "or"; got {kind!r}')
         members = player_numbers(players, self.players, self.labels)
         if not members:
@@ -84,7 +87,7 @@ class EffectLists:
         limit = check_count(k)
         if kind is None:
             return self._listed(torch.ones_like(self.effects.is_or), limit)
-        if kind not in KINDS:
+        if not is_one_of(kind, KINDS):
             raise ValueError(f'kind must be "and", "or" or None; got {kind!r}')
         return self._listed(self.effects.is_or == (kind == "or"), limit)
 

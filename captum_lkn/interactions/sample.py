@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition.decompose import Decomposition
 from captum_lkn.decomposition.effects import TAU, Effects, check_table
@@ -46,6 +47,7 @@ _SCHEMA = "Interactions"
 _ROUNDING = 1e-9  # of the numbers that are added: what effects may miss a value by beyond kappa
 
 
+@checked("layout")
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions(ValueTable, EffectLists):
     """Sparse AND-OR interactions of one sample: effects of sets of players.
@@ -155,6 +157,7 @@ class Interactions(ValueTable, EffectLists):
         """The largest ``|v(T) - predict(T)|`` over all T."""
         return float((self.values - self.effects.reconstruction).abs().max())
 
+    @checked("above_kappa", "relative")
     def salient(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> list[Interaction]:
         """The interactions that are stronger than a threshold; the paper's section 3.2.
 
@@ -182,6 +185,7 @@ class Interactions(ValueTable, EffectLists):
         """The bound that an effect above kappa exceeds: many end at kappa, and differ from it by rounding."""
         return self.kappa * (1 + 1e-9)
 
+    @checked("above_kappa", "relative")
     def fidelity(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> Fidelity:
         """Return how well the salient effects alone reproduce the values.
 
@@ -198,6 +202,7 @@ class Interactions(ValueTable, EffectLists):
         """
         return fidelity_of(self._salient(tau, relative, above_kappa), self.values)
 
+    @checked("above_kappa", "relative")
     def refit(self, tau: float = TAU, relative: bool = True, *, above_kappa: bool = False) -> Interactions:
         """Fit the salient effects anew to the values, by least squares, and drop the others.
 
@@ -278,6 +283,7 @@ class Interactions(ValueTable, EffectLists):
         check_masks(masks, self.n_players)
         return self.effects.predict(masks.cpu())
 
+    @checked("ranges")
     def to_frame(self, ranges: EffectRanges | None = None) -> pd.DataFrame:
         """Return all effects of nonempty sets that are not exactly 0, the strongest first.
 
@@ -294,6 +300,7 @@ class Interactions(ValueTable, EffectLists):
         """
         return to_frame([(self.provenance, self.kappa, self.top(None))], ranges)
 
+    @checked("path")
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
 
@@ -303,6 +310,7 @@ class Interactions(ValueTable, EffectLists):
         files.write(path, _SCHEMA, *pack([self.parts()]))
 
     @classmethod
+    @checked("path")
     def load(cls, path: str | os.PathLike[str]) -> Interactions:
         """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
@@ -315,6 +323,7 @@ class Interactions(ValueTable, EffectLists):
         return files.load(path, _SCHEMA, lambda *content: cls(**only(unpack(*content))))
 
     @classmethod
+    @checked()
     def from_decomposition(
         cls,
         players: tuple[str, ...],
@@ -362,10 +371,12 @@ class Interactions(ValueTable, EffectLists):
         """Model, class, text and continuation that these interactions are about, as the provenance records them."""
         return about_of(self.provenance)
 
+    @checked("width")
     def summary(self, width: int = WIDTH) -> str:
         """Return one line: the class, the score without and with all players, the strongest interaction."""
         return sample_line(self.contents(1), width)
 
+    @checked()
     def contents(self, rows: int) -> SampleReport:
         """Return what is printed: the strongest interactions, and how exact they are."""
         return SampleReport(

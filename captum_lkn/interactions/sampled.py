@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_number
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition.effects import TAU, Effects
@@ -39,6 +40,7 @@ __all__ = ["AnyInteractions", "SampledInteractions"]
 _SCHEMA = "SampledInteractions"
 
 
+@checked("layout", "refits")
 @dataclass(frozen=True, eq=False, repr=False)
 class SampledInteractions(EffectLists):
     """Sparse AND-OR interactions of one sample with any number of players, fitted to values at sampled masks.
@@ -129,6 +131,7 @@ class SampledInteractions(EffectLists):
             )
 
     @classmethod
+    @checked()
     def from_fit(
         cls,
         players: tuple[str, ...],
@@ -172,6 +175,7 @@ class SampledInteractions(EffectLists):
         errors: list[float] = self.errors[chosen].tolist()
         return ranked(self.labels, self.effects.select(chosen), limit, errors=errors)
 
+    @checked("relative")
     def salient(self, tau: float = TAU, relative: bool = True) -> list[Interaction]:
         """The interactions that are stronger than a threshold; the paper's section 3.2.
 
@@ -228,6 +232,7 @@ class SampledInteractions(EffectLists):
         """The standard errors of the Banzhaf values, float64 ``[n]``, from the refits."""
         return jackknife_errors(self.refits @ banzhaf_weights(self.effects).T)
 
+    @checked()
     def interaction_index(self, order: int = 2) -> dict[tuple[int, ...], float]:
         """The Shapley interaction index of players and of pairs, as the effects give it.
 
@@ -273,6 +278,7 @@ class SampledInteractions(EffectLists):
         """
         return to_frame([(self.provenance, None, self.top(None))])
 
+    @checked()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
 
@@ -282,6 +288,7 @@ class SampledInteractions(EffectLists):
         files.write(path, _SCHEMA, *pack_sampled([self.parts()]))
 
     @classmethod
+    @checked()
     def load(cls, path: str | os.PathLike[str]) -> SampledInteractions:
         """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 
@@ -307,10 +314,12 @@ class SampledInteractions(EffectLists):
         """The smaller R^2 of both kinds of masks; NaN where neither is known."""
         return min((one for one in self.r_squared if not math.isnan(one)), default=math.nan)
 
+    @checked("width")
     def summary(self, width: int = WIDTH) -> str:
         """Return one line: R^2, the class, the score without and with all players, the strongest interaction."""
         return sampled_line(self.contents(1), width)
 
+    @checked()
     def contents(self, rows: int) -> SampledReport:
         """Return what is printed: R^2, the strongest interactions with their errors."""
         listed = self.top(rows)

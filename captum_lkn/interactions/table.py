@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn.decomposition import indices, lattice
 from captum_lkn.interactions.layout import InputLayout, spread_over
 
@@ -59,6 +60,7 @@ class ValueTable:
         """
         return indices.banzhaf_values(self.values)
 
+    @checked("order")
     def interaction_index(self, order: int = 2) -> dict[tuple[int, ...], float]:
         """The Shapley interaction index, exactly, of the value table itself.
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn.attribution import AndOrInteraction
@@ -96,6 +97,7 @@ class ValueFunction:
         return found
 
 
+@checked("perturbations_per_eval", "target")
 def value_function(
     forward_func: Callable[..., Any],
     players: Players,
@@ -146,6 +148,7 @@ def value_function(
     return ValueFunction(evaluator, players, int(sample))
 
 
+@checked("players", "show_progress")
 def explain_game(
     game: Callable[[Coalitions], Any],
     n_players: int | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from captum_lkn._common.arguments import checked
 from captum_lkn.interactions import Interaction, Interactions
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["to_networkx"]
 
 
+@checked("found", "interactions")
 def to_networkx(found: Interactions, interactions: Sequence[Interaction] | None = None) -> nx.MultiGraph:
     """Return interactions as a graph: players and larger sets are nodes, pairs are edges.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from torch import Tensor
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import is_one_of, is_whole
 from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition import lattice
@@ -29,6 +30,7 @@ _ADDITIVE: Final = ("Moebius", "k-SII", "STII", "FSII", "FBII", "SV")
 _FIRST_ORDER: Final = ("SV", "BV")
 
 
+@checked("found", "index")
 def to_shapiq(
     found: AnyInteractions,
     index: str = "k-SII",
@@ -71,7 +73,7 @@ def to_shapiq(
         (1.0, 'k-SII')
     """
     shapiq = _shapiq()
-    if of not in ("values", "effects", None):
+    if of is not None and not is_one_of(of, ("values", "effects")):
         raise ValueError(f'of must be "values" or "effects"; got {of!r}')
     n = found.n_players
     largest = n if index == "Moebius" else 1 if index in _FIRST_ORDER else min(2, n)
@@ -98,6 +100,7 @@ def to_shapiq(
         ) from error
 
 
+@checked()
 def from_shapiq(
     values: InteractionValues,
     players: Sequence[str] | None = None,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import some_of
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.attribution.layer import LayerAndOrInteraction
@@ -72,6 +73,7 @@ class LayerwiseKnowledge:
         tensor([   nan, 0.5000,    nan], dtype=torch.float64)
     """
 
+    @checked("probes")
     def __init__(
         self,
         forward_func: Callable[..., Any],
@@ -104,6 +106,7 @@ class LayerwiseKnowledge:
         if probes is not None:
             _ = self.method  # a read-out that is missing is missed now
 
+    @checked()
     def fit_probes(self, dataloader: Iterable[Any], **options: Any) -> LayerwiseKnowledge:
         """Fit a linear probe for each layer, on unmasked samples, in one pass.
 
@@ -121,6 +124,7 @@ class LayerwiseKnowledge:
         self.probes = LinearProbes.fit(self.forward_func, self.layers, dataloader, **options)
         return self
 
+    @checked("seed", "show_progress")
     def analyze(
         self,
         inputs: InputsOrList,

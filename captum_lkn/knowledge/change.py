@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction
@@ -41,6 +42,7 @@ __all__ = ["KnowledgeChange"]
 _SCHEMA = "KnowledgeChange"
 
 
+@checked("noise_ceiling", "reference", "states")
 @dataclass(frozen=True, eq=False, repr=False)
 class KnowledgeChange(Mapping[str, Comparison]):
     r"""States compared with a reference: layers with the model's output, checkpoints or models with one of them.
@@ -218,6 +220,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         given: dict[str, Any] = {"tau": tau, "scope": scope, "literal_eq6": literal_eq6, "ratio": ratio}
         return self._with(**{name: value for name, value in given.items() if value is not None})
 
+    @checked("reference", "state")
     def between(self, state: str | Layer, reference: str | Layer) -> KnowledgeChange:
         """Compare one state with any other as the reference: a neighbour, or an earlier one.
 
@@ -266,6 +269,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         compared = with_tables({label: self.interactions[label] for label in self._labels}, "the noise ceiling")
         return self._with(noise_ceiling=measure_noise_ceiling(compared, **options))
 
+    @checked("conventions")
     def sensitivity(self, conventions: Mapping[str, Mapping[str, Any]] = CONVENTIONS) -> Sensitivity:
         """Compare the states under other conventions of the decomposition as well; no forward is run.
 
@@ -318,6 +322,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
             for label in self._labels
         }
 
+    @checked("state")
     def salient(self, state: str | Layer) -> list[list[Interaction]]:
         """List the salient interactions of a state, with their selection frequency where draws were taken.
 
@@ -386,6 +391,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
     def _repr_html_(self) -> str:
         return rendering.notebook(self.contents())
 
+    @checked()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file, draws included; see :func:`captum_lkn._common.files.write` for the errors.
 
@@ -395,6 +401,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         files.write(path, _SCHEMA, *pack_change({each.name: getattr(self, each.name) for each in fields(self)}))
 
     @classmethod
+    @checked()
     def load(cls, path: str | os.PathLike[str]) -> KnowledgeChange:
         """Read what :meth:`save` wrote; see :func:`captum_lkn._common.files.load` for the errors.
 

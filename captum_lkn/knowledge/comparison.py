@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import html
-from captum_lkn._common.checks import is_number
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import is_number, is_one_of
 from captum_lkn._common.formats import aligned
 from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition.effects import KINDS, TAU, Effects
@@ -176,6 +177,7 @@ def _shown(number: Tensor) -> str:
     return "-" if number.isnan() else f"{float(number):.2f}"
 
 
+@checked("reference", "state", "units")
 def compare(
     state: Sequence[Effects],
     reference: Sequence[Effects],
@@ -325,7 +327,7 @@ def check_salience(tau: float, scope: str) -> None:
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
+    if not is_one_of(value, known):
         raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}; got {value!r}")
 
 

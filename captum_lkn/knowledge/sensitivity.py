@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import html
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.formats import columns
 from captum_lkn._common.frames import import_pandas
 from captum_lkn.decomposition.effects import KINDS
@@ -64,6 +65,7 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
     def __len__(self) -> int:
         return len(self.comparisons)
 
+    @checked()
     def spread(self, name: Literal["completeness", "redundancy"] = "completeness") -> dict[str, Tensor]:
         """Return the difference between the largest and the smallest share over all conventions.
 

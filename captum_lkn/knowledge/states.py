@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from torch import nn
 from tqdm import tqdm
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn.attribution.and_or import AndOrInteraction
 from captum_lkn.attribution.base import InputsOrList
@@ -40,6 +41,7 @@ class _State(NamedTuple):
     class_names: tuple[str, ...]
 
 
+@checked("reference", "show_progress")
 def compare_models(
     models: Mapping[str, ModelOrLoader],
     inputs: InputsOrList | Mapping[str, InputsOrList],

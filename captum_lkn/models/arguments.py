@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of
 
 __all__ = ["Arguments", "Decode", "Fixed", "fresh"]
@@ -18,6 +19,7 @@ Decode: TypeAlias = Callable[[tuple[Tensor, ...]], tuple[Any, ...] | Mapping[str
 or by keyword."""
 
 
+@checked()
 @dataclass(frozen=True)
 class Fixed:
     """Additional argument of a forward that has no row for each sample.

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of, some_of
 
 __all__ = ["FeatureModel"]
@@ -43,6 +44,7 @@ class FeatureModel(nn.Module):
         0 & 1  +1.00
     """
 
+    @checked("layers")
     def __init__(
         self,
         function: Callable[..., tuple[Any, Mapping[str, Tensor]]],
@@ -66,6 +68,7 @@ class FeatureModel(nn.Module):
         self.eval()  # before the network comes, whose modules keep their own flags
         self.module = module  # a name as wrappers have it, so that a probe takes the weights for the network's own
 
+    @checked()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function, and let the features of each layer pass through its module.
 

@@ -30,6 +30,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import is_one_of
 from captum_lkn._common.messages import kind_of, shape_of
 
 __all__ = [
@@ -68,7 +69,7 @@ def check_pool(pool: Any) -> None:
     Raises:
         ValueError: It is neither.
     """
-    if not callable(pool) and pool not in get_args(Named):
+    if not callable(pool) and not is_one_of(pool, get_args(Named)):
         raise ValueError(f"pool must be one of {', '.join(get_args(Named))}, or a function; got {pool!r}")
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import check_plain, is_whole
 from captum_lkn._common.messages import kind_of, some_of
 
@@ -121,6 +122,7 @@ def _entry(output: Any, name: str) -> Any:
     return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
 
 
+@checked("class_names")
 @dataclass(frozen=True)
 class SelectOutput:
     """Model with a function that selects the explained tensor from its output; accepted wherever a model is.
@@ -175,6 +177,7 @@ class SelectOutput:
         """Call the model, and return the outputs that are explained."""
         return self.outputs(self.model(*args, **kwargs)).tensor
 
+    @checked()
     def outputs(self, returned: Any) -> Outputs:
         """Return the outputs that are explained.
 

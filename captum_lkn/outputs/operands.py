@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import check_plain
 from captum_lkn._common.messages import kind_of, shape_of
 
 __all__ = ["check_output", "check_target", "operands", "others", "to_float64"]
@@ -21,6 +22,7 @@ def check_output(output: Any) -> None:
     """
     if not isinstance(output, Tensor):
         raise TypeError(f"output must be a tensor [B, C]; got {kind_of(output)}")
+    check_plain("output", output)
     if output.is_complex() or output.dtype == torch.bool:
         raise TypeError(f"output must be real numbers; got {kind_of(output)}")
     if output.dim() != 2 or output.shape[1] == 0:

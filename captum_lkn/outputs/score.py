@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import is_one_of
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.outputs.operands import check_output, check_target, operands, to_float64
 
@@ -70,7 +72,7 @@ class Score:
             )
         if not isinstance(self.in_output_units, bool):
             raise TypeError(f"in_output_units must be True or False; got {kind_of(self.in_output_units)}")
-        if self.reads not in get_args(Reads):
+        if not is_one_of(self.reads, get_args(Reads)):
             raise ValueError(f"reads must be one of {', '.join(map(repr, get_args(Reads)))}; got {self.reads!r}")
 
     @property
@@ -129,6 +131,7 @@ class Score:
             raise ValueError(f"score {self.name} returned {kind_of(values)}; {wanted}: {way_out}")
         return to_float64(values)
 
+    @checked()
     def for_outputs(self, kind: OutputKind) -> Score:
         """Return this score for the columns that a model returns.
 

@@ -29,6 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_plain
 from captum_lkn._common.messages import dtype_of, kind_of, shape_of
 
 __all__ = ["Target", "TargetLike", "resolve_target"]
@@ -99,6 +101,7 @@ class Target:
         """The number of columns C that a class is chosen from."""
         return self.shape[self.class_dim]
 
+    @checked()
     def select(self, output: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return the row of C outputs, and the class in it, of each masked copy.
 
@@ -127,6 +130,7 @@ class Target:
         index = (torch.arange(len(output), device=output.device), *positions.unbind(1))
         return output.movedim(1 + self.class_dim, -1)[index], classes
 
+    @checked()
     def named(self, names: Sequence[str], noun: str = "class") -> Target:
         """Return the same target with the names of its classes.
 
@@ -178,6 +182,7 @@ def _position_text(position: Sequence[int]) -> str:
     return f" at position {position[0]}" if len(position) == 1 else f" at ({', '.join(map(str, position))})"
 
 
+@checked("binary", "class_dim")
 def resolve_target(target: TargetLike, output: Tensor, *, binary: bool = False, class_dim: int | None = None) -> Target:
     """Check a target against a model's output, and bring it to one form.
 
@@ -257,7 +262,9 @@ def _predicted(target: str, output: Tensor, binary: bool, place: int) -> list[tu
 
 def _given(target: Any, output: Tensor, sizes: tuple[int, ...], place: int) -> list[tuple[int, ...]]:
     """Return one tuple of indices a sample."""
-    if isinstance(target, (Tensor, np.ndarray)):
+    if isinstance(target, Tensor | np.ndarray):
+        if isinstance(target, Tensor):
+            check_plain("target", target)
         target = _unpacked("target", target)
     if not isinstance(target, list):
         return [_indices("target", target, output, sizes, place)] * len(output)

@@ -8,6 +8,9 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
+from captum_lkn._common.arguments import shown
 from captum_lkn._common.checks import check_flag, is_whole
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.players.units import Unit
@@ -80,8 +83,8 @@ def choose_words(
 def _casefolded(stop_words: Any) -> frozenset[str]:
     if stop_words is None or isinstance(stop_words, bool):
         return STOP_WORDS if stop_words else frozenset()
-    if isinstance(stop_words, str) or not isinstance(stop_words, Iterable):
-        raise TypeError(f"stop_words must be a list of words or True; got {stop_words!r}")
+    if isinstance(stop_words, str | Tensor) or not isinstance(stop_words, Iterable):
+        raise TypeError(f"stop_words must be a list of words or True; got {shown(stop_words)}")
     listed = list(stop_words)
     for word in listed:
         if not isinstance(word, str):
@@ -101,7 +104,7 @@ def _is_punctuation(label: str) -> bool:
 def _chosen(found: list[list[Unit]], words: Any) -> list[list[Unit]]:
     """Return the words of each text that `words` names, by label or by number."""
     if not _is_list(words):
-        raise TypeError(f"words must be a list of words or of their numbers; got {words!r}")
+        raise TypeError(f"words must be a list of words or of their numbers; got {shown(words)}")
     if any(_is_list(word) for word in words):
         if len(words) != len(found):
             raise ValueError(f"words must have one list a text; got {len(words)} lists for {len(found)} texts")
@@ -112,7 +115,7 @@ def _chosen(found: list[list[Unit]], words: Any) -> list[list[Unit]]:
 
 
 def _is_list(words: Any) -> bool:
-    return isinstance(words, Collection) and not isinstance(words, (str, Mapping))
+    return isinstance(words, Collection) and not isinstance(words, str | Mapping | Tensor)
 
 
 def _known(name: str, found: list[list[Unit]]) -> str:

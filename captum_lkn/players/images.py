@@ -6,7 +6,6 @@ on: a colour, a blurred copy, or another image.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from captum_lkn._common.checks import is_number
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import is_number, is_one_of
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
@@ -41,9 +41,11 @@ __all__ = ["gaussian_blur", "image_players", "interaction_mask", "player_map"]
 
 _PIXELS = "pixel_values"
 _CHANNELS = (1, 3, 4)
+_LARGEST_SIGMA = 1e6
 _SIGMA_SHARE = 16  # the default blur's standard deviation is this fraction of the longer side
 
 
+@checked("model", "n_segments")
 def image_players(
     image: Tensor | Mapping[str, Any],
     *,
@@ -121,7 +123,7 @@ def image_players(
                 [ 0.,  0., 10., 11.],
                 [ 0.,  0., 14., 15.]])
     """
-    if background not in ("keep", "mask"):
+    if not is_one_of(background, ("keep", "mask")):
         raise ValueError(f'background must be "keep" or "mask"; got {background!r}')
     x, constants = _split(image)
     _check_channels(x, model)
@@ -148,6 +150,7 @@ def image_players(
     )
 
 
+@checked("images")
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     """Filter images with a Gaussian, cut off at four standard deviations; outside, the border's colour continues.
 
@@ -168,8 +171,8 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     """
     if not is_number(sigma):
         raise TypeError(f"sigma must be a number of pixels; got {sigma!r}")
-    if not (sigma > 0 and math.isfinite(sigma)):
-        raise ValueError(f"sigma must be above 0 and finite, a number of pixels; got {sigma}")
+    if not 0 < sigma <= _LARGEST_SIGMA:
+        raise ValueError(f"sigma must be above 0 and at most {_LARGEST_SIGMA:g}, a number of pixels; got {sigma}")
     radius = int(4 * float(sigma) + 0.5)
     weights = torch.exp(
         -0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu") / float(sigma)).square()
@@ -182,6 +185,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     return planes.reshape(images.shape).to(images.dtype)
 
 
+@checked()
 def player_map(found: AnyInteractions) -> Tensor:
     """Return the player of each pixel.
 
@@ -212,6 +216,7 @@ def player_map(found: AnyInteractions) -> Tensor:
     return owners[0][0]
 
 
+@checked()
 def interaction_mask(found: Interactions, interaction: Interaction | Collection[int]) -> Tensor:
     """Return the pixels of an interaction: the union of its players.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.players.frames import Frame
@@ -30,6 +31,7 @@ def is_interpretable(given: Any) -> bool:
     return isinstance(given, InterpretableInput)
 
 
+@checked()
 def interpretable_players(given: InterpretableInput, tokenizer: Any = None, device: Any = "cpu") -> Players:
     """Make players of the features of Captum's ``InterpretableInput``.
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import html
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_floating, is_tensor_of
 from captum_lkn._common.messages import SHOWN, count_of, dtype_of, kind_of, shape_of, some_of
 from captum_lkn.interactions.labels import distinct_labels
@@ -37,6 +38,9 @@ from captum_lkn.players.positions import behind_the_inputs
 __all__ = ["BACKGROUND", "Players", "compact", "players_from_mask"]
 
 
+@checked(
+    "background", "baselines", "constants", "decode", "description", "inputs", "is_tuple", "labels", "names", "owners"
+)
 @dataclass(frozen=True, eq=False)
 class Players:
     """Parts of an input that can be absent, and their replacements, for a batch of B samples.
@@ -119,6 +123,7 @@ class Players:
         """The number of players of each sample."""
         return tuple(len(labels) for labels in self.labels)
 
+    @checked("sample")
     def masked(self, sample: int, masks: Tensor) -> tuple[Tensor, ...]:
         """Return copies of one sample in which the absent players are replaced by their baselines.
 
@@ -143,6 +148,7 @@ class Players:
             raise ValueError(f"masks must be [M, {n}], sample {sample} has {n} players; got {shape_of(masks)}")
         return self.masked_rows(torch.full((len(masks),), sample, device="cpu"), masks)
 
+    @checked("baselines", "draws", "masks", "samples")
     def masked_rows(
         self,
         samples: Tensor,
@@ -163,6 +169,7 @@ class Players:
         Returns:
             One tensor an input, ``[R, ...]``, with the input's dtype and device.
         """
+        self._check_rows(samples, masks, draws)
         # Rows of one sample share it by broadcasting: nothing but the result is materialised.
         same = len(samples) > 0 and bool((samples == samples[0]).all())
         at = samples[:1] if same else samples
@@ -183,6 +190,15 @@ class Players:
             copies.append(torch.where(chosen, x[here], absent))
         return tuple(copies)
 
+    def _check_rows(self, samples: Tensor, masks: Tensor, draws: Tensor | None) -> None:
+        if samples.dtype != torch.int64 or samples.dim() != 1:
+            raise TypeError(f"samples must be int64 [R]; got {kind_of(samples)}")
+        if masks.dtype != torch.bool or masks.dim() != 2 or len(masks) != len(samples):
+            raise TypeError(f"masks must be bool [{len(samples)}, n]; got {kind_of(masks)}")
+        if draws is not None and (draws.dtype != torch.int64 or not self.background):
+            raise TypeError(f"draws must be int64 [R], of players with a background; got {kind_of(draws)}")
+
+    @checked("sample")
     def spread(self, sample: int, values: Tensor) -> tuple[Tensor, ...]:
         """Write each player's value to every scalar that it owns, and 0 to the background.
 
@@ -206,6 +222,7 @@ class Players:
         padded = torch.cat([values, values.new_zeros(1)])  # as in `masked`: index -1 reads the background's 0
         return tuple(padded.to(owner.device)[owner[sample : sample + 1]] for owner in self.owners)
 
+    @checked()
     def captum_arguments(self, forward_func: Callable[..., Any] | None = None) -> dict[str, Any]:
         """Return the players as arguments of Captum's own perturbation methods.
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_text, is_whole
 from captum_lkn.players.chats import rendered_chat
 from captum_lkn.players.choice import choose_words
 from captum_lkn.players.interpretable import template_players, token_players
@@ -30,6 +31,7 @@ __all__ = ["prompt_players"]
 Messages: TypeAlias = Sequence[Mapping[str, str]]
 
 
+@checked("chat_template", "device", "prompt", "roles")
 def prompt_players(
     tokenizer: PreTrainedTokenizerBase,
     prompt: str | Messages | InterpretableInput,
@@ -109,6 +111,7 @@ def prompt_players(
     if isinstance(prompt, str):
         if not prompt.strip():
             raise ValueError(f"prompt must have a word in it; got {prompt!r}")
+        check_text("prompt", prompt)
         text, regions, contents = prompt, [Region(0, 0, len(prompt))], (prompt,)
     else:
         text, regions, contents = rendered_chat(tokenizer, prompt, roles, chat_template)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import as_plain, is_whole
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.hugging_face.facts import patch_size
@@ -55,7 +55,7 @@ class Regions:
             ValueError: If a region is unknown, or a mask has another shape.
         """
         if isinstance(foreground, (Tensor, np.ndarray)):
-            masks = self._masks(torch.as_tensor(foreground, device="cpu"), batch)
+            masks = self._masks(as_plain("foreground", foreground), batch)
             samples = max(len(self.ids), len(masks))
             both = zip(self.ids.expand(samples, -1, -1), masks.expand(samples, -1, -1), strict=True)
             return replace(self, ids=torch.stack([_only(ids, torch.unique(ids[mask])) for ids, mask in both]))
@@ -191,7 +191,7 @@ def segment_regions(height: int, width: int, batch: int, segments: Any, device: 
     """
     if not isinstance(segments, (Tensor, np.ndarray)):
         raise TypeError(f'segments must be a map of whole numbers [H, W], or "slic"; got {segments!r}')
-    ids = torch.as_tensor(segments, device="cpu")
+    ids = as_plain("segments", segments)
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"segments must hold whole numbers; got {kind_of(ids)}. Convert the map with .long()")
     if ids.shape not in ((height, width), (batch, height, width)):

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import is_number, is_whole
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_plain, is_number, is_whole
 from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.arguments import Decode
@@ -48,6 +49,7 @@ def is_table(given: Any) -> bool:
     return _is_frame(given) or (isinstance(given, np.ndarray) and given.ndim == 2)
 
 
+@checked("names", "show_values")
 def table_players(
     rows: Table,
     background: Any,
@@ -201,8 +203,12 @@ def _plain(rows: Any, background: Any, names: Sequence[str] | None) -> _Form:
     """Bring an array or a tensor and its background to tensors."""
     kinds = (np.ndarray, Tensor)
     kind = next((kind for kind in kinds if isinstance(rows, kind)), None)
+    if kind is Tensor:
+        check_plain("rows", rows)
     if kind is None or rows.ndim != 2:
         raise TypeError(f"rows must be a data frame, or an array or a tensor [B, F]; got {_kind(rows)}")
+    if isinstance(background, Tensor):
+        check_plain("background", background)
     if not isinstance(background, kind) or background.shape[-1:] != rows.shape[1:] or background.ndim > 2:
         raise TypeError(
             f"background must be rows [K, {rows.shape[1]}] or one row, an array or a tensor as the rows are; got "
@@ -210,6 +216,8 @@ def _plain(rows: Any, background: Any, names: Sequence[str] | None) -> _Form:
         )
     parts: dict[str, Any] = {"rows": rows, "background": background}
     for name, given in parts.items():
+        if kind is Tensor:
+            check_plain(name, given)
         if kind is np.ndarray and given.dtype.kind not in "fiub":
             raise TypeError(
                 f"{name} must be an array of numbers; got {_kind(given)}. Give text and categories as a data frame, "

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from captum_lkn._common.checks import check_flag, is_whole
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_flag, check_text, is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
@@ -29,6 +30,7 @@ __all__ = ["owners_of", "text_players", "warn_of_slow"]
 _NOT_FOR_THE_MODEL = ("special_tokens_mask", "offset_mapping")
 
 
+@checked("device")
 def text_players(
     tokenizer: PreTrainedTokenizerBase,
     text: str | tuple[str, str] | Sequence[str | tuple[str, str]],
@@ -153,6 +155,8 @@ def _as_batch(text: Any) -> list[tuple[str, ...]]:
                 f"text {i} is {item!r}: a tuple is a pair of sentences, and all texts must be pairs or none. "
                 "Give several sentences as a list"
             )
+        for part in parts:
+            check_text(f"text {i}", part)
         if not all(part.strip() for part in parts):
             raise ValueError(f"text {i} must have a word in it; got {item!r}")
     return [(item,) if isinstance(item, str) else item for item in batch]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import check_text, is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 
@@ -73,6 +73,7 @@ def absent_token(tokenizer: Any, baseline: Any) -> Token:
     if baseline is None:
         return _default_absent_token(tokenizer)
     if isinstance(baseline, str):
+        check_text("baseline", baseline)
         pieces = [baseline] if baseline in tokenizer.get_vocab() else tokenizer.tokenize(baseline)
         unknown = tokenizer.special_tokens_map.get("unk_token")
         if len(pieces) != 1 or (pieces[0] == unknown != baseline):

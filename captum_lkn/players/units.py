@@ -12,6 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
+from torch import Tensor
+
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
@@ -298,7 +301,7 @@ def checked_units(units: Any, texts: Sequence[tuple[str, ...]]) -> str | list[li
         if units not in _KINDS:
             raise ValueError(f"units must be one of {', '.join(_KINDS)}, or spans of characters; got {units!r}")
         return units
-    if not isinstance(units, Collection) or isinstance(units, Mapping):
+    if not isinstance(units, Collection) or isinstance(units, Mapping | Tensor | np.ndarray):
         raise TypeError(f"units must be one of {', '.join(_KINDS)}, or spans of characters; got {kind_of(units)}")
     return [_checked_spans(own, parts) for own, parts in zip(_by_text(list(units), texts), texts, strict=True)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import colour_of
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.interactions.sampled import AnyInteractions
@@ -26,6 +27,7 @@ from captum_lkn.plot.names import interaction_names, strongest, subject
 __all__ = ["bars"]
 
 
+@checked("ax", "top")
 def bars(found: AnyInteractions, top: int = 12, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
     """Draw the strongest effects as bars: to the right what raises the score, to the left what lowers it.
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEUTRAL
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation import ByOrder, Generalization, Stability
@@ -20,6 +21,7 @@ _NAMES = ("AND", "OR", "both")
 _SHIFT = 0.08  # curves that coincide are seen side by side
 
 
+@checked()
 def by_order(found: ByOrder, *, ax: Axes | None = None) -> Picture:
     """Draw how generalisation, or stability, depends on the order of the interactions, with the intervals.
 

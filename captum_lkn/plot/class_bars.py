@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from captum_lkn._common.arguments import checked
 from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.plot.canvas import (
     Picture,
@@ -29,6 +30,7 @@ _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----")
 _MOST = len(_HATCHES)
 
 
+@checked("ax", "least_order", "top")
 def class_bars(batch: AnyBatch, top: int = 10, *, least_order: int = 1, ax: Axes | None = None) -> Picture:
     """Draw the mean effects of the strongest combinations of words, a bar for each class that was explained.
 

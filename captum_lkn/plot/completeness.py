@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import ArrayLike
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.knowledge import KnowledgeChange
@@ -45,6 +46,7 @@ _MARKERS = ("o", "s", "^", "D")
 _BAND = 0.13
 
 
+@checked("ax")
 def completeness(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
     """Draw completeness and redundancy over the layers, one curve for each order (the paper's Figure 3b).
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import is_one_of, is_whole
 from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.decomposition.effects import KINDS, Kind
 from captum_lkn.interactions import Interactions
@@ -103,7 +103,7 @@ def kind_only(comparison: Comparison, kind: Kind | None) -> Comparison:
     Raises:
         ValueError: There is no such kind.
     """
-    if kind is not None and kind not in KINDS:
+    if kind is not None and not is_one_of(kind, KINDS):
         raise ValueError(f'kind must be "and", "or" or None; got {kind!r}')
     rows = slice(None) if kind is None else slice(KINDS.index(kind), KINDS.index(kind) + 1)
     return Comparison(Strengths(*(part[:, rows].sum(1, keepdim=True) for part in comparison.samples)), comparison.ratio)

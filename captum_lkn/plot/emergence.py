@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from matplotlib.axes import Axes
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import count_of
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
@@ -40,6 +41,7 @@ class _Curve(NamedTuple):
     words: tuple[str, ...]
 
 
+@checked()
 def emergence(change: KnowledgeChange, *words: _Words, alone: bool = False, ax: Axes | None = None) -> Picture:
     """Draw the strength of the combinations of chosen words at every layer, to see where a model learns them.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import POSITIVE
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation import FidelityCurve
@@ -14,6 +15,7 @@ from captum_lkn.plot.fidelity import draw_fidelity, mark_salient
 __all__ = ["fidelity_curve"]
 
 
+@checked()
 def fidelity_curve(found: FidelityCurve, *, ax: Axes | None = None) -> Picture:
     """Draw how well the k strongest effects alone reproduce the outputs, on average over the samples.
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MultipleLocator
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
 from captum_lkn.interactions import Interaction
 from captum_lkn.knowledge import KnowledgeChange
@@ -59,6 +60,7 @@ class _Ribbon(NamedTuple):
     peak: str  # the layer where that is; empty: the reference
 
 
+@checked("ax", "top")
 def flow(change: KnowledgeChange, top: int = 10, *, ax: Axes | None = None) -> Picture:
     """Draw how knowledge grows layer by layer, and which interactions stay or are forgotten.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
@@ -34,6 +35,7 @@ from captum_lkn.plot.names import interaction_names
 __all__ = ["heatmap"]
 
 
+@checked("ax", "layer", "top")
 def heatmap(
     change: KnowledgeChange,
     top: int = 14,

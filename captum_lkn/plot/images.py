@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import DIVERGING, colour_of
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.interactions import Interaction, Interactions
@@ -52,6 +53,7 @@ def check_drawing(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"cannot draw {file.name!r}: there is no folder {str(file.parent)!r}. Create it first")
 
 
+@checked()
 def patches(found: Interactions, image: Tensor, top: int = 6, *, ax: Axes | None = None) -> Picture:
     """Draw an image with its Shapley values, and with the parts of its strongest interactions.
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.knowledge import KnowledgeChange, compare
@@ -16,6 +17,7 @@ from captum_lkn.plot.fonts import written
 __all__ = ["matrix"]
 
 
+@checked("ax")
 def matrix(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
     """Draw for any two layers the share of the column's knowledge that the row has.
 

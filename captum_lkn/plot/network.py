@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEGATIVE, POSITIVE, colour_of
 from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import Picture, canvas, caption, finished, legend_below, note, numbers, paper
@@ -20,6 +21,7 @@ _LARGEST = 26.0  # points: the diameter of the player with the largest Shapley v
 _WIDEST = 6.0  # points
 
 
+@checked("ax", "top")
 def network(found: AnyInteractions, top: int = 30, *, ax: Axes | None = None) -> Picture:
     """Draw the players on a circle: their size is the Shapley value, lines between them are interactions of pairs.
 

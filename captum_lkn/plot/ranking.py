@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEUTRAL, colour_of
 from captum_lkn._common.formats import percent
 from captum_lkn._common.messages import count_of
@@ -31,6 +32,7 @@ __all__ = ["ranking"]
 _DECADES = 6  # smaller effects are rounding, and would squeeze the others
 
 
+@checked("ax")
 def ranking(found: AnyInteractions, *, tau: float = TAU, ax: Axes | None = None) -> Picture:
     """Draw all absolute effects, sorted, with the threshold of salience (the paper's Figure 2).
 

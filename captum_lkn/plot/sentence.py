@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import colour_of
 from captum_lkn.interactions import Interaction
 from captum_lkn.interactions.sampled import AnyInteractions
@@ -41,6 +42,7 @@ _ROUND = 6.0
 _CONTRAST = 0.55  # a word on more of the colour is not readable
 
 
+@checked("ax", "top")
 def sentence(found: AnyInteractions, top: int = 10, *, ax: Axes | None = None) -> Picture:
     """Draw the players as a line of words, with the strongest interactions as arcs that join their words.
 

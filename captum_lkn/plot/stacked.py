@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import FORGOTTEN, NEW, OVERLAP
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.knowledge import KnowledgeChange
@@ -27,6 +28,7 @@ _PARTS = (
 )
 
 
+@checked("ax")
 def stacked(change: KnowledgeChange, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
     """Draw the strengths of overlap, new and forgotten by order, one panel for each layer (the paper's Figure 3a).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEGATIVE, POSITIVE
 from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import (
@@ -28,6 +29,7 @@ __all__ = ["strength"]
 _WIDTH = 0.38
 
 
+@checked("ax")
 def strength(found: AnyInteractions, *, ax: Axes | None = None) -> Picture:
     """Draw the sums of the positive and of the negative effects by order, AND beside OR.
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import FORGOTTEN, OVERLAP
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation import Transfer
@@ -24,6 +25,7 @@ _PARTS = (
 )
 
 
+@checked()
 def transfer(found: Transfer, *, ax: Axes | None = None) -> Picture:
     """Draw by order the strength of the interactions that transfer, and of the rest, one panel for each state.
 

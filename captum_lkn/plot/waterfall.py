@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.colours import NEUTRAL, colour_of
 from captum_lkn._common.messages import count_of
 from captum_lkn.interactions.sampled import AnyInteractions
@@ -38,6 +39,7 @@ class _Step(NamedTuple):
     is_sum: bool = False
 
 
+@checked("ax", "top")
 def waterfall(found: AnyInteractions, top: int = 10, *, ax: Axes | None = None) -> Picture:
     """Draw the strongest effects as steps from v(empty) down to v(N).
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from captum_lkn._common import files
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.formats import aligned, printable, shortened
 from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn._common.warn import warn
@@ -51,6 +52,8 @@ class LinearProbes(Mapping[str, LinearProbe]):
     """
 
     def __init__(self, probes: Iterable[LinearProbe]) -> None:
+        if isinstance(probes, Tensor) or not isinstance(probes, Iterable):
+            raise TypeError(f"probes must be LinearProbe objects, such as probes.values(); got {kind_of(probes)}")
         given = list(probes)
         for probe in given:
             if not isinstance(probe, LinearProbe):
@@ -63,6 +66,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         self._probes = dict(zip(labels, given, strict=True))
 
     @classmethod
+    @checked("show_progress")
     def fit(
         cls,
         model: Callable[..., Any],
@@ -124,6 +128,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
             )
         )
 
+    @checked()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all probes to one file; :func:`captum_lkn._common.files.write` lists the errors.
 
@@ -158,6 +163,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         files.write(path, _SCHEMA, tensors, {"probes": entries})
 
     @classmethod
+    @checked("path", "strict")
     def load(cls, path: str | os.PathLike[str], *, strict: bool = True) -> LinearProbes:
         """Read probes that :meth:`save` wrote; :func:`captum_lkn._common.files.load` lists the errors.
 
@@ -173,6 +179,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         """
         return files.load(path, _SCHEMA, lambda *content: cls(_unpacked(*content, strict=strict)))
 
+    @checked("module")
     def check(self, module: nn.Module) -> None:
         """Check that a model has the weights that the probes were fitted to.
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.blocks import last_block
@@ -91,6 +92,7 @@ class LogitLens:
         return f"LogitLens of {self.model}: {' -> '.join(step.name for step in self.steps)}"
 
 
+@checked("model")
 def logit_lens(
     model: Callable[..., Any], modules: Sequence[str | nn.Module | Callable[[Tensor], Tensor]] | None = None
 ) -> LogitLens:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from captum_lkn._common.checks import is_floating, is_number
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import is_floating, is_number, is_one_of
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.models.fingerprint import fingerprint
@@ -39,6 +40,7 @@ _Kind: TypeAlias = Literal["softmax", "sigmoid"]
 _FUNCTIONS = ("name", "pool", "select")  # the fields of a layer that may be functions, or modules without a name
 
 
+@checked("accuracy", "bias", "classes", "layer", "weight")
 @dataclass(frozen=True, eq=False)
 class LinearProbe:
     """Linear classifier of one layer's features, a read-out.
@@ -89,7 +91,7 @@ class LinearProbe:
             raise ValueError(
                 f"weight must be [C, D] and bias [C]; got {shape_of(self.weight)} and {shape_of(self.bias)}"
             )
-        if self.kind not in get_args(_Kind):
+        if not is_one_of(self.kind, get_args(_Kind)):
             raise ValueError(f"kind must be one of {some_of(get_args(_Kind))}; got {self.kind!r}")
         if not is_number(self.penalty) or not all(map(is_number, (self.accuracy.train, self.accuracy.held_out))):
             raise TypeError(
@@ -136,6 +138,7 @@ class LinearProbe:
         z = self(features)
         return z.argmax(1) if self.kind == "softmax" else (z > 0).long()
 
+    @checked("layer", "module")
     def check(self, layer: Layer, module: nn.Module | None = None) -> None:
         """Check that a layer is the one that the probe was fitted to.
 

@@ -71,7 +71,7 @@ def check_penalties(penalties: Any) -> None:
     """
     if penalties is None:
         return
-    if isinstance(penalties, str) or not isinstance(penalties, Sequence) or not penalties:
+    if isinstance(penalties, str | bytes) or not isinstance(penalties, Sequence) or not penalties:
         raise TypeError(f"penalties must be a list of numbers, such as [0.01]; got {penalties!r}")
     for penalty in penalties:
         if not is_number(penalty) or not 0 < penalty < math.inf:

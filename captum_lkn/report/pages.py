@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.html import Html, element
 from captum_lkn._common.messages import count_of, kind_of, shape_of
@@ -55,6 +56,7 @@ class _Drawing(NamedTuple):
     caption: str
 
 
+@checked("path", "ranges")
 def report_sample(
     found: AnyInteractions,
     path: str | os.PathLike[str],
@@ -118,6 +120,7 @@ def report_sample(
     _write(path, kind, title, known, parts, drawings[is_image(found) :])
 
 
+@checked("images", "path")
 def report_batch(
     batch: AnyBatch, path: str | os.PathLike[str], *, images: Tensor | Sequence[Tensor] | None = None
 ) -> None:
@@ -153,6 +156,7 @@ def report_batch(
     _write(path, kind, title, [*_shared([one.about for one in batch])], parts, drawings)
 
 
+@checked("images", "path")
 def report_change(
     change: KnowledgeChange, path: str | os.PathLike[str], *, images: Tensor | Sequence[Tensor] | None = None
 ) -> None:

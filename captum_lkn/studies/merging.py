@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.studies.folder import Folder, Manifest, check_settings, read_manifest, read_sample, sample_path
@@ -14,6 +15,7 @@ from captum_lkn.studies.study import Study, load_study
 __all__ = ["merge"]
 
 
+@checked("folders", "out")
 def merge(folders: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> Study:
     """Join folders of one study's shares, or of studies that differ in their samples alone.
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import torch
 
 from captum_lkn._common import files
+from captum_lkn._common.checks import is_one_of
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._version import __version__
 from captum_lkn.attribution import AndOrInteraction, LayerAndOrInteraction
@@ -59,7 +60,7 @@ def check_options(method: Any, options: Mapping[str, Any], keep: Any) -> None:
         TypeError: It is another method, or has no such option.
         ValueError: It has no read-outs yet; or `keep` is unknown, or not of this method.
     """
-    if keep not in get_args(Keep):
+    if not is_one_of(keep, get_args(Keep)):
         raise ValueError(f"keep must be one of {', '.join(map(repr, get_args(Keep)))}; got {keep!r}")
     if not isinstance(method, StudyMethod):
         raise TypeError(

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import check_flag, is_whole
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import SHOWN, count_of, some_of
@@ -29,6 +30,7 @@ __all__ = ["run_study"]
 _GIVE_UP: Final = 5  # samples that failed, where none succeeded: the fault is not one of samples
 
 
+@checked("out", "show_progress", "target", "version")
 def run_study(
     method: StudyMethod,
     samples: Players | Iterable[Players],

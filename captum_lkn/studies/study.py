@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling
 from captum_lkn.interactions import InteractionsBatch, SampledBatch
@@ -54,6 +55,7 @@ class Study:
         """The numbers of the samples that are stored: those of the results, in their order."""
         return tuple(i for i, key in enumerate(self.keys) if key in self.folders)
 
+    @checked()
     def sample(self, number: int) -> Results:
         """Return the results of one sample by layer; ``"output"`` is the model's own output.
 
@@ -109,6 +111,7 @@ class Study:
         """
         return KnowledgeChange(dict(self.by_layer), accuracies=self.accuracies)
 
+    @checked()
     def rescore(self, score: ScoreLike | None = None, target: TargetLike = None, **options: Any) -> InteractionsBatch:
         """Score the stored outputs in another way and decompose the values; no forward is run.
 
@@ -137,6 +140,7 @@ class Study:
         named = str(self.settings["score"]).rpartition(" ")[0]
         return rescored(interactions, kept, named if score is None else score, target, options)
 
+    @checked()
     def strongest(
         self,
         top: int = 10,
@@ -169,6 +173,7 @@ class Study:
             raise ValueError(f"layer must be one of {some_of(list(self.by_layer))}; got {layer!r}")
         return strongest_combinations(batch, top, least_order, Resampling(confidence, resamples, seed).check())
 
+    @checked()
     def summary(self, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0) -> StudySummary:
         """Return means over all samples that are stored, by layer, with intervals.
 
@@ -197,6 +202,7 @@ class Study:
         return "\n  ".join([*lines, state])
 
 
+@checked("folder")
 def load_study(folder: str | os.PathLike[str]) -> Study:
     """Return the results in the folder of a study, also while it runs and after it was killed.
 

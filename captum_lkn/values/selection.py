@@ -17,7 +17,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import is_one_of, is_whole
 from captum_lkn._common.messages import SHOWN, count_of, kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.labels import distinct_labels
@@ -83,6 +84,7 @@ class SelectedPlayers(Players):
         )
 
 
+@checked("most", "show_progress")
 def select_players(
     forward_func: Callable[..., Any],
     players: Players,
@@ -198,7 +200,7 @@ def _check(players: Any, k: Any, rest: Any, most: int) -> None:
         raise TypeError(f"k must be an int, the number of players to keep; got {k!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, the number of players to keep; got {k}")
-    if rest not in _RESTS:
+    if not is_one_of(rest, _RESTS):
         raise ValueError(f'rest must be "keep" (the others stay present) or "mask" (they are absent); got {rest!r}')
     if rest == "mask" and players.background:
         raise ValueError(

@@ -198,7 +198,7 @@ def test_class_names_of_a_plain_module():
     assert named.attribute(torch.ones(1, 2), target=2)[0].about.explained.startswith("owl (2)")
     with pytest.raises(ValueError, match="class_names must have one name a class, 3; got 2"):
         AndOrInteraction(SelectOutput(net, class_names=["cat", "dog"])).attribute(torch.ones(1, 2), target=2)
-    with pytest.raises(TypeError, match="class_names must be a list of strings, one a class; got 'cat'"):
+    with pytest.raises(TypeError, match="class_names must be a sequence of texts; got 'cat'"):
         SelectOutput(net, class_names="cat")
 
 
