@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from captum_lkn._common.arguments import checked
-from captum_lkn._common.checks import is_number, is_one_of
+from captum_lkn._common.checks import check_plain, is_number, is_one_of
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
@@ -325,6 +325,7 @@ def _fill(baseline: Any, sigma: float | None, x: Tensor) -> tuple[Tensor, str]:
             return gaussian_blur(x, width), f"blur, sigma {width:g}"
         raise ValueError(f'baseline must be "zero", "mean", "blur", a number or a tensor; got {baseline!r}')
     if isinstance(baseline, Tensor):
+        check_plain("baseline", baseline)
         return fill_baseline(_as_image(baseline, x), x, 0), kind_of(baseline)
     return fill_baseline(baseline, x, 0), f"{baseline}"
 
