@@ -43,10 +43,9 @@ class Batch(Sequence[S], Generic[S]):
     _pack: Callable[[Sequence[Mapping[str, Any]]], tuple[dict[str, Tensor], dict[str, Any]]]
     _unpack: Callable[[Mapping[str, Tensor], Mapping[str, Any]], list[dict[str, Any]]]
 
-    @checked("samples")
     def __init__(self, samples: Iterable[S]) -> None:
         wanted = self._of
-        if not isinstance(samples, Iterable):
+        if isinstance(samples, Tensor) or not isinstance(samples, Iterable):
             raise TypeError(f"samples must be an iterable of {wanted.__name__}; got {kind_of(samples)}. Give a list")
         self._samples = tuple(samples)
         for b, sample in enumerate(self._samples):

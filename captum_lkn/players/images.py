@@ -172,7 +172,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     if not is_number(sigma):
         raise TypeError(f"sigma must be a number of pixels; got {sigma!r}")
     if not 0 < sigma <= _LARGEST_SIGMA:
-        raise ValueError(f"sigma must be above 0 and at most {_LARGEST_SIGMA:g}, a number of pixels; got {sigma}")
+        raise ValueError(f"sigma must be above 0 and finite, at most {_LARGEST_SIGMA:g} pixels; got {sigma}")
     radius = int(4 * float(sigma) + 0.5)
     weights = torch.exp(
         -0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu") / float(sigma)).square()
