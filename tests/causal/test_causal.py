@@ -318,8 +318,12 @@ def test_a_text_is_tokenised_as_it_follows_a_prompt(llama, tokenizer, text, toke
     [
         (lambda model: Continuation(lambda ids: ids, [1]), TypeError, "must be a causal language model.*a function"),
         (lambda model: Continuation(model, " Paris"), TypeError, "a text, ' Paris', which needs a tokenizer"),
-        (lambda model: Continuation(model, None), TypeError, "a text or token ids; got a NoneType"),
-        (lambda model: Continuation(model, [1.5]), TypeError, r"a text or token ids; got \[1.5\]"),
+        (
+            lambda model: Continuation(model, None),
+            TypeError,
+            "text or a sequence of whole numbers or a tensor; got None",
+        ),
+        (lambda model: Continuation(model, [1.5]), TypeError, r"whole numbers or a tensor; got \[1.5\]"),
         (lambda model: Continuation(model, []), ValueError, "at least one token"),
         (lambda model: Continuation(model, torch.ones(1, 1).long()), ValueError, "at least one token"),
         (lambda model: Continuation(model, [3, 29]), ValueError, "ids of the vocabulary, 0 to 28"),
