@@ -82,6 +82,7 @@ def use_the_command_line(folder: Path) -> None:
 
     shown = CliRunner().invoke(app, ["show", str(folder / "found.safetensors")])
     assert shown.exit_code == 0, shown.output
+    assert "InteractionsBatch of 2 samples" in shown.output, shown.output
     print(shown.output, end="")
 
 

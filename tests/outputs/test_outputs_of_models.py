@@ -51,12 +51,12 @@ def test_the_numbers_of_classes_are_no_logits(score, shape):
     assert [float(one.v_full) for one in found] == [1.0, 0.0]
 
 
-@pytest.mark.parametrize(("weight", "holds"), [(1.0, True), (-1.0, False)])
-def test_labels_are_predicted_where_they_are_more_likely_than_not(weight, holds):
+@pytest.mark.parametrize(("logit", "holds"), [(0.5, True), (-0.5, False)])
+def test_labels_are_predicted_where_they_are_more_likely_than_not(logit, holds):
     settings = BERT | {"problem_type": "multi_label_classification", "num_labels": 3}
     model = made(transformers.BertForSequenceClassification, transformers.BertConfig, **settings)
     with torch.no_grad():
-        model.classifier.bias.fill_(50 * weight)
+        model.classifier.bias += logit - model(torch.tensor([[5, 6, 7]])).logits.max()
     (found,) = plain(model, score="log_odds").attribute(torch.tensor([[5, 6, 7]]), 3, target="predicted")
     assert found.about.predicted is holds
     assert found.provenance["target"] == int(model(torch.tensor([[5, 6, 7]])).logits.argmax())

@@ -42,6 +42,11 @@ def test_what_is_needed_and_what_is_enough_count_alike():
     assert choice.kept == (0,)  # of equals the earlier
 
 
+def test_the_bar_ends_at_its_total(capsys):
+    select_players(planted, columns(torch.ones(2, 30)), k=5, show_progress=True, **LOGIT)
+    assert "100%|" in capsys.readouterr().err.split("\r")[-1]
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(1, 6), st.sampled_from(["keep", "mask"]))
 @pytest.mark.filterwarnings("ignore:the . kept players do not explain")
