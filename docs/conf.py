@@ -91,6 +91,7 @@ docs/layers
 docs/states
 docs/studies
 docs/errors
+docs/reliability
 docs/method
 docs/comparison
 docs/reproduction

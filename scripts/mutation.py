@@ -1,9 +1,10 @@
 """Count how many small changes of the code the tests notice: `python scripts/mutation.py --sample 200`.
 
 The changes are cosmic-ray's, in the packages decomposition, values and knowledge: another operator, number, comparison,
-boolean, exception, no decorator, no loop. A sample is drawn at random. Each change is made in a copy of the package,
-and the fast tests of its package that execute the changed line, the forty that take least time, run until one fails. A change is killed if a test fails, or if the tests take three times as long as before and a minute; else it survives.
-The tests that execute a line come from one run of each package's tests under coverage, which is kept in --work.
+boolean, exception, no decorator, no loop. A sample is drawn at random. Each change is made in a copy of the package. Of
+the fast tests of its package that execute the changed line, the forty that take least time run until one fails. A
+change is killed if a test fails, or if they take three times as long as before and a minute; else it survives. Which
+tests execute a line is found by one run of each package's tests under coverage, which is kept in --work.
 
 Changes that leave the compiled code as it was, annotations for one, are not drawn. Other tests than those of the
 package may notice more. Needs os.fork: Linux and macOS.
