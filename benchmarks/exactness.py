@@ -115,6 +115,7 @@ def _masks(n: int) -> Tensor:
 
 def _measure(n: int, kind: str, name: str, options: dict[str, Any], values: Tensor) -> dict[str, Any] | None:
     from captum_lkn import decompose
+    from captum_lkn.decomposition import LargeGapError
 
     if n > 10 and name in SLOW and kind != "few effects":
         values = values[:1]
@@ -127,7 +128,10 @@ def _measure(n: int, kind: str, name: str, options: dict[str, Any], values: Tens
         spread = float(table.max() - table.min())
         limit = {} if share is None else {"kappa": share * spread}
         start = time.process_time()
-        found = decompose(table, largest_gap=1e300, **given, **limit)
+        try:
+            found = decompose(table, largest_gap=1e300, **given, **limit)
+        except LargeGapError as error:  # no bound at all
+            found = error.decomposition
         seconds.append(time.process_time() - start)
         effects = torch.cat([found.and_effects[1:], found.or_effects[1:]]).abs()
         effects = effects[effects > 0]
