@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_lkn.decomposition import kronecker, lattice
+from captum_lkn.decomposition import indices, kronecker, lattice
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -257,6 +257,16 @@ def test_the_shapley_interaction_index_follows_from_both_kinds_of_effects(split)
         sign = float(signs(n)[t])
         index = sum(float(ands[s] + sign * ors[s]) / int(order[s] - order[t] + 1) for s in above)
         assert index == close(oracles.shapley_interaction_index(v, t))
+
+
+@given(splits(), st.integers(1, 6))
+@IDENTITY
+def test_the_shapley_interaction_index_up_to_an_order(split, order):
+    v, _ = split
+    found = indices.shapley_interaction_index(table(v), order).tolist()
+    for t, index in enumerate(found):
+        expected = oracles.shapley_interaction_index(v, t) if 1 <= t.bit_count() <= order else 0.0
+        assert index == close(expected)
 
 
 @given(splits())
