@@ -156,8 +156,6 @@ def _check_one(name: str, value: Any, hint: Any) -> None:
         raise ValueError(f"{name} must be finite{_or_none(hint)}; got {shown(value)}")
     elif is_whole(value) and _fits(0, hint):
         raise ValueError(f"{name} must be from -2^63 to 2^63 - 1{_or_none(hint)}; got {value}")
-    elif isinstance(value, str) and not _is_text(value) and _fits("", hint):
-        raise ValueError(f"{name} must be text without lone surrogates; got {value!r}")
     elif isinstance(value, str) and _fits(value, _loosened(hint)):
         raise ValueError(f"{name} must be {_described(hint)}; got {value!r}")
     else:
@@ -196,8 +194,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return _is_finite(value)
     if hint is SupportsIndex:
         return not isinstance(value, bool) and _is_index(value)
-    if hint is str:
-        return _is_text(value)
     if isinstance(hint, type) and not get_args(hint):
         return getattr(hint, "_is_protocol", False) or isinstance(value, hint)
     origin, parts = get_origin(hint), get_args(hint)
@@ -237,14 +233,6 @@ def _fits_container(value: Any, origin: type, parts: tuple[Any, ...]) -> bool:
     if len(parts) == 1 or parts[1:] == (...,):
         return all(_fits(one, parts[0]) for one in value)
     return len(value) == len(parts) and all(map(_fits, value, parts))
-
-
-def _is_text(value: Any) -> bool:
-    """Return whether a value is text that UTF-8 can hold, which a lone surrogate is not."""
-    try:
-        return isinstance(value, str) and value.encode() is not None
-    except UnicodeEncodeError:
-        return False
 
 
 def _is_path(value: Any) -> bool:
