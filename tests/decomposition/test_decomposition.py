@@ -507,6 +507,15 @@ def test_a_tiny_kappa_is_exact_where_the_effects_have_ties(n, fraction, options)
     assert float(nonzero.min()) > 1e-3 * float(found.kappa)  # kappa has a share in them, rounding has none
 
 
+def test_a_program_without_noise_is_exact_where_the_effects_have_ties():
+    players = lattice.masks(7).double()
+    pairs = players[:, [0, 2, 4]] * players[:, [1, 3, 5]]
+    v = 2 * pairs.sum(1) - players[:, [1, 3, 6]].amax(1) + 3 * players[:, :4].prod(1) - players[:, 3:].amax(1)
+    found = decompose(v, noise=0.0, **PROGRAM)
+    assert float(found.gap) < 1e-9
+    assert_within_kappa(found, v)
+
+
 @pytest.mark.parametrize("options", [{}, PROGRAM, {"pin_ends": False}], ids=str)
 @pytest.mark.parametrize("steps", [1, 3, 6])
 def test_a_solver_stopped_early_leaves_a_solution_with_an_honest_gap(steps, options, monkeypatch):

@@ -29,6 +29,7 @@ _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
 _STIFF_BELOW = 1e-6
 # By how many slacks the optimum with slack may differ from that without, and the ridge of the narrow table at least.
 _NARROW = ((1e4, 1e-2), (1e3, 1e-3), (1e5, 1e-2))
+_TIE_BREAKER = 1e-3  # the ridge with which a linear program with ties is solved first
 _NARROW_WARM_UP = 400  # steps of ADMM
 BY_ROWS_MAX_PLAYERS = 6  # up to here the rows are the smaller system
 _PREVIEW = 1e-3  # a tolerance above this is a preview
@@ -96,8 +97,25 @@ def solve(
         point = Point(posed, effects[rows], dual[rows], exact=exact, by_rows=by_rows)
         solutions = _Run(point, posed, tolerance, to_the_end).run()
         for i, row in enumerate(rows.tolist()):
+            if exact and not problem.ridge and solutions[i].gap > max(wanted, tolerance):
+                solutions[i] = _by_ridge(without_slack(problem[rows[i : i + 1]]), effects[row], dual[row], solutions[i])
             found[row] = _with_slack(problem[rows[i : i + 1]], solutions[i], wanted) if exact else solutions[i]
     return [found[row] for row in range(len(dual))]
+
+
+def _by_ridge(problem: Problem, effects: Tensor, dual: Tensor, kept: Solution) -> Solution:
+    """A linear program's vertex from the optimum with a small ridge, where ties make its interior point fail."""
+    steep = Problem(problem.values, problem.slack, problem.weights, _TIE_BREAKER, problem.pinned)
+    start = solve(steep, effects.unsqueeze(0), dual.unsqueeze(0), _CERTAIN)[0]
+    if start.dual is None:
+        return kept
+    program = _program(problem[0])
+    found = cross_over(program, start.effects.flatten(), 0.0, start.dual, _LAST * _PIVOTS)
+    vertex = to_vertex(program, found.effects, found.constant)
+    x, constant = (found.effects, found.constant) if vertex is None else vertex
+    steps = kept.steps + start.steps + found.pivots
+    new = _certified(problem, x.view(1, 2, -1), constant, found.dual.unsqueeze(0), steps)
+    return new if new.gap < kept.gap else kept
 
 
 def _with_slack(problem: Problem, start: Solution, wanted: float) -> Solution:
