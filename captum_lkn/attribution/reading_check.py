@@ -19,7 +19,8 @@ from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.blocks import first_tensor, last_block
 from captum_lkn.models.layers import LayerLike, find_layers, module_of
 from captum_lkn.models.model import Model
-from captum_lkn.models.reading import LayerReader, puts_time_first, remove_hooks
+from captum_lkn.models.reading import LayerReader, remove_hooks
+from captum_lkn.models.returned import puts_time_first
 from captum_lkn.outputs.targets import Target
 
 __all__ = ["check_reading"]

@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from captum_lkn.models.dtypes import dtypes_told
 from captum_lkn.models.estimators import Estimator, is_estimator, numbers_of
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import is_hugging_face, model_of_pipeline
+from captum_lkn.models.placement import all_at, called_at
 from captum_lkn.models.session import as_written, evaluation
 from captum_lkn.models.wrappers import is_compiled, unwrapped
 from captum_lkn.outputs.dimensions import check_class_dim, find_class_dim, is_map
@@ -33,8 +34,6 @@ from captum_lkn.outputs.score import OutputKind, Score
 from captum_lkn.outputs.targets import Target
 
 __all__ = ["Model"]
-
-_LENGTHS_ON_CPU: Final = "'lengths' argument should be a 1D CPU"  # in torch's error
 
 
 class Model:
@@ -269,7 +268,7 @@ class Model:
         with stance, dtypes_told(self.module, self.name, arguments.inputs):
             if self._hugging_face is None:
                 try:
-                    returned = self._call_with_tensors_placed(arguments, positional, keywords)
+                    returned = called_at(self._home, self.forward_func, arguments.inputs, positional, keywords)
                 except TypeError as error:
                     if arguments.names is None or "unexpected keyword argument" not in str(error):
                         raise
@@ -279,8 +278,8 @@ class Model:
                     ) from error
             else:
                 self._hugging_face.limits.check(keywords)
-                unmasked = self._all_at_home(_unmasked(arguments))
-                returned = self._hugging_face.forward(self.forward_func, self._all_at_home(keywords), unmasked)
+                unmasked = all_at(self._home, _unmasked(arguments))
+                returned = self._hugging_face.forward(self.forward_func, all_at(self._home, keywords), unmasked)
         return self._selected.outputs(returned)
 
     def token_places(self, arguments: Arguments, keywords: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -349,33 +348,6 @@ class Model:
         devices = set() if self.module is None else {p.device for p in self.module.parameters()}
         return devices.pop() if len(devices) == 1 and torch.device("meta") not in devices else None
 
-    def _call_with_tensors_placed(
-        self, arguments: Arguments, positional: tuple[Any, ...], keywords: Mapping[str, Any]
-    ) -> Any:
-        """Call the forward function with its tensors on the model's device.
-
-        Where the inputs lie there already, the user has placed all tensors: the lengths that
-        ``pack_padded_sequence`` needs stay on the CPU.
-        """
-        if all(x.device == self._home for x in arguments.inputs):
-            return self.forward_func(*positional, **keywords)
-        moved = tuple(self._at_home(value) for value in positional)
-        try:
-            return self.forward_func(*moved, **self._all_at_home(keywords))
-        except RuntimeError as error:
-            if _LENGTHS_ON_CPU not in str(error):
-                raise
-        return self.forward_func(
-            *(value if _may_be_lengths(value) else self._at_home(value) for value in positional),
-            **{name: value if _may_be_lengths(value) else self._at_home(value) for name, value in keywords.items()},
-        )
-
-    def _at_home(self, value: Any) -> Any:
-        return value.to(self._home) if self._home is not None and isinstance(value, Tensor) else value
-
-    def _all_at_home(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self._at_home(value) for name, value in values.items()}
-
     def precision(self, output: Tensor, products: Iterable[torch.dtype] = ()) -> Precision:
         """Return the precision of the values: that of output, parameters, autocast or TF32, whichever is coarsest.
 
@@ -397,10 +369,6 @@ class Model:
             return stated
         advice = "let the forward compute in float32, without torch.autocast or .half() in it"
         return Precision(f"{lowest} inside the forward", torch.finfo(lowest).eps, True, advice)
-
-
-def _may_be_lengths(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dim() == 1 and not value.is_floating_point()
 
 
 def _module_of(function: Any) -> nn.Module | None:

@@ -15,23 +15,22 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from captum_lkn._common.messages import kind_of, shape_of
+from captum_lkn._common.messages import shape_of
 from captum_lkn.models.arguments import Arguments, fresh
 from captum_lkn.models.channels import Layout, layout_modules
 from captum_lkn.models.head_reading import HeadReading, Tokens
-from captum_lkn.models.hugging_face.head import has_time_first
 from captum_lkn.models.hugging_face.padding import mask_of_tower
 from captum_lkn.models.layers import Layer, module_of
 from captum_lkn.models.model import Model
 from captum_lkn.models.padding import PaddingMasks, argument_names, attention_mask, masked_modules
 from captum_lkn.models.pooling import Part, pooled
+from captum_lkn.models.returned import rows_of
 from captum_lkn.models.unnamed_padding import UnnamedPadding
 from captum_lkn.models.wrappers import unwrapped
 from captum_lkn.outputs.heads import Outputs
 
-__all__ = ["LayerReader", "puts_time_first", "remove_hooks"]
+__all__ = ["LayerReader", "remove_hooks"]
 
 _COUNTED: Final = ("mean", "rest", "last", "flatten")  # of real tokens
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -206,19 +205,7 @@ class LayerReader:
         call, forward.calls[place] = forward.calls[place], forward.calls[place] + 1
         if call != (layer.call_index or 0):
             return
-        output = _tensor_of(layer, raw)
-        real = None
-        if isinstance(output, PackedSequence):
-            output, real = _unpacked(output)
-        elif layer.select is None and output.dim() == 3 and puts_time_first(module, self.model):
-            output = output.transpose(0, 1)
-        if output.is_nested:
-            output, real = _padded(output)
-        if output.dim() == 0 or len(output) != forward.rows:
-            raise ValueError(
-                f"layer {layer.label!r} {_verb(layer)} {kind_of(output)} in a forward of {forward.rows} rows: its "
-                "first dimension must be the rows; give Layer(..., select=) that brings it there"
-            )
+        output, real = rows_of(layer, module, self.model, raw, forward.rows)
         second = output.dim() == 3 and layer.select is None and forward.layout.is_second(output)
         tokens = Tokens(place, output, second, real, is_packed=real is not None)
         if output.dim() == 3 and not callable(layer.pool) and not forward.is_explained(tokens):
@@ -329,20 +316,6 @@ class _Forward:
         return self.explained is not None and self.explained.shape == (self.rows, tokens.length)
 
 
-def _padded(output: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a nested tensor, in which ``nn.TransformerEncoder`` drops padding, with padding, and the real tokens."""
-    lengths = torch.tensor([len(row) for row in output.unbind()], device=output.device)
-    padded = output.to_padded_tensor(0.0)
-    return padded, torch.arange(padded.shape[1], device=output.device) < lengths[:, None]
-
-
-def _unpacked(output: PackedSequence) -> tuple[Tensor, Tensor]:
-    """Return a packed sequence ``[R, T, D]``, with padding, and the real tokens."""
-    padded, lengths = pad_packed_sequence(output, batch_first=True)
-    places = torch.arange(padded.shape[1], device=padded.device)
-    return padded, places < lengths.to(padded.device)[:, None]
-
-
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:
     """Return a function that calls a method while its object lives, and does not keep the object alive.
 
@@ -381,36 +354,3 @@ def _check_calls(layer: Layer, calls: int) -> None:
             f"layer {layer.label!r} has call_index={layer.call_index}, and runs {calls} times in a forward: give "
             f"0 to {calls - 1}"
         )
-
-
-def _tensor_of(layer: Layer, raw: Any) -> Tensor | PackedSequence:
-    if layer.select is not None:
-        tensor = layer.select(raw)
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"select of layer {layer.label!r} must return a tensor; it returned {kind_of(tensor)}")
-        return tensor
-    if isinstance(raw, (Tensor, PackedSequence)):
-        return raw
-    if isinstance(raw, Mapping):
-        raw = [raw[key] for key in ("last_hidden_state", *raw) if key in raw]
-    if isinstance(raw, (tuple, list)):
-        tensors = [part for part in raw if isinstance(part, (Tensor, PackedSequence))]
-        if tensors:
-            return tensors[0]
-    raise TypeError(
-        f"layer {layer.label!r} {_verb(layer)} {kind_of(raw)} without a tensor in it: give Layer(..., select=) that "
-        "takes one out of it"
-    )
-
-
-def _verb(layer: Layer) -> str:
-    return "takes" if layer.input else "puts out"
-
-
-def puts_time_first(module: nn.Module, model: Model) -> bool:
-    """Return whether a module puts out ``[T, R, D]``: recurrent modules and attention may."""
-    if has_time_first(model.forward_func, module):
-        return True
-    if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
-        module = module.layers[0]
-    return getattr(getattr(module, "self_attn", module), "batch_first", True) is False
