@@ -141,7 +141,7 @@ class LearnedBaseline:
         )
 
 
-@checked("perturbations_per_eval", "shape", "show_progress")
+@checked("perturbations_per_eval", "shape", "show_progress", "steps")
 def learn_baseline(
     forward_func: Callable[..., Any],
     players: Players,

@@ -105,7 +105,7 @@ class Stability(ByOrder):
         return [*header, "input noise"], [[*row, f"{one:.3f}"] for row, one in zip(rows, shown, strict=True)]
 
 
-@checked("show_progress")
+@checked("draws", "seed", "show_progress")
 def stability(
     method: Any,
     inputs: InputsOrList,

@@ -148,7 +148,7 @@ def value_function(
     return ValueFunction(evaluator, players, int(sample))
 
 
-@checked("players", "show_progress")
+@checked("n_players", "players", "show_progress")
 def explain_game(
     game: Callable[[Coalitions], Any],
     n_players: int | None = None,

@@ -239,6 +239,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         kept = drawn if drawn and set(labels) <= set(drawn.effects) else None
         return replace(self, states=labels[:1], reference=labels[1], noise_ceiling=kept)
 
+    @checked("draws", "seed")
     def with_noise_ceiling(
         self, *, draws: int = DRAWS, seed: int = 0, value_noise: float | None = None, jitter: float = JITTER
     ) -> KnowledgeChange:

@@ -66,7 +66,7 @@ class LinearProbes(Mapping[str, LinearProbe]):
         self._probes = dict(zip(labels, given, strict=True))
 
     @classmethod
-    @checked("show_progress")
+    @checked("seed", "show_progress")
     def fit(
         cls,
         model: Callable[..., Any],

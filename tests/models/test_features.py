@@ -85,7 +85,7 @@ def test_probes_and_knowledge_of_a_function():
     ("arguments", "error", "message"),
     [
         ((3, ["a"]), TypeError, "function must be callable; got a int"),
-        ((len, "a"), TypeError, "layers must be a list of names of layers; got 'a'"),
+        ((len, "a"), TypeError, "layers must be a sequence of texts; got 'a'"),
         ((len, ["a", "a"]), ValueError, "each once; got a, a"),
         ((len, []), ValueError, "at least one name, each once; got none"),
         ((len, ["forward"]), ValueError, "got 'forward', in which 'forward' is"),
