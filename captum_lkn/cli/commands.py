@@ -13,6 +13,7 @@ from captum_lkn._common import files
 from captum_lkn.attribution import AndOrInteraction
 from captum_lkn.baselines import LearnedBaseline
 from captum_lkn.cli.data import as_classes, batches, read_texts
+from captum_lkn.cli.literals import literal
 from captum_lkn.cli.options import class_of, grid_of, layers_of, layers_with_probes, listed
 from captum_lkn.cli.planning import plan_first
 from captum_lkn.cli.studies import study_texts
@@ -139,7 +140,7 @@ def explain_image(
     _save(console, found, out)
     if draw is not None:
         draw_interactions(pixels[0], found, draw)
-        console.print(f"Drawn to {draw}", highlight=False)
+        console.print(f"Drawn to {literal(draw)}", highlight=False)
     _report(console, found, report, image=pixels[0])
 
 
@@ -244,13 +245,13 @@ def _print_text(
 def _save(console: Console, result: Any, out: Path | None) -> None:
     if out is not None:
         result.save(out)
-        console.print(f"Saved to {out}", highlight=False)
+        console.print(f"Saved to {literal(out)}", highlight=False)
 
 
 def _report(console: Console, result: Any, report: Path | None, **options: Any) -> None:
     if report is not None:
         result.report(report, **options)
-        console.print(f"Report written to {report}", highlight=False, soft_wrap=True)
+        console.print(f"Report written to {literal(report)}", highlight=False, soft_wrap=True)
 
 
 def _check_out(out: Path | None, report: Path | None = None) -> None:

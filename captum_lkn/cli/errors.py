@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from captum_lkn.cli.interrupts import Interrupts
+from captum_lkn.cli.literals import literal
 
 __all__ = ["in_options", "one_line_errors"]
 
@@ -97,7 +97,7 @@ def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iter
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         console.print(
-            f"[yellow]note:[/yellow] {escape(in_options(str(message), parameters))}", highlight=False, soft_wrap=True
+            f"[yellow]note:[/yellow] {literal(in_options(str(message), parameters))}", highlight=False, soft_wrap=True
         )
 
     try:
@@ -110,6 +110,6 @@ def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iter
         if interrupts.happened:
             raise
         console.print(
-            f"[red]error:[/red] {escape(in_options(str(error), parameters))}", highlight=False, soft_wrap=True
+            f"[red]error:[/red] {literal(in_options(str(error), parameters))}", highlight=False, soft_wrap=True
         )
         raise typer.Exit(1) from error

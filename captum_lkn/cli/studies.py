@@ -11,6 +11,7 @@ from rich.console import Console
 from captum_lkn._common.messages import count_of
 from captum_lkn.attribution import AndOrInteraction
 from captum_lkn.cli.data import as_classes, read_texts
+from captum_lkn.cli.literals import literal
 from captum_lkn.cli.options import class_of, layers_with_probes
 from captum_lkn.cli.planning import plan_first
 from captum_lkn.knowledge import LayerwiseKnowledge
@@ -87,7 +88,7 @@ def study_texts(
     if report is not None:
         result = found.interactions if fitted is None else found.change
         result.report(report)
-        console.print(f"Report written to {report}", highlight=False, soft_wrap=True)
+        console.print(f"Report written to {literal(report)}", highlight=False, soft_wrap=True)
 
 
 def _few_enough(console: Console, classifier: Any, several: list[Players], most: int, classes: Any) -> list[Players]:

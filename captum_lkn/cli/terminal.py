@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from captum_lkn._common.colours import colour_of
+from captum_lkn.cli.literals import literal
 from captum_lkn.interactions import Interactions
 from captum_lkn.interactions.rendering import bars
 from captum_lkn.knowledge import KnowledgeChange
@@ -37,8 +37,8 @@ def print_text_interactions(
         units: The parts of the text that are players, such as ``"sentences"``.
         top: Number of AND and of OR interactions.
     """
-    console.print(f'\n[bold]"{escape(title)}"[/bold]')
-    console.print(f"[bold]{escape(label)}[/bold] with {ends(found, units)}", highlight=False)
+    console.print(f'\n[bold]"{literal(title)}"[/bold]')
+    console.print(f"[bold]{literal(label)}[/bold] with {ends(found, units)}", highlight=False)
     print_interactions(console, found, units.removesuffix("s"), top)
     print_certificate(console, found, "masked texts" if units == "sentences" else "masked sentences")
 

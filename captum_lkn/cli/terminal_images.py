@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 from torch import Tensor
 
 from captum_lkn._common.colours import colour_of
 from captum_lkn._common.formats import effect_format, printable
+from captum_lkn.cli.literals import literal
 from captum_lkn.cli.terminal import ends, print_certificate, print_interactions
 from captum_lkn.interactions import Interactions
 from captum_lkn.players.images import player_map
@@ -32,8 +32,8 @@ def print_image_interactions(console: Console, found: Interactions, *, title: st
         label: The name of the class that is explained.
         top: Number of AND and of OR interactions.
     """
-    console.print(f"\n[bold]{escape(printable(title))}[/bold]")
-    console.print(f"[bold]{escape(printable(label))}[/bold] with {ends(found, 'parts')}", highlight=False)
+    console.print(f"\n[bold]{literal(title)}[/bold]")
+    console.print(f"[bold]{literal(label)}[/bold] with {ends(found, 'parts')}", highlight=False)
     console.print("Contribution of each part, averaged over all orders in which parts appear (Shapley values):")
     for line in _map_lines(found):
         console.print(line, soft_wrap=True)

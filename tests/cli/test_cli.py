@@ -53,6 +53,18 @@ def folder(tmp_path_factory):
     return path
 
 
+def test_markup_and_escapes_of_users_texts_and_paths_do_not_act(folder, tmp_path):
+    out = tmp_path / "[red]\x1b[2J.safetensors"
+    done = run("text", folder, "\x1b]0;title\x07not \u202egood [bold] film", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert r"not \u202egood [bold] film" in done.output
+    assert r"[red]\x1b[2J.safetensors" in done.output.replace("\n", "")
+    failed = run("show", "\x1b[2J[bold].safetensors")
+    assert failed.exit_code == 1
+    assert r"\x1b[2J[bold].safetensors" in failed.output
+    assert not set("\x1b\x07\u202e") & set(done.output + failed.output)
+
+
 def test_text_prints_the_interactions_and_saves_them(folder, tmp_path):
     out = tmp_path / "found.safetensors"
     done = run("text", folder, "not good film", "--target", "POS", "--out", out, "--top", 2)
