@@ -1,4 +1,4 @@
-"""What a module returned, as one tensor whose first dimension is the rows of the forward."""
+"""Tensors in what modules return, with the rows of the forward as their first dimension."""
 
 from __future__ import annotations
 

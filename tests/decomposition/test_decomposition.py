@@ -937,8 +937,8 @@ def test_warnings_point_to_the_caller():
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ([0.0, 1.0], TypeError, "got list. Give torch.as_tensor"),
-        (np.zeros(4), TypeError, "got ndarray. Give torch.as_tensor"),
+        ([0.0, 1.0], TypeError, r"values must be a tensor; got \[0.0, 1.0\]. Give torch.as_tensor"),
+        (np.zeros(4), TypeError, r"values must be a tensor; got array\(.*Give torch.as_tensor"),
         (torch.zeros(4, dtype=torch.int64), TypeError, r"floating dtype; got torch\.int64"),
         (torch.zeros(4, dtype=torch.complex64), TypeError, r"floating dtype; got torch\.complex64"),
         (torch.zeros(2, 6), ValueError, r"must be a power of two.*got 6 in the shape \[2, 6\]"),

@@ -1,4 +1,5 @@
 import itertools
+import re
 import subprocess
 import sys
 import textwrap
@@ -348,8 +349,9 @@ def test_members_and_index_take_any_shape():
 
 
 def test_subset_tables_are_made_on_the_device_asked_for():
-    for made in (lattice.orders(3, device="meta"), lattice.masks(3, device="meta")):
-        assert made.device.type == "meta"
+    with torch.device("meta"):
+        for made in (lattice.orders(3, device="cpu"), lattice.masks(3, device="cpu")):
+            assert made.device.type == "cpu"
 
 
 @pytest.mark.parametrize("n", range(12))
@@ -408,7 +410,9 @@ def test_a_length_that_is_no_power_of_two_is_quoted(transform, shape):
 @EACH_TRANSFORM
 @pytest.mark.parametrize("wrong", [[0.0, 1.0], None, 3.0], ids=["list", "None", "number"])
 def test_what_is_no_tensor_is_named(transform, wrong):
-    with pytest.raises(TypeError, match=f"got {type(wrong).__name__}.*torch.as_tensor"):
+    with pytest.raises(
+        TypeError, match=f"must be a tensor; got {re.escape(str(wrong))}|got {type(wrong).__name__}.*torch.as_tensor"
+    ):
         transform(wrong)
 
 

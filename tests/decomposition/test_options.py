@@ -14,7 +14,7 @@ def table(seed=0, n=5):
 
 def test_every_option_is_a_keyword_of_decompose():
     names = {field.name for field in dataclasses.fields(DecompositionOptions)}
-    assert names | {"values", "options", "cost", "solver", "names", "show_progress"} == set(
+    assert names | {"values", "options", "cost", "solver", "names", "show_progress", "joint"} == set(
         inspect.signature(decompose).parameters
     )
 

@@ -429,7 +429,7 @@ def test_probes_are_ordinary_tensors_whatever_mode_they_are_fitted_in(mode, limi
         ({"weight": torch.full((2, 3), math.nan)}, ValueError, "weight must be finite"),
         ({"bias": torch.tensor([0.0, math.inf])}, ValueError, "bias must be finite"),
         ({"weight": torch.full((2, 3), 1j)}, TypeError, "weight must be a floating tensor; got complex64"),
-        ({"bias": [0.0, 0.0]}, TypeError, "bias must be a floating tensor; got a list"),
+        ({"bias": [0.0, 0.0]}, TypeError, r"bias must be a tensor; got \[0.0, 0.0\]. Give torch.as_tensor"),
     ],
 )
 def test_probes_that_cannot_be_right_are_refused(arguments, error, message):
