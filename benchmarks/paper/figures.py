@@ -15,10 +15,11 @@ from benchmarks.paper.claims import CLAIMS, EXCEPTED
 from benchmarks.paper.statistics import Orders
 from benchmarks.paper.store import Store
 from benchmarks.paper.verdicts import VERDICTS, verdicts
+from captum_lkn._common.colours import NEGATIVE, NEUTRAL, OVERLAP, POSITIVE
 
 __all__ = ["FIGURES", "draw_all"]
 
-_BLUE, _ORANGE, _GREY, _GREEN = "#3465a4", "#c4622d", "#808080", "#4e8a3a"
+_BLUE, _ORANGE, _GREY, _GREEN = POSITIVE, NEGATIVE, NEUTRAL, OVERLAP
 _GROUPS = {"low": _BLUE, "high": _ORANGE}
 _WIDE, _TALL, _COLUMNS = 2.5, 2.1, 4
 
@@ -205,7 +206,7 @@ def _verdicts(store: Store) -> Figure | None:
                 marks[rows.index(name), column] = VERDICTS.index(verdict)
     figure = Figure(figsize=(7.5, 0.3 * len(rows) + 1.2), layout="constrained")
     ax = figure.subplots()
-    ax.pcolormesh(marks, cmap=ListedColormap([_GREEN, "#e3c565", "#b5473c"]), vmin=0, vmax=2, edgecolors="white")
+    ax.pcolormesh(marks, cmap=ListedColormap([_BLUE, "#F0E442", _ORANGE]), vmin=0, vmax=2, edgecolors="white")
     ax.set_xticks(np.arange(len(CLAIMS)) + 0.5, list(CLAIMS))
     ax.set_yticks(np.arange(len(rows)) + 0.5, [name.replace(".", " and ") for name in rows], fontsize=8)
     ax.invert_yaxis()
