@@ -21,7 +21,8 @@ from captum_lkn.cli.terminal import print_change, print_text_interactions
 from captum_lkn.cli.terminal_images import print_image_interactions
 from captum_lkn.demo import image as vision_demo
 from captum_lkn.demo import text as text_demo
-from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.evaluation import FidelityCurve, Generalization, Sparsity, Stability, Transfer
+from captum_lkn.interactions import Interactions, InteractionsBatch, SampledBatch, SampledInteractions
 from captum_lkn.knowledge import KnowledgeChange, LayerwiseKnowledge
 from captum_lkn.models.hugging_face.facts import class_names
 from captum_lkn.models.hugging_face.pretrained import load_classifier, load_image_classifier
@@ -42,7 +43,20 @@ __all__ = ["explain_demo", "explain_image", "explain_text", "fit_probes", "show_
 
 _CELLS = 7  # rows and columns of the default grid
 _BASELINES = ("mean", "blur", "zero")
-_RESULTS = (Interactions, InteractionsBatch, KnowledgeChange, LinearProbes, LearnedBaseline)
+_RESULTS = (
+    Interactions,
+    InteractionsBatch,
+    SampledInteractions,
+    SampledBatch,
+    KnowledgeChange,
+    LinearProbes,
+    LearnedBaseline,
+    FidelityCurve,
+    Generalization,
+    Sparsity,
+    Stability,
+    Transfer,
+)
 
 
 def explain_text(

@@ -7,10 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from fuzzed_files import CLASSES, save_all
 from PIL import Image
 from rich.console import Console
 from small_studies import bytes_of
@@ -326,6 +328,20 @@ def test_a_saved_result_is_shown(folder, probes, tmp_path):
         shown = run("show", file)
         assert shown.exit_code == 0, shown.output
         assert shown.output.strip() == str(kind.load(file)).strip()
+
+
+def test_every_kind_of_saved_result_is_shown(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the small data
+        paths = save_all(tmp_path)
+    assert paths.keys() == CLASSES.keys()
+    for name, path in paths.items():
+        shown = run("show", path)
+        assert shown.exit_code == 0, shown.output
+        assert str(CLASSES[name].load(path)).strip() in shown.output
+
+
+def test_the_page_of_a_result_without_one_is_refused(probes, tmp_path):
     refused = run("show", probes, "--report", tmp_path / "found.html")
     assert refused.exit_code == 1
     assert "--report is of interactions or of a comparison of layers" in " ".join(refused.output.split())
