@@ -17,7 +17,6 @@ from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions import Interactions, SampledInteractions
-from captum_lkn.interactions.sampled import AnyInteractions
 
 if TYPE_CHECKING:
     from shapiq import InteractionValues
@@ -32,7 +31,7 @@ _FIRST_ORDER: Final = ("SV", "BV")
 
 @checked("found", "index")
 def to_shapiq(
-    found: AnyInteractions,
+    found: Interactions | SampledInteractions,
     index: str = "k-SII",
     order: int | None = None,
     *,

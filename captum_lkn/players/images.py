@@ -34,8 +34,7 @@ from captum_lkn.players.regions import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from captum_lkn.interactions import Interaction, Interactions
-    from captum_lkn.interactions.sampled import AnyInteractions
+    from captum_lkn.interactions import Interaction, Interactions, SampledInteractions
 
 __all__ = ["gaussian_blur", "image_players", "interaction_mask", "player_map"]
 
@@ -186,7 +185,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 
 @checked()
-def player_map(found: AnyInteractions) -> Tensor:
+def player_map(found: Interactions | SampledInteractions) -> Tensor:
     """Return the player of each pixel.
 
     Args:
