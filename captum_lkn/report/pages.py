@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -12,7 +11,7 @@ from torch import Tensor
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.html import Html, element
-from captum_lkn._common.messages import count_of, kind_of, shape_of
+from captum_lkn._common.messages import count_of
 from captum_lkn.interactions import Interactions
 from captum_lkn.interactions.about import About, class_line
 from captum_lkn.interactions.batch import AnyBatch, SampledBatch
@@ -24,10 +23,11 @@ from captum_lkn.knowledge import KnowledgeChange, rendering
 from captum_lkn.plot.accessors import CHANGE, INTERACTIONS, INTERACTIONS_BATCH, SAMPLED
 from captum_lkn.plot.canvas import Picture
 from captum_lkn.plot.depth import depth_of
+from captum_lkn.report.checks import check_ranges, images_of
 from captum_lkn.report.explorer import Sample, cell, explorer, panels
 from captum_lkn.report.figures import figure
 from captum_lkn.report.page import check_page, page, section, sortable, write_page
-from captum_lkn.report.regions import is_image, players_of_pixels
+from captum_lkn.report.regions import is_image
 
 __all__ = ["LARGEST", "report_batch", "report_change", "report_sample"]
 
@@ -94,8 +94,8 @@ def report_sample(
         True
     """
     check_page(path)
-    _check_ranges(found, ranges)
-    sample = Sample({"output": found}, _images([found], None if image is None else [image])[0], ranges)
+    check_ranges(found, ranges)
+    sample = Sample({"output": found}, images_of([found], None if image is None else [image])[0], ranges)
     about, contents = found.about, found.contents(0)
     unit = found.provenance.get("unit")
     score = f"{contents.ends[0]} \u2192 {contents.ends[1]}{f' {unit}' if unit else ''}"
@@ -138,9 +138,9 @@ def report_batch(
     """
     check_page(path)
     if len(batch) == 1:
-        report_sample(batch[0], path, image=_images(batch, images)[0])
+        report_sample(batch[0], path, image=images_of(batch, images)[0])
         return
-    each = _images(batch, images)
+    each = images_of(batch, images)
     several: list[AnyInteractions] = [*batch]
     samples = [Sample({"output": one}, image) for one, image in zip(several, each, strict=True)][:_EXPLORED]
 
@@ -175,7 +175,7 @@ def report_change(
     check_page(path)
     depth, contents = depth_of(change), change.contents()
     batch = change.interactions[change.reference]
-    each, notes = _images(batch, images), _state_notes(change)
+    each, notes = images_of(batch, images), _state_notes(change)
     drawn = change.salient(change.reference) if change.noise_ceiling else []
     samples = [
         Sample(
@@ -367,47 +367,3 @@ def _part(count: int, share: float) -> int:
 def _count(samples: int, share: float) -> int:
     """Return the number of interactions of each sample."""
     return max(_FEWEST, min(_part(_ROWS, share), _part(_ALL_ROWS, share) // samples))
-
-
-def _images(
-    found: Sequence[AnyInteractions] | AnyBatch, images: Tensor | Sequence[Tensor] | None
-) -> list[Tensor | None]:
-    """Return the image of each sample, None where there are none.
-
-    Raises:
-        TypeError: An image is not a tensor.
-        ValueError: There are not as many images as samples, or one does not fit its sample.
-    """
-    if images is None:
-        return [None] * len(found)
-    if len(images) != len(found):
-        raise ValueError(f"images must be one for each sample, of which there are {len(found)}; got {len(images)}")
-    return [_checked(one, image) for one, image in zip(found, images, strict=True)]
-
-
-def _checked(found: AnyInteractions, image: object) -> Tensor:
-    if not isinstance(image, Tensor):
-        raise TypeError(f"image must be a tensor [C, H, W]; got {kind_of(image)}")
-    if not is_image(found):
-        raise ValueError(
-            f"image must be None for a sample whose players are not parts of an image; got {shape_of(image)}. "
-            "Leave it out"
-        )
-    players_of_pixels(found, image)
-    return image
-
-
-def _check_ranges(found: AnyInteractions, ranges: EffectRanges | None) -> None:
-    """Check that ranges are those of a sample.
-
-    Raises:
-        ValueError: One is of an interaction that the sample does not have with this effect.
-    """
-    for one in ranges or ():
-        members, effect = one.interaction.members, one.interaction.effect
-        own = found.effect(*members, kind=one.interaction.kind) if max(members) < found.n_players else math.nan
-        if not math.isclose(own, effect, rel_tol=1e-6, abs_tol=1e-9 * found.effects.largest):
-            raise ValueError(
-                f"ranges must be those of these interactions; got one of {one.interaction.name!r} with the effect "
-                f"{effect:.6g}, which is {own:.6g} here. Give what effect_ranges() of the same sample returned"
-            )
