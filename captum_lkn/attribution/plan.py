@@ -182,7 +182,7 @@ def plan_of(
         found.tried,
         (),
     )
-    return Plan(**{**vars(plan), "advice": (*advice, *_advice(plan, found, sizes, model, requests))})
+    return replace(plan, advice=(*advice, *_advice(plan, found, sizes, model, requests)))
 
 
 def _evaluation(found: EvaluationPlan, samples: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ __all__ = ["Saved", "check_count", "check_numbers", "check_parts", "listed_inter
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Saved:
+class Saved(ABC):
     """A result of tensors and settings that is written to one file.
 
     Attributes:
@@ -77,6 +78,7 @@ class Saved:
         check_parts({*tensors, *metadata}, known)
         return {**tensors, **metadata}
 
+    @abstractmethod
     def _check(self) -> None:
         """Check that the parts fit each other, as those of a function of this package do.
 
@@ -84,7 +86,6 @@ class Saved:
             TypeError: A part is not of its type.
             ValueError: Parts do not fit.
         """
-        raise NotImplementedError
 
 
 def check_parts(given: set[str], known: set[str]) -> None:
