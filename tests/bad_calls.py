@@ -313,4 +313,5 @@ def chat():
     return chat_like()
 
 
-SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="bad-input-"))
+_FOLDER = tempfile.TemporaryDirectory(prefix="bad-input-")  # removed when Python ends
+SCRATCH = pathlib.Path(_FOLDER.name)
