@@ -51,6 +51,7 @@ KNOWN = {
     "baselines": {"nan"},  # what trees read as a missing value; a network's NaN is refused with its first value
     "baseline": {"nan"},
     "penalty": {"nan"},  # not known
+    "gap": {"inf"},  # nothing is certified
     "check_model": {"an array of objects"},  # a target that is wrong is what its report says
     "interop.value_function": {"an array of objects"},  # the target is read with the first value
 }

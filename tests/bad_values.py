@@ -55,6 +55,8 @@ VALUES = {
 FAMILIES = {
     "bool": {"flag"},
     "int": {"whole"},
+    "Count": {"whole"},
+    "Positive": {"whole"},
     "SupportsIndex": {"whole"},
     "float": {"number", "whole"},
     "str": {"text"},

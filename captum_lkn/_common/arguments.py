@@ -24,13 +24,15 @@ from torch import Tensor
 from captum_lkn._common.checks import check_plain, is_number, is_whole
 from captum_lkn._common.messages import kind_of
 
-__all__ = ["OrInfinite", "checked", "shown"]
+__all__ = ["Count", "Positive", "checked", "shown"]
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
-_INFINITE: Final = "or infinite"
-OrInfinite: TypeAlias = Annotated[float, _INFINITE]
-"""A number that may be infinite; an argument annotated as float must be finite."""
+Count: TypeAlias = Annotated[int, 0]
+"""A whole number from 0."""
+
+Positive: TypeAlias = Annotated[int, 1]
+"""A whole number from 1."""
 
 _LARGEST: Final = 2**63
 """Whole numbers from this on do not fit into the integers of torch and NumPy."""
@@ -154,7 +156,9 @@ def _check_one(name: str, value: Any, hint: Any) -> None:
             _check_tensors(name, value)
     elif is_number(value) and _fits(0.0, hint):
         raise ValueError(f"{name} must be finite{_or_none(hint)}; got {shown(value)}")
-    elif is_whole(value) and _fits(0, hint):
+    elif is_whole(value) and -_LARGEST <= value < _LARGEST and _fits(1, hint):
+        raise ValueError(f"{name} must be {_described(hint)}; got {value}")
+    elif is_whole(value) and _fits(1, hint):
         raise ValueError(f"{name} must be from -2^63 to 2^63 - 1{_or_none(hint)}; got {value}")
     elif isinstance(value, str) and _fits(value, _loosened(hint)):
         raise ValueError(f"{name} must be {_described(hint)}; got {value!r}")
@@ -198,7 +202,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return getattr(hint, "_is_protocol", False) or isinstance(value, hint)
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _fits(value, parts[0]) or (_INFINITE in parts and is_number(value) and value in (math.inf, -math.inf))
+        return _fits(value, parts[0]) and value >= parts[1]
     if origin in (Union, types.UnionType):
         if torch.device in parts and isinstance(value, torch.device | str):
             return _is_device(value)
@@ -297,7 +301,7 @@ def _described(hint: Any) -> str:
         return _DESCRIPTIONS[hint]
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return "a number"
+        return f"{_described(parts[0])} from {parts[1]}"
     if origin in (Union, types.UnionType):
         if torch.device in parts:
             return "a device of this machine"

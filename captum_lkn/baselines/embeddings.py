@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn._common.arguments import checked
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import check_plain, is_whole
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.hugging_face.facts import padding_token, position_ids_of
@@ -184,6 +184,7 @@ def _absent(baseline: Any, embed: nn.Module, vectors: Tensor) -> tuple[Tensor, s
         raise TypeError(
             f'baseline must be "mean", a token id or a floating tensor [D] or [T, D]; got {kind_of(baseline)}'
         )
+    check_plain("baseline", baseline)
     if baseline.shape not in ((width,), (length, width)):
         raise ValueError(
             f"baseline has shape {shape_of(baseline)}: give one vector [{width}], or one a position, "

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of
 from captum_lkn._common.rounding import agree, precision_in_force
@@ -216,7 +216,7 @@ class Continuation:
         return self._alone
 
     @checked("players", "sample")
-    def describe_prompt(self, players: Players, sample: int) -> dict[str, Any]:
+    def describe_prompt(self, players: Players, sample: Count) -> dict[str, Any]:
         """Return a record of the continuation of one prompt, for provenance.
 
         Args:

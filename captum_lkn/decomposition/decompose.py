@@ -253,6 +253,8 @@ def decompose(
     tables, device = as_double(values)
     batch = tables.shape[:-1]
     tables = tables.reshape(-1, 1 << n)
+    if names is not None and len(names) != len(tables):
+        raise ValueError(f"names must be one a table, {len(tables)}; got {len(names)}")
     limit = largest_deviation(tables, batch, settings.noise, settings.kappa if per_table is None else per_table)
     factors = None if cost is None else weight_factors(cost, batch, tables)
     if per_table is None and settings.kappa is None and settings.noise > 0:  # an absolute kappa was chosen

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Positive, checked
 from captum_lkn._common.messages import kind_of
 from captum_lkn.decomposition.decompose import Decomposition
 from captum_lkn.decomposition.effects import TAU, Effects, check_table
@@ -372,7 +372,7 @@ class Interactions(ValueTable, EffectLists):
         return about_of(self.provenance)
 
     @checked("width")
-    def summary(self, width: int = WIDTH) -> str:
+    def summary(self, width: Positive = WIDTH) -> str:
         """Return one line: the class, the score without and with all players, the strongest interaction."""
         return sample_line(self.contents(1), width)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captum_lkn._common import files
 from captum_lkn._common.accessors import Accessor, Delegate
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Positive, checked
 from captum_lkn._common.checks import is_number
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition.effects import TAU, Effects
@@ -315,7 +315,7 @@ class SampledInteractions(EffectLists):
         return min((one for one in self.r_squared if not math.isnan(one)), default=math.nan)
 
     @checked("width")
-    def summary(self, width: int = WIDTH) -> str:
+    def summary(self, width: Positive = WIDTH) -> str:
         """Return one line: R^2, the class, the score without and with all players, the strongest interaction."""
         return sampled_line(self.contents(1), width)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Positive, checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn.attribution import AndOrInteraction
@@ -106,7 +106,7 @@ def value_function(
     target: TargetLike = "predicted",
     score: ScoreLike = "log_odds",
     additional_forward_args: Any = None,
-    perturbations_per_eval: int | None = None,
+    perturbations_per_eval: Positive | None = None,
 ) -> ValueFunction:
     """Return the game of one sample, for the approximators of shapiq or anything that takes a function of coalitions.
 
@@ -193,7 +193,7 @@ def explain_game(
     if not is_whole(n) or n < 1:
         raise ValueError(f"n_players must be the number of players, at least 1; got {n!r}")
     known = getattr(game, "player_names", None) or list(getattr(game, "player_name_lookup", None) or ())
-    labels = [str(name) for name in (players or known or range(n))]
+    labels = [str(name) for name in ((known or range(n)) if players is None else players)]
 
     def forward(present: Tensor) -> np.ndarray[Any, Any]:
         return np.asarray(game(present.numpy().astype(bool)), dtype=np.float64)

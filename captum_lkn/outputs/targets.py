@@ -216,6 +216,7 @@ def resolve_target(target: TargetLike, output: Tensor, *, binary: bool = False, 
     """
     if not isinstance(output, Tensor):
         raise TypeError(f"output must be a tensor [B, ...]; got {kind_of(output)}")
+    check_plain("output", output)
     if output.dim() == 0 or 0 in output.shape:
         raise ValueError(f"output must be a tensor [B, ...] with at least one value; got {kind_of(output)}")
     shape = tuple(output.shape[1:]) or (1,)

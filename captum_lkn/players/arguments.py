@@ -136,18 +136,24 @@ def fill_baseline(baseline: Any, x: Tensor, index: int) -> Tensor:
         raise TypeError(
             f"baseline {index} is {dtype_of(given)}, its input {dtype_of(x)}. Give the input's dtype, or a number"
         )
+    if x.is_floating_point() and bool(given.isinf().any()) and not bool(x.isinf().any()):
+        raise ValueError(f"baseline {index} must be finite, as its input is; got {_told(baseline)}")
     cast = given.to(x.dtype)
     if x.is_floating_point():
         lost = bool((given.isfinite() & ~cast.isfinite()).any())
     else:
         lost = not torch.equal(cast.to(given.dtype), given)
     if lost:
-        shown = baseline if given.dim() == 0 else kind_of(given)
         raise ValueError(
-            f"baseline {index}, {shown}, is not a value of its input's dtype, {dtype_of(x)}. Round it, or give "
-            "one within the range of that dtype"
+            f"baseline {index}, {_told(baseline)}, is not a value of its input's dtype, {dtype_of(x)}. Round it, or "
+            "give one within the range of that dtype"
         )
     return cast.to(x.device).expand(x.shape)
+
+
+def _told(baseline: Any) -> Any:
+    """Return a baseline as a message quotes it: one number by its value."""
+    return kind_of(baseline) if isinstance(baseline, Tensor) and baseline.dim() else baseline
 
 
 def fit_mask(mask: Any, tensors: tuple[Tensor, ...], index: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Positive, checked, shown
 from captum_lkn._common.checks import check_plain, is_number, is_one_of
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
@@ -51,7 +51,7 @@ def image_players(
     grid: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | Literal["model"] | None = None,
     segments: Tensor | np.ndarray | Literal["slic"] | None = None,
-    n_segments: int = 12,
+    n_segments: Positive = 12,
     model: Any = None,
     baseline: float | Tensor | Literal["zero", "mean", "blur"] = "zero",
     sigma: float | None = None,
@@ -124,6 +124,8 @@ def image_players(
     """
     if not is_one_of(background, ("keep", "mask")):
         raise ValueError(f'background must be "keep" or "mask"; got {background!r}')
+    if model is not None and not (callable(model) or hasattr(model, "config")):
+        raise TypeError(f"model must be a model or None; got {shown(model)}")
     x, constants = _split(image)
     _check_channels(x, model)
     regions = _regions(x, grid, patch_size, segments, n_segments, model)

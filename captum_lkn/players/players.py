@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captum_lkn._common import html
 from captum_lkn._common.arguments import checked
-from captum_lkn._common.checks import is_floating, is_tensor_of
+from captum_lkn._common.checks import check_plain, is_floating, is_tensor_of
 from captum_lkn._common.messages import SHOWN, count_of, dtype_of, kind_of, shape_of, some_of
 from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.interactions.layout import BACKGROUND
@@ -86,7 +86,8 @@ class Players:
     decode: Decode | None = None
 
     def __post_init__(self) -> None:
-        counts = [len(self.inputs), len(self.baselines), len(self.owners), len(self.names or self.inputs)]
+        named = self.inputs if self.names is None else self.names
+        counts = [len(self.inputs), len(self.baselines), len(self.owners), len(named)]
         if len(set(counts)) > 1:
             raise ValueError(f"inputs, baselines, owners and names must be equally many; got {counts}")
         for x, baseline, owner in zip(self.inputs, self.baselines, self.owners, strict=True):
@@ -170,13 +171,15 @@ class Players:
             One tensor an input, ``[R, ...]``, with the input's dtype and device.
         """
         self._check_rows(samples, masks, draws)
+        if baselines is not None and len(baselines) != len(self.inputs):
+            raise ValueError(f"baselines must be one an input, {len(self.inputs)}; got {len(baselines)}")
         # Rows of one sample share it by broadcasting: nothing but the result is materialised.
         same = len(samples) > 0 and bool((samples == samples[0]).all())
         at = samples[:1] if same else samples
         # The background's index, -1, reads the last column: always present.
         present = torch.cat([masks, masks.new_ones(len(masks), 1)], dim=1)
         copies = []
-        replacements = self.background if draws is not None else baselines or self.baselines
+        replacements = self.background if draws is not None else self.baselines if baselines is None else baselines
         for x, baseline, owner in zip(self.inputs, replacements, self.owners, strict=True):
             here, small = at.to(x.device), compact(owner)
             own = small if len(small) == 1 else small[here]
@@ -217,6 +220,7 @@ class Players:
         n = self._size(sample)
         if not is_floating(values):
             raise TypeError(f"values must be a floating tensor, one value a player; got {kind_of(values)}")
+        check_plain("values", values)
         if values.shape != (n,):
             raise ValueError(f"values must be [{n}], sample {sample} has {n} players; got {shape_of(values)}")
         padded = torch.cat([values, values.new_zeros(1)])  # as in `masked`: index -1 reads the background's 0

@@ -99,7 +99,8 @@ def prompt_players(
     if isinstance(prompt, InterpretableInput):
         defaults = {"units": "words", "words": None, "stop_words": None, "punctuation": True, "baseline": None}
         given = choice | {"units": units, "baseline": baseline}
-        extra = [name for name, value in defaults.items() if given[name] is not value and given[name] != value]
+        same = {name: type(given[name]) is type(value) and given[name] == value for name, value in defaults.items()}
+        extra = [name for name in defaults if not same[name]]
         if extra:
             raise ValueError(f"a {type(prompt).__name__} defines its own features. Leave out {', '.join(extra)}")
         if isinstance(prompt, TextTokenInput):

@@ -215,13 +215,8 @@ def slic_regions(images: Tensor, n_segments: int) -> Regions:
 
     Raises:
         ImportError: If scikit-image is not installed.
-        TypeError: If `n_segments` is not a whole number.
-        ValueError: If it is below 1, or the images hold a value that is not finite.
+        ValueError: If the images hold a value that is not finite.
     """
-    if not is_whole(n_segments):
-        raise TypeError(f"n_segments must be a whole number; got {n_segments!r}")
-    if n_segments < 1:
-        raise ValueError(f"n_segments must be at least 1; got {n_segments}")
     try:
         from skimage.segmentation import slic
     except ImportError as error:

@@ -135,7 +135,7 @@ def owners_of(kept: Sequence[Sequence[Unit]], length: int) -> torch.Tensor:
 
 def warn_of_slow(tokenizer: Any, units: Any) -> None:
     """Warn that a tokenizer cannot tell words."""
-    if units == "words" and not tokenizer.is_fast:
+    if isinstance(units, str) and units == "words" and not tokenizer.is_fast:
         warn(f"{type(tokenizer).__name__} is not a fast tokenizer and cannot tell words: each token is a player")
 
 

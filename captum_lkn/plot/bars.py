@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import colour_of
 from captum_lkn.decomposition.effects import Kind
 from captum_lkn.interactions.sampled import AnyInteractions
@@ -28,7 +28,7 @@ __all__ = ["bars"]
 
 
 @checked("ax", "top")
-def bars(found: AnyInteractions, top: int = 12, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
+def bars(found: AnyInteractions, top: Count = 12, *, kind: Kind | None = None, ax: Axes | None = None) -> Picture:
     """Draw the strongest effects as bars: to the right what raises the score, to the left what lowers it.
 
     Args:

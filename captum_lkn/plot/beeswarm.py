@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, Positive, checked
 from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.plot.canvas import (
@@ -31,7 +31,7 @@ _STEP = 0.13
 
 
 @checked("ax", "least_order", "top")
-def beeswarm(batch: AnyBatch, top: int = 14, *, least_order: int = 1, ax: Axes | None = None) -> Picture:
+def beeswarm(batch: AnyBatch, top: Count = 14, *, least_order: Positive = 1, ax: Axes | None = None) -> Picture:
     """Draw the effects of the strongest combinations of words in every sample that has the words.
 
     Colour and shape of a mark are the class that was explained; a short line is the mean.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, Positive, checked
 from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.plot.canvas import (
     Picture,
@@ -31,7 +31,7 @@ _MOST = len(_HATCHES)
 
 
 @checked("ax", "least_order", "top")
-def class_bars(batch: AnyBatch, top: int = 10, *, least_order: int = 1, ax: Axes | None = None) -> Picture:
+def class_bars(batch: AnyBatch, top: Count = 10, *, least_order: Positive = 1, ax: Axes | None = None) -> Picture:
     """Draw the mean effects of the strongest combinations of words, a bar for each class that was explained.
 
     The mean is over the samples of the class that have the words, whose number is beside the bar. Up to six classes are

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import NEGATIVE, POSITIVE
 from captum_lkn.evaluation.fidelity import strongest_alone
 from captum_lkn.interactions import Interactions
@@ -35,7 +35,7 @@ _MOST = 200  # effects: the table of outputs is changed once for each
 
 
 @checked("ax", "top")
-def fidelity(found: Interactions, top: int = 60, *, ax: Axes | None = None) -> Picture:
+def fidelity(found: Interactions, top: Count = 60, *, ax: Axes | None = None) -> Picture:
     """Draw how well the k strongest effects alone reproduce the scores of all 2^n masked samples.
 
     Two measures: the share of the scores' variance that is explained, R², and the largest absolute error as a share of

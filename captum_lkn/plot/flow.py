@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MultipleLocator
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import NEGATIVE, NEUTRAL, POSITIVE
 from captum_lkn.interactions import Interaction
 from captum_lkn.knowledge import KnowledgeChange
@@ -61,7 +61,7 @@ class _Ribbon(NamedTuple):
 
 
 @checked("ax", "top")
-def flow(change: KnowledgeChange, top: int = 10, *, ax: Axes | None = None) -> Picture:
+def flow(change: KnowledgeChange, top: Count = 10, *, ax: Axes | None = None) -> Picture:
     """Draw how knowledge grows layer by layer, and which interactions stay or are forgotten.
 
     The box is all that the reference knows: the strength of its salient interactions. It fills from below with what

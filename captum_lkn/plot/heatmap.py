@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import NEUTRAL
 from captum_lkn.interactions import Interactions
 from captum_lkn.knowledge import KnowledgeChange
@@ -38,7 +38,7 @@ __all__ = ["heatmap"]
 @checked("ax", "layer", "top")
 def heatmap(
     change: KnowledgeChange,
-    top: int = 14,
+    top: Count = 14,
     *,
     layer: str | Layer | None = None,
     sample: int = 0,
@@ -63,7 +63,7 @@ def heatmap(
     """
     depth = depth_of(change)
     found = check_sample(change, sample)
-    label = layer.label if isinstance(layer, Layer) else layer or change.reference
+    label = layer.label if isinstance(layer, Layer) else change.reference if layer is None else layer
     if label not in found:
         raise ValueError(f"there is no {change.noun} {label!r} here; there are {', '.join(found)}")
     shown = found[label].top(top)

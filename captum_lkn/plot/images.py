@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import DIVERGING, colour_of
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.interactions import Interaction, Interactions
@@ -54,7 +54,7 @@ def check_drawing(path: str | os.PathLike[str]) -> None:
 
 
 @checked()
-def patches(found: Interactions, image: Tensor, top: int = 6, *, ax: Axes | None = None) -> Picture:
+def patches(found: Interactions, image: Tensor, top: Count = 6, *, ax: Axes | None = None) -> Picture:
     """Draw an image with its Shapley values, and with the parts of its strongest interactions.
 
     Each interaction has a panel: its parts keep their colours inside a closed outline, solid for AND and dashed for OR;
@@ -110,7 +110,7 @@ def patches(found: Interactions, image: Tensor, top: int = 6, *, ax: Axes | None
     return finished(fig, every[0] if ax is None else ax, fig.axes)
 
 
-def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLike[str], *, top: int = 6) -> Picture:
+def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLike[str], *, top: Count = 6) -> Picture:
     """Draw an image with its interactions, as :func:`patches` does, into a file.
 
     Args:

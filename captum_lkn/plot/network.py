@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import NEGATIVE, POSITIVE, colour_of
 from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.plot.canvas import Picture, canvas, caption, finished, legend_below, note, numbers, paper
@@ -22,7 +22,7 @@ _WIDEST = 6.0  # points
 
 
 @checked("ax", "top")
-def network(found: AnyInteractions, top: int = 30, *, ax: Axes | None = None) -> Picture:
+def network(found: AnyInteractions, top: Count = 30, *, ax: Axes | None = None) -> Picture:
     """Draw the players on a circle: their size is the Shapley value, lines between them are interactions of pairs.
 
     A line is the Shapley interaction index of the pair, which counts all interactions that hold both, of any order;

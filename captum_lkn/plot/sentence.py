@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import colour_of
 from captum_lkn.interactions import Interaction
 from captum_lkn.interactions.sampled import AnyInteractions
@@ -43,7 +43,7 @@ _CONTRAST = 0.55  # a word on more of the colour is not readable
 
 
 @checked("ax", "top")
-def sentence(found: AnyInteractions, top: int = 10, *, ax: Axes | None = None) -> Picture:
+def sentence(found: AnyInteractions, top: Count = 10, *, ax: Axes | None = None) -> Picture:
     """Draw the players as a line of words, with the strongest interactions as arcs that join their words.
 
     Arcs of AND effects are above the words, those of OR effects below; the width of an arc is its absolute effect,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation import Sparsity
 from captum_lkn.plot.canvas import BODY, Picture, canvas, caption, finished, ink, legend_below, note, ruled, series
@@ -13,7 +13,7 @@ __all__ = ["sorted_strengths"]
 
 
 @checked()
-def sorted_strengths(found: Sparsity, top: int = 200, *, ax: Axes | None = None) -> Picture:
+def sorted_strengths(found: Sparsity, top: Count = 200, *, ax: Axes | None = None) -> Picture:
     """Draw the strengths of the effects in descending order, on average over the samples, beside the dividends'.
 
     Strengths are shares of the strongest effect of their sample. A dashed line marks the threshold of salience.

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, Positive, checked
 from captum_lkn._common.colours import colour_of
 from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.plot.canvas import (
@@ -28,7 +28,7 @@ __all__ = ["summary"]
 
 
 @checked("ax", "least_order", "top")
-def summary(batch: AnyBatch, top: int = 14, *, least_order: int = 1, ax: Axes | None = None) -> Picture:
+def summary(batch: AnyBatch, top: Count = 14, *, least_order: Positive = 1, ax: Axes | None = None) -> Picture:
     """Draw the strongest combinations of words over all samples, with their spread.
 
     A dot is the mean effect over the samples that have the words, a ring that of an OR effect; the bar holds the middle

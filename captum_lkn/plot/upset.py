@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import NEUTRAL, colour_of
 from captum_lkn.interactions import Interaction
 from captum_lkn.interactions.sampled import AnyInteractions
@@ -36,7 +36,7 @@ _ON_BAR = SMALL - 1.5  # size of the numbers on bars, in points
 
 
 @checked("ax", "top")
-def upset(found: AnyInteractions, top: int = 16, *, ax: Axes | None = None) -> Picture:
+def upset(found: AnyInteractions, top: Count = 16, *, ax: Axes | None = None) -> Picture:
     """Draw the strongest effects as an UpSet matrix (Lex et al., 2014), which has room for sets of any order.
 
     The members of an AND effect are filled dots on a solid line, those of an OR effect rings on a dashed one. Bars at

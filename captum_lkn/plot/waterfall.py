@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
-from captum_lkn._common.arguments import checked
+from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import NEUTRAL, colour_of
 from captum_lkn._common.messages import count_of
 from captum_lkn.interactions.sampled import AnyInteractions
@@ -40,7 +40,7 @@ class _Step(NamedTuple):
 
 
 @checked("ax", "top")
-def waterfall(found: AnyInteractions, top: int = 10, *, ax: Axes | None = None) -> Picture:
+def waterfall(found: AnyInteractions, top: Count = 10, *, ax: Axes | None = None) -> Picture:
     """Draw the strongest effects as steps from v(empty) down to v(N).
 
     All steps together are exactly v(N) - v(empty): the weaker effects are one step, and so is what the effects leave

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from captum_lkn._common.arguments import checked
-from captum_lkn._common.checks import is_floating, is_number, is_one_of
+from captum_lkn._common.checks import check_plain, check_text, is_floating, is_number, is_one_of
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, kind_of, shape_of, some_of
 from captum_lkn.models.fingerprint import fingerprint
@@ -93,14 +93,27 @@ class LinearProbe:
             )
         if not is_one_of(self.kind, get_args(_Kind)):
             raise ValueError(f"kind must be one of {some_of(get_args(_Kind))}; got {self.kind!r}")
-        if not is_number(self.penalty) or not all(map(is_number, (self.accuracy.train, self.accuracy.held_out))):
+        self._check_record()
+
+    def _check_record(self) -> None:
+        """Check what is known of the fit: NaN and an empty text stand for what is not."""
+        if not is_number(self.penalty) or not all(map(is_number, self.accuracy)):
             raise TypeError(
                 f"penalty and both accuracies must be numbers, NaN where they are not known; got {self.penalty!r} and "
                 f"{self.accuracy!r}"
             )
+        if self.penalty < 0 or math.isinf(self.penalty):
+            raise ValueError(f"penalty must be at least 0 and finite, NaN where it is not known; got {self.penalty}")
+        if not all(math.isnan(share) or 0 <= share <= 1 for share in self.accuracy):
+            raise ValueError(f"accuracy must be shares from 0 to 1, NaN where they are not known; got {self.accuracy}")
         for name in ("fingerprint", "model"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a string; got {getattr(self, name)!r}")
+            check_text(name, getattr(self, name))
+        if self.classes and len(self.classes) != len(self.bias):
+            raise ValueError(
+                f"classes must be one name a column, {len(self.bias)}, or empty; got {some_of(list(self.classes))}"
+            )
 
     def __call__(self, feature: Tensor) -> Tensor:
         """Return the logits of features.
@@ -117,6 +130,7 @@ class LinearProbe:
         """
         if not is_floating(feature):
             raise TypeError(f"the probe of layer {self.layer.label!r} takes floating features; got {kind_of(feature)}")
+        check_plain("features", feature)
         width = self.weight.shape[1]
         if feature.dim() != 2 or feature.shape[1] != width:
             raise ValueError(

@@ -50,7 +50,7 @@ def samples_of(given: Any, target: Any, settings: Mapping[str, Any], version: st
         TypeError: Something else than Players.
         ValueError: No samples, or another number of targets.
     """
-    if not isinstance(given, Players | Iterable):
+    if isinstance(given, Tensor) or not isinstance(given, Players | Iterable):
         raise TypeError(f"samples must be Players, or a list of them; got {kind_of(given)}. Make them by text_players")
     several = [given] if isinstance(given, Players) else list(given)
     for i, players in enumerate(several):

@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 import warnings
 
 import numpy as np
@@ -321,7 +322,7 @@ def test_inputs_that_require_grad_are_detached():
         (torch.ones(1, 2).long(), np.int64(3), 3),
         (torch.ones(1, 2), np.float32(0.5), 0.5),
         (torch.ones(1, 2), 3, 3.0),
-        (torch.ones(1, 2), float("inf"), float("inf")),
+        (torch.tensor([[1.0, -math.inf]]), -math.inf, -math.inf),  # as of a mask that is added to scores
         (torch.ones(1, 2), torch.tensor(2.0, dtype=torch.float64), 2.0),
         (torch.ones(1, 2), torch.tensor([[2]]), 2.0),
         (torch.ones(1, 2).bool(), True, True),
