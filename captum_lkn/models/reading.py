@@ -20,7 +20,7 @@ from captum_lkn._common.messages import shape_of
 from captum_lkn.models.arguments import Arguments, fresh
 from captum_lkn.models.channels import Layout, layout_modules
 from captum_lkn.models.head_reading import HeadReading, Tokens
-from captum_lkn.models.hugging_face.padding import mask_of_tower
+from captum_lkn.models.hugging_face.padding import mask_of_tower, tower_of
 from captum_lkn.models.layers import Layer, module_of
 from captum_lkn.models.model import Model
 from captum_lkn.models.padding import PaddingMasks, argument_names, attention_mask, masked_modules
@@ -70,6 +70,7 @@ class LayerReader:
             )
         self.model = model.eager if self.layers else model
         self._modules = [module_of(self.model, layer) for layer in self.layers]
+        self._towers = [tower_of(self.model.forward_func, module) for module in self._modules]
         # The module also of a function that is bound to a model, such as a continuation's.
         self._head = HeadReading(self.model.module, self.model.name, self.layers)
         self._layout_modules = layout_modules(self.model.module) if self.layers else ()
@@ -264,7 +265,7 @@ class LayerReader:
         if own is not None:
             return own
         if forward.mask is not None or forward.keywords:
-            mask = mask_of_tower(self.model.forward_func, module, forward.keywords, forward.mask)
+            mask = mask_of_tower(self._towers[place], self.model.forward_func, forward.keywords, forward.mask)
             if mask is not None or forward.mask is not None:
                 return mask
         beside = forward.masks.beside(each, where)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +25,18 @@ from captum_lkn.models.hugging_face.facts import (
 from captum_lkn.models.wrappers import unwrapped, without_adapter
 
 __all__ = [
+    "Tower",
     "mask_of_tower",
     "real_tokens",
     "text_starts",
     "text_without_mask",
+    "tower_of",
     "with_position_ids",
     "without_answers_in_padding",
 ]
 
+Tower = Literal["text", "decoder", "no text"]
+"""A part of a Hugging Face model, by its tokens: those of the text, a decoder's own, or those of images or sound."""
 _NO_TEXT: Final = ("pixel_values", "input_features", "input_values")
 
 
@@ -86,36 +90,57 @@ def text_without_mask(model: Any, keywords: Mapping[str, Any]) -> Tensor | None:
     return (index >= first) & (index <= last)
 
 
-def mask_of_tower(model: Any, module: nn.Module, keywords: Mapping[str, Any], mask: Tensor | None) -> Tensor | None:
-    """Return which tokens of a module's output are real: a decoder and an encoder of images have tokens of their own.
+def tower_of(model: Any, module: nn.Module) -> Tower:
+    """Return the part of a Hugging Face model that a module is of, by the tokens that the part has.
 
     Args:
         model: Any model, possibly with wrappers.
         module: One of its modules.
+
+    Returns:
+        ``"decoder"`` in the decoder of an encoder-decoder, whose tokens are its own; ``"no text"`` in an encoder of
+        images or sound; ``"text"`` in all else, and in models that are not of Hugging Face.
+    """
+    model = without_adapter(unwrapped(model))
+    if not is_hugging_face(model):
+        return "text"
+    towers = _modules_around(model, module)
+    if any(part is not model and _takes_no_text(part) for part in towers):
+        return "no text"
+    decoder = getattr(model.base_model, "decoder", None)
+    return "decoder" if is_encoder_decoder(model) and any(part is decoder for part in towers) else "text"
+
+
+def mask_of_tower(tower: Tower, model: Any, keywords: Mapping[str, Any], mask: Tensor | None) -> Tensor | None:
+    """Return which tokens of a module's output are real: a decoder and an encoder of images have tokens of their own.
+
+    Args:
+        tower: The part that the module is of, by :func:`tower_of`.
+        model: Any model, possibly with wrappers.
         keywords: The arguments of the forward.
         mask: The real tokens of the text, bool ``[R, T]``, by ``attention_mask``; None: all.
 
     Returns:
-        Bool ``[R, T]``; None: all are real. The same mask for anything but such a part of a Hugging Face model.
+        Bool ``[R, T]``; None: all are real.
     """
-    model = without_adapter(unwrapped(model))
-    if not is_hugging_face(model):
-        return mask
-    towers = [part for part in model.modules() if any(inner is module for inner in part.modules())]
-    if any(part is not model and _takes_no_text(part) for part in towers):
-        return None
-    decoder = getattr(model.base_model, "decoder", None)
-    if not is_encoder_decoder(model) or not any(part is decoder for part in towers):
-        return mask
+    if tower != "decoder":
+        return mask if tower == "text" else None
     given, ids = keywords.get("decoder_attention_mask"), keywords.get("decoder_input_ids")
     if given is not None:
         return real_tokens(given)
     if isinstance(ids, Tensor):
-        pad = padding_token(model)  # it may also be the first token
+        pad = padding_token(without_adapter(unwrapped(model)))  # it may also be the first token
         return None if pad is None else (ids != pad).flip(1).to(torch.uint8).cummax(1)[0].flip(1).bool()
     if mask is None or keywords.get("decoder_inputs_embeds") is not None:
         return None
     return torch.cat([torch.ones_like(mask[:, :1]), mask[:, :-1]], 1)  # the text itself, one place further right
+
+
+def _modules_around(model: nn.Module, module: nn.Module) -> list[nn.Module]:
+    """Return a module and all that contain it, under each of its names."""
+    named = dict(model.named_modules(remove_duplicate=False))
+    paths = [name.split(".") if name else [] for name, one in named.items() if one is module]
+    return [named[".".join(path[:length])] for path in paths for length in range(len(path) + 1)]
 
 
 def _takes_no_text(module: nn.Module) -> bool:
