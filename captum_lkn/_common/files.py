@@ -37,7 +37,18 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._version import __version__
 
-__all__ = ["JSON", "SUFFIX", "check_target", "checksum", "kind_in", "load", "read", "to_json", "write"]
+__all__ = [
+    "JSON",
+    "SUFFIX",
+    "check_target",
+    "check_writable",
+    "checksum",
+    "kind_in",
+    "load",
+    "read",
+    "to_json",
+    "write",
+]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Types that a file's metadata may hold; floats are finite."""
@@ -260,17 +271,42 @@ def check_target(path: Path) -> Path:
         ValueError: The suffix is not ``.safetensors``.
         FileNotFoundError: The folder does not exist.
         IsADirectoryError: The path is a folder.
+        PermissionError: The folder may not be written to.
+        OSError: The name is too long.
     """
     if path.suffix != SUFFIX:
         raise ValueError(f"the file of a result must end in {SUFFIX}; got {str(path)!r}")
     target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot save {path.name!r}: there is no folder {str(target.parent)!r}. Create it first"
-        )
-    if target.is_dir():
-        raise IsADirectoryError(f"cannot save to {str(path)!r}, which is a folder. Give another name")
+    check_writable(target)
+    if not os.access(target.parent, os.W_OK):  # the file itself is replaced
+        raise PermissionError(f"cannot write {str(path)!r}: its folder is read-only. Give another folder")
     return target
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file can be written, before long work.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        IsADirectoryError: The path is a folder.
+        PermissionError: The file, or its folder if there is no such file, may not be written to.
+        OSError: The name is too long.
+    """
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}. Create it first")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"cannot write to {str(path)!r}, which is a folder. Give another name")
+    try:
+        there = bool(path.stat())
+    except FileNotFoundError:
+        there = False
+    except OSError as error:
+        raise OSError(f"cannot write {path.name!r}: {(error.strerror or '').lower()}. Give another name") from error
+    if not os.access(path if there else path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {str(path)!r}, which is read-only. Give another name or folder")
 
 
 def _plain_tensor(tensor: Any, name: str) -> Tensor:
@@ -309,6 +345,8 @@ def _load(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[st
         blob = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{name} does not exist") from error
+    except OSError as error:
+        raise type(error)(f"{name} cannot be read: {(error.strerror or '').lower()}") from error
     try:
         tensors = safetensors.torch.load(blob)
     except (SafetensorError, *_MISFITS) as error:

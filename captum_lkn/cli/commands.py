@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from rich.console import Console
 from torch import Tensor
@@ -13,8 +13,18 @@ from captum_lkn._common import files
 from captum_lkn.attribution import AndOrInteraction
 from captum_lkn.baselines import LearnedBaseline
 from captum_lkn.cli.data import as_classes, batches, read_texts
+from captum_lkn.cli.errors import about
 from captum_lkn.cli.literals import literal
-from captum_lkn.cli.options import class_of, grid_of, layers_of, layers_with_probes, listed
+from captum_lkn.cli.options import (
+    check_report,
+    check_units,
+    class_of,
+    grid_of,
+    layers_of,
+    layers_with_probes,
+    listed,
+    load_probes,
+)
 from captum_lkn.cli.planning import plan_first
 from captum_lkn.cli.studies import study_texts
 from captum_lkn.cli.terminal import print_change, print_text_interactions
@@ -32,11 +42,9 @@ from captum_lkn.players.images import image_players
 from captum_lkn.players.players import Players
 from captum_lkn.players.regions import model_patch
 from captum_lkn.players.text import text_players
-from captum_lkn.players.units import UnitKind
 from captum_lkn.plot.images import check_drawing, draw_interactions
-from captum_lkn.plot.pictures import load_picture, picture_input
+from captum_lkn.plot.pictures import load_picture, picture_input, read_picture
 from captum_lkn.probes import LinearProbes
-from captum_lkn.report.page import check_page
 from captum_lkn.values.selection import select_players
 
 __all__ = ["explain_demo", "explain_image", "explain_text", "fit_probes", "show_file", "study_texts"]
@@ -76,23 +84,19 @@ def explain_text(
 ) -> None:
     """Explain a text classifier's decision about one text: ``captum-lkn text``."""
     _check_out(out, report)
-    if layers is not None and probes is None:
-        raise ValueError("--layers needs --probes, the read-outs of the layers. Make them with 'captum-lkn probe'")
-    fitted = None if probes is None else LinearProbes.load(probes)
-    if not sentence.strip():
-        raise ValueError("the text to explain is empty")
-    kinds = get_args(UnitKind)
-    if units not in kinds:
-        raise ValueError(f"--units must be one of {', '.join(kinds)}; got {units!r}")
+    fitted = load_probes(layers, probes, out)
+    check_units(units)
     chosen_words = None if words is None else listed(words)
     if chosen_words == []:
         raise ValueError(f"--words must be words with commas between them; got {words!r}")
     console = Console()
-    classifier, tokenizer = load_classifier(model)
+    with about("MODEL"):
+        classifier, tokenizer = load_classifier(model)
     chosen = class_of(target, class_names(classifier))
+    chosen_layers = None if fitted is None else layers_with_probes(layers, Model(classifier), fitted, probes)
     players = text_players(tokenizer, sentence, words=chosen_words, units=cast(Any, units))
     players = _few_enough(console, classifier, players, most, chosen)
-    if fitted is None:
+    if fitted is None or chosen_layers is None:
         if _plan_first(console, plan, classifier, players, chosen, kappa):
             return
         found = _explain(classifier, players, chosen, kappa)
@@ -100,7 +104,6 @@ def explain_text(
         _save(console, found[0], out)
         _report(console, found[0], report)
         return
-    chosen_layers = layers_with_probes(layers, Model(classifier), fitted)
     study = LayerwiseKnowledge(classifier, chosen_layers, probes=fitted, kappa=kappa)
     if plan_first(console, plan, [players], None, lambda: study.plan(players, target=chosen)):
         return
@@ -129,14 +132,20 @@ def explain_image(
     """Explain an image classifier's decision about one picture: ``captum-lkn image``."""
     _check_out(out, report)
     if draw is not None:
-        check_drawing(draw)
+        with about("--draw"):
+            check_drawing(draw)
+            if draw.resolve() == file.resolve():
+                raise ValueError(f"must be another file than the picture; got {str(draw)!r}")
     if grid is not None and slic is not None:
-        raise ValueError("give only one of --grid and --slic")
+        raise ValueError(f"give only one of --grid and --slic; got {grid} and {slic}")
     if baseline not in _BASELINES:
         raise ValueError(f"--baseline must be one of {', '.join(_BASELINES)}; got {baseline!r}")
     given = None if grid is None else grid_of(grid)
+    with about("FILE"):
+        read_picture(file)  # before the model is loaded
     console = Console()
-    classifier, processor = load_image_classifier(model)
+    with about("MODEL"):
+        classifier, processor = load_image_classifier(model)
     labels = class_names(classifier)
     chosen = class_of(target, labels)
     pixels = picture_input(processor, file)
@@ -172,12 +181,15 @@ def fit_probes(
 ) -> None:
     """Fit linear probes to layers of a text classifier: ``captum-lkn probe``."""
     _check_out(out)
-    texts, labels = read_texts(data, text=text_column, label=label_column)
+    with about("DATA"):
+        texts, labels = read_texts(data, text=text_column, label=label_column)
     console = Console()
-    classifier, tokenizer = load_classifier(model)
+    with about("MODEL"):
+        classifier, tokenizer = load_classifier(model)
     classes = as_classes(labels, class_names(classifier))[:limit]  # all of them: a few may be read in two ways
     loader = batches(tokenizer, texts[:limit], classes, batch_size, max_length)
-    chosen = layers_of(layers, Model(classifier))
+    with about("--layers"):
+        chosen = layers_of(layers, Model(classifier))
     fitted = LinearProbes.fit(classifier, chosen, loader, seed=seed, show_progress=sys.stderr.isatty())
     console.print(str(fitted), markup=False, highlight=False)
     _save(console, fitted, out)
@@ -187,10 +199,13 @@ def show_file(file: Path, report: Path | None = None) -> None:
     """Print a saved result: ``captum-lkn show``."""
     _check_out(None, report)
     kinds = {kind.__name__: kind for kind in _RESULTS}
-    kind = files.kind_in(file)
-    if kind not in kinds:
-        raise ValueError(f"the file {str(file)!r} holds {kind}, which cannot be shown; it must be {', '.join(kinds)}")
-    result: Any = kinds[kind].load(file)
+    with about("FILE"):
+        kind = files.kind_in(file)
+        if kind not in kinds:
+            raise ValueError(
+                f"the file {str(file)!r} holds {kind}, which cannot be shown; it must be {', '.join(kinds)}"
+            )
+        result: Any = kinds[kind].load(file)
     if report is not None and not hasattr(result, "report"):
         raise ValueError(f"--report is of interactions or of a comparison of layers; {str(file)!r} holds {kind}")
     console = Console()
@@ -270,9 +285,9 @@ def _report(console: Console, result: Any, report: Path | None, **options: Any) 
 
 def _check_out(out: Path | None, report: Path | None = None) -> None:
     if out is not None:
-        files.check_target(out)
-    if report is not None:
-        check_page(report)
+        with about("--out"):
+            files.check_target(out)
+    check_report(report)
 
 
 def _default_cells(pixels: Tensor, patch: tuple[int, int] | None) -> tuple[int, int]:

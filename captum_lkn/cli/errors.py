@@ -14,7 +14,7 @@ from rich.console import Console
 from captum_lkn.cli.interrupts import Interrupts
 from captum_lkn.cli.literals import literal
 
-__all__ = ["in_options", "one_line_errors"]
+__all__ = ["about", "in_options", "one_line_errors"]
 
 # Arguments of Python that messages of the library name, and the parameters of commands whose options set them.
 _PARAMETERS: Final = {
@@ -82,6 +82,31 @@ def _without_code(advice: str) -> str:
     return text[:1].upper() + text[1:] if advice[:1].isupper() else text
 
 
+class _OptionError(ValueError):
+    """An error about one option, which is named before it."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+@contextmanager
+def about(option: str) -> Iterator[None]:
+    """Name an option, or an argument in capitals, before errors of the library that do not.
+
+    Args:
+        option: The option, such as ``--out``.
+
+    Raises:
+        ValueError: As inside, with the option's name.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        message = f"{error.strerror}: {error.filename!r}" if isinstance(error, OSError) and error.filename else error
+        raise _OptionError(option, str(message)) from error
+
+
 @contextmanager
 def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iterator[None]:
     """Print errors that a user can correct, and warnings of the library, as one line each, without a traceback.
@@ -109,7 +134,8 @@ def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iter
     except (ValueError, TypeError, OSError, ImportError) as error:
         if interrupts.happened:
             raise
-        console.print(
-            f"[red]error:[/red] {literal(in_options(str(error), parameters))}", highlight=False, soft_wrap=True
-        )
+        message = in_options(str(error), parameters)
+        if isinstance(error, _OptionError) and not message.startswith(error.option):
+            message = f"{error.option}: {message}"
+        console.print(f"[red]error:[/red] {literal(message)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from rich.console import Console
 
 from captum_lkn._common.messages import count_of
 from captum_lkn.attribution import AndOrInteraction
 from captum_lkn.cli.data import as_classes, read_texts
+from captum_lkn.cli.errors import about
 from captum_lkn.cli.literals import literal
-from captum_lkn.cli.options import class_of, layers_with_probes
+from captum_lkn.cli.options import check_report, check_units, class_of, layers_with_probes, load_probes
 from captum_lkn.cli.planning import plan_first
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.models.hugging_face.facts import class_names
@@ -20,10 +21,8 @@ from captum_lkn.models.hugging_face.pretrained import load_classifier
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
 from captum_lkn.players.text import text_players
-from captum_lkn.players.units import UnitKind
-from captum_lkn.probes import LinearProbes
-from captum_lkn.report.page import check_page
 from captum_lkn.studies import Study, run_study
+from captum_lkn.studies.folder import check_folder
 from captum_lkn.values.selection import select_players
 
 __all__ = ["study_texts"]
@@ -49,25 +48,25 @@ def study_texts(
     plan: bool = False,
 ) -> None:
     """Explain a text classifier's decisions about many texts: ``captum-lkn study``."""
-    if layers is not None and probes is None:
-        raise ValueError("--layers needs --probes, the read-outs of the layers. Make them with 'captum-lkn probe'")
-    if units not in get_args(UnitKind):
-        raise ValueError(f"--units must be one of {', '.join(get_args(UnitKind))}; got {units!r}")
+    fitted = load_probes(layers, probes)
+    check_units(units)
     if keep_outputs and (probes is not None or n_samples is not None):
         raise ValueError("--keep-outputs is for all masks of the output. Leave --probes and --n-samples out")
     if label_column is not None and target != "predicted":
-        raise ValueError("give only one of --target and --label-column")
-    if report is not None:
-        check_page(report)
-    texts, labels = read_texts(data, text=text_column, label=label_column, labelled=label_column is not None)
-    fitted = None if probes is None else LinearProbes.load(probes)
+        raise ValueError(f"give only one of --target and --label-column; got {target} and {label_column}")
+    check_report(report)
+    with about("--out"):
+        check_folder(out)
+    with about("DATA"):
+        texts, labels = read_texts(data, text=text_column, label=label_column, labelled=label_column is not None)
     console = Console()
-    classifier, tokenizer = load_classifier(model)
+    with about("MODEL"):
+        classifier, tokenizer = load_classifier(model)
     names = class_names(classifier)
     classes: Any = as_classes(labels, names)[:limit] if labels else class_of(target, names)
     method: Any = AndOrInteraction(classifier, kappa=kappa)
     if fitted is not None:
-        chosen = layers_with_probes(layers, Model(classifier), fitted)
+        chosen = layers_with_probes(layers, Model(classifier), fitted, probes)
         method = LayerwiseKnowledge(classifier, chosen, probes=fitted, kappa=kappa)
     several = [text_players(tokenizer, text, units=cast(Any, units)) for text in texts[:limit]]
     if n_samples is None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import DIVERGING, colour_of
+from captum_lkn._common.files import check_writable
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.interactions import Interaction, Interactions
 from captum_lkn.players.images import interaction_mask, player_map
@@ -43,14 +44,13 @@ def check_drawing(path: str | os.PathLike[str]) -> None:
         path: The file to write.
 
     Raises:
-        FileNotFoundError: The folder does not exist.
+        OSError: The folder does not exist, or the file cannot be written.
         ValueError: The suffix is not that of a format that Matplotlib writes.
     """
     file, formats = Path(path), sorted(Figure().canvas.get_supported_filetypes())
     if file.suffix.lower().lstrip(".") not in formats:
         raise ValueError(f"the file of a figure must end in one of .{', .'.join(formats)}; got {os.fspath(path)!r}")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"cannot draw {file.name!r}: there is no folder {str(file.parent)!r}. Create it first")
+    check_writable(file)
 
 
 @checked()

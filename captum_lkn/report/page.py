@@ -22,6 +22,7 @@ from captum_lkn._common.colours import (
     SERIES,
     SERIES_ON_DARK,
 )
+from captum_lkn._common.files import check_writable
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.html import Html, element
 from captum_lkn._version import __version__
@@ -48,15 +49,13 @@ def check_page(path: str | os.PathLike[str]) -> Path:
     Raises:
         FileNotFoundError: The folder does not exist.
         IsADirectoryError: The path is a folder.
+        OSError: It may not be written to, or its name is too long.
         ValueError: The file does not end in ``.html`` or ``.htm``.
     """
     file = Path(path)
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"the file of a report must end in {' or '.join(SUFFIXES)}; got {str(file)!r}")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {file.name!r}: there is no folder {str(file.parent)!r}. Create it first")
-    if file.is_dir():
-        raise IsADirectoryError(f"cannot write to {str(file)!r}, which is a folder. Give another name")
+    check_writable(file)
     return file
 
 

@@ -27,7 +27,17 @@ from captum_lkn.interactions import Interactions, SampledInteractions
 from captum_lkn.interactions.packing import pack, pack_sampled, unpack, unpack_sampled
 from captum_lkn.studies.locks import Locks
 
-__all__ = ["Folder", "Manifest", "Outputs", "Results", "check_settings", "read_manifest", "read_sample", "sample_path"]
+__all__ = [
+    "Folder",
+    "Manifest",
+    "Outputs",
+    "Results",
+    "check_folder",
+    "check_settings",
+    "read_manifest",
+    "read_sample",
+    "sample_path",
+]
 
 Results: TypeAlias = dict[str, Interactions | SampledInteractions]
 """Interactions by layer."""
@@ -90,7 +100,7 @@ class Folder:
             ValueError: It holds another study, or other files.
             OSError: It cannot be written to.
         """
-        _check_strangers(path)
+        check_folder(path)
         folder = cls(path)
         try:
             folder._claim(manifest, resume)
@@ -218,9 +228,30 @@ def _check_key(_: Mapping[str, Tensor], metadata: Mapping[str, Any], key: str) -
         raise ValueError(f"it is of another sample or study, {metadata['key'][:12]}")
 
 
-def _check_strangers(path: Path) -> None:
-    """Refuse a folder that is used for something else."""
-    if not path.is_dir() or (path / _MANIFEST).exists():
+def check_folder(path: Path) -> None:
+    """Check that a study can be kept in a folder; callers check before long work.
+
+    Args:
+        path: The folder, which is made where it is missing.
+
+    Raises:
+        NotADirectoryError: It is a file, or lies in one.
+        OSError: It cannot be made or written to.
+        ValueError: It is used for something else.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise OSError(f"out must be a folder that can be made; got {str(path)!r}: {error.strerror}") from error
+    nearest = next(each for each in (path, *path.absolute().parents) if os.path.exists(each))
+    if not os.path.isdir(nearest):
+        inside = "which" if nearest == path else f"and {str(nearest)!r}"
+        raise NotADirectoryError(f"out must be a folder that can be made; got {str(path)!r}, {inside} is a file")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"out must be a folder that can be written to; got {str(path)!r}, which is read-only")
+    if not os.path.isdir(path) or (path / _MANIFEST).exists():
         return
     own = {_MANIFEST, _SAMPLES, _LOCK}
     others = sorted(each.name for each in path.iterdir() if each.name not in own and not each.name.endswith(".tmp"))

@@ -246,7 +246,7 @@ def test_other_folders_are_refused(tmp_path):
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"must be a new or empty folder.*photo\.png"):
         run_study(make_method(), make_samples(1), tmp_path)
-    with pytest.raises(OSError, match="out must be a folder that can be made and written to"):
+    with pytest.raises(OSError, match=r"out must be a folder that can be made; got .*photo\.png', which is a file"):
         run_study(make_method(), make_samples(1), tmp_path / "photo.png")
     with pytest.raises(FileNotFoundError):
         load_study(tmp_path)
