@@ -1,23 +1,28 @@
-"""Count how many small changes of the code the tests notice: `python scripts/mutation.py --sample 200`.
+"""Count how many small changes of the code the tests notice: `python scripts/mutation.py --sample 200 --seed 1`.
 
 The changes are cosmic-ray's, in the packages decomposition, values and knowledge: another operator, number, comparison,
-boolean, exception, no decorator, no loop. A sample is drawn at random. Each change is made in a copy of the package. Of
-the fast tests of its package that execute the changed line, the forty that take least time run until one fails. A
-change is killed if a test fails, or if they take three times as long as before and a minute; else it survives. Which
-tests execute a line is found by one run of each package's tests under coverage, which is kept in --work.
+boolean, exception, no decorator, no loop. A sample is drawn at random. Each change is made in a copy of the checkout,
+and the fast tests of the three packages that execute the changed line run until one fails: those of the changed package
+first, the quickest first, as many as take `--seconds` together. A change is killed if a test fails, or if they take
+more than `--limit` seconds of processor time; else it survives. Which tests execute a line is found by one run of all
+under coverage, which is kept in `--work` until a test or a line of the library changes.
 
-Changes that leave the compiled code as it was, annotations for one, are not drawn. Other tests than those of the
-package may notice more. Needs os.fork: Linux and macOS.
+A run that is ended goes on where it stopped: outcomes are kept in `--work`, too, for each seed. A change that survived
+is tried again when a test has changed. Changes that leave the compiled code as it was, annotations for one, are not
+drawn. Other tests than those of the packages may notice more. Needs os.fork: Linux and macOS.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
+import hashlib
 import json
 import math
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -36,9 +41,8 @@ from cosmic_ray.mutating import mutate_code
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("decomposition", "values", "knowledge")
-MOST_TESTS = 40  # more would find more: what is killed is a lower bound
 NOTHING_RAN = 5  # pytest's exit code
-FAST = ("-m", "not slow", "-p", "no:cacheprovider", "-q")
+FAST = ("-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "-q")
 
 
 class Change(NamedTuple):
@@ -55,23 +59,23 @@ def main() -> None:
     """Draw changes, run tests against each, and write and print what came of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=200, help="how many changes")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no other change is tried")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no other change is tried")
+    parser.add_argument("--seconds", type=float, default=20, help="of tests for one change, as they took before")
+    parser.add_argument("--limit", type=float, default=60, help="seconds of processor time for one change")
     parser.add_argument("--room", choices=ROOMS, action="append", help="one package; may be repeated; default all")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutation")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    rooms = given.room or ROOMS
-    tests = {room: tests_by_line(room, given.work) for room in rooms}
+    tests = tests_by_line(given.work)
     tree = given.work / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "build", "dist", "__pycache__", "tutorials"))
-    for room in rooms:
-        assert run_in_a_child(list(tests[room].seconds), tree, 600, "--collect-only") == 0, f"the tests of {room} moved"
+    assert run_in_a_child(list(tests.seconds), tree, 600, "--collect-only") == 0, "the tests moved"
     rng = random.Random(given.seed)
-    changes = [change for room in rooms for change in changes_of(room)]
+    changes = [change for room in given.room or ROOMS for change in changes_of(room)]
     rng.shuffle(changes)
-    ends, rows = time.monotonic() + 60 * given.minutes, []
+    kept, ends, rows = Kept(given.work / f"outcomes-{given.seed}.json"), time.monotonic() + 60 * given.minutes, []
     for change in changes:
         if len(rows) == given.sample or time.monotonic() > ends:
             break
@@ -79,46 +83,102 @@ def main() -> None:
         changed = mutate_code(original, cosmic_ray.plugins.get_operator(change.operator)(), change.occurrence)
         if changed is None or same_code(original, changed):
             continue
-        outcome, seconds = outcome_of(change, changed, original, tests[change.room], tree)
-        rows.append({**change._asdict(), "outcome": outcome, "seconds": round(seconds, 1)})
-        print(f"{len(rows)}: {outcome}: {change.file}:{change.line} {change.operator}", flush=True)
-        if outcome == "survived":
-            print(*(line for line in differing(original, changed)), sep="\n", flush=True)
-        (given.work / "outcomes.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        name = hashlib.sha256(f"{change.file} {changed}".encode()).hexdigest()
+        row = kept.outcome(name, tests.fingerprint)
+        if row is None:
+            chosen = chosen_tests(change, tests, given.seconds)
+            row = {**change._asdict(), "tests": len(chosen), "fingerprint": tests.fingerprint}
+            row |= tried(change, changed, original, chosen, tree, given.limit)
+            row["differs"] = differing(original, changed)
+            kept.keep(name, row)
+            print(f"{len(rows) + 1}: {row['outcome']}: {change.file}:{change.line} {change.operator}", flush=True)
+            if row["outcome"] == "survived":
+                print(*row["differs"], sep="\n", flush=True)
+        rows.append(row)
     print_summary(rows, len(changes))
+
+
+class Kept:
+    """Outcomes in a file, by a name for each change."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def outcome(self, name: str, fingerprint: str) -> dict[str, Any] | None:
+        """Return the outcome of a change; None if it is not known, or if other tests may notice it now."""
+        row = self.rows.get(name)
+        return row if row and (row["outcome"] != "survived" or row["fingerprint"] == fingerprint) else None
+
+    def keep(self, name: str, row: dict[str, Any]) -> None:
+        """Write an outcome down at once, so that a run can be ended at any time."""
+        self.rows[name] = row
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
+        fresh.replace(self.path)
 
 
 # ---------------------------------------------------------------- which tests execute a line
 
 
 class Tests(NamedTuple):
-    """Tests of a package: of each line of each file, and how long each takes."""
+    """Fast tests of the packages: those of each line of each file, how long each takes, and what they were made of."""
 
     by_line: dict[str, dict[int, list[str]]]
     seconds: dict[str, float]
+    fingerprint: str
 
 
-def tests_by_line(room: str, work: Path) -> Tests:
-    """Run the tests of a package under coverage, unless that was done, and return which tests execute which line."""
-    data_file, times = work / f"{room}.coverage", work / f"{room}.xml"
+def tests_by_line(work: Path) -> Tests:
+    """Run the tests of the packages under coverage, unless that was done, and return which execute which line."""
+    fingerprint = digest()
+    data_file, times = work / f"tests-{fingerprint}.coverage", work / f"tests-{fingerprint}.xml"
     if not (data_file.exists() and times.exists()):
-        command = [sys.executable, "-m", "pytest", f"tests/{room}", f"--junitxml={times}", *FAST]
-        command += ["--cov=captum_lkn", "--cov-branch", "--cov-context=test", "--cov-report=term"]
+        places = [f"{folder}/{room}" for folder in ("tests", "captum_lkn") for room in ROOMS]
+        command = [sys.executable, "-m", "pytest", *places, f"--junitxml={times}", *FAST]
+        command += ["--cov=captum_lkn", "--cov-branch", "--cov-context=test", "--cov-report="]
         subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "COVERAGE_FILE": str(data_file)})
     seconds = {}
     for case in ElementTree.parse(times).iter("testcase"):
         path = case.get("classname", "").replace(".", "/") + ".py"
-        name = f"{path}::{case.get('name')}"
-        seconds[name] = float(case.get("time", 0))
+        seconds[f"{path}::{case.get('name')}"] = float(case.get("time", 0))
     data = coverage.CoverageData(str(data_file))
     data.read()
     by_line = {}
     for file in data.measured_files():
-        if f"captum_lkn/{room}/" in file:
+        name = f"captum_lkn/{file.rpartition('captum_lkn/')[2]}"
+        if name.split("/")[1] in ROOMS:
             contexts = data.contexts_by_lineno(file)
-            name = f"captum_lkn/{file.rpartition('captum_lkn/')[2]}"
             by_line[name] = {line: [c.partition("|")[0] for c in found if c] for line, found in contexts.items()}
-    return Tests(by_line, seconds)
+    return Tests(by_line, seconds, fingerprint)
+
+
+def digest() -> str:
+    """Return a short digest of the library and its tests."""
+    found = hashlib.sha256()
+    for folder in ("captum_lkn", "tests"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def chosen_tests(change: Change, tests: Tests, seconds: float) -> list[str]:
+    """Return tests that execute a line: those of its package first, the quickest first, as many as `seconds` allow."""
+    lines = tests.by_line.get(change.file, {})
+    found = lines.get(change.line, [])
+    if not found and change.line not in lines:  # the inner line of an expression, as a rule
+        above = [line for line in lines if line <= change.line and lines[line]]
+        found = lines[max(above)] if above else []
+    if not found:  # a line of the module itself, which runs when it is imported
+        found = [test for of_line in lines.values() for test in of_line]
+    times = {test: tests.seconds.get(test, 1.0) for test in found}
+    chosen, taken = [], 0.0
+    for test in sorted(times, key=lambda test: (f"/{change.room}/" not in test, times[test], test)):
+        taken += times[test]
+        if chosen and taken > seconds:
+            break
+        chosen.append(test)
+    return chosen
 
 
 # ---------------------------------------------------------------- changes
@@ -149,10 +209,8 @@ def same_code(one: str, other: str) -> bool:
             return True
 
 
-def compiled(text: str) -> Any:
-    """Return the code of a text without docstrings, annotations, which are never evaluated, and line numbers."""
-    import ast
-
+def compiled(text: str) -> str:
+    """Return the code of a text without annotations, which are never evaluated, and line numbers."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -173,38 +231,31 @@ def differing(one: str, other: str) -> list[str]:
 # ---------------------------------------------------------------- running
 
 
-def outcome_of(change: Change, changed: str, original: str, tests: Tests, tree: Path) -> tuple[str, float]:
-    """Return whether the tests notice a change, and the seconds that took."""
-    at_import = change.line not in tests.by_line.get(change.file, {})
-    chosen = tests.by_line.get(change.file, {}).get(change.line, [])
-    if not chosen:  # a module's own line, which runs when it is imported, or the inner line of an expression, or none
-        lines = tests.by_line.get(change.file, {})
-        above = [line for line in lines if line <= change.line and lines[line]]
-        chosen = lines[max(above)] if at_import and above else [test for found in lines.values() for test in found]
-    names = {test: tests.seconds.get(test, 1.0) for test in chosen}
-    if not names:
-        return "survived", 0.0
-    order = sorted(names, key=names.__getitem__)[:MOST_TESTS]
-    limit = 60 + 3 * sum(names[test] for test in order)
+def tried(change: Change, changed: str, original: str, tests: list[str], tree: Path, limit: float) -> dict[str, Any]:
+    """Return whether tests notice a change, and the seconds that took."""
+    if not tests:
+        return {"outcome": "survived", "seconds": 0.0}
     target, started = tree / change.file, time.monotonic()
     target.write_text(changed, encoding="utf-8")
     try:
-        code = run_in_a_child(order, tree, limit)
+        code = run_in_a_child(tests, tree, limit)
     finally:
         target.write_text(original, encoding="utf-8")
-    return ("survived" if code in (0, NOTHING_RAN) else "killed"), time.monotonic() - started
+    outcome = "survived" if code in (0, NOTHING_RAN) else "killed"
+    return {"outcome": outcome, "seconds": round(time.monotonic() - started, 1)}
 
 
 def run_in_a_child(names: list[str], tree: Path, limit: float, *options: str) -> int:
-    """Return pytest's exit code, or -1 where the time was over."""
+    """Return pytest's exit code, or -1 where it took more than `limit` seconds of processor time, or six times that."""
     child, started = os.fork(), time.monotonic()
     if not child:
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit)))
         run_tests(names, tree, *options)
-    while time.monotonic() - started < limit:
+    while time.monotonic() - started < 6 * limit:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.1)
+        time.sleep(0.05)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return -1

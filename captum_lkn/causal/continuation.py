@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.checks import is_whole
@@ -22,7 +21,7 @@ from captum_lkn._common.messages import count_of
 from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn._common.warn import warn
 from captum_lkn.causal.all_masks import AllMasks, MasksPlan, not_a_prompt, plainly
-from captum_lkn.causal.prefix_tree import PrefixTree, Walk, why_not, worth_it
+from captum_lkn.causal.prefix_tree import Walk, why_not
 from captum_lkn.causal.prompts import (
     causal_model,
     check_causal,
@@ -31,11 +30,13 @@ from captum_lkn.causal.prompts import (
     left_padded,
     next_logits,
     padding_counts,
+    predicted_ids,
     prompt_of,
     visible_ids,
 )
 from captum_lkn.causal.scores import ROWS, continuation_log_odds
-from captum_lkn.causal.tokens import continuation_ids, rewritten
+from captum_lkn.causal.tokens import continuation_ids, other_tokens
+from captum_lkn.causal.walks import walk_over
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import model_of_pipeline
@@ -152,15 +153,8 @@ class Continuation:
                 f"players must be of one prompt; got {count_of(len(players), 'prompt')}, each with its own prediction"
             )
         inner, tokenizer = causal_model(model), _tokenizer(model, tokenizer)
-        called = HuggingFace(inner)
         ids, mask = prompt_of(players, 0)
-        ids = ids[mask][None].to(inner.device)
-        found: list[int] = []
-        with Model(inner).session():
-            for _ in range(tokens):
-                found.append(int(next_logits(inner, called, ids, torch.ones_like(ids), 1, alone=True).argmax()))
-                ids = pad(ids, (0, 1), value=found[-1])
-        return cls(inner, found, tokenizer, share_prefixes=share_prefixes)
+        return cls(inner, predicted_ids(inner, ids[mask], tokens), tokenizer, share_prefixes=share_prefixes)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
@@ -238,17 +232,13 @@ class Continuation:
                 f"the prompt {sample} ends in the token {end!r}, behind which the continuation is scored. To leave it "
                 "out, make the players with prompt_players"
             )
-        whole = None
         if ids is not None and self._tokenizer is not None:
-            whole = rewritten(self._tokenizer, ids, self.tokens.tolist(), self._given_text)
-        if whole is not None:
-            own = [*(ids or ()), *self.tokens.tolist()]
-            same = next((i for i, (a, b) in enumerate(zip(own, whole, strict=False)) if a != b), len(whole))
-            scored, written = (" | ".join(self._tokenizer.convert_ids_to_tokens(each[same:])) for each in (own, whole))
-            warn(
-                f"the prompt {sample} and its continuation {self.text!r} end in the tokens {scored}, which are scored; "
-                f"written as one text, they would end in {written}. Mind the space before a word"
-            )
+            other = other_tokens(self._tokenizer, ids, self.tokens.tolist(), self._given_text)
+            if other is not None:
+                warn(
+                    f"the prompt {sample} and its continuation {self.text!r} end in the tokens {other[0]}, which are "
+                    f"scored; written as one text, they would end in {other[1]}. Mind the space before a word"
+                )
         return record
 
     def layer(self, name: str | int) -> Layer:
@@ -385,18 +375,7 @@ class Continuation:
             reason = "padding or positions from 0 change its outputs"
         if reason is not None:
             return plainly(reason)
-        n = players.sizes[sample]
-        ids, mask = prompt_of(players, sample, attention_mask)
-        written = self.tokens[:-1]
-        present = torch.cat([ids[mask], written])
-        absent = torch.cat([players.baselines[0][sample].cpu()[mask], written])
-        owners = pad(players.owners[0][sample].cpu()[mask], (0, len(written)), value=-1)
-        if not set(range(n)) <= set(owners.tolist()):
-            return plainly("a player owns no token that the attention mask shows")
-        tree = PrefixTree.of(owners, n)
-        if not worth_it(tree):
-            return plainly("its prefixes share too little", tree.plain_tokens)
-        return Walk(self.module, tree, present, absent, tree.levels(owners), len(self.tokens))
+        return walk_over(self.module, self.tokens, players, sample, attention_mask)
 
     def _disagreement(
         self, players: Players, sample: int, attention_mask: Tensor | None, subsets: Tensor, values: Tensor

@@ -29,6 +29,7 @@ __all__ = [
     "left_padded",
     "next_logits",
     "padding_counts",
+    "predicted_ids",
     "prompt_of",
     "visible_ids",
 ]
@@ -196,6 +197,17 @@ def next_logits(
     if "position_ids" in called.parameters:
         options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
     return kept_logits(model, keep, **options)
+
+
+def predicted_ids(model: Any, prompt: Tensor, count: int) -> list[int]:
+    """Return the most likely next tokens after a prompt ``[t]`` without padding, one after the other."""
+    called, found = HuggingFace(model), list[int]()
+    ids = prompt[None].to(model.device)
+    with Model(model).session():
+        for _ in range(count):
+            found.append(int(next_logits(model, called, ids, torch.ones_like(ids), 1, alone=True).argmax()))
+            ids = torch.nn.functional.pad(ids, (0, 1), value=found[-1])
+    return found
 
 
 def _without_padding(model: Any, ids: Tensor, mask: Tensor, keep: int, options: dict[str, Any]) -> Tensor:

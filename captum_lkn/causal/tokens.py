@@ -12,7 +12,7 @@ from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.models.hugging_face.facts import vocabulary_size
 
-__all__ = ["continuation_ids", "rewritten"]
+__all__ = ["continuation_ids", "other_tokens", "rewritten"]
 
 _ANCHORS = ("\n", ".", ":", "?", ")", "1", "a")  # texts that a continuation is tokenised behind, until one serves
 
@@ -105,6 +105,29 @@ def rewritten(tokenizer: Any, prompt: Sequence[int], continuation: Sequence[int]
     text = before + text if text is not None else _written(tokenizer, both[opening:])
     whole = [*prompt[:opening], *_plain_ids(tokenizer, text)]
     return None if whole == both else whole
+
+
+def other_tokens(
+    tokenizer: Any, prompt: Sequence[int], continuation: Sequence[int], text: str | None
+) -> tuple[str, str] | None:
+    """Return how prompt and continuation end, as tokens from the first that differs, and how they would as one text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        prompt: Token ids, without padding.
+        continuation: Token ids.
+        text: The continuation as it was given; None for ids.
+
+    Returns:
+        Both ends, for an error or a warning; None where they are equal, or where that is not known.
+    """
+    whole = rewritten(tokenizer, prompt, continuation, text)
+    if whole is None:
+        return None
+    own = [*prompt, *continuation]
+    same = next((i for i, (a, b) in enumerate(zip(own, whole, strict=False)) if a != b), len(whole))
+    scored, written = (" | ".join(tokenizer.convert_ids_to_tokens(each[same:])) for each in (own, whole))
+    return scored, written
 
 
 def _written(tokenizer: Any, ids: Sequence[int]) -> str:

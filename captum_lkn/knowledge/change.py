@@ -15,7 +15,6 @@ from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.interactions import Interaction
 from captum_lkn.interactions.batch import AnyBatch
-from captum_lkn.knowledge import rendering
 from captum_lkn.knowledge.checks import (
     check_accuracies,
     check_draws,
@@ -28,6 +27,7 @@ from captum_lkn.knowledge.comparison import Comparison, Ratio, Scope, check_comp
 from captum_lkn.knowledge.noise_ceiling import DRAWS, JITTER, NoiseCeiling, measure_noise_ceiling, own_comparison
 from captum_lkn.knowledge.packing import pack_change, unpack_change
 from captum_lkn.knowledge.provenance import shared_about, shared_provenance
+from captum_lkn.knowledge.rendering import Printed, Report
 from captum_lkn.knowledge.rows import ChangeRow, rows_of, to_frame
 from captum_lkn.knowledge.salience import salient_interactions
 from captum_lkn.knowledge.sampled import batch_normaliser, with_tables
@@ -44,7 +44,7 @@ _SCHEMA = "KnowledgeChange"
 
 @checked("noise_ceiling", "reference", "states")
 @dataclass(frozen=True, eq=False, repr=False)
-class KnowledgeChange(Mapping[str, Comparison]):
+class KnowledgeChange(Printed, Mapping[str, Comparison]):
     r"""States compared with a reference: layers with the model's output, checkpoints or models with one of them.
 
     A mapping from the label of each compared state to its :class:`Comparison`. For each state l (a layer in the paper),
@@ -132,10 +132,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         if self.noise_ceiling is not None:
             check_draws(self.noise_ceiling.effects, self.interactions, self._labels)
         units = {label: self.normalisers[label] for label in self._labels}
-        bounded = self.ratio == "sum" and not self.literal_eq6
-        warn_of_normalisers(
-            units, self.interactions, self.reference, self.tau, self.scope, bounded=bounded, noun=self.noun
-        )
+        warn_of_normalisers(units, self.interactions, self.reference, noun=self.noun, **self._options)
 
     # ------------------------------------------------------------ a mapping, from state to comparison
 
@@ -152,12 +149,10 @@ class KnowledgeChange(Mapping[str, Comparison]):
 
     @cached_property
     def _comparisons(self) -> dict[str, Comparison]:
+        units, reference = self.normalisers, self._effects(self.reference)
         return {
             state: compare(
-                self._effects(state),
-                self._effects(self.reference),
-                units=(self.normalisers[state], self.normalisers[self.reference]),
-                **self._options,
+                self._effects(state), reference, units=(units[state], units[self.reference]), **self._options
             )
             for state in self.states
         }
@@ -217,7 +212,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
             TypeError: An option of the wrong type.
             ValueError: An option out of range.
         """
-        given: dict[str, Any] = {"tau": tau, "scope": scope, "literal_eq6": literal_eq6, "ratio": ratio}
+        given = {"tau": tau, "scope": scope, "literal_eq6": literal_eq6, "ratio": ratio}
         return self._with(**{name: value for name, value in given.items() if value is not None})
 
     @checked("reference", "state")
@@ -234,8 +229,7 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Raises:
             ValueError: There is no such state.
         """
-        labels = self._known(state), self._known(reference)
-        drawn = self.noise_ceiling
+        labels, drawn = (self._known(state), self._known(reference)), self.noise_ceiling
         kept = drawn if drawn and set(labels) <= set(drawn.effects) else None
         return replace(self, states=labels[:1], reference=labels[1], noise_ceiling=kept)
 
@@ -266,9 +260,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Warns:
             UserWarning: An extraction did not reach its tolerance.
         """
-        options: dict[str, Any] = {"draws": draws, "seed": seed, "value_noise": value_noise, "jitter": jitter}
         compared = with_tables({label: self.interactions[label] for label in self._labels}, "the noise ceiling")
-        return self._with(noise_ceiling=measure_noise_ceiling(compared, **options))
+        drawn = measure_noise_ceiling(compared, draws=draws, seed=seed, value_noise=value_noise, jitter=jitter)
+        return self._with(noise_ceiling=drawn)
 
     @checked("conventions")
     def sensitivity(self, conventions: Mapping[str, Mapping[str, Any]] = CONVENTIONS) -> Sensitivity:
@@ -336,8 +330,8 @@ class KnowledgeChange(Mapping[str, Comparison]):
         Raises:
             ValueError: There is no such state.
         """
-        label = self._known(state)
-        drawn = self.noise_ceiling.effects.get(label) if self.noise_ceiling else None
+        label, ceiling = self._known(state), self.noise_ceiling
+        drawn = ceiling.effects.get(label) if ceiling else None
         return salient_interactions(self.interactions[label], drawn, tau=self.tau, scope=self.scope)
 
     # ------------------------------------------------------------ tables, text, files
@@ -370,9 +364,9 @@ class KnowledgeChange(Mapping[str, Comparison]):
             "noise_ceiling": self.noise_ceiling and self.noise_ceiling.settings(),
         }
 
-    def contents(self) -> rendering.Report:
+    def contents(self) -> Report:
         """Return what is printed: the rows, and what they are about."""
-        return rendering.Report(
+        return Report(
             rows=self.rows(),
             reference=self.reference,
             noun=self.noun,
@@ -382,15 +376,6 @@ class KnowledgeChange(Mapping[str, Comparison]):
             about=shared_about(self._batches),
             **self._options,
         )
-
-    def __str__(self) -> str:
-        return rendering.text(self.contents())
-
-    def __repr__(self) -> str:
-        return rendering.summary(self.contents())
-
-    def _repr_html_(self) -> str:
-        return rendering.notebook(self.contents())
 
     @checked()
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -164,18 +164,19 @@ def warn_of_normalisers(
     normalisers: Mapping[str, float],
     interactions: Mapping[str, AnyBatch],
     reference: str,
+    *,
+    noun: str,
     tau: float,
     scope: Scope,
-    *,
-    bounded: bool,
-    noun: str,
+    literal_eq6: bool,
+    ratio: str,
 ) -> None:
     """Warn of states whose normaliser is 0, or small against their salient effects.
 
     The salient effects of a state add up to r times its normaliser. Where r is several times that of the other states,
     the state changes little as a whole while its effects cancel, and its ratios are mostly that division: two states
     share at most the smaller sum, so that redundancy, a ratio of sums over the samples, is at least 1 - R / r (R of the
-    reference) for each kind, whichever the effects. `bounded` says that redundancy is that ratio.
+    reference) for each kind, whichever the effects. Redundancy is that ratio unless Eq. 6 is taken literally.
     """
     for label, unit in normalisers.items():
         if not unit:
@@ -185,7 +186,7 @@ def warn_of_normalisers(
                 "the score"
             )
     strengths = _strengths(normalisers, interactions, tau, scope)
-    known = strengths.get(reference) if bounded else None
+    known = strengths.get(reference) if ratio == "sum" and not literal_eq6 else None
     for label, (strength, others) in _amplified(strengths).items():
         bounds = _bounds(strengths[label], known) if known and label != reference else []
         meaning = "completeness seems low" if label == reference else " and ".join(bounds) or "redundancy seems high"

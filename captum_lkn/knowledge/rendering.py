@@ -17,6 +17,7 @@ from captum_lkn.interactions.about import WIDTH, About, shared_lines
 from captum_lkn.knowledge.rows import ChangeRow
 
 __all__ = [
+    "Printed",
     "Report",
     "notebook",
     "options_line",
@@ -67,6 +68,23 @@ class Report:
     def states(self) -> list[str]:
         """The labels of the states that are compared."""
         return list(dict.fromkeys(row.state for row in self.rows))
+
+
+class Printed:
+    """A comparison that prints :meth:`contents`: as a table, in short, and as HTML."""
+
+    def contents(self) -> Report:
+        """Return what is printed."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return text(self.contents())
+
+    def __repr__(self) -> str:
+        return summary(self.contents())
+
+    def _repr_html_(self) -> str:
+        return notebook(self.contents())
 
 
 class _Table(NamedTuple):
