@@ -43,6 +43,14 @@ def make_layered(seed=0):
     return LayerwiseKnowledge(Net(seed).eval(), "hidden", probes=probe, kappa=0.05)
 
 
+def make_wide():
+    """Return one sample with so many masks that ranks divide them."""
+    return [players_from_mask(torch.randn(1, 10, generator=torch.Generator().manual_seed(2)))]
+
+
+WIDE = {"perturbations_per_eval": 4}
+
+
 def bytes_of(folder):
     return {str(each.relative_to(folder)): each.read_bytes() for each in sorted(folder.rglob("*")) if each.is_file()}
 
@@ -52,13 +60,31 @@ def fork(folder, count, rank=0, world=1):
     child = os.fork()
     if child == 0:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(world))
-        run_study(make_layered(), make_samples(count), folder)
+        if count == 1:
+            run_study(make_layered(), make_wide(), folder, **WIDE)
+        else:
+            run_study(make_layered(), make_samples(count), folder)
         os._exit(0)
     return child
 
 
 def stored(folder):
+    """Return the number of files of samples or of parts of them."""
     return len(list(pathlib.Path(folder).glob("samples/*.safetensors")))
+
+
+def kill_parts(folder, states):
+    """Kill one of two ranks that share one sample, so many seconds after it began, each time; return how it ended."""
+    for state in states:
+        first, second = fork(folder, 1, 0, 2), fork(folder, 1, 1, 2)
+        time.sleep(state % 1)
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+        if state < states[-1]:
+            os.kill(second, signal.SIGKILL)
+        ended = os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
+        print(state, ended, sorted(each.name[64:] for each in pathlib.Path(folder).glob("samples/*")), flush=True)
+    return ended
 
 
 def kill(folder, count, states):
@@ -80,7 +106,8 @@ def kill(folder, count, states):
         time.sleep(0.0005)
     os.kill(first, signal.SIGKILL)
     os.waitpid(first, 0)
-    return os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
+    ended = os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
+    return ended or kill_parts(f"{folder}, one sample", states)
 
 
 if __name__ == "__main__":  # in a process of its own, where torch has no threads that a fork would lose

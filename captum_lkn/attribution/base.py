@@ -35,7 +35,7 @@ from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, layout_of, prepare
 from captum_lkn.sampling.fit import fit_sampled
 from captum_lkn.sampling.terms import Term, terms_of
-from captum_lkn.values.sampled import sampled_values
+from captum_lkn.values.sampled import SampledValues, sampled_values
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, value_tables
 
@@ -176,6 +176,10 @@ class InteractionMethod(Method):
             sums, torch.tensor([x.residual for x in attributions], dtype=torch.float64, device="cpu")
         )
 
+    def _read(self, attribute_to_layer_input: bool = False) -> tuple[Sequence[Source], Sequence[dict[str, Any]]]:
+        """Return what is read of the model, and the entries of each source in the provenance."""
+        return (Source(),), ({},)
+
     def _batches(
         self,
         requests: Sequence[Request],
@@ -186,11 +190,21 @@ class InteractionMethod(Method):
     ) -> list[InteractionsBatch]:
         """Return one batch a source, with the entries of its origin in the provenance."""
         found = self._tables(requests, perturbations_per_eval, show_progress, _DESCRIPTION, sources)
+        return self._explained(requests, found, show_progress, origins)
+
+    def _explained(
+        self,
+        requests: Sequence[Request],
+        found: Sequence[ValueTables],
+        show_progress: bool = False,
+        origins: Sequence[dict[str, Any]] = ({},),
+    ) -> list[InteractionsBatch]:
+        """Return one batch a source from the values of all masks; see :meth:`_batches`."""
         tables = [table for one in found for table in one.tables]
         decompositions = iter(
             _decompose_each(tables, self.options, [str(origin.get("layer", "")) for origin in origins], show_progress)
         )
-        columns: list[list[Interactions]] = [[] for _ in sources]
+        columns: list[list[Interactions]] = [[] for _ in origins]
         for request, one in zip(requests, found, strict=True):
             provenance = self._provenance(request.players, one)
             for sample, table in enumerate(one.tables):
@@ -228,8 +242,19 @@ class InteractionMethod(Method):
             show_progress=show_progress,
             description=_DESCRIPTION,
         )
-        columns: list[list[SampledInteractions]] = [[] for _ in sources]
-        total = len(sources) * sum(len(one.tables) for one in found)
+        return self._fitted(requests, found, sampling, show_progress, origins)
+
+    def _fitted(
+        self,
+        requests: Sequence[Request],
+        found: Sequence[SampledValues],
+        sampling: Sampling,
+        show_progress: bool = False,
+        origins: Sequence[dict[str, Any]] = ({},),
+    ) -> list[SampledBatch]:
+        """Return one batch a source from values at sampled masks; see :meth:`_batches`."""
+        columns: list[list[SampledInteractions]] = [[] for _ in origins]
+        total = len(origins) * sum(len(one.tables) for one in found)
         with tqdm(total=total, desc="fits", unit="fit", disable=not show_progress) as bar:
             for request, one in zip(requests, found, strict=True):
                 provenance = self._provenance(request.players, one)
@@ -237,7 +262,7 @@ class InteractionMethod(Method):
                     counts = [len(plan.fit), len(plan.uniform), len(plan.all_sizes)]
                     start: list[Term] = []
                     # From the last source to the first, so that equal functions of the masks get equal sets.
-                    for place in reversed(range(len(sources))):
+                    for place in reversed(range(len(origins))):
                         fitted, uniform, all_sizes = torch.split(table[place], counts)
                         fit = fit_sampled(
                             plan,

@@ -174,12 +174,10 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         Warns:
             UserWarning: As :meth:`AndOrInteraction.attribute`.
         """
-        check_flag("attribute_to_layer_input", attribute_to_layer_input)
-        self._check_weights()
-        sources = self._sources(attribute_to_layer_input)
+        sources, origins = self._read(attribute_to_layer_input)
         sampling = sampling_of(n_samples, seed, max_effects)
         requests = self._requests(inputs, baselines, target, additional_forward_args, feature_mask, player_names)
-        rest = perturbations_per_eval, show_progress, sources, [_origin(source) for source in sources]
+        rest = perturbations_per_eval, show_progress, sources, origins
         batches: list[AnyBatch] = []
         if sampling is None:
             batches += self._batches(requests, *rest)
@@ -225,11 +223,10 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
             TypeError: As :meth:`attribute`.
             ValueError: As :meth:`attribute`, but for the number of players.
         """
-        check_flag("attribute_to_layer_input", attribute_to_layer_input)
-        self._check_weights()
+        sources, _ = self._read(attribute_to_layer_input)
         sampling = sampling_of(n_samples, seed, max_effects)
         requests = self._requests(inputs, baselines, target, additional_forward_args, feature_mask, None)
-        return self._plan(requests, sampling, perturbations_per_eval, self._sources(attribute_to_layer_input))
+        return self._plan(requests, sampling, perturbations_per_eval, sources)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -255,6 +252,12 @@ class LayerAndOrInteraction(LayerAttribution, InteractionMethod):
         if isinstance(attributions, Mapping):
             return {label: delta(batch, *args) for label, batch in attributions.items()}
         return delta(attributions, *args)
+
+    def _read(self, attribute_to_layer_input: bool = False) -> tuple[Sequence[Source], Sequence[dict[str, Any]]]:
+        check_flag("attribute_to_layer_input", attribute_to_layer_input)
+        self._check_weights()
+        sources = self._sources(attribute_to_layer_input)
+        return sources, [_origin(source) for source in sources]
 
     def _check_weights(self) -> None:
         """Check that linear probes were fitted to this very model, whose weights are read when they have changed."""

@@ -20,7 +20,7 @@ from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import layout_of, prepare
 from captum_lkn.values.tables import Request, ValueTables, value_tables
 
-__all__ = ["KeptOutputs", "evaluate_outputs", "interactions_of_outputs"]
+__all__ = ["KeptOutputs", "evaluate_outputs", "interactions_of_outputs", "kept_outputs", "reading_of_outputs"]
 
 _OF_SCORE: Final = ("score", "target", "explained", "predicted", "unit", "decomposition", "steps", "stopped")
 """Entries of the provenance that another score or target changes."""
@@ -69,17 +69,22 @@ def evaluate_outputs(
     model = Model(method.forward_func)
     requests = [Request(*prepare(players, None, None, None, None), None) for players in several]
     with torch.no_grad():
-        tables = value_tables(
-            model,
-            requests,
-            score=model.score_for_model(resolve_score("logit")),
-            perturbations_per_eval=perturbations_per_eval,
-            every_output=True,
-        )
-    return [_kept(method, model, request.players, found) for request, found in zip(requests, tables, strict=True)]
+        tables = value_tables(model, requests, **reading_of_outputs(model, perturbations_per_eval))
+    return [kept_outputs(method, model, request.players, one) for request, one in zip(requests, tables, strict=True)]
 
 
-def _kept(method: AndOrInteraction, model: Model, players: Players, found: ValueTables) -> KeptOutputs:
+def reading_of_outputs(model: Model, perturbations_per_eval: int | None) -> dict[str, Any]:
+    """Return the arguments with which all outputs of a model are evaluated."""
+    score = model.score_for_model(resolve_score("logit"))
+    return {"score": score, "perturbations_per_eval": perturbations_per_eval, "every_output": True}
+
+
+def kept_outputs(method: AndOrInteraction, model: Model, players: Players, found: ValueTables) -> KeptOutputs:
+    """Return the outputs of one sample as they are kept.
+
+    Raises:
+        ValueError: The model returns something else than ``[B, C]`` or ``[B]``.
+    """
     if found.output_shape is not None and len(found.output_shape) > 1:
         raise ValueError(
             f"keep='outputs' needs a model that returns [B, C]; it returned {['B', *found.output_shape]}. Select the "

@@ -1,4 +1,4 @@
-"""Results and plans of the evaluation of all masked copies of a prompt."""
+"""Results and plans of the evaluation of all masked copies of a prompt, or of a part of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_lkn.players.players import Players
 
-__all__ = ["AllMasks", "MasksPlan", "not_a_prompt", "plainly"]
+__all__ = ["AllMasks", "MasksPlan", "PartOfMasks", "not_a_prompt", "plainly"]
 
 
 class AllMasks(NamedTuple):
@@ -22,6 +22,20 @@ class AllMasks(NamedTuple):
             of ``"tokens"``; beside a tree's the ``"plain_tokens"`` it saves, else the ``"reason"``.
     """
 
+    outputs: Tensor | None
+    evaluation: dict[str, Any]
+
+
+class PartOfMasks(NamedTuple):
+    """The result of :meth:`Continuation.part_of_masks`.
+
+    Attributes:
+        subsets: Int64 ``[m]``, bit i = player i is present; None if the plain evaluation is needed.
+        outputs: ``[m, 1]``, float64 on the CPU: the output for each; None likewise.
+        evaluation: As in :class:`AllMasks`.
+    """
+
+    subsets: Tensor | None
     outputs: Tensor | None
     evaluation: dict[str, Any]
 

@@ -9,7 +9,6 @@ p/(1-p) of the whole continuation, ``"log_prob"`` its log-probability (what Capt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,9 +17,8 @@ from torch import Tensor, nn
 from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of
-from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn._common.warn import warn
-from captum_lkn.causal.all_masks import AllMasks, MasksPlan, not_a_prompt, plainly
+from captum_lkn.causal.all_masks import AllMasks, MasksPlan, PartOfMasks, not_a_prompt, plainly
 from captum_lkn.causal.prefix_tree import Walk, why_not
 from captum_lkn.causal.prompts import (
     causal_model,
@@ -36,8 +34,7 @@ from captum_lkn.causal.prompts import (
 )
 from captum_lkn.causal.scores import ROWS, continuation_log_odds
 from captum_lkn.causal.tokens import continuation_ids, other_tokens
-from captum_lkn.causal.walks import walk_over
-from captum_lkn.decomposition import lattice
+from captum_lkn.causal.walks import Leaves, difference, walk_over
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import model_of_pipeline
 from captum_lkn.models.layers import Layer
@@ -318,25 +315,43 @@ class Continuation:
         Returns:
             The outputs, or None, and the method of evaluation.
         """
+        found = self.part_of_masks(players, sample, attention_mask, advance=advance)
+        if found.subsets is None or found.outputs is None:
+            return AllMasks(None, found.evaluation)
+        outputs = torch.empty_like(found.outputs)
+        outputs[found.subsets] = found.outputs
+        return AllMasks(outputs, found.evaluation)
+
+    @checked()
+    def part_of_masks(
+        self,
+        players: Players,
+        sample: int,
+        attention_mask: Tensor | None = None,
+        *,
+        part: tuple[int, int] = (0, 1),
+        advance: Callable[[int], object] | None = None,
+    ) -> PartOfMasks:
+        """Evaluate a part of all masked copies of one prompt; see :meth:`all_masks`.
+
+        Subtrees stay together, and each is evaluated in the forwards that it has in the whole.
+
+        Args:
+            players: Players of prompts.
+            sample: The number of the prompt.
+            attention_mask: As in :meth:`all_masks`.
+            part: (i, k), the i-th of k parts, from 0.
+            advance: As in :meth:`all_masks`.
+
+        Returns:
+            The subsets of the part and their outputs, or None, and the method of evaluation.
+        """
         walk = self._walk(players, sample, attention_mask)
         if isinstance(walk, AllMasks):
-            return walk
-        outputs = torch.empty(1 << players.sizes[sample], 1, dtype=torch.float64, device="cpu")
+            return PartOfMasks(None, None, walk.evaluation)
+
         with Model(self).session():
-            leaves = walk.leaf_logits()
-            try:
-                first = next(leaves)
-            except (RuntimeError, IndexError) as error:  # such as more tokens than a table of positions has
-                return plainly(f"it fails under a tree mask ({type(error).__name__})", walk.tree.plain_tokens)
-            for batch, (subsets, logits) in enumerate(chain([first], leaves)):
-                values = continuation_log_odds(logits, self.tokens).cpu().double()
-                if batch == 0 and (apart := self._disagreement(players, sample, attention_mask, subsets, values)):
-                    return plainly(apart, walk.tree.plain_tokens)
-                outputs[subsets, 0] = values
-                if advance is not None:
-                    advance(len(subsets))
-        counts = {"tokens": walk.tree.tokens, "plain_tokens": walk.tree.plain_tokens}
-        return AllMasks(outputs, {"evaluation": "prefix tree"} | counts)
+            return self._leaves(players, sample, attention_mask, walk).evaluate(part, advance)
 
     def plan_masks(self, players: Players, sample: int, attention_mask: Tensor | None = None) -> MasksPlan:
         """Count what :meth:`all_masks` takes for one prompt, and begin with it.
@@ -355,13 +370,8 @@ class Continuation:
 
         def begin() -> int:
             with Model(self).session():
-                try:
-                    subsets, logits = next(walk.leaf_logits())
-                except (RuntimeError, IndexError):
-                    return 0
-                values = continuation_log_odds(logits, self.tokens).cpu().double()
-                apart = self._disagreement(players, sample, attention_mask, subsets, values)
-            return 0 if apart else len(subsets)
+                found = self._leaves(players, sample, attention_mask, walk).first()
+            return 0 if isinstance(found, str) else len(found[0])
 
         # A few subsets are evaluated plainly as well.
         return MasksPlan(walk.forwards + 1, walk.tree.tokens, walk.tree.plain_tokens, "", begin)
@@ -377,18 +387,12 @@ class Continuation:
             return plainly(reason)
         return walk_over(self.module, self.tokens, players, sample, attention_mask)
 
-    def _disagreement(
-        self, players: Players, sample: int, attention_mask: Tensor | None, subsets: Tensor, values: Tensor
-    ) -> str | None:
-        """Compare plain outputs of some subsets with the tree's; say so if they differ by more than rounding."""
-        _, mask = prompt_of(players, sample, attention_mask)
-        few = torch.tensor(sorted({0, len(subsets) // 3, len(subsets) - 1}), device="cpu")
-        (copies,) = players.masked(sample, lattice.members(subsets[few], players.sizes[sample]))
-        home = self.module.device
-        plain = self(copies.to(home), mask.long().expand(len(few), -1).to(home))[:, 0].cpu().double()
-        if agree(plain, values[few], precision_in_force(self.module.dtype, self.module.device).eps):
-            return None
-        return f"its outputs under a tree mask differ by {float((plain - values[few]).abs().max()):.3g}"
+    def _leaves(self, players: Players, sample: int, attention_mask: Tensor | None, walk: Walk) -> Leaves:
+        return Leaves(
+            walk,
+            lambda logits: continuation_log_odds(logits, self.tokens).cpu().double(),
+            lambda subsets, values: difference(self, self.module, players, sample, attention_mask, subsets, values),
+        )
 
 
 def _tokenizer(model: Any, tokenizer: Any) -> Any:

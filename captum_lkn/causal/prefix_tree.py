@@ -268,13 +268,21 @@ class Walk:
             calls = {rows: count for rows, count in below.items() if count}
         return total
 
-    def leaf_logits(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield subsets, and the logits at their last tokens."""
-        for leaves, logits in self._leaves():
+    def leaf_logits(self, part: tuple[int, int] = (0, 1)) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield subsets, and the logits at their last tokens.
+
+        Args:
+            part: (i, k): only the i-th of k parts of the forwards that end in leaves, with those above them.
+        """
+        total = self._bottom_forwards(0, 1)
+        start, stop = (-(-total * number // part[1]) for number in (part[0], part[0] + 1))
+        for leaves, logits in self._leaves(range(start, stop)):
             yield self.tree.table_index(leaves), logits
 
-    def _leaves(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield leaves, and the logits at their last tokens."""
+    def _leaves(self, wanted: range) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield leaves, and the logits at their last tokens; of all forwards that end in leaves those in a range."""
+        if not wanted:
+            return
         shared = self.tree.bounds[1]
         known: _KeysValues = []
         if shared:
@@ -285,10 +293,15 @@ class Walk:
                 None,
                 keep=torch.tensor([0], device="cpu"),
             )
-        yield from self._descend(0, torch.tensor([0], device="cpu"), known)
+        yield from self._descend(0, torch.tensor([0], device="cpu"), known, 0, wanted)
 
-    def _descend(self, block: int, rows: Tensor, known: _KeysValues) -> Iterator[tuple[Tensor, Tensor]]:
-        """Go from nodes on the level above a block, with their keys and values, down to the leaves: depth first."""
+    def _descend(
+        self, block: int, rows: Tensor, known: _KeysValues, start: int, wanted: range
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go from nodes on the level above a block, with their keys and values, down to the leaves: depth first.
+
+        `start` is the number of the first forward below that ends in leaves.
+        """
         first, last = self.tree.blocks[block]
         layout = self.layouts[block]
         is_bottom = block == len(self.layouts) - 1
@@ -301,8 +314,22 @@ class Walk:
             return
         of = torch.cartesian_prod(torch.arange(len(rows), device="cpu"), torch.arange(len(inner), device="cpu"))
         for part in torch.split(torch.arange(len(nodes), device="cpu"), self._rows(block + 1)):
-            row, leaf = of[part].unbind(1)
-            yield from self._descend(block + 1, nodes[part], _select(known, row, layout.paths[leaf]))
+            below = self._bottom_forwards(block + 1, len(part))
+            if start < wanted.stop and start + below > wanted.start:
+                row, leaf = of[part].unbind(1)
+                selected = _select(known, row, layout.paths[leaf])
+                yield from self._descend(block + 1, nodes[part], selected, start, wanted)
+            start += below
+
+    def _bottom_forwards(self, block: int, rows: int) -> int:
+        """Return the number of forwards that end in leaves, from a forward of a block with so many rows on."""
+        if block == len(self.layouts) - 1:
+            return 1
+        first, last = self.tree.blocks[block]
+        most = self._rows(block + 1)
+        full, rest = divmod(rows << (last - first + 1), most)
+        below = full * self._bottom_forwards(block + 1, most) if full else 0
+        return below + (self._bottom_forwards(block + 1, rest) if rest else 0)
 
     def _fill(self, rows: Tensor, layout: _Layout, first: int) -> Tensor:
         """Return the tokens of a block's packed sequence, ``[rows, S]``: each present or absent as its owner is."""

@@ -2,7 +2,8 @@
 
 ==========================  ==========================================================================================
 ``study.safetensors``       the manifest: settings, and the key and the number of players of each sample
-``samples/<key>...``        the results of one sample, for all layers that were read
+``samples/<key>...``        the results of one sample, for all layers that were read; while ranks share a sample, the
+                            values of its parts
 ``lock``                    an empty file, on which processes lock what they work at
 ==========================  ==========================================================================================
 """
@@ -10,6 +11,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -34,6 +37,7 @@ __all__ = [
     "Results",
     "check_folder",
     "check_settings",
+    "explained_errors",
     "read_manifest",
     "read_sample",
     "sample_path",
@@ -50,6 +54,7 @@ _SAMPLES: Final = "samples"
 _LOCK: Final = "lock"
 _KIND: Final = "Study"
 _SAMPLE: Final = "StudySample"
+_NAME: Final = re.compile(rf"([0-9a-f]{{64}})(?:\.\d+-of-(\d+))?{re.escape(files.SUFFIX)}")  # of a sample, or of a part
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Folder:
         except ValueError as error:
             warn(f"{error}. It is written anew, and each sample's file is checked against it")
         if found is None:
-            with _explained_errors(place):
+            with explained_errors(place):
                 files.write(place, _KIND, {}, asdict(manifest))
             return
         _check_same(found, manifest, self.path)
@@ -173,13 +178,21 @@ class Folder:
         more: dict[str, Any] = {"key": key, "labels": list(results), "sampled": sampled}
         if outputs is not None:
             tensors, more["outputs"] = {**tensors, "outputs": outputs[0]}, outputs[1]
-        with _explained_errors(place):
+        with explained_errors(place):
             files.write(place, _SAMPLE, tensors, {**metadata, **more})
 
     def strangers(self, keys: Sequence[str]) -> list[str]:
         """Return the names of files that are not of the study's samples."""
-        own = {sample_path(self.path, key).name for key in keys}
-        return sorted(each.name for each in (self.path / _SAMPLES).iterdir() if each.name not in own)
+        own = set(keys)
+        names = [each.name for each in (self.path / _SAMPLES).iterdir()]
+        found = {name: _NAME.fullmatch(name) for name in names if not _is_unfinished(name)}
+        return sorted(name for name, match in found.items() if match is None or match[1] not in own)
+
+    def divisions(self) -> dict[str, int]:
+        """Return into how many parts samples are divided that have parts in the folder, by their keys."""
+        names = (_NAME.fullmatch(each.name) for each in (self.path / _SAMPLES).iterdir())
+        found = Counter((name[1], int(name[2])) for name in names if name is not None and name[2] is not None)
+        return {key: parts for (key, parts), _ in reversed(found.most_common()) if parts > 0}
 
 
 def sample_path(folder: Path, key: str) -> Path:
@@ -221,6 +234,11 @@ def read_sample(folder: Path, key: str) -> tuple[Results, Outputs | None]:
         return dict(zip(metadata["labels"], each, strict=True)), outputs
 
     return files.load(sample_path(folder, key), _SAMPLE, make)
+
+
+def _is_unfinished(name: str) -> bool:
+    """Return whether a file is one that a process is writing, or was."""
+    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _check_key(_: Mapping[str, Tensor], metadata: Mapping[str, Any], key: str) -> None:
@@ -297,7 +315,7 @@ def _short(settings: Mapping[str, Any], name: str) -> str:
 
 
 @contextmanager
-def _explained_errors(place: Path) -> Iterator[None]:
+def explained_errors(place: Path) -> Iterator[None]:
     """Say of an error of the file system that nothing is lost."""
     try:
         yield

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, distributed
 
-from captum_lkn.studies.folder import Manifest, check_settings, sample_path
+from captum_lkn.studies.folder import Manifest, check_settings
 
-__all__ = ["check_ranks", "gather_files", "rank_and_world"]
+__all__ = ["check_ranks", "gather_files", "rank_and_world", "ranks_with"]
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -58,34 +58,43 @@ def check_ranks(manifest: Manifest) -> tuple[int, int]:
     return rank, world
 
 
-def gather_files(
-    folder: Path, owners: Iterable[tuple[str, int]], failed: Mapping[str, str], rank: int
-) -> dict[str, str]:
-    """Send each sample's file from the rank that computed it to all others, which store it in their folders.
+def gather_files(owners: Iterable[tuple[Path, int]], failed: Mapping[Path, str], rank: int) -> dict[Path, str]:
+    """Send files from the ranks that have them to all others, which store them in their folders.
 
     Args:
-        folder: The folder of this rank.
-        owners: The key of each sample and its rank, in the same order on all ranks.
-        failed: Reasons of the samples that this rank could not explain, by their keys.
+        owners: Each file in the folder of this rank, and the rank that sends it, in the same order on all ranks.
+        failed: Reasons why this rank has no file to send.
         rank: The rank of this process.
 
     Returns:
         The reasons of all ranks.
     """
-    reasons: dict[str, str] = {}
-    for key, owner in owners:
-        path = sample_path(folder, key)
+    reasons: dict[Path, str] = {}
+    for path, owner in owners:
         content = b""
         if rank == owner:
-            content = b"+" + path.read_bytes() if path.exists() else b"-" + failed.get(key, "").encode()
+            content = b"+" + path.read_bytes() if path.exists() else b"-" + failed.get(path, "").encode()
         content = _broadcast(content, owner)
         if content[:1] == b"-":
-            reasons[key] = content[1:].decode()
+            reasons[path] = content[1:].decode()
         elif not path.exists():
             beside = path.with_name(f".{path.name}.{rank}.tmp")
             beside.write_bytes(content[1:])
             beside.replace(path)
     return reasons
+
+
+def ranks_with(has: Sequence[bool], rank: int, world: int) -> list[int | None]:
+    """Return for each of some things the first rank that has it; None: no rank.
+
+    Args:
+        has: Whether this rank has each.
+        rank: The rank of this process.
+        world: The number of ranks.
+    """
+    first = torch.tensor([rank if own else world for own in has], dtype=torch.int64, device=_device())
+    distributed.all_reduce(first, distributed.ReduceOp.MIN)
+    return [None if one == world else one for one in first.tolist()]
 
 
 def _broadcast(content: bytes, source: int) -> bytes:

@@ -13,6 +13,7 @@ from captum_lkn._common.checks import is_one_of
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._version import __version__
 from captum_lkn.attribution import AndOrInteraction, LayerAndOrInteraction
+from captum_lkn.attribution.divided import DividedSample
 from captum_lkn.attribution.outputs import evaluate_outputs, interactions_of_outputs
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.models.layers import OUTPUT
@@ -21,8 +22,9 @@ from captum_lkn.players.players import Players
 from captum_lkn.studies.folder import Outputs, Results
 from captum_lkn.studies.identity import identity
 from captum_lkn.studies.rescoring import packed
+from captum_lkn.values.parts import PartValues
 
-__all__ = ["Keep", "StudyMethod", "attribute", "check_options", "settings_of"]
+__all__ = ["Keep", "StudyMethod", "attribute", "check_options", "divided", "joined", "settings_of"]
 
 Keep: TypeAlias = Literal["interactions", "outputs"]
 """What a study stores of each sample: its interactions, or the model's outputs as well."""
@@ -51,6 +53,17 @@ def attribute(
     sources = getattr(_inner(method), "sources", ())
     label = sources[0].label if sources else OUTPUT
     return [({label: one}, None) for one in found]
+
+
+def divided(method: StudyMethod, sample: Players, target: Any, options: Mapping[str, Any], keep: Keep) -> DividedSample:
+    """Return one sample whose masks are divided among processes."""
+    return DividedSample(_inner(method), sample, target, keeps_outputs=keep == "outputs", **options)
+
+
+def joined(sample: DividedSample, parts: Sequence[PartValues]) -> tuple[Results, Outputs | None]:
+    """Return the results of a divided sample, and what is kept."""
+    results, kept = sample.explain(parts)
+    return results, None if kept is None else packed(kept)
 
 
 def check_options(method: Any, options: Mapping[str, Any], keep: Any) -> None:

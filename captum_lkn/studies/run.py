@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tqdm import tqdm
 
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import check_flag, is_whole
-from captum_lkn._common.formats import shortened
-from captum_lkn._common.messages import SHOWN, count_of, some_of
+from captum_lkn._common.messages import some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
-from captum_lkn.studies.folder import Folder, Manifest, Outputs, Results
-from captum_lkn.studies.gathering import check_ranks, gather_files, rank_and_world
-from captum_lkn.studies.methods import Keep, StudyMethod, attribute, check_options, settings_of
-from captum_lkn.studies.samples import Sample, groups_of, samples_of
+from captum_lkn.studies.folder import Folder, Manifest
+from captum_lkn.studies.gathering import check_ranks, rank_and_world
+from captum_lkn.studies.methods import Keep, StudyMethod, check_options, settings_of
+from captum_lkn.studies.samples import groups_of, samples_of
 from captum_lkn.studies.study import Study, load_study
+from captum_lkn.studies.work import Work
 
 __all__ = ["run_study"]
-
-_GIVE_UP: Final = 5  # samples that failed, where none succeeded: the fault is not one of samples
 
 
 @checked("out", "show_progress", "target", "version")
@@ -53,7 +49,9 @@ def run_study(
     Several processes may run the same study in the same folder, on hosts that share it as well. Each takes the next
     samples that nobody works at, and returns when all are done. A process that dies leaves its samples to the others.
     Where ``torchrun`` or ``accelerate launch`` started them (``RANK`` and ``WORLD_SIZE``), each begins at its own
-    share, and the first shows the bar. Ranks that share no folder exchange their files with `gather`.
+    share, and the first shows the bar. Where there are more of them than samples, the masks of samples are divided: the
+    values of each part are a file in the folder until the sample is known. Ranks that share no folder exchange their
+    files with `gather`.
 
     Args:
         method: An :class:`captum_lkn.AndOrInteraction`, :class:`captum_lkn.LayerAndOrInteraction` or
@@ -111,137 +109,40 @@ def run_study(
     sizes = {key: single[number].players.sizes[0] for key, number in numbers.items()}
     accuracies = method.accuracies if isinstance(method, LayerwiseKnowledge) else {}
     manifest = Manifest(settings, tuple(sample.key for sample in single), sizes, accuracies)
-    groups = groups_of(sizes, options.get("n_samples") is None)
     rank, world = rank_and_world()
     if gather:
         if shard is not None:
             raise ValueError(f"shard must be None with gather=True, where ranks have shares; got {shard!r}")
         rank, world = check_ranks(manifest)
-        shard = rank, world
-    order = _order(len(groups), shard)
-    with (
-        Folder.open(Path(out), manifest, resume) as folder,
-        tqdm(
-            total=sum(_cost(sizes[key]) for group in order for key in groups[group]),
-            desc="samples' masks",
-            unit="mask",
-            disable=not (show_progress and rank == 0),
-        ) as bar,
-    ):
+    share = _share(shard) if shard is not None else (rank, world)
+    several = {key: single[number] for key, number in numbers.items()}
+    with Folder.open(Path(out), manifest, resume) as folder:
         if strangers := folder.strangers(list(sizes)):
             warn(f"{folder.path} has files that are not of this study, which are left alone: {some_of(strangers)}")
-        work = _Work(method, options, keep, folder, [single[i] for i in numbers.values()], numbers, bar.update)
-        work.run([(group, groups[group]) for group in order], give_up=not gather)
-        if gather and world > 1:
-            owners = [(key, group % world) for group, keys in enumerate(groups) for key in keys]
-            own = {single[number].key: reason for number, reason in work.failed.items()}
-            reasons = gather_files(folder.path, owners, own, rank)
-            work.failed = {numbers[key]: reason for key, reason in reasons.items()}
-    work.check(len(numbers))
+        with tqdm(desc="samples' masks", unit="mask", disable=not (show_progress and rank == 0)) as bar:
+            work = Work(method, options, keep, folder, several, numbers, bar)
+            parts = {} if shard is not None else work.divisions(world, resume=not gather)
+            undivided = {key: n for key, n in sizes.items() if key not in parts}
+            groups = groups_of(undivided, options.get("n_samples") is None, share[1])
+            if gather and world > 1:
+                work.run_gathered(groups, parts, rank, world)
+            elif shard is not None:
+                work.run(groups[share[0] :: share[1]])
+            else:
+                work.run(_from_own_share(groups, share))
+                work.run_parts(parts, rank)
+    work.check()
     return load_study(out)
 
 
-@dataclass
-class _Work:
-    """Samples that are computed by one process, and what became of them."""
-
-    method: StudyMethod
-    options: Mapping[str, Any]
-    keep: Keep
-    folder: Folder
-    samples: Sequence[Sample]
-    numbers: Mapping[str, int]
-    advance: Callable[[int], object]
-    failed: dict[int, str] = field(default_factory=dict)
-    stored: int = 0
-    _warned: set[str] = field(default_factory=set)
-    _least: int = _GIVE_UP
-    _of: dict[str, Sample] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._of = {sample.key: sample for sample in self.samples}
-
-    def run(self, groups: Sequence[tuple[int, Sequence[str]]], give_up: bool = True) -> None:
-        """Compute what is missing: first the groups that nobody works at, then what the others leave.
-
-        With `give_up`, an error is raised where the first samples fail and none succeeds.
-        """
-        later = []
-        self._least = min(_GIVE_UP, len(self.samples)) if give_up else len(self.samples) + 1
-        for group, keys in groups:
-            with self.folder.locks.taken(group) as mine:
-                if mine:
-                    self._complete(keys)
-                else:
-                    later.append((group, keys))
-        for group, keys in later:
-            with self.folder.locks.taken(group, wait=True):
-                self._complete(keys)
-
-    def check(self, total: int) -> None:
-        """Raise an error that names the samples that could not be explained, where there are some."""
-        if not self.failed:
-            return
-        shown = [f"sample {i}{self._text(i)}: {self.failed[i]}" for i in sorted(self.failed)[:SHOWN]]
-        more = f"; and {len(self.failed) - SHOWN} more" if len(self.failed) > SHOWN else ""
-        raise ValueError(
-            f"{len(self.failed)} of {count_of(total, 'sample')} could not be explained, the others are stored in "
-            f"{str(self.folder.path)!r}: {'; '.join(shown)}{more}. load_study reads them; run mended samples in "
-            "another folder, and merge the two"
-        )
-
-    def _text(self, number: int) -> str:
-        sample = next(sample for sample in self.samples if self.numbers[sample.key] == number)
-        texts = sample.players.description.get("texts")
-        return f" ({shortened(str(texts[0]), 40)!r})" if texts else ""
-
-    def _complete(self, keys: Sequence[str]) -> None:
-        """Compute the samples of a group that are not stored, together."""
-        missing = [key for key in keys if not self.folder.has(key)]
-        if missing:
-            self._compute(missing)
-        self.advance(sum(_cost(self._of[key].players.sizes[0]) for key in keys))
-
-    def _compute(self, keys: Sequence[str]) -> None:
-        several = [self._of[key] for key in keys]
-        numbers = [self.numbers[key] for key in keys]
-        try:
-            found = self._attribute(several, numbers)
-        except ValueError as error:
-            if len(keys) > 1:  # one of them, or all: the numbers of the others are the same without it
-                for key in keys:
-                    self._compute([key])
-                return
-            self.failed[numbers[0]] = str(error)
-            if not self.stored and len(self.failed) >= self._least:
-                self.check(len(self.samples))
-            return
-        for key, (results, outputs) in zip(keys, found, strict=True):
-            self.folder.write(key, results, outputs)
-            self.stored += 1
-
-    def _attribute(self, several: Sequence[Sample], numbers: Sequence[int]) -> list[tuple[Results, Outputs | None]]:
-        """Return results and what is kept, and issue each warning once, with the numbers of the samples."""
-        with warnings.catch_warnings(record=True) as caught:
-            players, targets = [one.players for one in several], [one.target for one in several]
-            found = attribute(self.method, players, targets, self.options, self.keep)
-        for each in caught:
-            if str(each.message) not in self._warned:
-                self._warned.add(str(each.message))
-                warn(f"of sample{'' if len(numbers) == 1 else 's'} {some_of(numbers)} of the study: {each.message}")
-        return found
+def _share(shard: Any) -> tuple[int, int]:
+    fits = isinstance(shard, tuple) and len(shard) == 2 and all(map(is_whole, shard))
+    if not fits or not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard must be (i, k), the i-th of k shares from 0; got {shard!r}")
+    return int(shard[0]), int(shard[1])
 
 
-def _cost(n: int) -> int:
-    return 1 << min(n, 20)
-
-
-def _order(groups: int, shard: Any) -> list[int]:
-    """Return the numbers of the groups in the order of this process: its own share first."""
-    if shard is not None:
-        fits = isinstance(shard, tuple) and len(shard) == 2 and all(map(is_whole, shard))
-        if not fits or not 0 <= shard[0] < shard[1]:
-            raise ValueError(f"shard must be (i, k), the i-th of k shares from 0; got {shard!r}")
-        return list(range(shard[0], groups, shard[1]))
-    rank, world = rank_and_world()
-    return sorted(range(groups), key=lambda group: ((group - rank) % world, group))
+def _from_own_share(groups: Sequence[list[str]], share: tuple[int, int]) -> list[list[str]]:
+    """Return the groups in the order of this process: its own share first, then that of the next one."""
+    rank, world = share
+    return [group for i in range(world) for group in groups[(rank + i) % world :: world]]

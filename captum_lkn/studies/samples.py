@@ -66,18 +66,19 @@ def samples_of(given: Any, target: Any, settings: Mapping[str, Any], version: st
     ]
 
 
-def groups_of(sizes: Mapping[str, int], together: bool) -> list[list[str]]:
+def groups_of(sizes: Mapping[str, int], together: bool, processes: int = 1) -> list[list[str]]:
     """Return the keys in groups whose tables are decomposed together, those with most masks first.
 
     Args:
         sizes: The number of players of each sample, by its key.
         together: False for groups of one, where nothing is gained.
+        processes: The number of processes, each of which is to have a group of each size if there are so many samples.
     """
     ordered = sorted(sizes, key=lambda key: -sizes[key])  # stable: in the order of the study
     found = []
     for n, keys in groupby(ordered, key=lambda key: sizes[key]):
         alike = list(keys)
-        most = max(1, min(_SAMPLES, _MASKS >> n)) if together else 1
+        most = max(1, min(_SAMPLES, _MASKS >> n, -(-len(alike) // processes))) if together else 1
         found += [alike[start : start + most] for start in range(0, len(alike), most)]
     return found
 

@@ -173,6 +173,8 @@ def _present(labels: Sequence[str], mask: Tensor) -> str:
     """Return, for a message, the players that a mask shows."""
     there = [label for label, present in zip(labels, mask.tolist(), strict=True) if present]
     absent = [label for label, present in zip(labels, mask.tolist(), strict=True) if not present]
+    if not absent and len(there) > SHOWN:
+        return "all players present"
     if len(absent) < len(there) > SHOWN:
         return f"all players present but {{{some_of(absent)}}}"
     place = ""

@@ -17,14 +17,10 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from captum_lkn._common.messages import shape_of
-from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
-from captum_lkn.models.products import WatchedProducts
 from captum_lkn.models.reading import LayerReader
-from captum_lkn.models.session import as_written
 from captum_lkn.outputs.heads import Outputs
 from captum_lkn.outputs.probabilities import refuse_numbers_of_classes
 from captum_lkn.outputs.score import Score
@@ -38,6 +34,7 @@ from captum_lkn.values.prediction import as_predicted, own_prediction
 from captum_lkn.values.removal import can_drop, first_positions
 from captum_lkn.values.scoring import ScoredForwards, side_by_side
 from captum_lkn.values.sources import Source
+from captum_lkn.values.unmasked import run_unmasked
 from captum_lkn.values.work import BLOCK
 
 __all__ = ["Evaluator"]
@@ -155,6 +152,11 @@ class Evaluator:
     def rows(self) -> int:
         """The most rows of a forward; smaller once memory has run out."""
         return self._forwards.rows
+
+    @property
+    def planned_rows(self) -> int:
+        """The most rows of a forward before memory ran out."""
+        return self._forwards.planned_rows
 
     @property
     def forwards(self) -> int:
@@ -317,18 +319,17 @@ class Evaluator:
     def _resolve(self) -> None:
         """Run the unmasked samples, resolve the target on their outputs, and keep their values."""
         scored, (samples, full) = self._scored, self._forwards.everyone()
-        with as_written(), WatchedProducts() as watched:  # what torch compiles in such a context stays uncompiled
-            parts = self._forwards.run(samples, full, scored.unscored)
-        output = self._unmasked_output([part.tensor for part, _ in parts])
+        found = run_unmasked(scored)
+        output = found.output
         refuse_numbers_of_classes(self._score, output)
-        self._stated_class_dim = parts[0][0].class_dim
+        self._stated_class_dim = found.class_dim
         scored.shape, self._dtype = tuple(output.shape[1:]) or (1,), output.dtype
         scored.every_output = self._every_output and self._target is None and math.prod(scored.shape) > 1
         labels = [source.label for source in self.sources]
         if scored.every_output:
             labels = [f"output {list(index)}" for index in torch.ones(scored.shape, device="cpu").nonzero().tolist()]
         model = scored.reader.model
-        self._agreement = Agreement(self.players, labels, model.precision(output, watched.dtypes), model.advice)
+        self._agreement = Agreement(self.players, labels, model.precision(output, found.dtypes), model.advice)
         if scored.every_output:
             self.target = scored.target = resolve_target(tuple([0] * len(scored.shape)), output)
             self.unmasked = scored.every(output)
@@ -339,47 +340,12 @@ class Evaluator:
         if self.target.n_outputs > 1:
             self.model.warn_of_selected_columns(self._score)
         rows = samples[:1] if self.whole_batch else samples
-        if (self.whole_batch and len(parts) > 1) or (scored.of_layers and len(self.target.shape) == 2):
+        if (self.whole_batch and len(found.of_layers) > 1) or (scored.of_layers and len(self.target.shape) == 2):
             # The first forwards had too few samples, or layers were read without knowing the explained token.
             self.unmasked = torch.cat(self._forwards.run(rows, full, scored.values))
             return
-        of_layers = [torch.cat(logits) for logits in zip(*(kept for _, kept in parts), strict=True)]
+        of_layers = [torch.cat(logits) for logits in zip(*found.of_layers, strict=True)]
         self.unmasked = self._unmasked_values(output, of_layers, rows)
-
-    def _unmasked_output(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return the output of the unmasked samples, ``[B, ...]``, or ``[1, ...]`` of the whole batch."""
-        first, batch = parts[0], len(self.players)
-        one_value = first.dim() == 0 or len(first) == 1
-        if min(batch, self.rows) > 1 and (one_value or self._repeats_one_value(parts)):
-            self._forwards.take_for_whole_batch(self._scored.reader.layers)
-            return first[:1] if first.dim() else first[None]
-        # A forward of one row may have dropped its first dimension, as .squeeze() does.
-        output = torch.cat([x if x.dim() and (batch > 1 or len(x) == 1) else x[None] for x in parts])
-        if len(output) != batch:
-            raise ValueError(
-                f"the forward returned {shape_of(output)} for {batch} samples: expected one row a sample, or one value "
-                "or one row [1, ...] for the whole batch"
-            )
-        return output
-
-    def _repeats_one_value(self, parts: Sequence[Tensor]) -> bool:
-        """Return whether several samples have one value for the whole batch, which is repeated in each row.
-
-        Then the rows of a forward are equal, also where a half of the samples is masked, and another than unmasked.
-        """
-        unmasked = parts[0]
-        if len(parts) > 1 or not _rows_are_equal(unmasked):
-            return False
-        samples, masks = self._forwards.everyone()
-        masks[::2] = False
-        masked = self._scored.unscored(samples, masks)[0].tensor
-        if masked.shape != unmasked.shape or not _rows_are_equal(masked) or torch.equal(masked, unmasked):
-            return False
-        warn(
-            f"the forward gives the same value in each of the {len(unmasked)} rows, and another one where some samples "
-            "are masked: it is taken for one value for the whole batch, and all samples are masked alike"
-        )
-        return True
 
     def _unmasked_values(self, output: Tensor, of_layers: Sequence[Tensor], rows: Tensor) -> Tensor:
         """Return the values of the unmasked samples; their logits are kept for the check of the first forward."""
@@ -411,7 +377,3 @@ class Evaluator:
 def _reads_positions(layer: Layer) -> bool:
     """Return whether a function of the user's reads the layer, which may count on where tokens are."""
     return callable(layer.pool) or layer.select is not None
-
-
-def _rows_are_equal(output: Tensor) -> bool:
-    return bool((output == output[:1]).all())

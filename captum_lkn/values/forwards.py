@@ -31,6 +31,7 @@ class MaskedForwards:
 
     Attributes:
         rows: The most rows of a forward; smaller once memory has run out.
+        planned_rows: The most rows of a forward before that.
         whole_batch: Whether the model gives one value for all rows of a forward.
         aligned: Whether a forward has all samples in their order.
         forwards: How many forwards were run so far.
@@ -42,7 +43,7 @@ class MaskedForwards:
     ) -> None:
         self.players = players
         self.arguments = replace(arguments, unmasked=players.inputs)
-        self.rows = rows_per_forward(model, players, perturbations_per_eval)
+        self.rows = self.planned_rows = rows_per_forward(model, players, perturbations_per_eval)
         self.whole_batch = False
         self.aligned = False
         self.forwards = self.tokens = 0

@@ -19,9 +19,10 @@ from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import check_sizes
 from captum_lkn.values.memory import WatchedMemory
-from captum_lkn.values.sampled import check_sampling, draw_plans, sampled_rows
+from captum_lkn.values.rows import all_rows, sampled_rows
+from captum_lkn.values.sampled import check_sampling, draw_plans
 from captum_lkn.values.sources import Source
-from captum_lkn.values.tables import Request, all_rows, prompt_mask, takes_all_masks
+from captum_lkn.values.tables import Request, prompt_mask, takes_all_masks
 from captum_lkn.values.work import Work, work_of
 
 __all__ = ["EvaluationPlan", "PlansAllMasks", "plan_values"]

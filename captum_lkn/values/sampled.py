@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from captum_lkn._common.checks import is_whole
 from captum_lkn.models.model import Model
@@ -16,13 +15,11 @@ from captum_lkn.outputs.score import Score
 from captum_lkn.players.players import Players
 from captum_lkn.sampling.masks import MaskPlan, least_samples, plan_masks
 from captum_lkn.values.evaluator import Evaluator
-from captum_lkn.values.forwards import MaskedForwards
+from captum_lkn.values.rows import evaluate_rows, sampled_rows
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, evaluate_each, plain_evaluation
 
-__all__ = ["SampledValues", "check_sampling", "draw_plans", "sampled_rows", "sampled_values"]
-
-_BLOCK = 1 << 13  # masks between two checks for values that are not finite
+__all__ = ["SampledValues", "check_sampling", "draw_plans", "ending_full", "sampled_values"]
 
 
 @dataclass(frozen=True)
@@ -110,46 +107,19 @@ def sampled_values(
     )
 
 
-def sampled_rows(
-    evaluated: Evaluator | MaskedForwards, plan_of: Mapping[int, MaskPlan]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the sampled masks of all samples, one sample after the other, as many at a time as are evaluated together.
-
-    Args:
-        evaluated: What evaluates them.
-        plan_of: The masks by the number of players.
-
-    Yields:
-        The samples, int64 ``[R]``, and the masks, bool ``[R, n]``.
-    """
-    columns = max(evaluated.players.sizes)
-    every = [torch.cat(plan_of[n]) for n in _sizes(evaluated)]
-    masks = torch.cat([pad(own, (0, columns - own.shape[1])) for own in every])
-    counts = torch.tensor([len(own) for own in every], device="cpu")
-    samples = torch.arange(len(every), device="cpu").repeat_interleave(counts)
-    block = len(masks) if evaluated.aligned else _BLOCK
-    yield from zip(torch.split(samples, block), torch.split(masks, block), strict=True)
-
-
 def draw_plans(sizes: Iterable[int], n_samples: int, seed: int) -> dict[int, MaskPlan]:
     """Return the masks of samples by their numbers of players."""
     return {n: plan_masks(n, n_samples, torch.Generator("cpu").manual_seed(seed)) for n in sorted(set(sizes))}
 
 
-def _sizes(evaluated: Evaluator | MaskedForwards) -> tuple[int, ...]:
-    return evaluated.players.sizes[:1] if evaluated.whole_batch else evaluated.players.sizes
-
-
 def _values(evaluator: Evaluator, plan_of: Mapping[int, MaskPlan], advance: Callable[[int], object]) -> SampledValues:
     """Return the values of one evaluator's samples."""
-    plans = tuple(plan_of[n] for n in _sizes(evaluator))
-    parts = []
-    for own, some in sampled_rows(evaluator, plan_of):
-        parts.append(evaluator.values(own, some, advance=advance).double().cpu())
-        evaluator.check_finite(own, some, parts[-1])
+    sizes = evaluator.players.sizes[:1] if evaluator.whole_batch else evaluator.players.sizes
+    plans = tuple(plan_of[n] for n in sizes)
     counts = [sum(map(len, plan)) for plan in plans]
-    tables = [table.T.contiguous() for table in torch.split(torch.cat(parts), counts)]
-    evaluator.check_full([_ending_full(table) for table in tables])
+    flat = evaluate_rows(evaluator, sampled_rows(evaluator, plan_of), sum(counts), advance)
+    tables = [table.T.contiguous() for table in torch.split(flat, counts)]
+    evaluator.check_full([ending_full(table) for table in tables])
     return SampledValues(
         tuple(tables),
         evaluator.target,
@@ -164,6 +134,6 @@ def _values(evaluator: Evaluator, plan_of: Mapping[int, MaskPlan], advance: Call
     )
 
 
-def _ending_full(table: Tensor) -> Tensor:
+def ending_full(table: Tensor) -> Tensor:
     """Return values with that of the full mask, the second one, at the end."""
     return torch.cat([table[:, :1], table[:, 2:], table[:, 1:2]], 1)

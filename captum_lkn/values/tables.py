@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -18,15 +18,14 @@ from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target, TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.values.evaluator import Evaluator
-from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import check_sizes
+from captum_lkn.values.rows import all_rows, evaluate_rows
 from captum_lkn.values.sources import Source
 
 __all__ = [
     "EvaluatesAllMasks",
     "Request",
     "ValueTables",
-    "all_rows",
     "evaluate_each",
     "plain_evaluation",
     "prompt_mask",
@@ -38,7 +37,6 @@ _T = TypeVar("_T")
 
 _PLAIN = {"evaluation": "plain"}
 _DROPPED = {"evaluation": "removed tokens dropped"}
-_PENDING = 1 << 20  # values that wait on another device than the CPU before they are fetched
 
 
 @runtime_checkable
@@ -230,7 +228,8 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
     tables, records = _all_at_once(evaluator, arguments, advance)
     left = [sample for sample in range(len(sizes)) if sample not in tables]
     if left:
-        flat, counts = _stream(evaluator, left, advance), [1 << sizes[sample] for sample in left]
+        counts = [1 << sizes[sample] for sample in left]
+        flat = evaluate_rows(evaluator, all_rows(evaluator, left), sum(counts), advance)
         tables |= {i: table.T.contiguous() for i, table in zip(left, torch.split(flat, counts), strict=True)}
     evaluator.check_full([tables[sample] for sample in range(len(sizes))])
     plain = plain_evaluation(evaluator)
@@ -277,45 +276,3 @@ def _all_at_once(
         evaluator.check_finite(samples, lattice.members(torch.arange(1 << n, device="cpu"), n), values)
         tables[sample] = values.T.repeat(len(evaluator.sources), 1)
     return tables, records
-
-
-def all_rows(evaluated: Evaluator | MaskedForwards, left: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all masks of some samples, one sample after the other, as many at a time as are evaluated together.
-
-    Args:
-        evaluated: What evaluates them, whose rows of a forward may become fewer meanwhile.
-        left: The samples.
-
-    Yields:
-        The samples, int64 ``[R]``, and the masks, bool ``[R, n]``.
-    """
-    sizes = torch.tensor(evaluated.players.sizes, device="cpu")[list(left)]
-    chosen, counts = torch.tensor(left, device="cpu"), 1 << sizes
-    ends = counts.cumsum(0)
-    columns, total = int(sizes.max()), int(ends[-1])
-    stop = 0
-    while stop < total:
-        # Where a forward has all samples in their order, many rows of each are wanted at a time.
-        start, stop = stop, total if evaluated.aligned else min(stop + evaluated.rows, total)
-        index = torch.arange(start, stop, device="cpu")
-        place = torch.searchsorted(ends, index, right=True)
-        yield chosen[place], lattice.members(index - ends[place] + counts[place], columns)
-
-
-def _stream(evaluator: Evaluator, left: list[int], advance: Callable[[int], object]) -> Tensor:
-    """Return the values of all masks of some samples, one sample after the other, float64 ``[sum of 2^n, L]``."""
-    total = sum(1 << evaluator.players.sizes[sample] for sample in left)
-    values = torch.empty(total, evaluator.unmasked.shape[1], dtype=torch.float64, device="cpu")
-    pending: list[tuple[Tensor, Tensor, Tensor]] = []
-    start = stop = 0
-    for samples, masks in all_rows(evaluator, left):
-        pending.append((samples, masks, evaluator.values(samples, masks, advance=advance)))
-        stop += len(samples)
-        # Fetching values waits for the device: seldom, where it is not the CPU.
-        if stop < total and pending[-1][2].device.type != "cpu" and (stop - start) * values.shape[1] < _PENDING:
-            continue
-        together, shown, found = map(torch.cat, zip(*pending, strict=True))
-        values[start:stop] = found.to(values)
-        evaluator.check_finite(together, shown, values[start:stop])
-        start, pending = stop, []
-    return values

@@ -6,6 +6,7 @@ from tiny_models import tiny_causal
 
 from captum_lkn import AndOrInteraction, Continuation, LayerwiseKnowledge, players_from_mask, text_players
 from captum_lkn.attribution import plan
+from captum_lkn.causal import continuation as continuations
 from captum_lkn.decomposition import DecompositionOptions
 
 
@@ -101,7 +102,7 @@ def test_a_prefix_tree(causal_prompt):
 def test_a_tree_that_fails_is_planned_as_the_plain_evaluation_that_follows(causal_prompt, monkeypatch):
     _, players, continuation = causal_prompt
     method = AndOrInteraction(continuation, score="logit")
-    monkeypatch.setattr(Continuation, "_disagreement", lambda *_: "its outputs differ")
+    monkeypatch.setattr(continuations, "difference", lambda *_: "its outputs differ")
     found = method.plan(players)
     assert (found.evaluation, found.tokens) == ("plain", found.plain_tokens)
     assert found.forwards == method.attribute(players)[0].provenance["forwards"]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from small_studies import bytes_of, make_layered, make_method, make_samples
+from small_studies import WIDE, bytes_of, make_layered, make_method, make_samples, make_wide
 from torch import distributed
 
 import captum_lkn
@@ -45,12 +45,12 @@ def launch(out, launcher, *options, **environment):
     ("launcher", "options", "environment"),
     [
         (TORCHRUN, (), {}),
-        pytest.param(TORCHRUN, ("--max-restarts=1",), {"DIES": "1"}, marks=pytest.mark.full),
+        pytest.param(TORCHRUN, ("--max-restarts=2",), {"DIES": "1"}, marks=pytest.mark.full),
         pytest.param(ACCELERATE, (), {}, marks=pytest.mark.full),
     ],
     ids=["torchrun", "killed", "accelerate"],
 )
-def test_two_ranks_store_what_one_process_stores(tmp_path, launcher, options, environment):
+def test_two_ranks_store_what_one_process_stores(tmp_path, launcher, options, environment, one_thread):
     done = launch(tmp_path, launcher, *options, **environment)
     assert done.returncode == 0, done.stderr
     assert ("exitcode: -9" in done.stderr) == bool(environment)
@@ -58,11 +58,18 @@ def test_two_ranks_store_what_one_process_stores(tmp_path, launcher, options, en
     expected = bytes_of(tmp_path / "alone")
     for folder in ("shared", "0", "1"):
         assert bytes_of(tmp_path / folder) == expected
+    run_study(make_layered(), make_wide(), tmp_path / "one alone", **WIDE)
+    expected = bytes_of(tmp_path / "one alone")
+    for folder in ("one shared", "one 0", "one 1"):
+        assert bytes_of(tmp_path / folder) == expected
+    assert (tmp_path / "parts 0").exists()  # each rank had masks of the one sample
+    assert (tmp_path / "parts 1").exists()
     errors = [(tmp_path / f"errors {rank}").read_text().split("\n") for rank in (0, 1)]
     assert errors[0][0].startswith("all ranks must run the same study; ranks [1] have another model, options or ")
     assert errors[1][0].startswith("rank 0 holds another study; it has model Net ")
     assert all("all ranks must run the same study" in each[1] for each in errors)
     assert all("1 of 3 samples could not be explained" in each[2] and "nan" in each[2] for each in errors)
+    assert all("1 of 1 sample could not be explained" in each[3] and "nan" in each[3] for each in errors)
 
 
 def test_gathering_needs_a_process_group(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import warnings
 
 import pytest
 import torch
-from small_studies import bytes_of, make_layered, make_method, make_samples
+from small_studies import WIDE, Net, bytes_of, make_layered, make_method, make_samples, make_wide
 from tiny_models import BERT, made
 
 import captum_lkn
@@ -23,6 +23,8 @@ from captum_lkn.studies import load_study, run_study
 from captum_lkn.studies.folder import sample_path
 from captum_lkn.studies.locks import Locks
 from captum_lkn.studies.samples import groups_of
+from captum_lkn.studies.work import Work
+from captum_lkn.values.rows import Part
 
 HELPER = pathlib.Path(__file__).parents[1] / "small_studies.py"
 
@@ -117,7 +119,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(undisturbed, tmp_path, 
     assert bytes_of(tmp_path) == bytes_of(undisturbed)
 
 
-def test_killed_processes_leave_no_trace(tmp_path, full):
+def test_killed_processes_leave_no_trace(tmp_path, full, one_thread):
     """With --full, the processes are killed at twenty random moments, else at three that are known to be hard."""
     count, states = 20, ["0.01", "1", "7.003"]
     if full:
@@ -137,6 +139,58 @@ def test_killed_processes_leave_no_trace(tmp_path, full):
     for folder in ("run", "whole"):
         run_study(make_layered(), make_samples(count), tmp_path / folder)
     assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+    run_study(make_layered(), make_wide(), tmp_path / "one", **WIDE)
+    assert bytes_of(tmp_path / "run, one sample") == bytes_of(tmp_path / "one")
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_parts_that_were_stored_are_used_by_a_later_run_of_one_process(tmp_path, monkeypatch):
+    forwards = []
+    model = Net().eval()
+    method = AndOrInteraction(model)
+    sample = make_wide()
+    run_study(method, sample, tmp_path / "whole", **WIDE)
+    with monkeypatch.context() as ranks:
+        ranks.setenv("RANK", "1")
+        ranks.setenv("WORLD_SIZE", "3")
+        ranks.setattr(Work, "_finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(method, sample, tmp_path / "run", **WIDE)
+    assert len(load_study(tmp_path / "run").missing) == 1
+    first, second, third = sorted((tmp_path / "run" / "samples").iterdir())
+    assert first.name.endswith(".0-of-3.safetensors")
+    first.unlink()
+    second.write_bytes(third.read_bytes())
+    model.register_forward_hook(lambda *_: forwards.append(1))
+    with pytest.warns(UserWarning, match="it is another part, or of another sample. .*The part is computed again"):
+        run_study(AndOrInteraction(model), sample, tmp_path / "run", **WIDE)
+    assert 170 < len(forwards) < 200  # two thirds of 256, and checks
+    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+
+
+def test_parts_that_do_not_fit_are_left_out(tmp_path, monkeypatch):
+    run_study(make_method(), make_wide(), tmp_path / "whole", **WIDE)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    rows = Part.rows  # the second part has forwards of another size, as on another device
+    monkeypatch.setattr(Part, "rows", lambda part, total, size: rows(part, total, size * 7 if part.number else size))
+    run_study(make_method(), make_wide(), tmp_path / "run", **WIDE)
+    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+
+
+def test_a_divided_sample_that_fails_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+
+    def undefined(x):  # where the last player is there, and few others: in the second part alone
+        return (x.sum(1) + 0.7).log()
+
+    players = players_from_mask(torch.tensor([[1.0] * 9 + [-5.5]]))
+    with pytest.raises(ValueError, match=r"1 of 1 sample could not be explained.*nan with the players \{9\} present"):
+        run_study(AndOrInteraction(undefined, score="logit"), players, tmp_path, target=None, **WIDE)
 
 
 def test_a_lock_is_waited_for_until_its_process_is_killed(tmp_path):

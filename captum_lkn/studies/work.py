@@ -1,0 +1,271 @@
+"""Work of one process at a study: groups of samples, or parts of the masks of few samples."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from tqdm import tqdm
+
+from captum_lkn._common.formats import shortened
+from captum_lkn._common.messages import SHOWN, count_of, some_of
+from captum_lkn._common.warn import warn
+from captum_lkn.attribution.divided import DividedSample
+from captum_lkn.studies.folder import Folder, sample_path
+from captum_lkn.studies.gathering import gather_files, ranks_with
+from captum_lkn.studies.methods import Keep, StudyMethod, attribute, divided, joined
+from captum_lkn.studies.part_files import has_part, part_path, read_part, remove_parts, write_part
+from captum_lkn.studies.samples import Sample
+from captum_lkn.values.parts import PartValues
+from captum_lkn.values.rows import Part
+
+__all__ = ["Work"]
+
+_T = TypeVar("_T")
+
+_GIVE_UP: Final = 5  # samples that failed, where none succeeded: the fault is not one of samples
+_DIVIDED: Final = 1 << 10  # masks from which on a sample is divided: the checks of the model are run for each part
+
+
+@dataclass
+class Work:
+    """Samples that are computed by one process, and what became of them.
+
+    Attributes:
+        method: The method.
+        options: The options of its ``attribute``.
+        keep: What is stored.
+        folder: The folder, which is open.
+        samples: The samples by their keys.
+        numbers: Their numbers in the study.
+        bar: The bar, over the masks of all samples that the process is to see done.
+        failed: The reasons of the samples that could not be explained, by their keys.
+        stored: How many this process has stored.
+    """
+
+    method: StudyMethod
+    options: Mapping[str, Any]
+    keep: Keep
+    folder: Folder
+    samples: Mapping[str, Sample]
+    numbers: Mapping[str, int]
+    bar: tqdm[Any]
+    failed: dict[str, str] = field(default_factory=dict)
+    stored: int = 0
+    _warned: set[str] = field(default_factory=set)
+    _least: int = _GIVE_UP
+
+    def __post_init__(self) -> None:
+        self._places = {key: place for place, key in enumerate(self.samples)}
+
+    def divisions(self, processes: int, resume: bool) -> dict[str, int]:
+        """Return into how many parts samples are divided, by their keys: where there are fewer samples than processes.
+
+        With `resume` a sample of which there are parts in the folder stays divided as it is.
+        """
+        found = self.folder.divisions() if resume else {}
+        parts = {key: found[key] for key in self.samples if key in found}
+        count = len(self.samples)
+        if count < processes:
+            # So many that all processes get equally many.
+            wanted = processes // math.gcd(count, processes)
+            parts |= {key: wanted for key in self.samples if key not in parts and self._masks(key) >= _DIVIDED}
+        return parts
+
+    def run(self, groups: Sequence[Sequence[str]], give_up: bool = True) -> None:
+        """Compute what is missing: first the groups that nobody works at, then what the others leave.
+
+        With `give_up`, an error is raised where the first samples fail and none succeeds.
+        """
+        self._least = min(_GIVE_UP, len(self.samples)) if give_up else len(self.samples) + 1
+        self._grow_bar(key for group in groups for key in group)
+        self._each(groups, lambda group: self._places[group[0]], self._complete)
+
+    def run_parts(self, parts: Mapping[str, int], rank: int) -> None:
+        """Compute parts of samples that are divided, and of those whose parts are all there the results.
+
+        As in :meth:`run`, first what nobody works at, beginning with the parts of this rank.
+        """
+        self._grow_bar(parts)
+        tasks = _tasks(parts)
+        self._each(_turned(tasks, rank), lambda task: self._lock_of(*task), lambda task: self._complete_part(*task))
+        self._each(_turned(list(parts), rank), self._places.__getitem__, lambda key: self._finish(key, parts[key]))
+
+    def run_gathered(self, groups: Sequence[Sequence[str]], parts: Mapping[str, int], rank: int, world: int) -> None:
+        """Compute the share of this rank, which has a folder of its own, and exchange files with all ranks."""
+        self.run(groups[rank::world], give_up=False)
+        holders = {key: place % world for place, group in enumerate(groups) for key in group}
+        # A rank may have a divided sample that the others lack.
+        present = ranks_with([self.folder.has(key) for key in parts], rank, world)
+        holders |= {key: holder for key, holder in zip(parts, present, strict=True) if holder is not None}
+        missing = {key: count for key, count in parts.items() if key not in holders}
+        tasks = _tasks(missing)
+        self._grow_bar(missing)
+        for task in tasks[rank::world]:
+            self._complete_part(*task)
+        self._gather_parts(tasks, rank, world)
+        for place, (key, count) in enumerate(missing.items()):
+            holders[key] = place % world
+            if place % world == rank:
+                self._finish(key, count)
+        self._gather(holders, rank)
+        for key in parts:
+            remove_parts(self.folder, key)
+
+    def check(self) -> None:
+        """Raise an error that names the samples that could not be explained, where there are some."""
+        if not self.failed:
+            return
+        failed = {self.numbers[key]: key for key in self.failed}
+        shown = [f"sample {i}{self._text(failed[i])}: {self.failed[failed[i]]}" for i in sorted(failed)[:SHOWN]]
+        more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+        raise ValueError(
+            f"{len(failed)} of {count_of(len(self.samples), 'sample')} could not be explained, the others are stored "
+            f"in {str(self.folder.path)!r}: {'; '.join(shown)}{more}. load_study reads them; run mended samples in "
+            "another folder, and merge the two"
+        )
+
+    def _each(self, tasks: Iterable[_T], lock_of: Callable[[_T], int], do: Callable[[_T], None]) -> None:
+        """Do tasks: first those that nobody works at, then those that the others leave."""
+        later = []
+        for task in tasks:
+            with self.folder.locks.taken(lock_of(task)) as mine:
+                if mine:
+                    do(task)
+                else:
+                    later.append(task)
+        for task in later:
+            with self.folder.locks.taken(lock_of(task), wait=True):
+                do(task)
+
+    def _lock_of(self, key: str, part: Part) -> int:
+        """Return the number of a part's lock; those below are of groups, by their first sample."""
+        return len(self.samples) * (1 + part.number) + self._places[key]
+
+    def _complete(self, keys: Sequence[str]) -> None:
+        """Compute the samples of a group that are not stored, together."""
+        missing = [key for key in keys if not self.folder.has(key)]
+        if missing:
+            self._compute(missing)
+        self.bar.update(sum(map(self._masks, keys)))
+
+    def _compute(self, keys: Sequence[str]) -> None:
+        several = [self.samples[key] for key in keys]
+        players, targets = [one.players for one in several], [one.target for one in several]
+        try:
+            found = self._warning_once(keys, lambda: attribute(self.method, players, targets, self.options, self.keep))
+        except ValueError as error:
+            if len(keys) > 1:  # one of them, or all: the numbers of the others are the same without it
+                for key in keys:
+                    self._compute([key])
+                return
+            self._fail(keys[0], error)
+            return
+        for key, (results, outputs) in zip(keys, found, strict=True):
+            self.folder.write(key, results, outputs)
+            self.stored += 1
+
+    def _complete_part(self, key: str, part: Part) -> None:
+        """Compute a part of a sample that is not stored."""
+        if key not in self.failed and not self.folder.has(key) and not has_part(self.folder, key, part):
+            sample = self._divided(key)
+            try:
+                values = self._warning_once([key], lambda: sample.evaluate(part))
+            except ValueError as error:
+                self._fail(key, error)
+                return
+            write_part(self.folder, key, part, values)
+        self.bar.update(self._masks(key) // part.parts)
+
+    def _finish(self, key: str, count: int) -> None:
+        """Compute the results of a sample from its parts, where they are not stored, and remove the parts."""
+        if key in self.failed:
+            return
+        if not self.folder.has(key):
+            self._join(key, count)
+        if key not in self.failed:
+            remove_parts(self.folder, key)
+        self.bar.update(self._masks(key) % count)
+
+    def _join(self, key: str, count: int) -> None:
+        """Compute the results of a sample from its parts, or at once where these do not fit."""
+        sample = self._divided(key)
+        try:
+            values = [self._part(sample, key, Part(number, count)) for number in range(count)]
+            fitting = sample.fits(values)  # not of forwards of other sizes, such as on a CPU and on a GPU
+            found = self._warning_once([key], lambda: joined(sample, values)) if fitting else None
+        except ValueError as error:
+            self._fail(key, error)
+            return
+        if found is None:
+            self._compute([key])
+            return
+        self.folder.write(key, *found)
+        self.stored += 1
+
+    def _part(self, sample: DividedSample, key: str, part: Part) -> PartValues:
+        """Return the values of a part; they are computed where they are not stored, such as those of a damaged file."""
+        stored = read_part(self.folder, key, part)
+        return self._warning_once([key], lambda: sample.evaluate(part)) if stored is None else stored
+
+    def _fail(self, key: str, error: ValueError) -> None:
+        self.failed[key] = str(error)
+        if not self.stored and len(self.failed) >= self._least:
+            self.check()
+
+    def _gather(self, owners: Mapping[str, int], rank: int) -> None:
+        """Exchange files of samples."""
+        paths = {sample_path(self.folder.path, key): key for key in owners}
+        own = {path: self.failed[key] for path, key in paths.items() if key in self.failed}
+        reasons = gather_files([(path, owners[key]) for path, key in paths.items()], own, rank)
+        self.failed |= {paths[path]: reason for path, reason in reasons.items()}
+
+    def _gather_parts(self, tasks: Sequence[tuple[str, Part]], rank: int, world: int) -> None:
+        """Exchange files of parts; a sample of which a part failed has failed."""
+        paths = {part_path(self.folder.path, *task): task[0] for task in tasks}
+        own = {path: self.failed[key] for path, key in paths.items() if key in self.failed}
+        reasons = gather_files([(path, place % world) for place, path in enumerate(paths)], own, rank)
+        for path, reason in reasons.items():
+            self.failed.setdefault(paths[path], reason)
+
+    def _divided(self, key: str) -> DividedSample:
+        sample = self.samples[key]
+        return divided(self.method, sample.players, sample.target, self.options, self.keep)
+
+    def _warning_once(self, keys: Sequence[str], evaluate: Callable[[], _T]) -> _T:
+        """Evaluate, and issue each warning once, with the numbers of the samples."""
+        with warnings.catch_warnings(record=True) as caught:
+            found = evaluate()
+        numbers = [self.numbers[key] for key in keys]
+        for each in caught:
+            if str(each.message) not in self._warned:
+                self._warned.add(str(each.message))
+                warn(f"of sample{'' if len(numbers) == 1 else 's'} {some_of(numbers)} of the study: {each.message}")
+        return found
+
+    def _text(self, key: str) -> str:
+        texts = self.samples[key].players.description.get("texts")
+        return f" ({shortened(str(texts[0]), 40)!r})" if texts else ""
+
+    def _masks(self, key: str) -> int:
+        """Return the number of masks of a sample."""
+        (n,) = self.samples[key].players.sizes
+        every = 1 << min(n, 62)
+        return every if self.options.get("n_samples") is None else min(int(self.options["n_samples"]), every)
+
+    def _grow_bar(self, keys: Iterable[str]) -> None:
+        self.bar.total = (self.bar.total or 0) + sum(map(self._masks, keys))
+        self.bar.refresh()
+
+
+def _tasks(parts: Mapping[str, int]) -> list[tuple[str, Part]]:
+    return [(key, Part(number, count)) for key, count in parts.items() for number in range(count)]
+
+
+def _turned(tasks: Sequence[_T], start: int) -> list[_T]:
+    """Return tasks from one on, and then those before it."""
+    start %= max(len(tasks), 1)
+    return [*tasks[start:], *tasks[:start]]
