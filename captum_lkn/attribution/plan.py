@@ -98,7 +98,10 @@ class Plan:
         return f"Plan of {count_of(self.samples, 'sample')}, {players}{layers}"
 
     def _table(self) -> list[list[str]]:
-        kind = "all" if self.n_samples is None else f"{self.n_samples} sampled of each sample"
+        kind = "all"
+        if self.n_samples is not None:  # short samples have fewer in all
+            most = "" if self.masks == self.samples * self.n_samples else "at most "
+            kind = f"{most}{self.n_samples} sampled of each sample"
         rows = [
             ["masks", f"{self.masks:,}, {kind}"],
             ["forwards", f"{self.forwards:,}, of up to {count_of(self.rows, 'row')}"],

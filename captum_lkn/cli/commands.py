@@ -105,7 +105,7 @@ def explain_text(
         _report(console, found[0], report)
         return
     study = LayerwiseKnowledge(classifier, chosen_layers, probes=fitted, kappa=kappa)
-    if plan_first(console, plan, [players], None, lambda: study.plan(players, target=chosen)):
+    if plan_first(console, plan, [players], lambda: study.plan(players, target=chosen)):
         return
     change = study.analyze(players, target=chosen, show_progress=sys.stderr.isatty())
     _print_text(console, classifier, change.interactions[change.reference], sentence, top, units)
@@ -254,7 +254,7 @@ def _plan_first(
     console: Console, wanted: bool, classifier: Any, players: Players, target: int | str, kappa: float | None
 ) -> bool:
     method = AndOrInteraction(classifier, kappa=kappa)
-    return plan_first(console, wanted, [players], None, lambda: method.plan(players, target=target))
+    return plan_first(console, wanted, [players], lambda: method.plan(players, target=target))
 
 
 def _explain(classifier: Any, players: Players, target: int | str, kappa: float | None = None) -> InteractionsBatch:

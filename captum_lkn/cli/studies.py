@@ -9,7 +9,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from captum_lkn._common.messages import count_of
-from captum_lkn.attribution import AndOrInteraction
+from captum_lkn.attribution import AndOrInteraction, Plan
 from captum_lkn.cli.data import as_classes, read_texts
 from captum_lkn.cli.errors import about
 from captum_lkn.cli.literals import literal
@@ -23,6 +23,7 @@ from captum_lkn.players.players import Players
 from captum_lkn.players.text import text_players
 from captum_lkn.studies import Study, run_study
 from captum_lkn.studies.folder import check_folder
+from captum_lkn.studies.gathering import rank_and_world
 from captum_lkn.values.selection import select_players
 
 __all__ = ["study_texts"]
@@ -47,7 +48,10 @@ def study_texts(
     report: Path | None,
     plan: bool = False,
 ) -> None:
-    """Explain a text classifier's decisions about many texts: ``captum-lkn study``."""
+    """Explain a text classifier's decisions about many texts: ``captum-lkn study``.
+
+    Where a launcher started several ranks, all of them compute, and the first prints and writes the report.
+    """
     fitted = load_probes(layers, probes)
     check_units(units)
     if keep_outputs and (probes is not None or n_samples is not None):
@@ -59,7 +63,8 @@ def study_texts(
         check_folder(out)
     with about("DATA"):
         texts, labels = read_texts(data, text=text_column, label=label_column, labelled=label_column is not None)
-    console = Console()
+    first = rank_and_world()[0] == 0
+    console = Console(quiet=not first)
     with about("MODEL"):
         classifier, tokenizer = load_classifier(model)
     names = class_names(classifier)
@@ -72,7 +77,12 @@ def study_texts(
     if n_samples is None:
         several = _few_enough(console, classifier, several, most, classes)
     sampling: dict[str, Any] = {} if n_samples is None else {"n_samples": n_samples}
-    if plan_first(console, plan, several, n_samples, lambda: method.plan(several, target=classes, **sampling)):
+
+    def make_plan() -> Plan:
+        planned: Plan = method.plan(several, target=classes, **sampling)
+        return planned
+
+    if (plan and not first) or (first and plan_first(console, plan, several, make_plan, n_samples, can_sample=True)):
         return
     found = run_study(
         method,
@@ -83,6 +93,8 @@ def study_texts(
         show_progress=sys.stderr.isatty(),
         **sampling,
     )
+    if not first:
+        return
     _print(console, found, top)
     if report is not None:
         result = found.interactions if fitted is None else found.change

@@ -312,6 +312,33 @@ def test_a_plan_is_printed_before_a_long_run(folder, monkeypatch):
     assert "not & good" in done.output or "good" in done.output.partition("tried")[2]
 
 
+@pytest.mark.parametrize(
+    ("advice", "can_sample", "shown"),
+    [
+        ("Fewer players: select_players(model, players, 12) takes 3 s", False, "Fewer players: --most 12 takes 3 s"),
+        ("Sampled masks: n_samples=4000 takes 6 %", True, "Sampled masks: --n-samples 4000 takes 6 %"),
+        ("Sampled masks: n_samples=4000 takes 6 %", False, ""),
+        ("Removal: text_players(..., removal=True) leaves absent words out", True, ""),
+    ],
+)
+def test_shorter_ways_are_options_of_the_command(advice, can_sample, shown):
+    assert captum_lkn.cli.planning._in_options(advice, can_sample) == shown
+
+
+def test_the_first_of_several_ranks_prints_alone(folder, tmp_path, monkeypatch):
+    data, page = tmp_path / "films.csv", tmp_path / "study.html"
+    data.write_text("text\nnot good film\ngood film\n")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        done = run("study", folder, data, "--out", tmp_path / "run", "--report", page)
+        assert done.exit_code == 0, done.output
+        assert ("Study of 2 samples" in done.output, bool(done.output), page.exists()) == (rank == 0,) * 3
+    monkeypatch.setenv("RANK", "1")
+    assert run("study", folder, data, "--out", tmp_path / "other", "--plan").output == ""
+    assert "error: --units must be" in run("study", folder, data, "--out", tmp_path / "run", "--units", "x").output
+
+
 def test_a_study_of_a_file_goes_on_and_is_summarised(folder, probes, tmp_path):
     data, out, page = tmp_path / "films.csv", tmp_path / "run", tmp_path / "study.html"
     data.write_text("sentence,stars\nnot good film,NEG\ngood film,POS\nnot bad film good,POS\n")
