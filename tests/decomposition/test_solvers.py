@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, exact, generation, highs
+from captum_lkn.decomposition.solvers import admm, exact, generation, highs, vertex
 from captum_lkn.decomposition.solvers.crossover import Program, cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram
@@ -321,6 +321,44 @@ def test_the_crossover_finds_the_optimum_from_anywhere(n, seed, kappa, pin_ends,
     assert float(gap) < 1e-10
     nonzero = effects[effects != 0].abs()
     assert not len(nonzero) or float(nonzero.min()) > 1e-9 * float(nonzero.max())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_crossover_of_a_linear_program_ends_at_its_optimum_from_anywhere(seed):
+    problem = problem_of(3, seed=seed, ridge=0.0)
+    x, y = random(16, seed=seed) * (random(16, seed=seed + 10) > 0.5), random(8, seed=seed + 20)
+    found = cross_over(program_of(problem), x, 0.0, y, 2000)
+    effects = found.effects.view(2, -1)
+    assert found.finished
+    assert problem.excess(effects, found.constant)[1:].abs().max() < 1e-10
+    assert float(relative_gap(problem.penalty(effects), problem.bound(found.dual))) < 1e-9
+
+
+def test_a_support_beyond_the_limit_is_not_moved_to_a_vertex(monkeypatch):
+    problem = problem_of(3, ridge=0.0)
+    x = problem.repaired(torch.zeros(2, 8, dtype=torch.float64)).flatten()
+    assert bool((x < 0).any() & (x > 0).any())
+    monkeypatch.setattr(vertex, "_MAX_COLUMNS", int((x != 0).sum()))
+    assert vertex.to_vertex(program_of(problem), x, 0.0) is not None
+    monkeypatch.setattr(vertex, "_MAX_COLUMNS", int((x != 0).sum()) - 1)
+    assert vertex.to_vertex(program_of(problem), x, 0.0) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_the_bound_is_nearly_the_best_that_a_multiple_of_the_dual_vector_certifies(seed, scale):
+    problem = problem_of(3, seed=seed)
+    nothing = torch.zeros(1, 2, 8, dtype=torch.float64)
+    (best,) = exact.solve(batch_of(problem), nothing, nothing[:, 0], 1e-6)
+    dual = cross_over(program_of(problem), best.effects.flatten(), 0.0, random(8) * 0, 2000).dual
+    bent = balanced(scale * (dual + 0.1 * dual.abs().max() * random(8, seed=seed + 50)))
+    sums = (written_out(3).T @ bent).abs()
+    factors = torch.linspace(0, 8, 4001, dtype=torch.float64)
+    over = (factors[:, None] * sums - problem.weights.flatten()).clamp_min(0).square().sum(-1) / (2 * problem.ridge)
+    gain = (problem.values * bent).sum() - (problem.slack * bent.abs()).sum()
+    most = float((factors * gain - over).max())
+    assert most > 0
+    assert 0.99 * most <= float(problem.bound(bent)) <= most * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("pin_ends", [True, False])
