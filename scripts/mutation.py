@@ -3,9 +3,10 @@
 The changes are cosmic-ray's, in the packages decomposition, values and knowledge: another operator, number, comparison,
 boolean, exception, no decorator, no loop. A sample is drawn at random. Each change is made in a copy of the checkout,
 and the fast tests that execute the changed line run until one fails: of the three packages, of attribution and of
-baselines, those of the changed package first, the quickest first, as many as take `--seconds` together. A change is killed if a test fails, or if they take
-more than `--limit` seconds of processor time; else it survives. Which tests execute a line is found by one run of all
-under coverage, which is kept in `--work` until a test or a line of the library changes.
+baselines, those of the changed package first, the quickest first, as many as take `--seconds` together. A change is
+killed if a test fails, or if they take more than `--limit` seconds of processor time; else it survives. Which tests
+execute a line is found by one run of all under coverage, which is kept in `--work` until a test or a line of the
+library changes.
 
 A run that is ended goes on where it stopped: outcomes are kept in `--work`, too, for each seed. A change that survived
 is tried again when a test has changed. Changes that leave the compiled code as it was, annotations for one, are not
