@@ -21,7 +21,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from captum_lkn._common.checks import check_plain, is_number, is_whole
+from captum_lkn._common.checks import check_plain, check_text, is_number, is_whole
 from captum_lkn._common.messages import kind_of
 
 __all__ = ["Count", "Positive", "checked", "shown"]
@@ -153,7 +153,7 @@ def _evaluated(annotation: Any, names: Mapping[str, Any]) -> Any:
 def _check_one(name: str, value: Any, hint: Any) -> None:
     if _fits(value, hint):
         if hint is not Any:
-            _check_tensors(name, value)
+            _check_inside(name, value, _takes_paths(get_args(hint)))
     elif is_number(value) and _fits(0.0, hint):
         raise ValueError(f"{name} must be finite{_or_none(hint)}; got {shown(value)}")
     elif is_whole(value) and -_LARGEST <= value < _LARGEST and _fits(1, hint):
@@ -171,13 +171,15 @@ def _or_none(hint: Any) -> str:
     return " or None" if _fits(None, hint) else ""
 
 
-def _check_tensors(name: str, value: Any) -> None:
-    """Check that the tensors of a value hold data, in a form that all operations of torch take."""
+def _check_inside(name: str, value: Any, is_path: bool) -> None:
+    """Check that tensors hold data, in a form that all operations of torch take, and texts what UTF-8 can hold."""
     if isinstance(value, Tensor):
         check_plain(name, value)
+    elif isinstance(value, str) and not is_path:
+        check_text(name, value)
     elif type(value) in (tuple, list):
         for one in value:
-            _check_tensors(name, one)
+            _check_inside(name, one, is_path)
 
 
 def _is_array_for(value: Any, hint: Any) -> bool:

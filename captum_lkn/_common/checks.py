@@ -10,11 +10,12 @@ import numpy
 import torch
 from torch import Tensor
 
-from captum_lkn._common.messages import dtype_of
+from captum_lkn._common.messages import dtype_of, kind_of
 
 __all__ = [
     "as_plain",
     "check_flag",
+    "check_numbers",
     "check_plain",
     "check_text",
     "is_floating",
@@ -141,6 +142,41 @@ def check_plain(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be of a dtype with arithmetic; got {dtype_of(tensor)}. Convert it with .float()")
     if tensor.is_meta:
         raise TypeError(f"{name} must hold data; got a tensor on the meta device, which holds none")
+
+
+def check_numbers(
+    name: str, tensor: Any, shape: tuple[int | None, ...], dtype: torch.dtype = torch.float64, *, nan: bool = False
+) -> None:
+    """Check a tensor of a result.
+
+    Args:
+        name: The name of the argument, for the message.
+        tensor: The tensor.
+        shape: Its shape; None stands for any size from 1 on.
+        dtype: Its dtype.
+        nan: Whether it may hold NaN, for what is not known.
+
+    Raises:
+        TypeError: It is not a dense tensor of this dtype.
+        ValueError: It has another shape, or a number is not finite.
+
+    Example:
+        >>> check_numbers("gap", torch.zeros(2, dtype=torch.float64), (None,))
+        >>> check_numbers("gap", torch.zeros(2, dtype=torch.float64), (3,))
+        Traceback (most recent call last):
+        ValueError: gap must have the shape [3], None being any size; got [2]
+    """
+    if not is_tensor_of(tensor, dtype):
+        raise TypeError(f"{name} must be a {dtype} tensor; got {kind_of(tensor)}")
+    check_plain(name, tensor)
+    sizes = tuple(tensor.shape)
+    if len(sizes) != len(shape) or not all(
+        size == wanted if wanted is not None else size for size, wanted in zip(sizes, shape, strict=True)
+    ):
+        raise ValueError(f"{name} must have the shape {list(shape)}, None being any size; got {list(sizes)}")
+    wrong = tensor.isinf() if nan else ~tensor.isfinite()
+    if bool(wrong.any()):
+        raise ValueError(f"{name} must be finite; got {float(tensor[wrong][0])}")
 
 
 def as_plain(name: str, value: Any) -> Tensor:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import html
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of, kind_of, some_of
 from captum_lkn.baselines.samples import check_same_sample
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.interactions import Interaction, Interactions, InteractionsBatch
+from captum_lkn.interactions.checks import check_bound
 from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 
@@ -50,6 +52,7 @@ class BaselineAgreement(NamedTuple):
     rank_correlation: float
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class BaselineComparison:
     """Interactions under several baselines, and their agreement; made by :func:`compare_baselines`.
@@ -65,6 +68,17 @@ class BaselineComparison:
     agreements: tuple[BaselineAgreement, ...]
     k: int
     tau: float
+
+    def __post_init__(self) -> None:
+        check_bound("tau", self.tau)
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1; got {self.k}")
+        if not self.interactions:
+            raise ValueError("interactions must be of at least one baseline; got none")
+        if unknown := {name for one in self.agreements for name in one[:2]} - set(self.interactions):
+            raise ValueError(
+                f"agreements must be of pairs of baselines with interactions; got {some_of(sorted(map(str, unknown)))}"
+            )
 
     def to_frame(self) -> pd.DataFrame:
         """The agreements.

@@ -39,6 +39,7 @@ _LARGEST_RATE = 1e30  # more overflows float32
 _SCHEMA = "LearnedBaseline"
 
 
+@checked()
 @dataclass(frozen=True, eq=False)
 class LearnedBaseline:
     """Baseline vector and the record of its training; made by :func:`learn_baseline`.

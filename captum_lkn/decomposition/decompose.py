@@ -21,7 +21,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_lkn._common.arguments import checked
-from captum_lkn._common.messages import shape_of
+from captum_lkn._common.checks import check_numbers
+from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn._common.rounding import no_autocast
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.checks import (
@@ -50,6 +51,7 @@ _LOOSE: Final = 1e6
 """A slack of so many ranges binds nothing; a larger one would drown the values in rounding."""
 
 
+@checked()
 @dataclass(frozen=True, eq=False)
 class Decomposition:
     """Sparse AND-OR effects of value tables, with their certificate.
@@ -86,6 +88,22 @@ class Decomposition:
     stopped: tuple[str, ...] = field(repr=False)
     options: DecompositionOptions = field(repr=False)
     kappa_of_each: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        batch, size = tuple(self.gap.shape), self.and_effects.shape[-1:]
+        for name in ("and_effects", "or_effects", "residual"):
+            check_numbers(name, getattr(self, name), (*batch, *size))
+        for name in ("objective", "kappa"):
+            check_numbers(name, getattr(self, name), batch)
+        check_numbers("steps", self.steps, batch, torch.int64)
+        check_numbers("converged", self.converged, batch, torch.bool)
+        if self.gap.dtype != torch.float64 or bool(self.gap.isnan().any()):
+            raise ValueError(f"gap must be float64, without NaN; got {kind_of(self.gap)}")
+        if len(self.stopped) != self.gap.numel() or not set(self.stopped) <= {"converged", "stalled", "steps"}:
+            raise ValueError(
+                f'stopped must be "converged", "stalled" or "steps" of each table, {self.gap.numel()}; got '
+                f"{some_of(self.stopped)}"
+            )
 
     def __getitem__(self, index: SupportsIndex) -> Decomposition:
         """The decomposition of one entry of the first batch dimension; negative ones count from the end."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_plain
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn.decomposition import lattice
 
@@ -48,6 +49,7 @@ class OrderStrength(NamedTuple):
     negative: float
 
 
+@checked("constant", "n")
 @dataclass(frozen=True, eq=False)
 class Effects:
     """Sparse AND and OR effects of sets of n players; immutable.
@@ -90,17 +92,18 @@ class Effects:
             if not isinstance(given, Tensor) or given.dtype != dtype or given.device.type != "cpu":
                 wanted = str(dtype).removeprefix("torch.")
                 raise TypeError(f"{name} must be a {wanted} tensor on the CPU; got {kind_of(given)}")
+            check_plain(name, given)
         if self.values.dim() != 1 or self.members.shape != (len(self), self.n) or self.is_or.shape != (len(self),):
             raise ValueError(
                 f"members must be [k, n] = [k, {self.n}], is_or and values [k]; got {shape_of(self.members)}, "
                 f"{shape_of(self.is_or)} and {shape_of(self.values)}"
             )
-        if not bool(self.values.isfinite().all()) or not math.isfinite(self.constant):
-            raise ValueError("effects must be finite; got NaN or an infinite one")
+        if not bool(self.values.isfinite().all()):
+            raise ValueError("values must be finite; got NaN or an infinite one")
         if bool((self.orders < 1 + self.is_or.long()).any()):
             raise ValueError(
-                "each set must have a player, and an OR effect two, since AND and OR effects of a single player are "
-                "the same function: call lattice.merge_first_order first"
+                "members must have a player in each set, and two where is_or is True, since AND and OR effects of a "
+                "single player are the same function: call lattice.merge_first_order first"
             )
         object.__setattr__(self, "constant", float(self.constant))
         unique, places = _unique(self._keys)
@@ -331,6 +334,7 @@ def check_table(name: str, table: Any, n: int | None = None) -> None:
         raise TypeError(
             f"{name} must be a float64 tensor on the CPU; got {kind_of(table)}{where}: convert with .double().cpu()"
         )
+    check_plain(name, table)
     size = lattice.n_players(table) if n is None else n
     if table.shape != (1 << size,):
         raise ValueError(f"{name} must be [2^n] = [{1 << size}] for {size} players; got {shape_of(table)}")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from captum_lkn._common.checks import check_numbers
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.evaluation.bootstrap import bootstrap, shown_interval
-from captum_lkn.evaluation.saved import Saved, check_numbers
+from captum_lkn.evaluation.saved import Saved
 from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interactions
 

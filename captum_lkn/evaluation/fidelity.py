@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.accessors import Accessor
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_numbers, is_whole
 from captum_lkn._common.formats import percent
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import TAU
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
-from captum_lkn.evaluation.saved import Saved, check_numbers
+from captum_lkn.evaluation.saved import Saved
 from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interactions, InteractionsBatch
 
@@ -30,6 +31,7 @@ _TOP: Final = 60
 _SHOWN: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class FidelityCurve(Tabular, Saved):
     """Agreement of the outputs with what the strongest effects alone add up to; made by :func:`fidelity`.

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.accessors import Accessor
-from captum_lkn._common.checks import check_flag, is_whole
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_flag, check_numbers, is_whole
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
-from captum_lkn.evaluation.saved import check_count, check_numbers
+from captum_lkn.evaluation.saved import check_count
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.checks import check_interactions
 from captum_lkn.knowledge.comparison import Scope, check_salience, shared, thresholds
@@ -32,6 +33,7 @@ __all__ = ["Generalization", "generalization"]
 _MOST_DRAWS = 10**6
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class Generalization(ByOrder):
     """The share of interactions that two models, or two layers, have in common; made by :func:`generalization`.

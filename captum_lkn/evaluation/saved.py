@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from captum_lkn._common import files
-from captum_lkn._common.checks import is_number, is_tensor_of, is_whole
+from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn.evaluation.bootstrap import Resampling
 from captum_lkn.interactions import Interaction
@@ -20,7 +19,7 @@ from captum_lkn.interactions import Interaction
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Saved", "check_count", "check_numbers", "check_parts", "listed_interaction"]
+__all__ = ["Saved", "check_count", "check_parts", "listed_interaction"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,6 +31,13 @@ class Saved(ABC):
     """
 
     resampling: Resampling = field(default_factory=Resampling, kw_only=True)
+
+    def __post_init__(self) -> None:
+        given: object = self.resampling
+        if not isinstance(given, Resampling):
+            raise TypeError(f"resampling must be a Resampling; got {kind_of(given)}")
+        given.check()
+        self._check()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :func:`captum_lkn._common.files.write` for the errors.
@@ -54,11 +60,9 @@ class Saved(ABC):
 
         def make(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Any:
             rest = dict(metadata)
-            resampling = Resampling(*rest.pop("resampling")).check()
+            resampling = Resampling(*rest.pop("resampling"))
             arguments: dict[str, Any] = cls._unpack(tensors, rest)
-            made = cls(**arguments, resampling=resampling)
-            made._check()
-            return made
+            return cls(**arguments, resampling=resampling)
 
         found: Self = files.load(path, cls.__name__, make)
         return found
@@ -98,22 +102,6 @@ def check_count(name: str, value: Any, least: int) -> None:
     """Check a whole number."""
     if not is_whole(value) or value < least:
         raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
-
-
-def check_numbers(
-    name: str, tensor: Any, shape: tuple[int | None, ...], dtype: torch.dtype = torch.float64, *, nan: bool = False
-) -> None:
-    """Check a tensor of a result; None in `shape` is any size from 1 on, and `nan` allows NaN."""
-    if not is_tensor_of(tensor, dtype):
-        raise TypeError(f"{name} must be a {dtype} tensor; got {kind_of(tensor)}")
-    sizes = tuple(tensor.shape)
-    if len(sizes) != len(shape) or not all(
-        size == wanted if wanted is not None else size for size, wanted in zip(sizes, shape, strict=True)
-    ):
-        raise ValueError(f"{name} must have the shape {list(shape)}, None being any size; got {list(sizes)}")
-    wrong = tensor.isinf() if nan else ~tensor.isfinite()
-    if bool(wrong.any()):
-        raise ValueError(f"{name} must be finite; got {float(tensor[wrong][0])}")
 
 
 def listed_interaction(kind: Any, members: Any, players: Any, effect: Any, share: Any) -> tuple[Interaction, float]:

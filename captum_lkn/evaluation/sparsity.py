@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.accessors import Accessor
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import check_numbers
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.decomposition.options import n_possible
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
-from captum_lkn.evaluation.saved import Saved, check_numbers
+from captum_lkn.evaluation.saved import Saved
 from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.comparison import Scope, check_salience, thresholds
@@ -30,6 +32,7 @@ __all__ = ["Sparsity", "sparsity"]
 _ROWS = ("AND and OR effects", "Harsanyi dividends")
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class Sparsity(Tabular, Saved):
     """Sparsity of interactions, and of the Harsanyi dividends of the same outputs; made by :func:`sparsity`.

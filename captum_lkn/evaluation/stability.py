@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.arguments import checked
-from captum_lkn._common.checks import check_plain, is_number, is_whole
+from captum_lkn._common.checks import check_numbers, check_plain, is_number, is_whole
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap
 from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
-from captum_lkn.evaluation.saved import check_count, check_numbers
+from captum_lkn.evaluation.saved import check_count
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.interactions.about import targets_of
 from captum_lkn.knowledge.comparison import Scope, check_salience, thresholds
@@ -42,6 +42,7 @@ _ROUNDING: Final = 1e-12
 _SCALARS: Final = 1 << 25  # of noisy inputs in one call: 128 MiB of float32
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class Stability(ByOrder):
     """Stability of interactions under noise on the inputs, by kind and order; made by :func:`stability`.

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.arguments import checked
-from captum_lkn._common.checks import is_number
+from captum_lkn._common.checks import check_numbers, is_number
 from captum_lkn._common.frames import import_pandas
-from captum_lkn._common.messages import count_of
+from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.evaluation.bootstrap import bootstrap, shown_interval
 from captum_lkn.evaluation.by_order import KINDS_AND_BOTH
-from captum_lkn.evaluation.saved import Saved, check_count, check_numbers, check_parts, listed_interaction
+from captum_lkn.evaluation.saved import Saved, check_count, check_parts, listed_interaction
 from captum_lkn.evaluation.text import Tabular
 from captum_lkn.interactions import Interaction
-from captum_lkn.knowledge.checks import check_label
+from captum_lkn.knowledge.checks import check_label, check_noun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +94,7 @@ class TransferRow(NamedTuple):
     other_negative: float
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class Transfer(Tabular, Saved, Mapping[str, TransferStrengths]):
     """Salient interactions that held-out models have as well, and the rest.
@@ -200,10 +201,8 @@ class Transfer(Tabular, Saved, Mapping[str, TransferStrengths]):
         check_parts(set(tensors), {"strengths", "sums"})
         check_parts(set(metadata), known)
         labels = metadata["strengths"]
-        if not labels or len(set(labels)) < len(labels):
+        if len(set(labels)) < len(labels):
             raise ValueError(f"each state must have a label of its own; got {labels!r}")
-        check_numbers("strengths", tensors["strengths"], (len(labels), 6, None, 3, None), nan=True)
-        check_numbers("sums", tensors["sums"], (len(labels), 2, *tensors["strengths"].shape[2:]))
         shares = [
             tuple(tuple(listed_interaction(*one) for one in sample) for sample in state) for state in metadata["shares"]
         ]
@@ -220,12 +219,21 @@ class Transfer(Tabular, Saved, Mapping[str, TransferStrengths]):
     def _check(self) -> None:
         check_count("held_out", self.held_out, 1)
         check_share("at_least", self.at_least)
-        texts: list[Any] = [self.noun, *self.strengths]
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError(f"noun and labels must be strings; got {texts}")
-        samples = len(next(iter(self.strengths.values())).other)
-        if any(len(of_state) != samples for of_state in self.shares.values()):
-            raise ValueError(f"shares must be of {samples} samples in each state")
+        check_noun(self.noun)
+        if not self.strengths:
+            raise ValueError("strengths must be of at least one state; got none")
+        labels = list(self.strengths)
+        for name, states in (("sums", self.sums), ("shares", self.shares)):
+            if list(states) != labels:
+                raise ValueError(f"{name} must be of the states {some_of(labels)}; got {some_of(list(states))}")
+        first = next(iter(self.strengths.values()))[0]
+        check_numbers("strengths", first, (None, len(KINDS_AND_BOTH), None), nan=True)
+        for label in labels:
+            for part in self.strengths[label]:
+                check_numbers("strengths", part, tuple(first.shape), nan=True)
+            check_numbers("sums", self.sums[label], (2, *first.shape))
+            if len(self.shares[label]) != len(first):
+                raise ValueError(f"shares must be of {len(first)} samples in each state")
 
     def _caption(self) -> list[str]:
         count = len(next(iter(self.shares.values())))

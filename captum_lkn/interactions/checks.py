@@ -75,6 +75,8 @@ def check_masks(masks: Any, n: int) -> None:
 def check_options(options: Any, kappa: float, effects: Effects) -> DecompositionOptions:
     """Return the options of a decomposition; None becomes the defaults with this kappa."""
     if isinstance(options, DecompositionOptions):
+        if options.kind == "and" and bool(effects.is_or.any()):
+            raise ValueError('options must be those of the effects; got kind="and" and an OR effect')
         return options
     if options is not None:
         raise TypeError(f"options must be a DecompositionOptions; got {kind_of(options)}")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
-from captum_lkn._common.checks import is_whole
+from captum_lkn._common.checks import check_text, is_whole
 from captum_lkn._common.messages import some_of
 
 __all__ = ["check_players", "distinct_labels", "player_numbers"]
@@ -19,6 +19,8 @@ def check_players(players: Any) -> None:
         raise TypeError(f"players must be a tuple of strings, one label a player; got {players!r}")
     if not players:
         raise ValueError("players must have at least one label; got an empty tuple")
+    for name in players:
+        check_text("players", name)
 
 
 def distinct_labels(players: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_tensor_of
 from captum_lkn._common.messages import kind_of, shape_of
 
@@ -16,6 +17,7 @@ BACKGROUND = -1
 """The id, in a feature mask and in ``Players.owners``, of scalars that are never masked."""
 
 
+@checked()
 @dataclass(frozen=True, eq=False)
 class InputLayout:
     """Owner of each scalar of one sample's inputs, and the form of attributions to them.

@@ -40,7 +40,7 @@ __all__ = ["AnyInteractions", "SampledInteractions"]
 _SCHEMA = "SampledInteractions"
 
 
-@checked("layout", "refits")
+@checked("layout", "masks", "refits")
 @dataclass(frozen=True, eq=False, repr=False)
 class SampledInteractions(EffectLists):
     """Sparse AND-OR interactions of one sample with any number of players, fitted to values at sampled masks.
@@ -114,6 +114,8 @@ class SampledInteractions(EffectLists):
             raise ValueError(f"effects must be of the players; got n = {given.n} and {len(self.players)} labels")
         if self.refits.dim() != 2 or self.refits.shape[1] != len(given) or self.refits.dtype != torch.float64:
             raise ValueError(f"refits must be float64 [F, {len(given)}], one a fold; got {shape_of(self.refits)}")
+        if not bool(self.refits.isfinite().all()):
+            raise ValueError("refits must be finite; got NaN or an infinite one")
         object.__setattr__(self, "refits", self.refits.clone())
         for name in ("v_empty", "v_full"):
             object.__setattr__(self, name, check_finite(name, getattr(self, name)))

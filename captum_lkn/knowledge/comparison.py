@@ -69,6 +69,7 @@ class Strengths(NamedTuple):
     reference_salient: Tensor
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """A state compared with a reference: strengths by kind and order, and their ratios.

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.decomposition.effects import Effects
@@ -39,6 +40,7 @@ _NOISE_IN_KAPPA: Final = 0.25
 _SHARE_OF_SPREAD: Final = 0.25
 
 
+@checked()
 @dataclass(frozen=True, eq=False)
 class NoiseCeiling:
     r"""Decompositions of the same tables under noise.
@@ -57,6 +59,11 @@ class NoiseCeiling:
     jitter: float
 
     def __post_init__(self) -> None:
+        if not self.effects or not all(self.effects.values()):
+            raise ValueError("effects must be of at least one state and sample; got none")
+        counts = {len(drawn) for samples in self.effects.values() for drawn in samples}
+        if len(counts) > 1:
+            raise ValueError(f"effects must have as many draws of each state and sample; got {sorted(counts)}")
         check_noise_ceiling(**self.settings())
 
     @property

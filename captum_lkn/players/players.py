@@ -96,6 +96,8 @@ class Players:
                     f"an input has shape {shape_of(x)}, its baseline {shape_of(baseline)}, its owners "
                     f"{shape_of(owner)}, and {len(self)} samples have labels. These must agree"
                 )
+            if owner.dtype != torch.int64:
+                raise TypeError(f"owners must be int64; got {kind_of(owner)}")
             if x.dtype != baseline.dtype:
                 raise ValueError(f"an input of {dtype_of(x)} with a baseline of {dtype_of(baseline)}. Give one dtype")
             used = compact(owner)

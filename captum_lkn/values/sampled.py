@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.checks import is_whole
+from captum_lkn._common.messages import shape_of
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import Score
 from captum_lkn.players.players import Players
@@ -33,6 +34,14 @@ class SampledValues(ValueTables):
     """
 
     plans: tuple[MaskPlan, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        drawn = [sum(map(len, plan)) for plan in self.plans]
+        if [table.shape[-1] for table in self.tables] != drawn:
+            raise ValueError(
+                f"tables must have a column for each mask of the plans, {drawn}; got {[*map(shape_of, self.tables)]}"
+            )
 
 
 def check_sampling(n_samples: Any, seed: Any, players: Sequence[Players]) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_lkn._common.checks import check_numbers
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.model import Model
@@ -110,6 +111,12 @@ class ValueTables:
     epsilon: float
     output_shape: tuple[int, ...] | None
     evaluations: tuple[dict[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.evaluations) != len(self.tables):
+            raise ValueError(f"evaluations must be one a table, {len(self.tables)}; got {len(self.evaluations)}")
+        for table in self.tables:
+            check_numbers("tables", table, (self.tables[0].shape[0], table.shape[-1]))
 
 
 def value_tables(

@@ -153,9 +153,9 @@ def parts(**changes):
         ({"members": [[True, True]]}, TypeError, "members must be a bool tensor on the CPU; got a list"),
         ({"n": 3}, ValueError, r"members must be \[k, n\] = \[k, 3\].*got \[1, 2\]"),
         ({"is_or": torch.tensor([True, False])}, ValueError, r"is_or and values \[k\]; got"),
-        ({"values": torch.full((1,), math.nan, dtype=torch.float64)}, ValueError, "effects must be finite"),
-        ({"members": torch.tensor([[True, False]])}, ValueError, "an OR effect two.*merge_first_order"),
-        ({"members": torch.zeros(1, 2, dtype=torch.bool)}, ValueError, "each set must have a player"),
+        ({"values": torch.full((1,), math.nan, dtype=torch.float64)}, ValueError, "values must be finite"),
+        ({"members": torch.tensor([[True, False]])}, ValueError, "two where is_or is True.*merge_first_order"),
+        ({"members": torch.zeros(1, 2, dtype=torch.bool)}, ValueError, "members must have a player in each set"),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else None,
 )
