@@ -22,6 +22,7 @@ from captum_lkn.studies.methods import Keep, StudyMethod, check_options, setting
 from captum_lkn.studies.samples import groups_of, samples_of
 from captum_lkn.studies.study import Study, load_study
 from captum_lkn.studies.work import Work
+from captum_lkn.values.sampled import check_sampling
 
 __all__ = ["run_study"]
 
@@ -103,6 +104,8 @@ def run_study(
     check_options(method, options, keep)
     settings = settings_of(method, options, keep, version)
     single = samples_of(samples, target, settings, version)
+    if options.get("n_samples") is not None:  # an error of all samples, before any forward
+        check_sampling(options["n_samples"], options.get("seed", 0), [one.players for one in single])
     numbers: dict[str, int] = {}
     for number, sample in enumerate(single):
         numbers.setdefault(sample.key, number)  # equal samples are computed once

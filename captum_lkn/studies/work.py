@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -212,7 +213,7 @@ class Work:
         return self._warning_once([key], lambda: sample.evaluate(part)) if stored is None else stored
 
     def _fail(self, key: str, error: ValueError) -> None:
-        self.failed[key] = str(error)
+        self.failed[key] = self._in_study(str(error), [key])
         if not self.stored and len(self.failed) >= self._least:
             self.check()
 
@@ -241,10 +242,20 @@ class Work:
             found = evaluate()
         numbers = [self.numbers[key] for key in keys]
         for each in caught:
-            if str(each.message) not in self._warned:
-                self._warned.add(str(each.message))
-                warn(f"of sample{'' if len(numbers) == 1 else 's'} {some_of(numbers)} of the study: {each.message}")
+            message = self._in_study(str(each.message), keys)
+            if message not in self._warned:
+                self._warned.add(message)
+                warn(f"of sample{'' if len(numbers) == 1 else 's'} {some_of(numbers)} of the study: {message}")
         return found
+
+    def _in_study(self, message: str, keys: Sequence[str]) -> str:
+        """Return a message on samples that were evaluated together with their numbers in the study."""
+
+        def number(found: re.Match[str]) -> str:
+            place = int(found[1])
+            return f"sample {self.numbers[keys[place]]}" if place < len(keys) else found[0]
+
+        return re.sub(r"\bsample (\d+)\b", number, message)
 
     def _text(self, key: str) -> str:
         texts = self.samples[key].players.description.get("texts")

@@ -377,7 +377,14 @@ def test_warnings_name_the_samples_of_the_study(tmp_path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run_study(make_method(), flat, tmp_path / "run", target=0)
-    assert any(re.match(r"of samples? [01].* of the study: ", str(each.message)) for each in caught)
+    found = [str(each.message) for each in caught]
+    assert any(re.match(r"of samples? [01].* of the study: ", message) for message in found)
+
+
+def test_numbers_in_messages_are_those_of_the_study(tmp_path):
+    samples = [*make_samples(2), *(players_from_mask(torch.full((1, 2), x)) for x in (3.0, torch.nan))]
+    with pytest.raises(ValueError, match=r"sample 3: the value of sample 3 is nan"):
+        run_study(make_method(), samples, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -389,6 +396,7 @@ def test_warnings_name_the_samples_of_the_study(tmp_path):
         ((make_method(), []), {}, ValueError, "samples must be at least one"),
         ((make_method(), make_samples(2)), {"target": [1]}, ValueError, "got 1 for 2 samples"),
         ((make_method(), make_samples(2)), {"masks": 3}, TypeError, "run_study got masks; the options of"),
+        ((make_method(), make_wide()), {"n_samples": 100}, ValueError, "n_samples must be at least 200 for 10 players"),
         ((make_method(), make_samples(2)), {"keep": "all"}, ValueError, "keep must be one of"),
         ((make_method(), make_samples(2)), {"shard": (2, 2)}, ValueError, r"shard must be \(i, k\)"),
     ],
