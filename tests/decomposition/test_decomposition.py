@@ -11,7 +11,8 @@ import torch
 
 from captum_lkn.decomposition import Decomposition, LargeGapError, decompose, lattice
 from captum_lkn.decomposition.options import NOISE, OR_WEIGHT, ORDER_WEIGHT, RIDGE, TOLERANCE
-from captum_lkn.decomposition.solvers import dispatch, exact
+from captum_lkn.decomposition.solvers import dispatch, equality, exact
+from captum_lkn.decomposition.solvers.problem import Lattice
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -813,13 +814,20 @@ def test_additive_games_without_noise_need_no_search(n):
     assert int((found.and_effects != 0).sum()) == n
 
 
-def test_an_interaction_without_noise_is_found_by_few_effects_and_rows(monkeypatch):
-    monkeypatch.setattr(dispatch, "_GENERATION_MIN_PLAYERS", 11)
-    present = lattice.masks(11).double()
-    found = decompose(present[:, 0] * present[:, 1], noise=0.0)
-    assert float(found.gap) < 1e-6
-    assert effects(found).nonzero().tolist() == [[0, 3]]
-    assert float(found.and_effects[3]) == pytest.approx(1, abs=1e-9)
+@pytest.mark.parametrize(
+    "options", [{}, {"order_weight": 0.0, "or_weight": 1.0, "ridge": 0.0}], ids=["default", "paper"]
+)
+@pytest.mark.parametrize(("n", "terms"), [(7, 3), (10, 20), (14, 10)])
+def test_games_of_few_effects_without_noise_are_exact(n, terms, options):
+    v = few_effects(n, terms)
+    found = assert_exact(v.unsqueeze(0), noise=0.0, **options)
+    assert int((effects(found)[..., 1:] != 0).sum()) < 8 * terms
+
+
+def test_scalar_products_of_columns_are_those_of_the_matrix():
+    columns = torch.tensor([i for i in range(1, 32) if i != 16])
+    z = Lattice(4).entries(torch.arange(16), columns)
+    torch.testing.assert_close(equality.column_products(4, columns, columns), z.T @ z)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@
 ``narrow``     tables with little slack, by way of a table with smaller effects
 ``vertex``     from an optimum of a linear program to a vertex of its optimal face
 ``equations``  the linear equations of the crossover
+``equality``   tables without slack and with few effects, by a semismooth Newton method
 ``generation``  many players and few effects: the exact method on some effects and rows, more as they are needed
 ``highs``      the same problem as an explicit linear program for SciPy's HiGHS, an independent check
 =============  ===========================================================================================

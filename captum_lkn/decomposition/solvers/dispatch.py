@@ -13,17 +13,18 @@ from tqdm.auto import tqdm
 
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, exact, generation, highs
+from captum_lkn.decomposition.solvers import admm, equality, exact, generation, highs
+from captum_lkn.decomposition.solvers.narrow import without_slack
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
 __all__ = ["Found", "solve", "solve_nearly"]
 
 # Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
-# A table without slack takes the interior point 2, 11 and 96 s with 11, 12 and 13 players, however sparse its answer.
-# Candidates that cost no search take 10 ms, the exact method on few effects and rows up to 5 s on a dense table.
-_CANDIDATES_MIN_PLAYERS = 11
-_GENERATION_MIN_PLAYERS = 13
+# A dense table without slack takes the interior point 1 s with 10 players and 10 times as long with each further one;
+# up to 6 it takes 5 ms. That its answer is not sparse is seen after a small part of that time.
+_SPARSE_MIN_PLAYERS = 7
+_TIGHT = 1e-5  # with less slack than this, in units of the table's range, values are met exactly beyond 13 players
 _EXACT = 1e-6  # the gap by which these are accepted, if the tolerance is not below
 _WARM_UP_STEPS = 400
 _WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point anyway
@@ -119,12 +120,11 @@ def _middle(problem: Problem) -> Tensor:
 def _without_slack(
     problem: Problem, found: Found, chunk: Tensor, left: Tensor, tolerance: float, bar: tqdm[Any]
 ) -> None:
-    """Try what is faster than the interior point where a table has no slack, many players and a sparse answer."""
-    if problem.n < _CANDIDATES_MIN_PLAYERS:
+    """Try what is faster than the interior point where a table has no slack and a sparse answer."""
+    if problem.n < _SPARSE_MIN_PLAYERS:
         return
     for table in chunk[left[chunk] & (problem.slack[chunk] <= 0).all(-1)].tolist():
-        search = problem.n >= _GENERATION_MIN_PLAYERS
-        if _by_generation(problem, found, table, min(tolerance, _EXACT), search=search):
+        if _by_generation(problem, found, table, min(tolerance, _EXACT)):
             left[table] = False
             bar.update()
 
@@ -186,36 +186,45 @@ def _batch(problem: Problem) -> int:
     return 1 if problem.values.device.type == "cpu" else 64
 
 
-def _by_generation(problem: Problem, found: Found, table: int, tolerance: float, *, search: bool = True) -> bool:
-    """Try what costs no search, then the exact method on few effects and rows; True if the tolerance is reached.
+def _by_generation(problem: Problem, found: Found, table: int, tolerance: float) -> bool:
+    """Try what costs no search, then the methods for few effects; True if the tolerance is reached.
 
     The effects that are left in ``found`` are feasible in any case.
     """
     one = problem[table]
     free = generation.free_solutions(one)
     costs = torch.stack([one.penalty(effects) for effects in free])
-    candidates = [(free[int(costs.argmin())], 0.0, generation.shapley_dual(one, free[0]), 0)]
-    for tried in range(1 + search):
-        effects, constant, dual, steps = candidates[-1]
-        bound = one.bound(dual)
-        if tried == 0 or bound > found.bound[table]:
-            found.dual[table] = dual
-        if tried == 0 or one.penalty(effects) < one.penalty(found.effects[table]):
-            found.effects[table], found.constant[table] = effects, constant
-        found.bound[table] = torch.maximum(found.bound[table], bound)
-        found.steps[table] = steps
-        if float(relative_gap(one.penalty(found.effects[table]), found.bound[table])) <= tolerance:
-            return True
-        if search and tried == 0:
-            index = torch.tensor([table], device=problem.values.device)
-            rough = next(admm.iterate(problem[index], _ROUGH_STEPS, torch.float32))
-            sparse = generation.solve(one, rough.effects[0], rough.dual[0])
-            constant = min(max(sparse.constant, -float(one.slack[0])), float(one.slack[0]))
-            repaired = one.repaired(sparse.effects, constant)
-            # Rounding is not repaired: it would make exact zeros nonzero.
-            kept = sparse.effects if float(one.excess(sparse.effects, constant)[1:].abs().amax()) < 1e-9 else repaired
-            candidates.append((kept, constant, sparse.dual, _ROUGH_STEPS + sparse.steps))
-    return False
+    found.effects[table], found.constant[table] = free[int(costs.argmin())], 0.0
+    found.dual[table] = generation.shapley_dual(one, free[0])
+    found.bound[table] = one.bound(found.dual[table])
+    if _gap(one, found, table) <= tolerance:
+        return True
+    index = torch.tensor([table], device=problem.values.device)
+    rough = next(admm.iterate(problem[index], _ROUGH_STEPS, torch.float32))
+    sparse: equality.Sparse | generation.Generated | None
+    if float(one.slack.amax()) < _TIGHT:
+        sparse, constant = equality.solve(without_slack(one), rough.dual[0]), 0.0
+    else:
+        sparse = generation.solve(one, rough.effects[0], rough.dual[0])
+        constant = min(max(sparse.constant, -float(one.slack[0])), float(one.slack[0]))
+    if sparse is None:
+        return False
+    found.steps[table] = _ROUGH_STEPS + sparse.steps
+    effects = sparse.effects
+    # Rounding is not repaired: it would make exact zeros nonzero.
+    if not float(one.excess(effects, constant)[1:].abs().amax()) < 1e-9:
+        effects = one.repaired(effects, constant)
+    if one.penalty(effects) < one.penalty(found.effects[table]):
+        found.effects[table], found.constant[table] = effects, constant
+    bound = one.bound(sparse.dual)
+    if bound > found.bound[table]:
+        found.bound[table], found.dual[table] = bound, sparse.dual
+    return _gap(one, found, table) <= tolerance
+
+
+def _gap(one: Problem, found: Found, table: int) -> float:
+    """The certified gap of a table's present solution."""
+    return float(relative_gap(one.penalty(found.effects[table]), found.bound[table]))
 
 
 def _first_order_steps(n: int) -> int:

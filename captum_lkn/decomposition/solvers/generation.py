@@ -28,8 +28,6 @@ _STEPS = 150  # of the interior point in a round
 _NEAR = 1e-6  # the distance from which on the sets are nearly right
 _VIOLATED = 1e-10
 _ROUNDING = 1e-10  # of transforms of a table, in units of its range
-_TIGHT = 1e-5  # with less slack than this, in units of the table's range, every row counts as met exactly
-_ROOM = 1e-3  # the slack that finds the sets of such a table; 1e-5 is too little for the interior point's steps
 _MAX_EFFECTS = 800  # with more effects than this in the small problem the table is dense
 _PIVOTS = 300
 
@@ -96,10 +94,6 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor) -> Generated:
             return Generated(
                 guessed[0], float(point.constant[0]), _on_rows(guessed_dual[0], at_rows, dual), steps, False
             )
-        if float(problem.slack.amax()) < _TIGHT:
-            # Every row binds: the dual vector is known to 1e-6 only, but the effects are the one solution of all.
-            x = problem.without_rounding(_least_squares(problem, guessed[0], at_rows))
-            return Generated(x, 0.0, _on_rows(point.dual[0], at_rows, dual), steps, True)
         part = Program(
             _Part(Lattice(problem.n).entries(at_rows, at_columns)),
             problem.values[at_rows],
@@ -130,20 +124,6 @@ def _on_rows(entries: Tensor, rows: Tensor, like: Tensor) -> Tensor:
     everywhere = torch.zeros_like(like)
     everywhere[rows] = entries
     return everywhere
-
-
-def _least_squares(problem: Problem, effects: Tensor, rows: Tensor) -> Tensor:
-    """The effects on the support of others that come nearest to the values of some rows."""
-    support = effects.flatten().nonzero().squeeze(-1)
-    z = Lattice(problem.n).entries(rows, support)
-    gram = z.T @ z
-    gram.diagonal().add_(1e-12 * gram.diagonal().amax())
-    root = torch.linalg.cholesky(gram)
-    result = torch.zeros_like(effects).flatten()
-    for _ in range(3):
-        missed = problem.values[rows] - z @ result[support]
-        result[support] += torch.cholesky_solve((z.T @ missed).unsqueeze(-1), root).squeeze(-1)
-    return result.view_as(effects)
 
 
 def _pressed(problem: Problem, dual: Tensor) -> Tensor:
@@ -213,11 +193,7 @@ def _first_rows(problem: Problem, dual: Tensor) -> Tensor:
 
 def _near_optimum(problem: Problem, effects: Tensor, dual: Tensor, rows: Tensor) -> tuple[Point, int]:
     """The interior point on some rows, near the optimum; and its steps."""
-    # Without slack an interior point has no room to step in.
-    slack = problem.slack.clamp_min(_ROOM if float(problem.slack.amax()) < _TIGHT else 0.0)
-    if problem.pinned:
-        slack[0] = slack[-1] = 0
-    one = Problem(problem.values[None], slack[None], problem.weights, problem.ridge, problem.pinned)
+    one = Problem(problem.values[None], problem.slack[None], problem.weights, problem.ridge, problem.pinned)
     point = Point(one, effects[None], dual[None], exact=False, by_rows=False, sample=rows)
     steps = 0
     while True:
