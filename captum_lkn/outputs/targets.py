@@ -183,7 +183,14 @@ def _position_text(position: Sequence[int]) -> str:
 
 
 @checked("binary", "class_dim")
-def resolve_target(target: TargetLike, output: Tensor, *, binary: bool = False, class_dim: int | None = None) -> Target:
+def resolve_target(
+    target: TargetLike,
+    output: Tensor,
+    *,
+    binary: bool = False,
+    class_dim: int | None = None,
+    class_names: Sequence[str] = (),
+) -> Target:
     """Check a target against a model's output, and bring it to one form.
 
     Stricter than Captum where Captum guesses: negative indices, bools and slices are refused, and so is an index too
@@ -199,6 +206,7 @@ def resolve_target(target: TargetLike, output: Tensor, *, binary: bool = False, 
         binary: True if a single column tells two classes apart, as ``score="binary_log_odds"`` says. Then the class is
             1 or 0, None means 1, and ``"predicted"`` is 1 where the column is positive.
         class_dim: The dimension of the classes in `output`, such as 1 for ``[B, C, H, W]``; None: the last one.
+        class_names: The names of the classes, for the error of a target that is a name; empty: not known.
 
     Returns:
         The target of each sample, on the output's device.
@@ -224,7 +232,7 @@ def resolve_target(target: TargetLike, output: Tensor, *, binary: bool = False, 
     binary = binary and shape[place] == 1
     sizes = tuple(2 if binary and dim == place else size for dim, size in enumerate(shape))
     if isinstance(target, str):
-        indices = _predicted(target, output, binary, place)
+        indices = _predicted(target, output, binary, place, class_names)
     elif target is None:
         if math.prod(shape) > 1:
             raise ValueError(_missing(output, shape))
@@ -244,11 +252,11 @@ def _missing(output: Tensor, shape: tuple[int, ...]) -> str:
     return start + f'Give target=0 to {shape[0] - 1}, a list with one a sample, or target="predicted"'
 
 
-def _predicted(target: str, output: Tensor, binary: bool, place: int) -> list[tuple[int, ...]]:
+def _predicted(
+    target: str, output: Tensor, binary: bool, place: int, class_names: Sequence[str]
+) -> list[tuple[int, ...]]:
     if target != _PREDICTED:
-        near = difflib.get_close_matches(target.lower(), [_PREDICTED])
-        hint = f". Did you mean {_PREDICTED!r}?" if near else ""
-        raise ValueError(f"target must be {_KINDS}; got {target!r}{hint}")
+        raise ValueError(f"target must be {_KINDS}; got {target!r}{_meant(target, class_names)}")
     shape = tuple(output.shape[1:]) or (1,)
     if math.prod(shape) > shape[place]:
         raise ValueError(
@@ -259,6 +267,18 @@ def _predicted(target: str, output: Tensor, binary: bool, place: int) -> list[tu
     columns = output.reshape(len(output), -1)
     classes = (columns[:, 0] > 0).long() if binary else columns.argmax(1)
     return [tuple(c if dim == place else 0 for dim in range(len(shape))) for c in classes.tolist()]
+
+
+def _meant(target: str, class_names: Sequence[str]) -> str:
+    """Return what an error says of the nearest name."""
+    places = {name.lower(): place for place, name in reversed(list(enumerate(class_names)))}
+    near = difflib.get_close_matches(target.lower(), [_PREDICTED, *places], n=1)
+    if not near:
+        return ""
+    if near[0] == _PREDICTED:
+        return f". Did you mean {_PREDICTED!r}?"
+    place = places[near[0]]
+    return f". The class {class_names[place]!r} is target={place}"
 
 
 def _given(target: Any, output: Tensor, sizes: tuple[int, ...], place: int) -> list[tuple[int, ...]]:

@@ -259,9 +259,10 @@ class Evaluator:
         # Without a target there is one output a sample, or the error of a missing target.
         form = Outputs(outputs, self._stated_class_dim)
         class_dim = None if target is None else self.model.class_dim(form, self.players.inputs, self._score)
-        resolved = resolve_target(chosen, outputs, binary=self._score.binary, class_dim=class_dim)
+        names = self.model.class_names
+        resolved = resolve_target(chosen, outputs, binary=self._score.binary, class_dim=class_dim, class_names=names)
         resolved = as_predicted(resolved, self.model, outputs) if isinstance(target, str) else resolved
-        return resolved.named(self.model.class_names, self._score.noun)
+        return resolved.named(names, self._score.noun)
 
     def check_samples_apart(self) -> None:
         """Check that the forward gives each of several samples a value of its own.

@@ -349,6 +349,20 @@ def test_targets_that_do_not_fit_two_dimensions_are_refused(target, message):
 
 
 @pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("Dog", r"got 'Dog'. The class 'dog' is target=1$"),
+        ("bird", r"got 'bird'. The class 'bird' is target=2$"),
+        ("predict", r"got 'predict'. Did you mean 'predicted'.$"),
+        ("house", "got 'house'$"),
+    ],
+)
+def test_the_name_of_a_class_as_target_is_answered_by_its_index(target, hint):
+    with pytest.raises(ValueError, match=hint):
+        resolve_target(target, torch.zeros(2, 3), class_names=["cat", "dog", "bird"])
+
+
+@pytest.mark.parametrize(
     ("target", "message"),
     [
         (
