@@ -204,6 +204,10 @@ def test_a_mask_of_four_dimensions(kind):
     seen = ~PADDING[:, None, None].expand(2, 1, 6, 6)
     mask = seen if kind == "bool" else torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
     plain_mask = (~PADDING).long()
+    try:
+        model(IDS, attention_mask=mask)
+    except ValueError as error:
+        pytest.skip(f"BERT of this release of transformers takes no such mask: {error}")
     for pool in ("mean", "last", "auto"):
         layer = Layer(1, pool=pool)
         found = read_one(model, layer, IDS, attention_mask=mask)

@@ -33,6 +33,8 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_rows_of_a_further_argument_go_with_their_samples(layout):
+    if layout == "jagged" and torch.__version__ < (2, 5):
+        pytest.skip("torch 2.4 pads no jagged tensor, which the test's forward does")
     made, dense = LAYOUTS[layout]
     argument = made()
     found = ExactShapleyValues(lambda x, w: (x * dense(w)).sum(1)).attribute(X, additional_forward_args=argument)
