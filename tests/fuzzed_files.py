@@ -15,6 +15,7 @@ import math
 import random
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -211,13 +212,24 @@ def outcome(blob: bytes, name: str, path: Path) -> str:
 
 
 def main(count: int, seed: int) -> None:
-    """Try so many mutations of each kind, and print how they came out."""
+    """Try so many mutations of each kind, and print how they came out, the slowest file and the growth of memory."""
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         for name, path in save_all(Path(folder)).items():
-            blobs = mutated(path, count, seed)
-            counts = collections.Counter(outcome(blob, name, Path(folder) / "mutated.safetensors") for blob in blobs)
-            print(name, dict(counts.most_common(10)), flush=True)
+            start, slowest, counts = _peak(), 0.0, collections.Counter()
+            for blob in mutated(path, count, seed):
+                before = time.process_time()
+                counts[outcome(blob, name, Path(folder) / "mutated.safetensors")] += 1
+                slowest = max(slowest, time.process_time() - before)
+            grown = f"{slowest:.2f} s at most, {_peak() - start} MB more than before"
+            print(f"{name}: {dict(counts.most_common(10))}; {grown}", flush=True)
+
+
+def _peak() -> int:
+    """Return the largest memory of this process so far, in MB; no file can have taken more than it grew by."""
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000  # kB on Linux
 
 
 if __name__ == "__main__":

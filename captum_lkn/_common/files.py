@@ -34,6 +34,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._version import __version__
 
@@ -350,6 +351,8 @@ def _load(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[st
     try:
         tensors = safetensors.torch.load(blob)
     except (SafetensorError, *_MISFITS) as error:
+        if out_of_memory(error):  # the tensors take as much as the file, which is read: it need not be damaged
+            raise
         raise ValueError(
             f"{name} ({len(blob)} bytes) is not a safetensors file, or is damaged ({error}). Save it anew"
         ) from error

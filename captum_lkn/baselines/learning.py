@@ -194,7 +194,7 @@ def learn_baseline(
             value for a batch of several samples; values that are not finite or have no gradient.
 
     Warns:
-        UserWarning: A model in training mode.
+        UserWarning: A model in training mode; too little memory for the masks of a forward, which are halved.
 
     Example:
         >>> from captum_lkn import players_from_mask
@@ -233,6 +233,7 @@ def learn_baseline(
         best = vector.detach().clone()
         with evaluator, tqdm(total=steps, desc="baseline", unit="step", disable=not show_progress) as bar:
             evaluator.check_samples_apart()
+            _settle(evaluator, vector)
             for step in range(steps + 1):
                 vector.grad, strength, distance = _gradient(evaluator, vector)
                 history.append(strength)
@@ -258,52 +259,81 @@ def learn_baseline(
     )
 
 
+def _settle(evaluator: Evaluator, vector: Tensor) -> None:
+    """Find out without gradients which forwards the model takes, and how many rows memory holds.
+
+    What fails then must not be a part of a forward that is recomputed.
+    """
+    players = evaluator.players
+    masks = lattice.members(torch.arange(1 << players.sizes[0], device="cpu"), max(players.sizes))[: evaluator.rows]
+    with torch.no_grad():
+        _values(evaluator, vector, 0, masks)
+
+
 def _gradient(evaluator: Evaluator, vector: Tensor) -> tuple[Tensor, float, float]:
     """Return the gradient of the strength, the strength itself, and the reach; means over the samples."""
     gradient, strength, reach = torch.zeros_like(vector), 0.0, 0.0
-    players = evaluator.players
-    samples = len(players)
+    samples = len(evaluator.players)
     for sample in range(samples):
-        with torch.enable_grad():
-            values = _table(evaluator, vector, sample)
-            own = lattice.and_transform(values)[1:].abs().sum()
-        if not values.requires_grad:
-            raise ValueError(
-                "the model's values have no gradient with respect to its inputs: give a differentiable forward, "
-                "without torch.no_grad() and .detach() in it"
-            )
-        if not bool(own.isfinite()):
-            raise ValueError(
-                f"the values of sample {sample} are not all finite: look at what the model returns for it under its "
-                "baseline, or give a smaller learning_rate="
-            )
-        (part,) = torch.autograd.grad(own, vector)
-        if not bool(part.isfinite().all()):
-            raise ValueError(
-                f"the gradient of the values of sample {sample} is not finite in {dtype_of(players.inputs[0])}: call "
-                ".float() on model and inputs"
-            )
+        part, own, distance = _gradient_of(evaluator, vector, sample)
         gradient += part / samples
-        strength += float(own) / samples
-        reach += float((values[-1] - values[0]).abs()) / samples
+        strength += own / samples
+        reach += distance / samples
     return gradient, strength, reach
+
+
+def _gradient_of(evaluator: Evaluator, vector: Tensor, sample: int) -> tuple[Tensor, float, float]:
+    """Return the same for one sample, with half as many masks in a forward each time that memory runs out."""
+    masks, forwards = 1 << evaluator.players.sizes[sample], evaluator.masked_forwards
+    while True:
+        rows = min(evaluator.rows, masks)
+        try:
+            return _gradient_at_once(evaluator, vector, sample)
+        except (RuntimeError, MemoryError) as error:
+            if not forwards.may_halve(error, rows):
+                raise
+        forwards.halve(rows)  # behind the error, which keeps what was computed
+
+
+def _gradient_at_once(evaluator: Evaluator, vector: Tensor, sample: int) -> tuple[Tensor, float, float]:
+    """Return gradient, strength and reach of one sample, with as many masks in a forward as there may be now."""
+    with torch.enable_grad():
+        values = _table(evaluator, vector, sample)
+        strength = lattice.and_transform(values)[1:].abs().sum()
+    if not values.requires_grad:
+        raise ValueError(
+            "the model's values have no gradient with respect to its inputs: give a differentiable forward, "
+            "without torch.no_grad() and .detach() in it"
+        )
+    if not bool(strength.isfinite()):
+        raise ValueError(
+            f"the values of sample {sample} are not all finite: look at what the model returns for it under its "
+            "baseline, or give a smaller learning_rate="
+        )
+    (gradient,) = torch.autograd.grad(strength, vector)
+    if not bool(gradient.isfinite().all()):
+        raise ValueError(
+            f"the gradient of the values of sample {sample} is not finite in {dtype_of(evaluator.players.inputs[0])}: "
+            "call .float() on model and inputs"
+        )
+    return gradient, float(strength), float((values[-1] - values[0]).abs())
 
 
 def _table(evaluator: Evaluator, vector: Tensor, sample: int) -> Tensor:
     """Return all values of one sample, float64 ``[2^n]`` on the CPU, as a function of the baseline."""
-    players = evaluator.players
-    n, columns = players.sizes[sample], max(players.sizes)
-
-    def part(vector: Tensor, masks: Tensor) -> Tensor:
-        baseline = _broadcast(vector, players.inputs[0])
-        samples = torch.full((len(masks),), sample, device="cpu")
-        return evaluator.values(samples, masks, (baseline,))[:, 0].cpu().double()
-
+    n, columns = evaluator.players.sizes[sample], max(evaluator.players.sizes)
     masks = torch.split(lattice.members(torch.arange(1 << n, device="cpu"), columns), evaluator.rows)
     if len(masks) == 1:
-        return part(vector, masks[0])
+        return _values(evaluator, vector, sample, masks[0])
     # Activations are kept for one part at a time, and recomputed when its gradient is wanted.
-    return torch.cat([checkpoint(part, vector, own, use_reentrant=False) for own in masks])
+    return torch.cat([checkpoint(_values, evaluator, vector, sample, own, use_reentrant=False) for own in masks])
+
+
+def _values(evaluator: Evaluator, vector: Tensor, sample: int, masks: Tensor) -> Tensor:
+    """Return values of one sample, float64 ``[R]`` on the CPU, as a function of the baseline."""
+    baseline = _broadcast(vector, evaluator.players.inputs[0])
+    samples = torch.full((len(masks),), sample, device="cpu")
+    return evaluator.values(samples, masks, (baseline,))[:, 0].cpu().double()
 
 
 def _only_input(players: Any) -> Tensor:

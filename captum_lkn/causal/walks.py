@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.rounding import agree, precision_in_force
 from captum_lkn.causal.all_masks import AllMasks, PartOfMasks, plainly
 from captum_lkn.causal.prefix_tree import PrefixTree, Walk, worth_it
@@ -69,7 +70,7 @@ class Leaves:
         leaves = self.walk.leaf_logits()
         try:
             subsets, logits = next(leaves)
-        except (RuntimeError, IndexError) as error:  # such as more tokens than a table of positions has
+        except (RuntimeError, IndexError, MemoryError) as error:  # such as more tokens than a table of positions has
             return f"it fails under a tree mask ({type(error).__name__})"
         values = self.values_of(logits)
         return self.difference(subsets, values) or (subsets, values, leaves)
@@ -95,10 +96,15 @@ class Leaves:
             found, others = [(subsets[:0], values[:0])], self.walk.leaf_logits(part)
         elif advance is not None:
             advance(len(subsets))
-        for subsets, logits in others:
-            found.append((subsets, self.values_of(logits)))
-            if advance is not None:
-                advance(len(subsets))
+        try:
+            for subsets, logits in others:
+                found.append((subsets, self.values_of(logits)))
+                if advance is not None:
+                    advance(len(subsets))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return PartOfMasks(None, None, plainly("its prefixes have no room", self.walk.tree.plain_tokens).evaluation)
         every, outputs = map(torch.cat, zip(*found, strict=True))
         counts = {"tokens": self.walk.tree.tokens, "plain_tokens": self.walk.tree.plain_tokens}
         return PartOfMasks(every, outputs[:, None], {"evaluation": "prefix tree"} | counts)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn.decomposition.kronecker import Block, kronecker, n_players
+from captum_lkn.decomposition.kronecker import Block, check_floating, kronecker, n_players
 
 __all__ = [
     "and_inverse",
@@ -168,7 +168,9 @@ def and_transform(table: Tensor) -> Tensor:
         >>> and_transform(torch.tensor([1.0, 3.0, 2.0, 9.0])).tolist()  # v(empty), v(0), v(1), v(both)
         [1.0, 2.0, 1.0, 5.0]
     """
-    return kronecker(table, _MOEBIUS)
+    # A constant has no effect but that of the empty set; taken off, it leaves more digits to the others.
+    constant = _checked(table)[..., :1]
+    return torch.cat([constant, kronecker(table - constant, _MOEBIUS)[..., 1:]], dim=-1)
 
 
 @checked("effects")
@@ -189,7 +191,7 @@ def and_inverse(effects: Tensor) -> Tensor:
         >>> and_inverse(torch.tensor([1.0, 2.0, 1.0, 5.0])).tolist()
         [1.0, 3.0, 2.0, 9.0]
     """
-    return kronecker(effects, _ZETA)
+    return kronecker(_without_constant(effects), _ZETA) + effects[..., :1]
 
 
 def or_transform(table: Tensor) -> Tensor:
@@ -212,7 +214,8 @@ def or_transform(table: Tensor) -> Tensor:
         >>> or_transform(torch.tensor([0.0, 1.0, 1.0, 1.0])).tolist()  # "at least one of the two"
         [0.0, 0.0, 0.0, 1.0]
     """
-    effects = 0 - kronecker(table, _OR)  # not a negation, which would turn zeros into -0.0
+    # v(N) is in every sum and cancels; taken off, it leaves more digits.
+    effects = 0 - kronecker(_checked(table) - table[..., -1:], _OR)  # not a negation, which would turn zeros into -0.0
     return torch.cat([table[..., :1], effects[..., 1:]], dim=-1)
 
 
@@ -235,8 +238,8 @@ def or_inverse(effects: Tensor) -> Tensor:
         [0.0, 1.0, 1.0, 1.0]
     """
     # The sets that miss T are the subsets of its complement, and the complement reverses the index.
-    missed = kronecker(effects, _ZETA).flip(-1)
-    return effects.sum(-1, keepdim=True) - missed + effects[..., :1]
+    others = _without_constant(effects)
+    return others.sum(-1, keepdim=True) - kronecker(others, _ZETA).flip(-1) + effects[..., :1]
 
 
 @checked("and_effects", "or_effects")
@@ -259,7 +262,9 @@ def reconstruct(and_effects: Tensor, or_effects: Tensor) -> Tensor:
         [0.5, 3.5, 1.5, 3.5]
     """
     _check_same_shape(and_effects, or_effects)
-    return and_inverse(and_effects) + or_inverse(or_effects)
+    # Both constants are added last, since they may be far larger than the rest.
+    constant = and_effects[..., :1] + or_effects[..., :1]
+    return and_inverse(_without_constant(and_effects)) + or_inverse(_without_constant(or_effects)) + constant
 
 
 def superset_sums(table: Tensor) -> Tensor:
@@ -304,6 +309,18 @@ def merge_first_order(and_effects: Tensor, or_effects: Tensor) -> tuple[Tensor, 
     single = orders(n_players(and_effects), device=and_effects.device) == 1
     zero = torch.zeros((), dtype=and_effects.dtype, device=and_effects.device)
     return torch.where(single, and_effects + or_effects, and_effects), torch.where(single, zero, or_effects)
+
+
+def _without_constant(effects: Tensor) -> Tensor:
+    """Return effects with 0 for the empty set."""
+    return torch.cat([torch.zeros_like(_checked(effects)[..., :1]), effects[..., 1:]], dim=-1)
+
+
+def _checked(table: Tensor) -> Tensor:
+    """Return a table, which is floating and has 2^n values."""
+    n_players(table)
+    check_floating(table)
+    return table
 
 
 def _check_same_shape(and_effects: Tensor, or_effects: Tensor) -> None:

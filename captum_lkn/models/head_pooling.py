@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn.models.channels import Layout
 from captum_lkn.models.pooling import Part
 
@@ -48,7 +49,9 @@ def watched_weights(root: nn.Module, run: Callable[[], Any], rows: int) -> dict[
                 hooks.callback(module.register_forward_pre_hook(watch.before, with_kwargs=True).remove)
                 hooks.callback(module.register_forward_hook(watch.after).remove)
             return watch.found(run())
-    except Exception:  # some models cannot run with gradients; then nothing is told
+    except Exception as error:  # some models cannot run with gradients; then nothing is told
+        if out_of_memory(error):
+            raise
         return {}
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn.models.arguments import Arguments
 
 __all__ = ["UnnamedPadding"]
@@ -74,7 +75,7 @@ class UnnamedPadding:
                     with torch.no_grad():
                         self._verdicts[candidate] = self._marks_padding(candidate, arguments, length)
                 except (IndexError, RuntimeError, TypeError, ValueError) as error:  # of the user's forward
-                    if "out of memory" in str(error).lower():
+                    if out_of_memory(error):
                         raise
                     self._verdicts[candidate] = False
             if self._verdicts[candidate]:

@@ -112,7 +112,8 @@ class LinearProbes(Mapping[str, LinearProbe]):
                 finite, or an argument is out of range.
 
         Warns:
-            UserWarning: The model is in training mode; a fit did not reach its optimum.
+            UserWarning: The model is in training mode; a fit did not reach its optimum; memory has run out, so that
+                batches are halved, or a layer is fitted in minibatches.
         """
         return cls(
             fit_probes(

@@ -6,7 +6,8 @@ Features are kept in float32, in memory or, beyond a limit, in temporary files t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
@@ -132,7 +134,8 @@ def read_features(
             (one-hot integers); a feature is not finite.
 
     Warns:
-        UserWarning: Token ids are padded, there is no attention mask, and features depend on the padding.
+        UserWarning: Token ids are padded, there is no attention mask, and features depend on the padding; too little
+            memory for a batch, which is halved.
     """
     labels: list[Tensor] = []
     compared = False
@@ -143,17 +146,18 @@ def read_features(
         if not bool(kept.isfinite().all()):
             raise ValueError(
                 f"layer {layers[place].label!r} has features that are not finite ({kind_of(feature)}), in row "
-                f"{sum(map(len, labels)) + int((~kept.isfinite()).any(1).nonzero()[0])} of the data: probes need "
-                "finite features. Call .float() on a model of half precision, or leave the row out"
+                f"{sum(map(len, labels)) + forwards.start + int((~kept.isfinite()).any(1).nonzero()[0])} of the data: "
+                "probes need finite features. Call .float() on a model of half precision, or leave the row out"
             )
         # A copy, because a model may reuse the memory of its output, and rows may be a view of all tokens.
         return kept.clone()
 
     # Batches are drawn inside the session too, which restores the random state that a shuffling loader changes.
     with model.session(), LayerReader(model, layers) as reader:
+        forwards = _Forwards(reader, keep)
         bar = tqdm(batches, total=total, desc=f"Features of {len(layers)} layers", disable=not show_progress)
         for arguments, given in bar:
-            (output, _), features = reader(arguments, keep)
+            output, features = forwards(arguments)
             own = as_labels(given, output)
             if labels and own.dim() != labels[0].dim():
                 raise ValueError(
@@ -170,6 +174,59 @@ def read_features(
     if whole:
         refuse_one_hot(joined)
     return joined, columns
+
+
+class _Forwards:
+    """Forwards of batches, in halves of them where memory runs out.
+
+    Args:
+        reader: Reads the layers.
+        keep: From a layer's place and its feature to what is kept of it.
+
+    Attributes:
+        start: The number of rows of the batch that were in forwards before the one that runs.
+    """
+
+    def __init__(self, reader: LayerReader, keep: Callable[[int, Tensor], Tensor]) -> None:
+        self._reader, self._keep = reader, keep
+        self.start = 0
+        self._most: int | None = None  # rows of a forward; None: all of a batch
+
+    def __call__(self, arguments: Arguments) -> tuple[Tensor, list[Tensor]]:
+        """Return the output and the features of a batch."""
+        batch, self.start = len(arguments.inputs[0]), 0
+        outputs: list[Tensor] = []
+        features: list[tuple[Tensor, ...]] = []
+        while self.start < batch or not outputs:
+            start = self.start
+            stop = batch if self._most is None else min(start + self._most, batch)
+            try:
+                output, kept = self._reader(_some_rows(arguments, start, stop, batch), self._keep)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or stop - start == 1:
+                    raise
+            else:
+                outputs.append(output.tensor)
+                features.append(kept)
+                self.start = stop
+                continue
+            self._most = (stop - start) // 2
+            warn(
+                f"out of memory with {stop - start} rows of data in a forward: going on with {self._most}. Give "
+                "smaller batches"
+            )
+            torch.cuda.empty_cache()
+        if len(outputs) == 1:
+            return outputs[0], list(features[0])
+        return torch.cat(outputs), [torch.cat(parts) for parts in zip(*features, strict=True)]
+
+
+def _some_rows(arguments: Arguments, start: int, stop: int, batch: int) -> Arguments:
+    """Return the arguments of some rows of a batch."""
+    if stop - start == batch:
+        return arguments
+    inputs = tuple(x[start:stop] if x.dim() and len(x) == batch else x for x in arguments.inputs)
+    return replace(arguments, inputs=inputs).rows(torch.arange(start, stop, device="cpu"), batch)
 
 
 def _compare_without_padding(

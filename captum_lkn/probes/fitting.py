@@ -11,7 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_lkn._common.checks import is_number, is_whole
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import count_of
+from captum_lkn._common.warn import warn
 from captum_lkn.models.fingerprint import fingerprint
 from captum_lkn.models.hugging_face.facts import class_names
 from captum_lkn.models.layers import Layer, LayerLike, find_layers
@@ -92,9 +94,18 @@ def _fit(
     memory_limit: int,
     advance: Callable[[float], object],
 ) -> LinearProbe:
+    fit = None
     if _BYTES_A_NUMBER * features.numel() <= memory_limit:
-        fit = fit_exactly(features, labels, held, columns, penalties, advance=advance)
-    else:
+        try:
+            fit = fit_exactly(features, labels, held, columns, penalties, advance=advance)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            warn(
+                f"out of memory with all features of layer {layer.label!r}: fitting it in minibatches, which comes "
+                "close to the optimum only. Give a smaller memory_limit to choose that"
+            )
+    if fit is None:
         fit = fit_in_minibatches(features, labels, held, columns, penalties, seed=seed, advance=advance)
     sides = (logits(features, fit.weight, fit.bias, side.nonzero()[:, 0]) for side in (~held, held))
     train, unseen = (accuracy(z, labels[side]) for z, side in zip(sides, (~held, held), strict=True))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
 from captum_lkn._common.arguments import checked
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import kind_of, shape_of, some_of
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.blocks import last_block
@@ -215,7 +216,7 @@ def _tried(model: Model, arguments: Arguments, run: Callable[[], _T]) -> _T:
     except _HeadError:
         raise
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+        if out_of_memory(error):
             raise
         raise ValueError(
             f"the head of {model.name} is looked for on made-up inputs {shape_of(arguments.inputs[0])}, which it does "

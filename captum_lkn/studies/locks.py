@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,15 +49,11 @@ class Locks:
                     f"another thread of this process is at work in the folder {str(path.parent)!r}. Wait for it, or "
                     "start processes"
                 )
+            # Before anything is opened: an interrupt may come at any line, and then the locks are collected.
+            self._files: list[int] = []
+            self._collected = weakref.finalize(self, _release, self._own, self._files)
             _OPEN.add(self._own)
-        try:
-            self._open(path)
-        except BaseException:
-            _OPEN.discard(self._own)
-            raise
-
-    def _open(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
         self.work = _fcntl is not None and self._try(_OPENING, wait=True)
         if not self.work:
             warn(
@@ -66,8 +63,12 @@ class Locks:
 
     def close(self) -> None:
         """Release all locks."""
-        os.close(self._file)
-        _OPEN.discard(self._own)
+        _release(self._own, self._files)
+        self._collected.detach()  # behind it, for an interrupt in it
+
+    @property
+    def _file(self) -> int:
+        return self._files[0]
 
     def opened(self) -> None:
         """Let the next process open the folder."""
@@ -107,3 +108,10 @@ class Locks:
         except OSError:
             return False
         return True
+
+
+def _release(own: tuple[int, str], files: list[int]) -> None:
+    """Close the file, which releases all locks on it, and let this process open the folder again."""
+    while files:
+        os.close(files.pop())
+    _OPEN.discard(own)

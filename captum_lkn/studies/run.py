@@ -79,7 +79,8 @@ def run_study(
     Raises:
         TypeError: An argument of the wrong type, an option that the method does not have.
         ValueError: The folder holds another study; an argument out of range; or samples that could not be explained,
-            such as those with values that are not finite: all others are stored before.
+            such as those with values that are not finite, or for which memory does not suffice with one masked copy
+            in a forward: all others are stored before.
         FileExistsError: The study was begun, and `resume` is False.
         OSError: The folder cannot be written to, or is full; what was stored is kept.
         RuntimeError: Another thread of this process is at work in the folder; with `gather` there is no process group,

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from tqdm import tqdm
 
 from captum_lkn._common.formats import shortened
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import SHOWN, count_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.attribution.divided import DividedSample
@@ -29,6 +30,7 @@ _T = TypeVar("_T")
 
 _GIVE_UP: Final = 5  # samples that failed, where none succeeded: the fault is not one of samples
 _DIVIDED: Final = 1 << 10  # masks from which on a sample is divided: the checks of the model are run for each part
+_OF_SAMPLES: Final = (ValueError, RuntimeError, MemoryError)  # RuntimeError where it means that memory has run out
 
 
 @dataclass
@@ -158,12 +160,17 @@ class Work:
         players, targets = [one.players for one in several], [one.target for one in several]
         try:
             found = self._warning_once(keys, lambda: attribute(self.method, players, targets, self.options, self.keep))
-        except ValueError as error:
-            if len(keys) > 1:  # one of them, or all: the numbers of the others are the same without it
-                for key in keys:
-                    self._compute([key])
+        except _OF_SAMPLES as error:
+            if len(keys) == 1:
+                self._fail(keys[0], error)
                 return
-            self._fail(keys[0], error)
+            _check_of_samples(error)
+            if out_of_memory(error):
+                warn(f"out of memory with {count_of(len(keys), 'sample')} of the study together: each is tried alone")
+            found = None
+        if found is None:  # one of them fails, or all: the numbers of the others are the same without it
+            for key in keys:
+                self._compute([key])
             return
         for key, (results, outputs) in zip(keys, found, strict=True):
             self.folder.write(key, results, outputs)
@@ -175,7 +182,7 @@ class Work:
             sample = self._divided(key)
             try:
                 values = self._warning_once([key], lambda: sample.evaluate(part))
-            except ValueError as error:
+            except _OF_SAMPLES as error:
                 self._fail(key, error)
                 return
             write_part(self.folder, key, part, values)
@@ -198,7 +205,7 @@ class Work:
             values = [self._part(sample, key, Part(number, count)) for number in range(count)]
             fitting = sample.fits(values)  # not of forwards of other sizes, such as on a CPU and on a GPU
             found = self._warning_once([key], lambda: joined(sample, values)) if fitting else None
-        except ValueError as error:
+        except _OF_SAMPLES as error:
             self._fail(key, error)
             return
         if found is None:
@@ -212,8 +219,9 @@ class Work:
         stored = read_part(self.folder, key, part)
         return self._warning_once([key], lambda: sample.evaluate(part)) if stored is None else stored
 
-    def _fail(self, key: str, error: ValueError) -> None:
-        self.failed[key] = self._in_study(str(error), [key])
+    def _fail(self, key: str, error: Exception) -> None:
+        _check_of_samples(error)
+        self.failed[key] = self._in_study(str(error) or type(error).__name__, [key])
         if not self.stored and len(self.failed) >= self._least:
             self.check()
 
@@ -280,3 +288,9 @@ def _turned(tasks: Sequence[_T], start: int) -> list[_T]:
     """Return tasks from one on, and then those before it."""
     start %= max(len(tasks), 1)
     return [*tasks[start:], *tasks[:start]]
+
+
+def _check_of_samples(error: Exception) -> None:
+    """Raise an error that is not one of a sample, which others need not have."""
+    if not isinstance(error, ValueError) and not out_of_memory(error):
+        raise error

@@ -104,7 +104,7 @@ class FirstForward:
                 alone[row] = self._evaluate(samples[row : row + 1], masks[row : row + 1])[0]
         if len(samples) >= _MANY:  # a model of limited capacity may drop rows in the middle of a forward
             between = torch.arange(1, _BETWEEN + 1, device="cpu") * len(samples) // (_BETWEEN + 1)
-            alone[between.to(alone.device)] = self._evaluate(samples[between], masks[between])
+            alone[between.to(alone.device)] = self._together(samples[between], masks[between])
         self.noise = (values - alone).abs().amax(0)
         if not self._agreement.same(values, alone):
             return self._agreement.influence(len(samples), self.noise)
@@ -139,8 +139,12 @@ class FirstForward:
         if len(self._players) > 1 or min(len(values), self._forwards.rows) <= 2:
             return False
         with torch.no_grad():
-            few = self._evaluate(*few_masks(self._players))
+            few = self._together(*few_masks(self._players))
         return bool((torch.cat([few == few[:1], values == values[:1]])).all())
+
+    def _together(self, samples: Tensor, masks: Tensor) -> Tensor:
+        """Return the values of a few rows, in one forward where memory allows it."""
+        return torch.cat(self._forwards.run(samples, masks, self._evaluate))
 
     def _in_their_order(self, samples: Tensor, masks: Tensor, error: Exception) -> Tensor:
         """Try forwards of all samples in their order, since others fail; raise the error if these do not help."""

@@ -9,12 +9,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
-from captum_lkn.values.limits import check_whole_batch, out_of_memory, rows_per_forward
+from captum_lkn.values.limits import check_whole_batch, rows_per_forward
 
 __all__ = ["MaskedForwards"]
 
@@ -94,6 +95,9 @@ class MaskedForwards:
     ) -> list[T]:
         """Evaluate rows in forwards of at most ``rows`` of them, half as many where memory runs out.
 
+        With gradients the error is raised instead: what earlier forwards keep for them is what takes the memory, and
+        the caller begins anew after :meth:`halve`.
+
         Args:
             samples: Int64 ``[R]``, the sample of each row.
             masks: Bool ``[R, n_max]``.
@@ -110,8 +114,8 @@ class MaskedForwards:
             stop = min(start + (1 if alone else self.rows), len(samples))
             try:
                 result = evaluate(samples[start:stop], masks[start:stop])
-            except RuntimeError as error:
-                if not out_of_memory(error) or stop - start == 1 or alone:
+            except (RuntimeError, MemoryError) as error:
+                if not self.may_halve(error, stop - start) or torch.is_grad_enabled():
                     raise
             else:
                 if alone == self.whole_batch:
@@ -120,13 +124,21 @@ class MaskedForwards:
                         advance(stop - start)
                     start = stop
                 continue  # one value for the whole batch: once more, mask by mask
-            self.rows = (stop - start) // 2
-            warn(
-                f"out of memory with {stop - start} masked copies in a forward: going on with {self.rows}. Give "
-                "perturbations_per_eval to choose their number"
-            )
-            torch.cuda.empty_cache()  # nothing happens where there is no GPU
+            self.halve(stop - start)
         return results
+
+    def may_halve(self, error: BaseException, rows: int) -> bool:
+        """Return whether fewer rows may help against an error of a forward of so many: memory has run out."""
+        return out_of_memory(error) and rows > 1 and not self.whole_batch
+
+    def halve(self, rows: int) -> None:
+        """Go on with half as many rows in a forward as had no room."""
+        self.rows = rows // 2
+        warn(
+            f"out of memory with {rows} masked copies in a forward: going on with {self.rows}. Give "
+            "perturbations_per_eval to choose their number"
+        )
+        torch.cuda.empty_cache()  # nothing happens where there is no GPU
 
     def run_aligned(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from captum_lkn._common.checks import is_whole
@@ -18,7 +17,6 @@ from captum_lkn.players.players import Players
 __all__ = [
     "check_sizes",
     "check_whole_batch",
-    "out_of_memory",
     "rows_per_forward",
 ]
 
@@ -54,13 +52,6 @@ def _sizes(players: Players) -> tuple[int, int]:
     rest = [x for x in parts if not isinstance(x, Tensor)]
     sizes = [len(x[0]) if isinstance(x, list) and isinstance(x[0], str) else np.size(x) for x in rest]
     return tokens, sum(x.numel() for x in parts if isinstance(x, Tensor) and x.is_floating_point()) + sum(sizes)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error means that memory has run out, on any device."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or any(
-        text in str(error).lower() for text in ("out of memory", "can't allocate memory", "not enough memory")
-    )
 
 
 def check_sizes(players: Players) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.rounding import no_autocast
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
@@ -18,7 +19,6 @@ from captum_lkn.outputs.probabilities import looks_like_probabilities, refuse_pr
 from captum_lkn.outputs.score import Score
 from captum_lkn.outputs.targets import Target
 from captum_lkn.values.forwards import MaskedForwards
-from captum_lkn.values.limits import out_of_memory
 from captum_lkn.values.removal import without_removed
 from captum_lkn.values.sources import Source
 
@@ -181,7 +181,7 @@ class ScoredForwards:
         except _ReadOutError as failed:
             raise failed.error from failed.error.__cause__
         except Exception as error:
-            if not self.trying or (isinstance(error, RuntimeError) and out_of_memory(error)):
+            if not self.trying or out_of_memory(error):
                 raise
             raise ForwardError(error) from error
 

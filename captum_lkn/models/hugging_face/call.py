@@ -84,7 +84,10 @@ class HuggingFace:
         try:
             returned = function(**keywords)
         except ValueError as error:
-            raise self.limits.explain(error, keywords) or self._without_decoder(error, keywords) or error from error
+            clearer = self.limits.explain(error, keywords) or self._without_decoder(error, keywords)
+            if clearer is None:
+                raise
+            raise clearer from error
         return without_answers_in_padding(returned, keywords, unmasked)
 
     def _without_decoder(self, error: ValueError, keywords: Mapping[str, Any]) -> ValueError | None:

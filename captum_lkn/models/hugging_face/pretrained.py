@@ -64,7 +64,9 @@ def _load(model_class: Any, processor_class: Any, source: str | os.PathLike[str]
         except OSError as error:
             raise OSError(f"{name!r} cannot be loaded: {_first_line(error)}") from error
         except ValueError as error:  # the message of transformers lists all models that fit, over forty lines
-            raise ValueError(f"{name!r} {_content(source, what)}") from error
+            said = _first_line(error)
+            known = "" if "configuration class" in said else f" ({said})"
+            raise ValueError(f"{name!r} {_content(source, what)}{known}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
@@ -107,17 +109,24 @@ def quiet_transformers() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     loading_bars = transformers_logging.is_progress_bar_enabled()
     hub_bars = not are_progress_bars_disabled()
+
+    def restore() -> None:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if loading_bars:
+            transformers_logging.enable_progress_bar()
+        # the switch of transformers turns the hub's as well, which may have stood otherwise
+        (enable_progress_bars if hub_bars else disable_progress_bars)()
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        transformers_logging.disable_progress_bar()
         try:
-            yield
+            try:
+                for logger in loggers:
+                    logger.setLevel(logging.ERROR)
+                transformers_logging.disable_progress_bar()
+                yield
+            finally:
+                restore()
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-            if loading_bars:
-                transformers_logging.enable_progress_bar()
-            # the switch of transformers turns the hub's as well, which may have stood otherwise
-            (enable_progress_bars if hub_bars else disable_progress_bars)()
+            restore()  # again, for an interrupt in the first
