@@ -76,6 +76,7 @@ def test_a_fault_anywhere_reaches_the_user_and_leaves_nothing(call, tmp_path, fu
 OTHER_WAYS = {
     "run_study": "samples that fail together are tried alone",
     "check_model": "its own checks of values are without warnings",
+    "logit_lens": "a head that cannot be watched with gradients is read as usual",
     "Continuation": "the plain evaluation, whose reason is in the provenance",
 }
 
