@@ -21,13 +21,12 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.rounding import precision_in_force
-from captum_lkn.decomposition.kronecker import Block, apply_powers, kronecker, matrix_powers
+from captum_lkn.decomposition.kronecker import Block, kronecker, matrix_powers
 from captum_lkn.decomposition.solvers.problem import Problem
 
 __all__ = ["Iterate", "iterate"]
 
-_PENALTY = 80.0
-_SLAB_SHARE = 0.1
+_PENALTY, _SHARE = 80.0, 0.1
 _RELAXATION = 1.7
 
 Shrink: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -55,6 +54,7 @@ def iterate(
     dtype: torch.dtype,
     *,
     penalty: float = _PENALTY,
+    share: float = _SHARE,
     shrink: Shrink | None = None,
 ) -> Iterator[Iterate]:
     """ADMM without end: an iterate after each ``every`` steps.
@@ -64,6 +64,7 @@ def iterate(
         every: Steps between two iterates.
         dtype: The precision of the steps; what is yielded is in the problem's.
         penalty: The penalty of ADMM.
+        share: The penalty of the tables' copies as a share of it.
         shrink: The proximal operator of the sum that is minimised, divided by the penalty: from effects
             ``[K, 2, 2^n]``, in which those of OR have the other sign, to a tensor of this shape, which it returns.
             None: that of the problem, a soft threshold.
@@ -74,32 +75,36 @@ def iterate(
     if precision_in_force(dtype, problem.values.device).reduced:
         dtype = torch.float64
     values, slack = problem.values.to(dtype), problem.slack.to(dtype)
+    below = -slack
     shrink = shrink or _soft_threshold(problem, penalty, dtype)
-    halves = _spectral(problem.n, dtype, values.device)
 
     # [copy, table, half, 2^n]: effects and tables, of the AND half and of the OR half. The tables are in the order of
     # the complements, against what their half is transformed in; so the OR table is in the order of the values.
     halved = torch.stack([values.flip(-1), values], dim=-2) / 2
     state = torch.stack([kronecker(halved.flip(-1), _BLOCK), halved])
-    pushed = torch.zeros_like(state)
+    # ``moved`` is the state with its multipliers added, ``reflected`` the state with them taken off. For one table, an
+    # operation takes as long as it takes to start: views and most tensors are made once.
+    moved, reflected = state.clone(), state.clone()
+    solve, solved = _spectral(problem.n, share, dtype, values.device).prepared(reflected)
+    effects, tables = moved.unbind()
+    (shrunk, (ands, ors)), (moved_ands, moved_ors) = (state[0], state[1].unbind(-2)), tables.unbind(-2)
+    missed, within = torch.empty_like(values), torch.empty_like(values)
     while True:
         for _ in range(every):
-            moved = torch.lerp(state, halves.solve(state - pushed), _RELAXATION).add_(pushed)
-            effects, tables = moved.unbind()
-            shrunk = shrink(effects, state[0])
-            torch.sub(effects, shrunk, out=pushed[0])
-            ands, ors = tables.unbind(-2)
-            missed = values - ors - ands.flip(-1)
-            missed = (missed - missed.clamp(-slack, slack)).mul_(-0.5)
-            pushed[1, :, 0] = missed.flip(-1)
-            pushed[1, :, 1] = missed
-            torch.sub(tables, pushed[1], out=state[1])
+            solve()
+            moved.add_(solved, alpha=_RELAXATION).sub_(state, alpha=_RELAXATION)
+            shrink(effects, shrunk)
+            torch.sub(values, moved_ors, out=missed).sub_(moved_ands.flip(-1))
+            torch.clamp(missed, below, slack, out=within)
+            missed.sub_(within)
+            torch.add(moved_ands, missed.flip(-1), alpha=0.5, out=ands)
+            torch.add(moved_ors, missed, alpha=0.5, out=ors)
+            torch.lerp(moved, state, 2.0, out=reflected)
         # The scaled multipliers of both copies estimate the dual vector.
-        effects, tables = state
-        dual = -_SLAB_SHARE * penalty * pushed[1, :, 1]
-        both = torch.stack([effects[:, 0], -effects[:, 1]], dim=-2)
+        dual = share * penalty * (ors - moved_ors)
+        both = torch.stack([shrunk[:, 0], -shrunk[:, 1]], dim=-2)
         both[..., 0] = 0
-        constant = tables[:, 0, -1:] + tables[:, 1, :1]
+        constant = ands[:, -1:] + ors[:, :1]
         yield Iterate(*((t.to(problem.values.dtype)) for t in (both, constant, dual)))
 
 
@@ -133,30 +138,63 @@ class _Spectral:
     gather: Tensor  # [2, 1, 1, 2^n], what effects and tables contribute
     spread: Tensor  # [2, 1, 1, 2^n], what they get
 
-    def solve(self, state: Tensor) -> Tensor:
-        """The t that minimises ``|K t - effects|^2 + share |t - table|^2``: K t, and t in the order of the complements.
+    def prepared(self, state: Tensor) -> tuple[Callable[[], None], Tensor]:
+        """A function that minimises ``|K t - effects|^2 + share |t - table|^2`` over t, and where it puts the result.
 
         Args:
-            state: ``[2, table, half, 2^n]``, the effects, and the tables in the order of the complements.
+            state: ``[2, table, half, 2^n]``, the effects, and the tables in the order of the complements, which the
+                function will read.
 
         Returns:
-            ``[2, table, half, 2^n]``.
+            The function, and ``[2, table, half, 2^n]``, which it fills: K t, and t in the order of the complements.
         """
-        size = state.shape[-1]
-        inside = apply_powers(state.view(-1, size), self.left_t).view(state.shape).mul_(self.gather)
-        both = (inside[0] + inside[1]) * self.spread
-        return apply_powers(both.view(-1, size), self.left).view(state.shape)
+        inwards, inside = _prepared_product(state, self.left_t)
+        outwards, result = _prepared_product(inside, self.left)
+        of_effects, of_tables = inside.unbind()
+        both = torch.empty_like(of_effects)
+
+        def solve() -> None:
+            inwards()
+            inside.mul_(self.gather)
+            torch.add(of_effects, of_tables, out=both)
+            torch.mul(both, self.spread, out=inside)
+            outwards()
+
+        return solve, result
+
+
+def _prepared_product(tables: Tensor, powers: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
+    """:func:`apply_powers` for tables that change in place: a function, and the tensor that it fills."""
+    first, *others = powers
+    width = len(first)
+    source = tables.view(-1, width)
+    result = torch.empty_like(source)
+    first_product = source, first, result
+    products = []
+    for power in others:
+        width *= len(power)
+        source = result.view(-1, len(power), width // len(power))
+        result = torch.empty_like(source)
+        products.append((power.expand(len(source), -1, -1), source, result))
+
+    def apply() -> None:
+        left, right, out = first_product
+        torch.mm(left, right, out=out)
+        for left, right, out in products:
+            torch.bmm(left, right, out=out)
+
+    return apply, result.view(tables.shape)
 
 
 @lru_cache(maxsize=64)
-def _spectral(n: int, dtype: torch.dtype, device: torch.device) -> _Spectral:
+def _spectral(n: int, share: float, dtype: torch.dtype, device: torch.device) -> _Spectral:
     left, values, right_t = torch.linalg.svd(torch.tensor(_BLOCK, dtype=torch.float64, device="cpu"))
     signs = (right_t.T * left.flip(0)).sum(0).round()
     singular, flipped = torch.ones(2, 1, dtype=torch.float64, device="cpu")
     for _ in range(n):
         singular, flipped = torch.kron(singular, values), torch.kron(flipped, signs)
-    inverse = 1 / (singular.square() + _SLAB_SHARE)
-    gather = torch.stack([singular * inverse, _SLAB_SHARE * inverse * flipped])
+    inverse = 1 / (singular.square() + share)
+    gather = torch.stack([singular * inverse, share * inverse * flipped])
     spread = torch.stack([singular, flipped])
     shape = (2, 1, 1, 1 << n)
     return _Spectral(

@@ -26,16 +26,19 @@ _INTERIOR_MAX_PLAYERS = 13
 _SPARSE_MIN_PLAYERS = 7
 _TIGHT = 1e-5  # with less slack than this, in units of the table's range, values are met exactly beyond 13 players
 _EXACT = 1e-6  # the gap by which these are accepted, if the tolerance is not below
-_WARM_UP_STEPS = 400
-_WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point anyway
+_WARM_UP_STEPS = 250
+_WARM_UP_STEPS_SMALL = 100  # where all effects take part in the interior point anyway
+# A higher penalty, and a lower share of it for the tables, name the effects in play in fewer steps (docs/design.md). On
+# its way to a small gap such a penalty is slower.
+_WARM_UP_PENALTY, _WARM_UP_SHARE = 160.0, 0.03
 # Random perceptrons of 14 players, kappa .2 and .6 % of their range, take 13,000 and 14,000 steps to a gap of 1e-3.
 # From 17 players on the steps are so long that half as many must do for each further player.
 _FIRST_ORDER_STEPS = 20_000
 _FIRST_ORDER_STEPS_MAX_PLAYERS = 16
 _ROUGH_STEPS = 50  # of ADMM before the exact method on few effects and rows
 _CHECK_EVERY = 100  # steps of ADMM between two certificates
-# ADMM works on this many values at a time, which stay in the processor's cache.
-_CHUNK = 1 << 16
+# ADMM works on this many values at a time, on a processor as many as stay in its cache.
+_CHUNK, _CHUNK_CPU = 1 << 16, 1 << 14
 # Up to so many players one thread works alone: for such small matrices a second one brings next to nothing, and where
 # other processes keep the cores busy, waiting for it costs up to a hundred times more.
 _ONE_THREAD_MAX_PLAYERS = 10
@@ -80,7 +83,8 @@ def solve(problem: Problem, tolerance: float, max_steps: int | None, solver: str
         left &= ~only
     with _threads_for(problem.n):
         # Chunks of all tables, solved or not: whom a table is computed with depends on no values.
-        for chunk in torch.split(torch.arange(tables, device=left.device), max(1, _CHUNK // size)):
+        together = max(1, (_CHUNK_CPU if left.device.type == "cpu" else _CHUNK) // size)
+        for chunk in torch.split(torch.arange(tables, device=left.device), together):
             bar.update(int((~left[chunk]).sum()))
             if solver == "highs":
                 _by_highs(problem, found, chunk[left[chunk]].tolist(), bar)
@@ -135,8 +139,12 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
         return
     open_ = chunk[left[chunk]]
     part = problem[open_]
-    warm_up = _WARM_UP_STEPS_SMALL if problem.n <= exact.BY_ROWS_MAX_PLAYERS else _WARM_UP_STEPS
-    warm = next(admm.iterate(part, warm_up, torch.float32))
+    if problem.n <= exact.BY_ROWS_MAX_PLAYERS:
+        warm_up = _WARM_UP_STEPS_SMALL
+        warm = next(admm.iterate(part, warm_up, torch.float32))
+    else:
+        warm_up = _WARM_UP_STEPS
+        warm = next(admm.iterate(part, warm_up, torch.float32, penalty=_WARM_UP_PENALTY, share=_WARM_UP_SHARE))
     for some in torch.split(torch.arange(len(open_), device=open_.device), _batch(problem)):
         solutions = exact.solve(part[some], warm.effects[some], warm.dual[some], tolerance)
         _take(found, open_[some].tolist(), solutions, warm_up)
