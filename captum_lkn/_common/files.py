@@ -349,7 +349,8 @@ def _load(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[st
     except OSError as error:
         raise type(error)(f"{name} cannot be read: {(error.strerror or '').lower()}") from error
     try:
-        tensors = safetensors.torch.load(blob)
+        with torch.device("cpu"):  # an empty tensor would be made on the default device
+            tensors = safetensors.torch.load(blob)
     except (SafetensorError, *_MISFITS) as error:
         if out_of_memory(error):  # the tensors take as much as the file, which is read: it need not be damaged
             raise

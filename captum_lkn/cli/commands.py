@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +26,7 @@ from captum_lkn.cli.options import (
 )
 from captum_lkn.cli.planning import plan_first
 from captum_lkn.cli.studies import study_texts
-from captum_lkn.cli.terminal import print_change, print_text_interactions
+from captum_lkn.cli.terminal import is_interactive, print_change, print_text_interactions
 from captum_lkn.cli.terminal_images import print_image_interactions
 from captum_lkn.demo import image as vision_demo
 from captum_lkn.demo import text as text_demo
@@ -107,7 +106,7 @@ def explain_text(
     study = LayerwiseKnowledge(classifier, chosen_layers, probes=fitted, kappa=kappa)
     if plan_first(console, plan, [players], lambda: study.plan(players, target=chosen)):
         return
-    change = study.analyze(players, target=chosen, show_progress=sys.stderr.isatty())
+    change = study.analyze(players, target=chosen, show_progress=is_interactive())
     _print_text(console, classifier, change.interactions[change.reference], sentence, top, units)
     print_change(console, change)
     _save(console, change, out)
@@ -190,7 +189,7 @@ def fit_probes(
     loader = batches(tokenizer, texts[:limit], classes, batch_size, max_length)
     with about("--layers"):
         chosen = layers_of(layers, Model(classifier))
-    fitted = LinearProbes.fit(classifier, chosen, loader, seed=seed, show_progress=sys.stderr.isatty())
+    fitted = LinearProbes.fit(classifier, chosen, loader, seed=seed, show_progress=is_interactive())
     console.print(str(fitted), markup=False, highlight=False)
     _save(console, fitted, out)
 
@@ -225,7 +224,7 @@ def _show_text(console: Console, top: int, report: Path | None) -> None:
     classifier, tokenizer = text_demo.load_sentiment_bert()
     study = LayerwiseKnowledge(classifier, text_demo.LAYERS, probes=text_demo.load_sentiment_probes())
     players = [text_players(tokenizer, sentence) for sentence in text_demo.SENTENCES]
-    change = study.analyze(players, show_progress=sys.stderr.isatty())
+    change = study.analyze(players, show_progress=is_interactive())
     for i, sentence in enumerate(text_demo.SENTENCES):
         _print_text(console, classifier, change.interactions[change.reference][i : i + 1], sentence, top)
     print_change(console, change)
@@ -245,7 +244,7 @@ def _show_vision(console: Console, top: int, report: Path | None) -> None:
 def _few_enough(console: Console, classifier: Any, players: Players, most: int, target: int | str) -> Players:
     if max(players.sizes) <= most:
         return players
-    selected = select_players(classifier, players, most, target=target, show_progress=sys.stderr.isatty())
+    selected = select_players(classifier, players, most, target=target, show_progress=is_interactive())
     console.print(str(selected).splitlines()[-1].strip(), markup=False, highlight=False)
     return selected
 
@@ -259,7 +258,7 @@ def _plan_first(
 
 def _explain(classifier: Any, players: Players, target: int | str, kappa: float | None = None) -> InteractionsBatch:
     found: InteractionsBatch = AndOrInteraction(classifier, kappa=kappa).attribute(
-        players, target=target, show_progress=sys.stderr.isatty()
+        players, target=target, show_progress=is_interactive()
     )
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from captum_lkn.cli.errors import about
 from captum_lkn.cli.literals import literal
 from captum_lkn.cli.options import check_report, check_units, class_of, layers_with_probes, load_probes
 from captum_lkn.cli.planning import plan_first
+from captum_lkn.cli.terminal import is_interactive
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.models.hugging_face.facts import class_names
 from captum_lkn.models.hugging_face.pretrained import load_classifier
@@ -90,7 +90,7 @@ def study_texts(
         out,
         target=classes,
         keep="outputs" if keep_outputs else "interactions",
-        show_progress=sys.stderr.isatty(),
+        show_progress=is_interactive(),
         **sampling,
     )
     if not first:

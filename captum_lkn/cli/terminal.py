@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 from rich.console import Console
 from rich.text import Text
@@ -16,12 +17,21 @@ from captum_lkn.knowledge import KnowledgeChange
 __all__ = [
     "ends",
     "explained",
+    "is_interactive",
     "print_certificate",
     "print_change",
     "print_interactions",
     "print_text_interactions",
     "unit_of",
 ]
+
+
+def is_interactive() -> bool:
+    """Return whether progress is seen: False without a stream for errors, or where it is closed or not a terminal."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # closed
+        return False
 
 
 def print_text_interactions(

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of, some_of
+from captum_lkn._common.progress import is_hidden
 from captum_lkn.attribution.and_or import AndOrInteraction
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
@@ -136,7 +137,7 @@ def compare_models(
     sampling: dict[str, Any] = {"n_samples": n_samples, "seed": seed, "max_effects": max_effects}
     found: dict[str, _State] = {}
     order = sorted(models, key=lambda name: name != reference)  # stable: the reference first, then as given
-    for name in tqdm(order, desc=f"{noun}s", disable=not show_progress):
+    for name in tqdm(order, desc=f"{noun}s", disable=is_hidden(show_progress)):
         given: Any = inputs[name] if own_inputs else inputs  # type: ignore[index, call-overload]
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
         with _named(name, models[name]), _loaded(name, models[name]) as model:
