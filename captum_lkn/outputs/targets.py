@@ -182,7 +182,7 @@ def _position_text(position: Sequence[int]) -> str:
     return f" at position {position[0]}" if len(position) == 1 else f" at ({', '.join(map(str, position))})"
 
 
-@checked("binary", "class_dim")
+@checked("binary", "class_dim", "class_names")
 def resolve_target(
     target: TargetLike,
     output: Tensor,

@@ -172,7 +172,7 @@ class _Newton:
         return None
 
     def _length(self, h: Tensor, a: float, of_h: Tensor, move: Tensor, of_move: Tensor) -> float:
-        """How far to go along a step: where the slope is nearly 0."""
+        """Return the length of a step: where the slope is nearly 0."""
         # An effect that is 0 at both ends of the step is 0 between them.
         at = (
             (h != 0) | (move != 0) | (self.effects(of_h) != 0) | (self.effects(of_h + of_move) != 0) | (self.known != 0)
