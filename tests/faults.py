@@ -420,7 +420,9 @@ def surroundings():
         "folder": os.getcwd(),
         "streams": (sys.stdout, sys.stderr, sys.stdin, sys.excepthook, sys.displayhook),
         "Ctrl-C": signal.getsignal(signal.SIGINT),
-        "threads": sorted(thread.name for thread in threading.enumerate() if thread.name != "tqdm_monitor"),
+        # Idle threads of a pool, in which transformers reads weights, end with the pool.
+        "threads": sorted(thread.name for thread in threading.enumerate()
+                          if not thread.name.startswith(("tqdm_monitor", "ThreadPoolExecutor"))),
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from captum_lkn._common.checks import check_plain, is_number, is_one_of
 from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.layout import BACKGROUND
-from captum_lkn.models.hugging_face.facts import number_of_channels
+from captum_lkn.models.hugging_face.facts import has_configuration, number_of_channels
 from captum_lkn.models.model import Model
 from captum_lkn.players.arguments import fill_baseline, ids_by_sample, label_players, number_players
 from captum_lkn.players.players import Players
@@ -124,7 +124,7 @@ def image_players(
     """
     if not is_one_of(background, ("keep", "mask")):
         raise ValueError(f'background must be "keep" or "mask"; got {background!r}')
-    if model is not None and not (callable(model) or hasattr(model, "config")):
+    if model is not None and not (callable(model) or has_configuration(model)):
         raise TypeError(f"model must be a model or None; got {shown(model)}")
     x, constants = _split(image)
     _check_channels(x, model)

@@ -24,6 +24,7 @@ __all__ = [
     "closing_tokens",
     "computed_settings",
     "first_position",
+    "has_configuration",
     "has_linear_biases",
     "head_sizes",
     "image_shape",
@@ -60,7 +61,17 @@ def is_hugging_face(model: Any) -> bool:
         >>> is_hugging_face(nn.Linear(3, 2))
         False
     """
-    return hasattr(model, "config") and isinstance(getattr(model, "main_input_name", None), str)
+    return has_configuration(model) and isinstance(getattr(model, "main_input_name", None), str)
+
+
+def has_configuration(model: Any) -> bool:
+    """Return whether a model has a ``config``, whose facts this module reads.
+
+    Example:
+        >>> has_configuration(nn.Linear(3, 2))
+        False
+    """
+    return hasattr(model, "config")
 
 
 def adds_virtual_tokens(model: Any) -> bool:
