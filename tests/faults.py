@@ -52,7 +52,6 @@ KINDS = {
     "GeneratorExit": GeneratorExit,
     "Stop": Stop,
 }
-MEMORY = ("MemoryError", "OutOfMemoryError")
 
 
 class Fault:

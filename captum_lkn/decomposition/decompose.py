@@ -206,9 +206,9 @@ def decompose(
             1 it shows how sensitive the answer is to the weights.
         joint: The price alpha of an effect in each further table, from 0 to 1, of a joint decomposition of the tables
             ``values[0], ..., values[K - 1]``, each of which may be a batch; None: each table by itself. See below.
-        solver: ``"auto"``: ADMM, an interior point and an active-set method; beyond 13 players where few effects are
-            enough, otherwise ADMM alone. ``"highs"``: the explicit linear program through SciPy, at most 10 players,
-            without the ridge; an independent check.
+        solver: ``"auto"``: ADMM, an interior point and an active-set method, or a semismooth Newton method where few
+            effects meet the values exactly; beyond 13 players ADMM alone where many effects are needed. ``"highs"``:
+            the explicit linear program through SciPy, at most 10 players, without the ridge; an independent check.
         names: A name for each table, in the order of the flattened batch, for warnings; None: its number.
         show_progress: Whether to show a bar of the tables, with the gap of one that takes long.
 

@@ -176,7 +176,8 @@ def warn_of_normalisers(
     The salient effects of a state add up to r times its normaliser. Where r is several times that of the other states,
     the state changes little as a whole while its effects cancel, and its ratios are mostly that division: two states
     share at most the smaller sum, so that redundancy, a ratio of sums over the samples, is at least 1 - R / r (R of the
-    reference) for each kind, whichever the effects. Redundancy is that ratio unless Eq. 6 is taken literally.
+    reference) for each kind, whichever the effects. Redundancy is that ratio where ``ratio`` is
+    ``"sum"`` and Eq. 6 is not taken literally.
     """
     for label, unit in normalisers.items():
         if not unit:

@@ -1,4 +1,4 @@
-"""What the definitions promise of any table, however large, small or tied its numbers are."""
+"""Properties of the indices by their definitions, for tables with large, small and tied numbers."""
 
 import math
 

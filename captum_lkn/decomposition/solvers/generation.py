@@ -1,4 +1,4 @@
-"""Tables of many players whose answer is sparse: the exact method on few effects and few rows, more as they are needed.
+"""Tables with slack and a sparse answer, for many players: the exact method on few effects and rows, more as needed.
 
 The optimum of a table with few interactions needs few of the 2 * 2^n effects, and few of the 2^n rows bind. The problem
 is solved exactly with the effects and rows known so far. One transform then prices all effects, another looks at all
@@ -40,7 +40,7 @@ class Generated:
         effects: ``[2, 2^n]``.
         constant: The empty effect; 0 where the ends are pinned.
         dual: ``[2^n]``.
-        steps: Pivots of all rounds.
+        steps: Interior-point steps and pivots of all rounds.
         optimal: Whether the search ended by itself; otherwise the dual vector still certifies a bound.
     """
 

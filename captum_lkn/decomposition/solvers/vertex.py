@@ -21,7 +21,6 @@ _AT_SLACK = 1e-9  # rows nearer to their slack than this, in units of the table'
 _DEPENDENT = 1e-9  # singular values below this share of the largest are 0
 _ROUNDING = 1e-10  # effects below this share of the largest are 0 where the rows do not need them
 _MET = 1e-12  # by how much a row may be missed at the end
-_FRESH = 32  # moves between two computations of what is missed
 
 
 def to_vertex(program: Program, effects: Tensor, constant: float) -> tuple[Tensor, float] | None:
