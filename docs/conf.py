@@ -144,7 +144,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!captum_lkn\b)[A-Za-z_]+\..+"),
     (r"py:class", r"Tensor|PreTrainedTokenizerBase|BertForSequenceClassification|InterpretableInput|InteractionValues"),
-    (r"py:class", r"(files\.)?JSON|Units|Messages|Kind|captum_lkn\.\w+\.\w+\.\w+"),
+    (r"py:class", r"(files\.)?JSON|Units|Messages|Kind|Count|Positive|captum_lkn\.\w+\.\w+\.\w+"),
     (r"py:class", r"InputsOrList|Baselines|TargetLike|FeatureMask|PlayerNames|SampledFit"),  # of overloads
 ]
 

@@ -164,7 +164,7 @@ def check_numbers(
         >>> check_numbers("gap", torch.zeros(2, dtype=torch.float64), (None,))
         >>> check_numbers("gap", torch.zeros(2, dtype=torch.float64), (3,))
         Traceback (most recent call last):
-        ValueError: gap must have the shape [3], None being any size; got [2]
+        ValueError: gap must have the shape [3]; got [2]
     """
     if not is_tensor_of(tensor, dtype):
         raise TypeError(f"{name} must be a {dtype} tensor; got {kind_of(tensor)}")
@@ -173,7 +173,8 @@ def check_numbers(
     if len(sizes) != len(shape) or not all(
         size == wanted if wanted is not None else size for size, wanted in zip(sizes, shape, strict=True)
     ):
-        raise ValueError(f"{name} must have the shape {list(shape)}, None being any size; got {list(sizes)}")
+        free = ", None being any size from 1 on" if None in shape else ""
+        raise ValueError(f"{name} must have the shape {list(shape)}{free}; got {list(sizes)}")
     wrong = tensor.isinf() if nan else ~tensor.isfinite()
     if bool(wrong.any()):
         raise ValueError(f"{name} must be finite; got {float(tensor[wrong][0])}")

@@ -81,12 +81,17 @@ class Leaves:
         Each part begins with the first leaves of all, and compares some, so that all parts find the same.
 
         Args:
-            part: (i, k), the i-th of k parts.
+            part: (i, k), the i-th of k parts, from 0.
             advance: Called with the number of subsets that are done.
 
         Returns:
             Subsets and outputs.
+
+        Raises:
+            ValueError: There is no such part.
         """
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"part must be (i, k), the i-th of k parts from 0; got {part!r}")
         first = self.first()
         if isinstance(first, str):
             return PartOfMasks(None, None, plainly(first, self.walk.tree.plain_tokens).evaluation)
@@ -111,7 +116,7 @@ class Leaves:
 
 
 def difference(
-    says: Callable[..., Tensor],
+    forward: Callable[..., Tensor],
     module: Any,
     players: Players,
     sample: int,
@@ -119,12 +124,25 @@ def difference(
     subsets: Tensor,
     values: Tensor,
 ) -> str | None:
-    """Compare plain outputs of some subsets with the tree's; say so if they differ by more than rounding."""
+    """Compare plain outputs of some subsets with the tree's.
+
+    Args:
+        forward: Evaluates masked copies of the prompt, with their attention masks.
+        module: The model.
+        players: Players of prompts.
+        sample: The number of the prompt.
+        attention_mask: As in :func:`walk_over`.
+        subsets: Subsets of the tree, int64 ``[m]``.
+        values: Their values, float64 ``[m]`` on the CPU.
+
+    Returns:
+        The reason why the plain evaluation is needed, if they differ by more than rounding; else None.
+    """
     _, mask = prompt_of(players, sample, attention_mask)
     few = torch.tensor(sorted({0, len(subsets) // 3, len(subsets) - 1}), device="cpu")
     (copies,) = players.masked(sample, lattice.members(subsets[few], players.sizes[sample]))
     home = module.device
-    plain = says(copies.to(home), mask.long().expand(len(few), -1).to(home))[:, 0].cpu().double()
+    plain = forward(copies.to(home), mask.long().expand(len(few), -1).to(home))[:, 0].cpu().double()
     if agree(plain, values[few], precision_in_force(module.dtype, home).eps):
         return None
     return f"its outputs under a tree mask differ by {float((plain - values[few]).abs().max()):.3g}"

@@ -46,7 +46,7 @@ def test_parts_of_a_prefix_tree_are_whole_subtrees(players, block, keys, count):
 
 
 class Fake:
-    """What a walk knows of a model; it has no keys and no logits."""
+    """The parts of a model that a walk uses; it has no keys and no logits."""
 
     device, dtype = torch.device("cpu"), torch.float32
     config = BertConfig(vocab_size=2)
@@ -135,3 +135,9 @@ def test_kept_outputs_of_parts():
 def test_parts_are_of_one_sample():
     with pytest.raises(ValueError, match="players must be of one sample; got 2"):
         DividedSample(AndOrInteraction(Net().eval()), players_from_mask(torch.cat([ROW, ROW])), 0).evaluate(Part(0, 2))
+
+
+@pytest.mark.parametrize("part", [(0, 0), (2, 2), (-1, 2)])
+def test_a_part_of_a_prefix_tree_that_does_not_exist_is_refused(part):
+    with pytest.raises(ValueError, match=r"part must be \(i, k\), the i-th of k parts from 0; got \("):
+        Continuation(tiny_causal("llama"), [5]).part_of_masks(prompts(), 0, part=part)
