@@ -54,7 +54,8 @@ _SAMPLES: Final = "samples"
 _LOCK: Final = "lock"
 _KIND: Final = "Study"
 _SAMPLE: Final = "StudySample"
-_NAME: Final = re.compile(rf"([0-9a-f]{{64}})(?:\.\d+-of-(\d+))?{re.escape(files.SUFFIX)}")  # of a sample, or of a part
+# The name of a sample's file, or of that of one of its parts.
+_NAME: Final = re.compile(rf"([0-9a-f]{{64}})(?:\.\d{{1,5}}-of-(\d{{1,5}}))?{re.escape(files.SUFFIX)}")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
 from captum_lkn._common import files
+from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.studies.folder import Folder, explained_errors, sample_path
 from captum_lkn.values.parts import PartValues
@@ -60,6 +62,8 @@ def read_part(folder: Folder, key: str, part: Part) -> PartValues | None:
         columns, values = tensors["columns"], tensors["values"]
         if columns.dim() != 1 or values.dim() != 2 or values.shape[1] != len(columns):
             raise ValueError("its values do not belong to its columns")
+        if columns.dtype != torch.int64 or values.dtype != torch.float64:
+            raise ValueError(f"its columns are {kind_of(columns)}, its values {kind_of(values)}, not int64 and float64")
         units = tuple(map(str, metadata["units"]))
         return PartValues(columns, values, units, int(metadata["forwards"]), dict(metadata["evaluation"]))
 

@@ -386,7 +386,6 @@ def test_few_rows_and_effects_lead_to_the_optimum_of_all(pin_ends):
     problem = problem_of(5, pin_ends=pin_ends)
     nothing = torch.zeros(2, 32, dtype=torch.float64)
     found = generation.solve(problem, nothing, nothing[0])
-    assert found.optimal
     assert float(relative_gap(problem.penalty(found.effects), problem.bound(found.dual))) < 1e-10
     assert problem.excess(found.effects, found.constant)[1:].abs().max() < 1e-9
 

@@ -20,10 +20,12 @@ import captum_lkn
 from captum_lkn import AndOrInteraction, players_from_mask, text_players
 from captum_lkn._common import files
 from captum_lkn.studies import load_study, run_study
-from captum_lkn.studies.folder import sample_path
+from captum_lkn.studies.folder import Folder, sample_path
 from captum_lkn.studies.locks import Locks
+from captum_lkn.studies.part_files import read_part, write_part
 from captum_lkn.studies.samples import groups_of
 from captum_lkn.studies.work import Work
+from captum_lkn.values.parts import PartValues
 from captum_lkn.values.rows import Part
 
 HELPER = pathlib.Path(__file__).parents[1] / "small_studies.py"
@@ -169,6 +171,24 @@ def test_parts_that_were_stored_are_used_by_a_later_run_of_one_process(tmp_path,
         run_study(AndOrInteraction(model), sample, tmp_path / "run", **WIDE)
     assert 170 < len(forwards) < 200  # two thirds of 256, and checks
     assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("of", "values"), [(torch.float32, torch.float64), (torch.int64, torch.float16)])
+def test_a_part_of_other_types_is_computed_again(of, values, tmp_path):
+    folder, key, part = Folder(tmp_path), "0" * 64, Part(0, 2)
+    found = PartValues(torch.arange(3).to(of), torch.ones(1, 3).to(values), ("",), 1, {})
+    write_part(folder, key, part, found)
+    with pytest.warns(UserWarning, match=r"its columns are .* \[3\], its values .* \[1, 3\], not int64 and float64"):
+        assert read_part(folder, key, part) is None
+
+
+def test_names_of_parts_are_of_no_more_parts_than_there_are_processes(tmp_path):
+    """A stray file's name does not say how much work there is."""
+    folder, key = Folder(tmp_path), "0" * 64
+    for name in ("0-of-2", "1-of-2", "0-of-999999999"):
+        (tmp_path / "samples" / f"{key}.{name}.safetensors").touch()
+    assert folder.divisions() == {key: 2}
+    assert folder.strangers([key]) == [f"{key}.0-of-999999999.safetensors"]
 
 
 def test_parts_that_do_not_fit_are_left_out(tmp_path, monkeypatch):

@@ -41,14 +41,12 @@ class Generated:
         constant: The empty effect; 0 where the ends are pinned.
         dual: ``[2^n]``.
         steps: Interior-point steps and pivots of all rounds.
-        optimal: Whether the search ended by itself; otherwise the dual vector still certifies a bound.
     """
 
     effects: Tensor
     constant: float
     dual: Tensor
     steps: int
-    optimal: bool
 
 
 class _Part:
@@ -91,9 +89,7 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor) -> Generated:
         guessed, guessed_dual = point.guess()
         at_columns = point.columns.positions[0]
         if len(at_columns) > _MAX_EFFECTS:
-            return Generated(
-                guessed[0], float(point.constant[0]), _on_rows(guessed_dual[0], at_rows, dual), steps, False
-            )
+            return Generated(guessed[0], float(point.constant[0]), _on_rows(guessed_dual[0], at_rows, dual), steps)
         part = Program(
             _Part(Lattice(problem.n).entries(at_rows, at_columns)),
             problem.values[at_rows],
@@ -114,9 +110,9 @@ def solve(problem: Problem, effects: Tensor, dual: Tensor) -> Generated:
         if not found.finished:
             break
         if not bool(violated.any()) and float(pressed.amax()) < 1 + _VIOLATED:
-            return Generated(x, constant, y, steps, True)
+            return Generated(x, constant, y, steps)
         rows |= _largest(beyond, violated)
-    return Generated(x, constant, y, steps, False)
+    return Generated(x, constant, y, steps)
 
 
 def _on_rows(entries: Tensor, rows: Tensor, like: Tensor) -> Tensor:
