@@ -21,15 +21,9 @@ __all__ = ["Point"]
 _START = 0.15  # the first barrier, relative to the sum that is minimised
 _NEAR = 1.0  # an effect starts in play when the dual vector presses it to this share of its weight
 _KEEP = 0.8  # the same for an effect that ADMM left nonzero
-# So many effects are in play at the start at least, or a share of the sets where that is less. With the few dozen of a
-# very sparse table the dual vector is undetermined near the end, and hundreds join that are not needed: of four planted
-# tables of 12 players, with 20 effects and a slack of .1 % of the range, three had 534 to 868 at the end, and a table
-# took .6 s instead of .15.
-_LEAST, _LEAST_SHARE = 200, 0.25
 _ADMIT = 200  # how many effects may join in a step
 _ADMIT_SAMPLED = 10  # the same where only some rows count: a dual vector of few rows presses many effects
 _START_SAMPLED = 400  # effects in play at the start there
-_PART = 0.25  # effects start from so many square roots of the barrier on: larger ones move the rows too far
 _KEEP_OFF = 0.995  # the share of the way to the nearest bound that a step may go
 
 
@@ -86,10 +80,7 @@ class Point:
             in_play = exists
         else:
             in_play = exists & ((pressed > _NEAR) | (effects != 0) & (pressed > _KEEP))
-            if self.sample is None:
-                number = min(_LEAST, 1 + int(_LEAST_SHARE * dual.shape[1]))
-                in_play |= exists & (pressed > 0) & _strongest(pressed.masked_fill(~exists, 0), number)
-            else:
+            if self.sample is not None:
                 least = pressed.topk(min(_START_SAMPLED, pressed.shape[1])).values[:, -1:]
                 in_play &= pressed > least
             in_play[:, : in_play.shape[1] // 2] |= lattice.orders(self.n, device=dual.device) == 1
@@ -127,7 +118,7 @@ class Point:
         slope = weights.unsqueeze(1) + self.signs * (self.problem.ridge * x - sums).unsqueeze(1)
         part = (self.signs * x.unsqueeze(1)).clamp_min(0)
         mu = barrier.view(-1, 1, 1)
-        price = slope.maximum((mu / part.clamp_min(1e-12)).minimum(mu.sqrt() / _PART))
+        price = slope.maximum((mu / part.clamp_min(1e-12)).minimum(mu.sqrt()))
         return part.maximum(mu / price), price
 
     def __len__(self) -> int:
@@ -197,7 +188,8 @@ class Point:
         if not bool(new.any()):
             return
         limit = _ADMIT if self.sample is None else _ADMIT_SAMPLED
-        new &= _strongest(pressed, limit)
+        most = pressed.topk(min(limit, pressed.shape[1]), dim=1).values[:, -1:]
+        new &= pressed >= most
         outside = torch.where(new, self.sums.flatten(1), torch.zeros_like(pressed))
         everywhere = self._centre(
             torch.zeros_like(outside), torch.where(new, self.weights, torch.ones_like(pressed)), outside, self.barrier
@@ -243,11 +235,6 @@ class Point:
         ]
         primal, dual = (torch.where(f <= share, torch.ones_like(f), share / f) for f in fastest)
         return primal, dual
-
-
-def _strongest(pressed: Tensor, number: int) -> Tensor:
-    """The effects of each table that are pressed most, bool ``[B, effects]``."""
-    return pressed >= pressed.topk(min(number, pressed.shape[1]), dim=1).values[:, -1:]
 
 
 @dataclass(frozen=True)
