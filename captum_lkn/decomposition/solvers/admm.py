@@ -26,7 +26,8 @@ from captum_lkn.decomposition.solvers.problem import Problem
 
 __all__ = ["Iterate", "iterate"]
 
-_PENALTY, _SHARE = 80.0, 0.1
+_PENALTY = 80.0
+_SHARE = 0.1  # the penalty of the tables' copies as a share of it
 _RELAXATION = 1.7
 
 Shrink: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -54,7 +55,6 @@ def iterate(
     dtype: torch.dtype,
     *,
     penalty: float = _PENALTY,
-    share: float = _SHARE,
     shrink: Shrink | None = None,
 ) -> Iterator[Iterate]:
     """ADMM without end: an iterate after each ``every`` steps.
@@ -64,7 +64,6 @@ def iterate(
         every: Steps between two iterates.
         dtype: The precision of the steps; what is yielded is in the problem's.
         penalty: The penalty of ADMM.
-        share: The penalty of the tables' copies as a share of it.
         shrink: The proximal operator of the sum that is minimised, divided by the penalty: from effects
             ``[K, 2, 2^n]``, in which those of OR have the other sign, to a tensor of this shape, which it returns.
             None: that of the problem, a soft threshold.
@@ -85,7 +84,7 @@ def iterate(
     # ``moved`` is the state with its multipliers added, ``reflected`` the state with them taken off. For one table, an
     # operation takes as long as it takes to start: views and most tensors are made once.
     moved, reflected = state.clone(), state.clone()
-    solve, solved = _spectral(problem.n, share, dtype, values.device).prepared(reflected)
+    solve, solved = _spectral(problem.n, dtype, values.device).prepared(reflected)
     effects, tables = moved.unbind()
     (shrunk, (ands, ors)), (moved_ands, moved_ors) = (state[0], state[1].unbind(-2)), tables.unbind(-2)
     missed, within = torch.empty_like(values), torch.empty_like(values)
@@ -101,7 +100,7 @@ def iterate(
             torch.add(moved_ors, missed, alpha=0.5, out=ors)
             torch.lerp(moved, state, 2.0, out=reflected)
         # The scaled multipliers of both copies estimate the dual vector.
-        dual = share * penalty * (ors - moved_ors)
+        dual = _SHARE * penalty * (ors - moved_ors)
         both = torch.stack([shrunk[:, 0], -shrunk[:, 1]], dim=-2)
         both[..., 0] = 0
         constant = ands[:, -1:] + ors[:, :1]
@@ -187,14 +186,14 @@ def _prepared_product(tables: Tensor, powers: tuple[Tensor, ...]) -> tuple[Calla
 
 
 @lru_cache(maxsize=64)
-def _spectral(n: int, share: float, dtype: torch.dtype, device: torch.device) -> _Spectral:
+def _spectral(n: int, dtype: torch.dtype, device: torch.device) -> _Spectral:
     left, values, right_t = torch.linalg.svd(torch.tensor(_BLOCK, dtype=torch.float64, device="cpu"))
     signs = (right_t.T * left.flip(0)).sum(0).round()
     singular, flipped = torch.ones(2, 1, dtype=torch.float64, device="cpu")
     for _ in range(n):
         singular, flipped = torch.kron(singular, values), torch.kron(flipped, signs)
-    inverse = 1 / (singular.square() + share)
-    gather = torch.stack([singular * inverse, share * inverse * flipped])
+    inverse = 1 / (singular.square() + _SHARE)
+    gather = torch.stack([singular * inverse, _SHARE * inverse * flipped])
     spread = torch.stack([singular, flipped])
     shape = (2, 1, 1, 1 << n)
     return _Spectral(
