@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ from torch import Tensor
 from captum_lkn._common.checks import check_numbers
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of
+from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.evaluation.bootstrap import bootstrap, shown_interval
 from captum_lkn.evaluation.saved import Saved
 from captum_lkn.evaluation.text import Tabular
-from captum_lkn.interactions import Interactions
+from captum_lkn.interactions import Interactions, InteractionsBatch
+from captum_lkn.knowledge.sampled import batch_normaliser
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KINDS_AND_BOTH", "ByOrder", "OrderRow", "chosen", "highest_order", "sums_by_order"]
+__all__ = ["KINDS_AND_BOTH", "ByOrder", "OrderRow", "chosen", "highest_order", "sums_by_order", "unit_of"]
 
 KINDS_AND_BOTH: Final = ("and", "or", "both")
 
@@ -147,3 +150,23 @@ def sums_by_order(effects: Effects, numbers: Tensor, highest: int) -> Tensor:
 def highest_order(several: Sequence[Interactions]) -> int:
     """Return the largest number of players of several samples."""
     return max(one.n_players for one in several)
+
+
+def unit_of(name: str, batch: InteractionsBatch, consequence: str) -> float:
+    """Return the mean |v(N) - v(empty)| of a batch, in which its effects are compared.
+
+    Args:
+        name: The batch's name, for the warning.
+        batch: The interactions.
+        consequence: The end of the warning: what is NaN, and what to do.
+
+    Returns:
+        The unit; NaN where it is 0.
+
+    Warns:
+        UserWarning: It is 0.
+    """
+    unit = batch_normaliser(batch)
+    if not unit:
+        warn(f"|v(N) - v(empty)| of {name} is 0 in all samples, so that {consequence}")
+    return unit or math.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -13,16 +13,14 @@ from torch import Tensor
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import check_flag, check_numbers, is_whole
-from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling, bootstrap, shown_interval
-from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order
+from captum_lkn.evaluation.by_order import ByOrder, chosen, highest_order, sums_by_order, unit_of
 from captum_lkn.evaluation.saved import check_count
 from captum_lkn.interactions import InteractionsBatch
 from captum_lkn.knowledge.checks import check_interactions
 from captum_lkn.knowledge.comparison import Scope, check_salience, shared, thresholds
 from captum_lkn.knowledge.noise_ceiling import measure_noise_ceiling
-from captum_lkn.knowledge.sampled import batch_normaliser
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +29,10 @@ __all__ = ["Generalization", "generalization"]
 
 
 _MOST_DRAWS = 10**6
+_NO_UNIT: Final = (
+    "its effects have no unit in which they can be compared: the weighted index is NaN. Take weighted=False, or "
+    "samples where masking changes the score"
+)
 
 
 @checked()
@@ -181,7 +183,9 @@ def generalization(
     if not is_whole(ceiling_draws) or not 0 <= ceiling_draws <= _MOST_DRAWS:
         raise ValueError(f"ceiling_draws must be a whole number from 0 to {_MOST_DRAWS}; got {ceiling_draws!r}")
     check_interactions({"first": first, "second": second})
-    units = [_unit(name, batch) if weighted else 1.0 for name, batch in (("first", first), ("second", second))]
+    units = [
+        unit_of(name, batch, _NO_UNIT) if weighted else 1.0 for name, batch in (("first", first), ("second", second))
+    ]
     highest = highest_order(first)
 
     def compared(a: Sequence[Effects], b: Sequence[Effects], units: list[float]) -> Tensor:
@@ -231,14 +235,3 @@ def _weighted(a: Effects, b: Effects, sets: tuple[Effects, Effects], units: list
         sums[0] += sums_by_order(one, common, highest)
         sums[1] += sums_by_order(one, x.abs() + y.abs() - common, highest)
     return sums[0] / sums[1]
-
-
-def _unit(name: str, batch: InteractionsBatch) -> float:
-    """Return the mean |v(N) - v(empty)|; NaN, with a warning, where it is 0, so that nothing is known."""
-    unit = batch_normaliser(batch)
-    if not unit:
-        warn(
-            f"|v(N) - v(empty)| of {name} is 0 in all samples, so that its effects have no unit in which they can be "
-            "compared: the weighted index is NaN. Take weighted=False, or samples where masking changes the score"
-        )
-    return unit or float("nan")

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
-from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import TAU, Effects
 from captum_lkn.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Resampling
-from captum_lkn.evaluation.by_order import highest_order, sums_by_order
+from captum_lkn.evaluation.by_order import highest_order, sums_by_order, unit_of
 from captum_lkn.evaluation.transfer import ONE, Transfer, TransferStrengths, check_share
 from captum_lkn.interactions import Interaction, InteractionsBatch
 from captum_lkn.interactions.ranking import ranked
 from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.knowledge.checks import check_interactions
 from captum_lkn.knowledge.comparison import Scope, check_salience, thresholds
-from captum_lkn.knowledge.sampled import batch_normaliser
 
 __all__ = ["transferable"]
 
 States: TypeAlias = InteractionsBatch | Mapping[str, InteractionsBatch] | KnowledgeChange
 """One model's interactions, those of several models, layers or checkpoints by label, or a comparison of these."""
+_NO_UNIT: Final = (
+    "its strengths, which are in units of it, are NaN; numbers and shares are known. Choose samples where masking "
+    "changes the score"
+)
 
 
 def transferable(
@@ -104,7 +105,7 @@ def transferable(
         highest = highest_order(batch)
         parts = [_strengths(one, share >= at_least, highest) for one, share in zip(own, each, strict=True)]
         counts, raw = (torch.stack(part, 1) for part in zip(*parts, strict=True))
-        strengths[label] = TransferStrengths(*counts, *(raw / _unit(label, batch)))
+        strengths[label] = TransferStrengths(*counts, *(raw / unit_of(repr(label), batch, _NO_UNIT)))
         transfer, other = raw[0] - raw[1], raw[2] - raw[3]
         sums[label] = torch.stack([transfer, transfer + other])
         shares[label] = tuple(
@@ -136,17 +137,6 @@ def _salient(batch: InteractionsBatch, tau: float, scope: Scope) -> list[Effects
 def _shares(own: Effects, others: list[Effects]) -> Tensor:
     """Return for each effect the share of others that have it with the same sign, ``[k]``."""
     return torch.stack([other.at(own).sign() == own.values.sign() for other in others]).double().mean(0)
-
-
-def _unit(label: str, batch: InteractionsBatch) -> float:
-    """Return the mean |v(N) - v(empty)|; NaN, with a warning, where it is 0."""
-    unit = batch_normaliser(batch)
-    if not unit:
-        warn(
-            f"|v(N) - v(empty)| of {label!r} is 0 in all samples, so that its strengths, which are in units of it, are "
-            "NaN; numbers and shares are known. Choose samples where masking changes the score"
-        )
-    return unit or math.nan
 
 
 def _strengths(own: Effects, transfers: Tensor, highest: int) -> tuple[Tensor, Tensor]:
