@@ -109,6 +109,6 @@ class DividedSample:
         if self._sampling is None:
             batches += self._method._explained([self._request], [found], origins=self._origins)
         else:
-            assert isinstance(found, SampledValues)
+            assert isinstance(found, SampledValues)  # the reading has the same n_samples: for type checkers
             batches += self._method._fitted([self._request], [found], self._sampling, origins=self._origins)
         return {source.label: batch[0] for source, batch in zip(self._sources, batches, strict=True)}, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -73,9 +74,9 @@ class Report:
 class Printed:
     """A comparison that prints :meth:`contents`: as a table, in short, and as HTML."""
 
+    @abstractmethod
     def contents(self) -> Report:
         """Return what is printed."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return text(self.contents())
