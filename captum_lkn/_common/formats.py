@@ -74,12 +74,12 @@ def effect_format(largest: float) -> str:
     """Return the format of effects up to this size: three significant digits for the largest.
 
     Example:
-        >>> [effect_format(x).format(x) for x in (-2.314, 51.27, 0.00421, 123456.0, 3e-9)]
-        ['-2.31', '+51.3', '+0.00421', '+123456', '+3.00e-09']
+        >>> [effect_format(x).format(x) for x in (-2.314, 51.27, 0.00421, 0.9999, 123456.0, 3e-9)]
+        ['-2.31', '+51.3', '+0.00421', '+1.00', '+123456', '+3.00e-09']
     """
     if largest == 0:
         return "{:+.2f}"
-    exponent = math.floor(math.log10(abs(largest)))
+    exponent = math.floor(math.log10(float(f"{abs(largest):.2e}")))  # of the rounded number: 0.9999 is printed as 1.00
     return f"{{:+.{max(0, 2 - exponent)}f}}" if -5 <= exponent <= 6 else "{:+.2e}"
 
 
