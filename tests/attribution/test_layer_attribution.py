@@ -880,7 +880,8 @@ def test_layers_cost_no_memory():
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # With a fixed threshold glibc gives freed blocks back, whatever was freed before, so the peak varies little.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "1000000"},
     )
     alone, together = map(float, done.stdout.split())
-    assert together - alone < 75, done.stdout  # 12 to 55 were measured: the outputs of one forward are 25 MB
+    assert together - alone < 50, done.stdout  # about 22 were measured: the outputs of one forward are 25 MB

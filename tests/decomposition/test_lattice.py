@@ -1,4 +1,5 @@
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -364,7 +365,7 @@ def test_the_number_of_players_is_read_from_the_last_dimension(n):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory as Linux reports it")
-def test_twenty_players_take_less_than_100_mb_beyond_the_table():
+def test_twenty_players_take_less_than_50_mb_beyond_the_table():
     script = """
         import resource, torch
         from captum_lkn.decomposition import lattice
@@ -385,13 +386,20 @@ def test_twenty_players_take_less_than_100_mb_beyond_the_table():
         for transform in transforms:
             transform(table)
         taken = (peak() - before) / 1e6
-        assert taken < 100, f"{taken:.0f} MB"
+        assert taken < 50, f"{taken:.0f} MB"
         effects = lattice.and_transform(table)
         assert abs(effects[6] - (table[6] - table[4] - table[2] + table[0])) < 1e-12
         torch.testing.assert_close(lattice.and_inverse(effects), table, rtol=0, atol=1e-7)
         print(taken)
     """
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    # By default glibc keeps some freed blocks of this size and gives back others, and the peak varies from run to run.
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"},
+    )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) > 8, "a result alone is 8 MB: the measure missed it"
 
