@@ -17,15 +17,11 @@ It is one entry, because safetensors writes several in an order that varies; equ
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import stat
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -36,13 +32,13 @@ from torch import Tensor
 
 from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import kind_of, some_of
+from captum_lkn._common.writing import check_writable, replacing
 from captum_lkn._version import __version__
 
 __all__ = [
     "JSON",
     "SUFFIX",
     "check_target",
-    "check_writable",
     "checksum",
     "kind_in",
     "load",
@@ -70,11 +66,7 @@ def write(
     *,
     version: int = 1,
 ) -> None:
-    """Write tensors and metadata to a file, in one atomic step.
-
-    The content goes to a temporary file beside the target, which then takes the target's name. Readers find the old
-    file or the new one, and an interrupted write leaves the old one. A symbolic link stays a link: the file that it
-    points to is replaced. A file that is replaced keeps its permissions.
+    """Write tensors and metadata to a file, in one atomic step, see :func:`captum_lkn._common.writing.replacing`.
 
     Args:
         path: The file to write, ending in ``.safetensors``; one that exists is replaced.
@@ -88,6 +80,7 @@ def write(
         ValueError: The path has another suffix, or the metadata has a number that is not finite.
         FileNotFoundError: The folder does not exist.
         IsADirectoryError: The path is a folder.
+        OSError: It cannot be written, such as on a full disk. The error names it, and what was there before is kept.
 
     Example:
         >>> import tempfile
@@ -96,7 +89,7 @@ def write(
         ...     read(f"{folder}/it.safetensors", "Thing")
         ({'x': tensor([1., 1.])}, {'made by': 'hand'})
     """
-    target = check_target(Path(path))
+    check_target(Path(path))
     plain = {name: _plain_tensor(tensor, name) for name, tensor in tensors.items()}
     document = {
         "schema": kind,
@@ -105,7 +98,9 @@ def write(
         "metadata": to_json(metadata, "metadata"),
     }
     document["sha256"] = checksum(plain, document)
-    _replace(target, safetensors.torch.save(plain, {_KEY: json.dumps(document, allow_nan=False)}))
+    blob = safetensors.torch.save(plain, {_KEY: json.dumps(document, allow_nan=False)})
+    with replacing(path) as file:
+        file.write_bytes(blob)
 
 
 def read(path: str | os.PathLike[str], kind: str, *, version: int = 1) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -259,14 +254,11 @@ def to_json(value: Any, where: str) -> Any:
     )
 
 
-def check_target(path: Path) -> Path:
+def check_target(path: Path) -> None:
     """Check that a result can be saved to a path; callers check before long work.
 
     Args:
         path: The file to write.
-
-    Returns:
-        The file itself: where `path` is a symbolic link, the file that it points to.
 
     Raises:
         ValueError: The suffix is not ``.safetensors``.
@@ -277,37 +269,7 @@ def check_target(path: Path) -> Path:
     """
     if path.suffix != SUFFIX:
         raise ValueError(f"the file of a result must end in {SUFFIX}; got {str(path)!r}")
-    target = Path(os.path.realpath(path))
-    check_writable(target)
-    if not os.access(target.parent, os.W_OK):  # the file itself is replaced
-        raise PermissionError(f"cannot write {str(path)!r}: its folder is read-only. Give another folder")
-    return target
-
-
-def check_writable(path: Path) -> None:
-    """Check that a file can be written, before long work.
-
-    Args:
-        path: The file.
-
-    Raises:
-        FileNotFoundError: The folder does not exist.
-        IsADirectoryError: The path is a folder.
-        PermissionError: The file, or its folder if there is no such file, may not be written to.
-        OSError: The name is too long.
-    """
-    if not os.path.isdir(path.parent):
-        raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}. Create it first")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"cannot write to {str(path)!r}, which is a folder. Give another name")
-    try:
-        there = bool(path.stat())
-    except FileNotFoundError:
-        there = False
-    except OSError as error:
-        raise OSError(f"cannot write {path.name!r}: {(error.strerror or '').lower()}. Give another name") from error
-    if not os.access(path if there else path.parent, os.W_OK):
-        raise PermissionError(f"cannot write {str(path)!r}, which is read-only. Give another name or folder")
+    check_writable(Path(os.path.realpath(path)))
 
 
 def _plain_tensor(tensor: Any, name: str) -> Tensor:
@@ -317,26 +279,6 @@ def _plain_tensor(tensor: Any, name: str) -> Tensor:
     if tensor.layout != torch.strided:
         raise TypeError(f"tensor {name!r} must be dense; got the layout {tensor.layout}. Give x.to_dense()")
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _replace(target: Path, blob: bytes) -> None:
-    """Replace the content of a file in one step; the permissions stay, those of a new file follow the umask."""
-    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        # Created with no more rights than the old file, so that nobody else can read it meanwhile.
-        opener = partial(os.open, mode=0o666 if mode is None else mode)
-        with open(temporary, "xb", opener=opener) as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a crash could leave the new name on an empty file
-        if mode is not None:
-            temporary.chmod(mode)
-        os.replace(temporary, target)
-    except BaseException:  # also Ctrl-C
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _load(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[str, Any]]:

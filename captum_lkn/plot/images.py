@@ -19,8 +19,8 @@ from torch import Tensor
 
 from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.colours import DIVERGING, colour_of
-from captum_lkn._common.files import check_writable
 from captum_lkn._common.messages import kind_of, shape_of
+from captum_lkn._common.writing import check_writable, replacing
 from captum_lkn.interactions import Interaction, Interactions
 from captum_lkn.players.images import interaction_mask, player_map
 from captum_lkn.plot.canvas import SMALL, Picture, finished, framed, numbers
@@ -129,7 +129,8 @@ def draw_interactions(image: Tensor, found: Interactions, path: str | os.PathLik
     """
     check_drawing(path)
     picture = patches(found, image, top)
-    picture.fig.savefig(os.fspath(path), dpi=120)
+    with replacing(path) as file:
+        picture.fig.savefig(file, dpi=120, format=Path(path).suffix.lower().lstrip("."))
     return picture
 
 

@@ -22,9 +22,9 @@ from captum_lkn._common.colours import (
     SERIES,
     SERIES_ON_DARK,
 )
-from captum_lkn._common.files import check_writable
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.html import Html, element
+from captum_lkn._common.writing import check_writable, replacing
 from captum_lkn._version import __version__
 
 __all__ = ["SUFFIXES", "check_page", "facts", "page", "section", "sortable", "write_page"]
@@ -37,14 +37,11 @@ _FULL = 2000  # columns of that text
 _FACT = 400  # columns of what is known about the whole
 
 
-def check_page(path: str | os.PathLike[str]) -> Path:
+def check_page(path: str | os.PathLike[str]) -> None:
     """Check that a report can be written to a path; callers check before long work.
 
     Args:
         path: The file to write.
-
-    Returns:
-        The path.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -56,12 +53,13 @@ def check_page(path: str | os.PathLike[str]) -> Path:
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"the file of a report must end in {' or '.join(SUFFIXES)}; got {str(file)!r}")
     check_writable(file)
-    return file
 
 
 def write_page(path: str | os.PathLike[str], html: Html) -> None:
-    """Write a page as UTF-8, with the same bytes on every system."""
-    check_page(path).write_bytes(html.encode())
+    """Write a page as UTF-8, with the same bytes on every system, whole or not at all."""
+    check_page(path)
+    with replacing(path) as file:
+        file.write_bytes(html.encode())
 
 
 def page(kind: str, title: str, known: Sequence[tuple[str, str]], sections: Sequence[str]) -> Html:

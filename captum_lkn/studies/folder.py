@@ -322,9 +322,10 @@ def explained_errors(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         name = os.fspath(place)
+        reason = os.strerror(error.errno) if error.errno else error
         raise type(error)(
             error.errno,
-            f"the study cannot be stored ({error.strerror or error}). What was stored before is kept: make room, or "
+            f"the study cannot be stored ({reason}). What was stored before is kept: make room, or "
             "make the folder writable, and run again",
             name,
         ) from error

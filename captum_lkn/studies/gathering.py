@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed
 
+from captum_lkn._common.writing import replacing
 from captum_lkn.studies.folder import Manifest, check_settings
 
 __all__ = ["check_ranks", "gather_files", "rank_and_world", "ranks_with"]
@@ -78,9 +79,8 @@ def gather_files(owners: Iterable[tuple[Path, int]], failed: Mapping[Path, str],
         if content[:1] == b"-":
             reasons[path] = content[1:].decode()
         elif not path.exists():
-            beside = path.with_name(f".{path.name}.{rank}.tmp")
-            beside.write_bytes(content[1:])
-            beside.replace(path)
+            with replacing(path) as file:
+                file.write_bytes(content[1:])
     return reasons
 
 
