@@ -74,6 +74,14 @@ _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int8, torch.uint8, t
 
 def save_all(folder: Path) -> dict[str, Path]:
     """Save one result of each kind; by the name of its class."""
+    paths = {name: folder / f"{name}.safetensors" for name in CLASSES}
+    for name, result in results().items():
+        result.save(paths[name])
+    return paths
+
+
+def results() -> dict[str, object]:
+    """Return one result of each kind, by the name of its class."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     x = torch.randn(40, 3)
@@ -92,12 +100,8 @@ def save_all(folder: Path) -> dict[str, Path]:
         stability(AndOrInteraction(net), x[:2], target=0, draws=2, resamples=20),
         transferable(change, other, resamples=20),
     )
-    paths = {}
-    for result in (found, found[0], change, probes, baseline, sampled, sampled[0], *measures):
-        name = type(result).__name__
-        paths[name] = folder / f"{name}.safetensors"
-        result.save(paths[name])
-    return paths
+    made = (found, found[0], change, probes, baseline, sampled, sampled[0], *measures)
+    return {type(result).__name__: result for result in made}
 
 
 def mutated(path: Path, count: int, seed: int):
