@@ -5,8 +5,8 @@ boolean, exception, no decorator, no loop. A sample is drawn at random. Each cha
 and the fast tests that execute the changed line run until one fails: of the three packages, of attribution and of
 baselines, those of the changed package first, the quickest first, as many as take `--seconds` together. A change is
 killed if a test fails, or if they take more than `--limit` seconds of processor time; else it survives. Which tests
-execute a line is found by one run of all under coverage, which is kept in `--work` until a test or a line of the
-library changes.
+execute a line is found by a run of all under coverage. It is kept in `--work` until a line of the library or of the
+tests' helpers changes; of the other tests, a file that has changed is run anew.
 
 A run that is ended goes on where it stopped: outcomes are kept in `--work`, too, for each seed. A change that survived
 is tried again when a test has changed. Changes that leave the compiled code as it was, annotations for one, are not
@@ -31,6 +31,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -139,34 +140,70 @@ class Tests(NamedTuple):
 
 
 def tests_by_line(work: Path) -> Tests:
-    """Run the tests of the packages under coverage, unless that was done, and return which execute which line."""
-    fingerprint = digest()
-    data_file, times = work / f"tests-{fingerprint}.coverage", work / f"tests-{fingerprint}.xml"
-    if not (data_file.exists() and times.exists()):
-        command = [sys.executable, "-m", "pytest", *PLACES, f"--junitxml={times}", *FAST]
-        command += ["--cov=captum_lkn", "--cov-branch", "--cov-context=test", "--cov-report="]
-        subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "COVERAGE_FILE": str(data_file)})
-    seconds = {}
+    """Run the test files of the packages under coverage that were not run yet, and return which execute which line."""
+    kept = work / "tests.json"
+    shared = digest([*(ROOT / "captum_lkn").rglob("*.py"), *(ROOT / "tests").glob("*.py")])
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    known = known if known.get("shared") == shared else {"shared": shared, "files": {}}
+    files = {str(path.relative_to(ROOT)): digest([path]) for path in test_files()}
+    known["files"] = {file: had for file, had in known["files"].items() if had["digest"] == files.get(file)}
+    fresh = [file for file in files if file not in known["files"]]
+    if fresh:
+        known["files"] |= covered_by(fresh, work)
+        for file in fresh:
+            known["files"].setdefault(file, {"seconds": {}, "lines": {}})["digest"] = files[file]
+        kept.write_text(json.dumps(known), encoding="utf-8")
+    by_line: dict[str, dict[int, list[str]]] = {}
+    seconds: dict[str, float] = {}
+    for had in known["files"].values():
+        seconds |= had["seconds"]
+        names = list(had["seconds"])
+        for file, lines in had["lines"].items():
+            for line, places in lines.items():
+                by_line.setdefault(file, {}).setdefault(int(line), []).extend(names[place] for place in places)
+    return Tests(by_line, seconds, digest([*(ROOT / "captum_lkn").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]))
+
+
+def test_files() -> list[Path]:
+    """Return the files with tests of the packages, and those whose docstrings are tests."""
+    found: list[Path] = []
+    for place in PLACES:
+        found += sorted((ROOT / place).rglob("test_*.py" if place.startswith("tests/") else "*.py"))
+    return found
+
+
+def covered_by(files: list[str], work: Path) -> dict[str, dict[str, Any]]:
+    """Run test files under coverage: of each the seconds of its tests, and by file and line those that execute it."""
+    data_file, times = work / "fresh.coverage", work / "fresh.xml"
+    command = [sys.executable, "-m", "pytest", *files, f"--junitxml={times}", *FAST]
+    command += ["--cov=captum_lkn", "--cov-branch", "--cov-context=test", "--cov-report="]
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "COVERAGE_FILE": str(data_file)})
+    found: dict[str, dict[str, Any]] = {}
     for case in ElementTree.parse(times).iter("testcase"):
-        path = case.get("classname", "").replace(".", "/") + ".py"
-        seconds[f"{path}::{case.get('name')}"] = float(case.get("time", 0))
+        file = case.get("classname", "").replace(".", "/") + ".py"
+        own = found.setdefault(file, {"seconds": {}, "lines": {}})
+        own["seconds"][f"{file}::{case.get('name')}"] = float(case.get("time", 0))
+    place_of = {name: place for own in found.values() for place, name in enumerate(own["seconds"])}
     data = coverage.CoverageData(str(data_file))
     data.read()
-    by_line = {}
-    for file in data.measured_files():
-        name = f"captum_lkn/{file.rpartition('captum_lkn/')[2]}"
-        if name.split("/")[1] in ROOMS:
-            contexts = data.contexts_by_lineno(file)
-            by_line[name] = {line: [c.partition("|")[0] for c in found if c] for line, found in contexts.items()}
-    return Tests(by_line, seconds, fingerprint)
+    for measured in data.measured_files():
+        name = f"captum_lkn/{measured.rpartition('captum_lkn/')[2]}"
+        if name.split("/")[1] not in ROOMS:
+            continue
+        for line, contexts in data.contexts_by_lineno(measured).items():
+            for own in found.values():
+                own["lines"].setdefault(name, {})[line] = []
+            for test in {context.partition("|")[0] for context in contexts if context}:
+                if test in place_of:
+                    found[test.partition("::")[0]]["lines"][name][line].append(place_of[test])
+    return found
 
 
-def digest() -> str:
-    """Return a short digest of the library and its tests."""
+def digest(paths: Iterable[Path]) -> str:
+    """Return a short digest of files."""
     found = hashlib.sha256()
-    for folder in ("captum_lkn", "tests"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            found.update(path.read_bytes())
+    for path in sorted(paths):
+        found.update(path.read_bytes())
     return found.hexdigest()[:12]
 
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from solver_problems import batch_of, problem_of, program_of, random, written_out
 
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.solvers import admm, exact, generation, highs, vertex
-from captum_lkn.decomposition.solvers.crossover import Program, cross_over
+from captum_lkn.decomposition.solvers.crossover import cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, adjoint, balanced, relative_gap, synthesis
@@ -16,28 +17,6 @@ from captum_lkn.decomposition.solvers.problem import Lattice, Problem, adjoint, 
 pytestmark = pytest.mark.filterwarnings("error")
 
 PROGRAM = {"order_weight": 0.0, "ridge": 0.0}
-
-
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def written_out(n):
-    """Z with all columns, ``[2^n, 2 * 2^n]``: the AND effects of all sets, then the OR effects."""
-    everything = [(s, is_or) for is_or in (False, True) for s in range(2**n)]
-    return torch.tensor(oracles.synthesis_matrix(n, everything), dtype=torch.float64)
-
-
-def problem_of(n, seed=0, *, kappa=0.04, pin_ends=True, order_weight=0.1, ridge=0.3, kind="and-or"):
-    """A random table as the solvers get it: 0 at the empty set, 1 the largest entry."""
-    v = random(2**n, seed=seed)
-    v = v - v[0]
-    v = v / v.abs().max()
-    weights = torch.full((2, 2**n), torch.inf, dtype=torch.float64)
-    for s, is_or in oracles.effects_of(n, kind):
-        weights[int(is_or), s] = 1 + order_weight * (oracles.size(s) - 1)
-    slack = torch.tensor(oracles.slack_of(v.tolist(), kappa, pin_ends), dtype=torch.float64)
-    return Problem(v, slack, weights, ridge, pin_ends)
 
 
 def optimum(problem, kappa=0.04, order_weight=0.0, kind="and-or"):
@@ -270,11 +249,6 @@ def test_admm_closes_the_gap_from_nothing(ridge, kappa, pin_ends):
     assert float(gap) < (1e-3 if ridge else 0.03)  # a program, being flat, takes first-order steps longer
 
 
-def batch_of(problem):
-    """A batch of one table."""
-    return Problem(problem.values[None], problem.slack[None], problem.weights, problem.ridge, problem.pinned)
-
-
 @pytest.mark.parametrize("pin_ends", [True, False])
 @pytest.mark.parametrize("kappa", [0.0, 0.04])
 @pytest.mark.parametrize("ridge", [0.0, 0.3])
@@ -287,13 +261,6 @@ def test_the_interior_point_needs_no_warm_start(ridge, kappa, pin_ends):
     assert float(found.gap) <= 1e-9
     if ridge == 0:
         assert float(problem.penalty(found.effects)) == pytest.approx(optimum(problem, kappa, 0.1), rel=1e-9)
-
-
-def program_of(problem):
-    live = torch.ones(2**problem.n, dtype=torch.bool)
-    live[0] = not problem.pinned
-    design, weights = Lattice(problem.n), problem.weights.flatten()
-    return Program(design, problem.values, problem.slack, weights, problem.ridge, not problem.pinned, live)
 
 
 @given(
