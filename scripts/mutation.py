@@ -5,8 +5,8 @@ boolean, exception, no decorator, no loop. A sample is drawn at random. Each cha
 and the fast tests that execute the changed line run until one fails: of the three packages, of attribution and of
 baselines, those of the changed package first, the quickest first, as many as take `--seconds` together. A change is
 killed if a test fails, or if they take more than `--limit` seconds of processor time; else it survives. Which tests
-execute a line is found by a run of all under coverage. It is kept in `--work` until a line of the library or of the
-tests' helpers changes; of the other tests, a file that has changed is run anew.
+execute a line is found by a run of all under coverage. It is kept in `--work` until a line of the packages changes; of
+the tests, files that have changed are run anew.
 
 A run that is ended goes on where it stopped: outcomes are kept in `--work`, too, for each seed. A change that survived
 is tried again when a test has changed. Changes that leave the compiled code as it was, annotations for one, are not
@@ -142,7 +142,7 @@ class Tests(NamedTuple):
 def tests_by_line(work: Path) -> Tests:
     """Run the test files of the packages under coverage that were not run yet, and return which execute which line."""
     kept = work / "tests.json"
-    shared = digest([*(ROOT / "captum_lkn").rglob("*.py"), *(ROOT / "tests").glob("*.py")])
+    shared = digest(path for room in ROOMS for path in (ROOT / "captum_lkn" / room).rglob("*.py"))
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     known = known if known.get("shared") == shared else {"shared": shared, "files": {}}
     files = {str(path.relative_to(ROOT)): digest([path]) for path in test_files()}
