@@ -263,6 +263,16 @@ def test_the_interior_point_needs_no_warm_start(ridge, kappa, pin_ends):
         assert float(problem.penalty(found.effects)) == pytest.approx(optimum(problem, kappa, 0.1), rel=1e-9)
 
 
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("kind", ["and", "and-or"])
+def test_the_interior_point_ends_soon_where_the_effects_it_starts_with_cannot_meet_the_rows(kind, pin_ends):
+    problem = problem_of(7, kappa=1e-4, pin_ends=pin_ends, kind=kind)
+    nothing = torch.zeros(1, 2, 128, dtype=torch.float64)
+    (found,) = exact.solve(batch_of(problem), nothing, nothing[:, 0], 1e-6)  # with single players
+    assert found.steps < 40  # of interior point and crossover
+    assert float(found.gap) <= 1e-9
+
+
 @given(
     st.integers(2, 4),
     st.integers(0, 1000),

@@ -70,6 +70,7 @@ class Point:
         self.constant = problem.values.new_zeros(len(dual))
         self.end_dual = dual[:, self.ends].clone()
         self.signs = dual.new_tensor([[1.0], [-1.0]])
+        self.aimed = torch.zeros_like(self.weights)  # the sums of the dual vector that the last step aimed at
         self._start(effects.flatten(1), dual)
 
     def _start(self, effects: Tensor, dual: Tensor) -> None:
@@ -128,17 +129,23 @@ class Point:
         """Go on with some of the tables, an index tensor, alone."""
         self.problem = self.problem[tables]
         self.columns = self.columns[tables]
-        for name in ("slack", "weights", "prices", "constant", "end_dual", "count", "barrier", "primal", "multipliers"):
+        unknowns = "primal", "multipliers", "constant", "end_dual"
+        for name in (*unknowns, "slack", "weights", "prices", "count", "barrier", "aimed"):
             setattr(self, name, getattr(self, name)[tables])
 
     def refresh(self) -> None:
         """Compute the effects, the dual vector, its sums, and what each row misses, at this point."""
-        self.dual = torch.zeros_like(self.problem.values)
-        of_rows = self.multipliers[..., self.width :]
-        self.dual[:, self.rows] = of_rows[:, 1] - of_rows[:, 0]
-        self.dual[:, self.ends] = self.end_dual
+        self.dual = self._dual(self.multipliers, self.end_dual)
         self.sums = self.adjoint(self.dual)  # of the nonempty sets, for which the entry of the empty set is nothing
         self._measure()
+
+    def _dual(self, multipliers: Tensor, end_dual: Tensor) -> Tensor:
+        """The dual vector, or its change, ``[B, 2^n]``, of multipliers, or their change."""
+        of_rows = multipliers[..., self.width :]
+        dual = torch.zeros_like(self.problem.values)
+        dual[:, self.rows] = of_rows[:, 1] - of_rows[:, 0]
+        dual[:, self.ends] = end_dual
+        return dual
 
     def _measure(self) -> None:
         parts = self.primal[..., : self.width]
@@ -178,10 +185,10 @@ class Point:
         return self.columns.spread(self.x * support), dual
 
     def admit(self) -> None:
-        """Take effects into play that the dual vector presses beyond their weight."""
+        """Take effects into play that the dual vector, or the one that was aimed at, presses beyond their weight."""
         if self.by_rows:
             return
-        pressed = self.sums.flatten(1).abs() / self.weights
+        pressed = self.sums.flatten(1).abs().maximum(self.aimed.abs()) / self.weights
         pressed.scatter_(1, self.columns.positions, 0.0)
         pressed[:, 0] = 0
         new = pressed > 1
@@ -218,10 +225,28 @@ class Point:
         second_order = torch.addcmul(self.products, probe.primal, probe.multipliers)
         step = system.direction(self.barrier.view(-1, 1, 1) - second_order)
         primal, dual = self._lengths(step, _KEEP_OFF)
+        dual = self._within_reach(step, dual)
         self.constant = self.constant + primal * step.constant
         self.end_dual = self.end_dual + dual.unsqueeze(-1) * step.end_dual
         self.primal = torch.addcmul(self.primal, primal.view(-1, 1, 1), step.primal)
         self.multipliers = torch.addcmul(self.multipliers, dual.view(-1, 1, 1), step.multipliers)
+
+    def _within_reach(self, step: _Step, length: Tensor) -> Tensor:
+        """Return the dual length at which no effect out of play is pressed by one weight more, at most the given one.
+
+        Effects in play that are too few to meet the rows let the dual vector grow without bound. Random tables of AND
+        effects alone were left with a dual infeasibility of 1e5, and all later steps were short.
+        """
+        if self.by_rows:
+            return length
+        sums = self.sums.flatten(1)
+        change = self.adjoint(self._dual(step.multipliers, step.end_dual)).flatten(1)
+        self.aimed = sums + length.unsqueeze(-1) * change
+        room = sums.abs().maximum(self.weights) + self.weights - sums * change.sign()
+        fastest = change.abs() / room
+        fastest.scatter_(1, self.columns.positions, 0.0)
+        fastest[:, 0] = 0
+        return length.minimum(1 / fastest.amax(-1))
 
     def _lengths(self, step: _Step, share: float) -> tuple[Tensor, Tensor]:
         """Return how far primal and dual unknowns can go, at most 1, before one reaches 0; a share of it.
