@@ -27,7 +27,9 @@ from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.hugging_face.facts import (
     adds_virtual_tokens,
     attention_implementation,
+    cache_argument,
     has_linear_biases,
+    parameters_of,
     unusual_caches,
     vocabulary_size,
 )
@@ -150,7 +152,8 @@ def why_not(model: Any, parameters: set[str]) -> str | None:
     """
     if adds_virtual_tokens(model):
         return "its adapter puts tokens of its own before the prompt"
-    missing = sorted({"attention_mask", "position_ids", "past_key_values", "use_cache"} - parameters)
+    needed = {"attention_mask", "position_ids", cache_argument(parameters) or "past_key_values", "use_cache"}
+    missing = sorted(needed - parameters)
     if missing:
         return f"its forward takes no {', '.join(missing)}"
     attention = attention_implementation(model)
@@ -250,6 +253,7 @@ class Walk:
         self.tokens, self.absent = tokens, absent
         self.levels = levels
         self.keep = keep
+        self.cache_argument = cache_argument(parameters_of(model))
         self.layouts = [_layout(tree, *block) for block in tree.blocks]
 
     @property
@@ -361,6 +365,8 @@ class Walk:
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(known):
             cache.update(keys, values, layer)
+        assert self.cache_argument is not None  # or `why_not` had a reason
+        cached = {self.cache_argument: cache}
         additive = None
         if mask is not None:  # a mask of numbers is what both implementations of attention take
             hidden = torch.zeros(mask.shape, dtype=dtype, device="cpu").masked_fill(~mask, torch.finfo(dtype).min)
@@ -371,8 +377,8 @@ class Walk:
             input_ids=ids.to(device),
             attention_mask=additive,
             position_ids=positions.to(device).expand(len(ids), -1),
-            past_key_values=cache,
             use_cache=True,
+            **cached,
         )
         return logits, [(layer.keys, layer.values) for layer in cache.layers]
 

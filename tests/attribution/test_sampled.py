@@ -173,8 +173,8 @@ def test_shapiq_gets_the_effects_of_sampled_masks(pair):
     assert one.to_shapiq("k-SII", 2)[(3, 4)] == pytest.approx(2.0, abs=0.1)
     with pytest.raises(ValueError, match="of must be 'effects' for effects from sampled masks"):
         one.to_shapiq(of="values")
-    with pytest.raises(ValueError, match="computes from Moebius coefficients for order 2; got 'BII'"):
-        one.to_shapiq("BII")
+    with pytest.raises(ValueError, match="computes from Moebius coefficients for order 2; got 'XII'"):
+        one.to_shapiq("XII")
 
 
 def test_values_that_are_not_finite_at_some_masks_are_named():

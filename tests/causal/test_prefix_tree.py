@@ -161,6 +161,8 @@ ALL = {"attention_mask", "position_ids", "past_key_values", "use_cache"}
         ("mistral", {"sliding_window": None}, ALL, None),
         ("mistral", {"sliding_window": 8}, ALL, "its cache has layers of DynamicSlidingWindowLayer"),
         ("llama", {}, ALL - {"position_ids"}, "its forward takes no position_ids"),
+        ("llama", {}, ALL - {"past_key_values"} | {"cache"}, None),  # its name since transformers 5.24
+        ("llama", {}, ALL - {"past_key_values"}, "its forward takes no past_key_values"),
         ("llama", {"alibi": True}, ALL, "its positions or its state"),
     ],
 )

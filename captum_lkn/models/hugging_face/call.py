@@ -10,7 +10,14 @@ from typing import Any, Final
 from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
-from captum_lkn.models.hugging_face.facts import class_names, head_sizes, output_kind, parameters_of, takes_token_ids
+from captum_lkn.models.hugging_face.facts import (
+    cache_argument,
+    class_names,
+    head_sizes,
+    output_kind,
+    parameters_of,
+    takes_token_ids,
+)
 from captum_lkn.models.hugging_face.head import check_padding_side, pools_at_last_token, token_places
 from captum_lkn.models.hugging_face.limits import Limits
 from captum_lkn.models.hugging_face.padding import with_position_ids, without_answers_in_padding
@@ -22,7 +29,6 @@ __all__ = ["HuggingFace"]
 
 _DIMS_OF_IMAGES: Final = 4
 _DIMS_OF_IDS: Final = 2
-_CACHES: Final = ("past_key_values", "cache_params")
 
 
 class HuggingFace:
@@ -151,7 +157,7 @@ class HuggingFace:
 
     def _refuse_cache(self, name: str, value: Any) -> None:
         """Refuse a tensor in the place of a cache, which is GPT-2's second positional argument."""
-        if isinstance(value, Tensor) and name in _CACHES:
+        if isinstance(value, Tensor) and name == cache_argument(self.parameters):
             raise TypeError(
                 f"the second positional argument of {self.name} is {name}, its cache, and it would get "
                 f'{kind_of(value)}: give additional_forward_args={{"attention_mask": mask}}, by keyword'

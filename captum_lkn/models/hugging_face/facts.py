@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from captum_lkn.outputs.score import OutputKind
 __all__ = [
     "adds_virtual_tokens",
     "attention_implementation",
+    "cache_argument",
     "class_names",
     "closing_tokens",
     "computed_settings",
@@ -48,6 +49,7 @@ __all__ = [
     "vocabulary_size",
 ]
 
+_CACHES: Final = ("cache", "past_key_values", "cache_params")  # since transformers 5.24 all are called cache
 _ORIGINS: Final = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 _POSITION_TABLES: Final = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
@@ -227,6 +229,16 @@ def attention_implementation(model: Any) -> str | None:
 def has_linear_biases(model: Any) -> bool:
     """Return whether positions enter as linear biases of the attention (ALiBi), which follow the attention mask."""
     return bool(getattr(getattr(model, "config", None), "alibi", False))
+
+
+def cache_argument(parameters: Container[str]) -> str | None:
+    """Return the name of the argument of a forward that takes a cache; None where there is none.
+
+    Example:
+        >>> cache_argument(["input_ids", "past_key_values"]), cache_argument(["pixel_values"])
+        ('past_key_values', None)
+    """
+    return next((name for name in _CACHES if name in parameters), None)
 
 
 def unusual_caches(model: Any) -> list[str]:
