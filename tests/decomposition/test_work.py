@@ -85,6 +85,21 @@ def test_few_pivots_lead_from_wrong_sets_to_the_optimum(given, most):
     assert pivots <= 1.05 * most
 
 
+@pytest.mark.parametrize("kappa", [0.04, 0.3])
+@pytest.mark.parametrize("n", [3, 4])
+@pytest.mark.parametrize("pin_ends", [True, False])
+def test_from_the_right_sets_no_pivot_is_needed(n, kappa, pin_ends):
+    problem = batch(n, 4, kappa=kappa, pin_ends=pin_ends)
+    warm = next(admm.iterate(problem, 200, torch.float64))
+    for place, best in enumerate(exact.solve(problem, warm.effects, warm.dual, 1e-6)):
+        for constant in (best.constant, 0.0):
+            found = cross_over(program_of(problem[place]), best.effects.flatten(), constant, best.dual, 500)
+            assert found.finished
+            assert found.pivots == 0
+            assert found.constant == pytest.approx(best.constant, abs=1e-9)
+            torch.testing.assert_close(found.effects, best.effects.flatten(), rtol=0, atol=1e-9)
+
+
 def test_a_crossover_stops_at_the_pivots_that_it_may_take():
     problem = problem_of(4)
     found = cross_over(program_of(problem), torch.zeros(32).double(), 0.0, torch.zeros(16).double(), 3)
