@@ -6,17 +6,22 @@ such field, such as text for a number or half of a tensor, must be refused.
 
 import collections
 import dataclasses
+import tempfile
 import warnings
 
 import torch
 from bad_input import judged
 from fuzzed_files import MEASURES, use
+from small_studies import make_layered, make_samples
 from torch import nn
 
 import captum_lkn as lkn
 from captum_lkn import evaluation
 from captum_lkn.decomposition import Effects
 from captum_lkn.interactions.layout import InputLayout
+from captum_lkn.knowledge import Sensitivity
+from captum_lkn.outputs import Target, resolve_target
+from captum_lkn.studies import StrongestCombinations, StudySummary, run_study
 
 
 def objects():
@@ -51,6 +56,11 @@ def objects():
         lkn.learn_baseline(lambda x: x[:, 0], players, target=None, score="logit", steps=2),
         lkn.decompose(found[0].values),
         lkn.compare_baselines(method, {"a": (x[:2], 0), "b": (x[:2], 1)}, target=0),
+        layers.sensitivity(),
+        found[0].effect_ranges(2),
+        resolve_target([2, 0], torch.zeros(2, 3)).named(["a", "b", "c"]),
+        method.plan(players, target=0),
+        *study_parts(),
         evaluation.fidelity(found, resamples=20),
         evaluation.generalization(found, other, ceiling_draws=1, resamples=20),
         evaluation.sparsity(found, resamples=20),
@@ -58,6 +68,13 @@ def objects():
         evaluation.transferable(layers, other, resamples=20),
     ]
     return {type(one).__name__: one for one in made}
+
+
+def study_parts():
+    """Return a study, whose files are gone, with the tables that are made of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = run_study(make_layered(), make_samples(2), folder, target=1)
+        return done, done.summary(resamples=20), done.strongest(3, layer="hidden", resamples=20)
 
 
 HALF = "\ud800"
@@ -132,6 +149,8 @@ REFUSE_NOT = {
     ("SampledInteractions", "r_squared"): {"NaN inside"},  # of values that do not differ
     ("SampledInteractions", "refits"): {"half"},  # fewer parts of the masks
     ("LearnedBaseline", "vector"): {"half", "a dimension more"},
+    ("Target", "indices"): {"half"},  # fewer samples
+    **{("Plan", name): {"a number"} for name in ("n_samples", "tokens", "plain_tokens")},
     ("Players", "inputs"): {"NaN inside", "infinity inside"},  # which trees read
     ("Players", "baselines"): {"NaN inside", "infinity inside"},
 }
@@ -180,6 +199,16 @@ def used(made):
         made.predict(torch.ones(1, made.n, dtype=torch.bool))
     elif isinstance(made, InputLayout):
         made.spread(torch.zeros(made.n_players))
+    elif isinstance(made, Target):
+        made.select(torch.zeros(1, *made.shape), torch.zeros(1, dtype=torch.int64))
+        made.texts()
+    elif isinstance(made, Sensitivity):
+        made.spread()
+        made.to_frame()
+    elif isinstance(made, (StudySummary, StrongestCombinations)):
+        made.to_frame()
     elif isinstance(made, (lkn.Interactions, lkn.SampledInteractions, lkn.KnowledgeChange, *MEASURES)):
         use(made)
     repr(made)
+    if hasattr(made, "_repr_html_"):
+        made._repr_html_()

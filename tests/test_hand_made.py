@@ -1,6 +1,7 @@
 """Result objects made by hand are checked when they are made, as those of files are: see `hand_made.py`."""
 
 import dataclasses
+import pathlib
 import warnings
 
 import pytest
@@ -85,6 +86,40 @@ MISFITS = {
             effects={label: ((drawn[0][:1]), *drawn[1:]) for label, drawn in made["NoiseCeiling"].effects.items()},
         ),
         "as many draws",
+    ),
+    "a summary without a measure": (
+        replaced("StudySummary", rows=lambda made: made["StudySummary"].rows[1:]),
+        "rows must have the measures",
+    ),
+    "a combination in more samples than there are": (replaced("StrongestCombinations", n_samples=lambda _: 1), "rows"),
+    "a combination from high to low": (
+        replaced(
+            "StrongestCombinations",
+            rows=lambda made: (made["StrongestCombinations"].rows[0]._replace(low=2.0, high=1.0),),
+        ),
+        "rows must have an interval",
+    ),
+    "a range from high to low": (
+        replaced("EffectRanges", ranges=lambda made: (made["EffectRanges"][0]._replace(low=9.0),)),
+        "from low to high",
+    ),
+    "conventions of other states": (
+        replaced("Sensitivity", comparisons=lambda made: {**made["Sensitivity"], "b": {"0": made["Comparison"]}}),
+        "of the same states",
+    ),
+    "strengths of other samples": (
+        replaced("Comparison", samples=lambda made: made["Comparison"].samples._replace(new=torch.ones(1, 2, 3))),
+        "samples must be tensors of one shape",
+    ),
+    "a class that the model has not": (replaced("Target", indices=lambda _: torch.tensor([[3]])), "indices must be"),
+    "a target of another output": (replaced("Target", shape=lambda _: (2, 3)), "indices must have the shape"),
+    "files of other samples": (
+        replaced("Study", folders=lambda made: {"x": pathlib.Path()}),
+        "folders must be of the study's keys",
+    ),
+    "a study without a score": (
+        replaced("Study", settings=lambda made: {**made["Study"].settings, "score": None}),
+        "settings must have 'score'",
     ),
     "agreements of other baselines": (
         lambda made: dataclasses.replace(made["BaselineComparison"], interactions={"a": made["InteractionsBatch"]}),

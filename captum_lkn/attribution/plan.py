@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common import html
+from captum_lkn._common.arguments import Count, Positive, checked
 from captum_lkn._common.formats import percent
 from captum_lkn._common.limits import MAX_PLAYERS
 from captum_lkn._common.messages import count_of
@@ -40,6 +41,7 @@ _SAVED: Final = {
 _BATCHES: Final = 4  # a fit takes the square of its masks; a quarter of them is tried
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """Work, memory and time of a call of ``attribute`` or ``analyze``; made by their methods ``plan``.
@@ -64,22 +66,29 @@ class Plan:
         advice: Shorter ways, a sentence each.
     """
 
-    samples: int
+    samples: Positive
     players: tuple[int, int]
-    layers: int
-    n_samples: int | None
-    masks: int
-    forwards: int
-    rows: int
-    tokens: int | None
-    plain_tokens: int | None
+    layers: Positive
+    n_samples: Positive | None
+    masks: Count
+    forwards: Count
+    rows: Count
+    tokens: Count | None
+    plain_tokens: Count | None
     evaluation: str
-    memory: int
-    table_memory: int
+    memory: Count
+    table_memory: Count
     forward_seconds: float
     solver_seconds: float
-    tried: int
+    tried: Count
     advice: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.players[0] <= self.players[1]:
+            raise ValueError(f"players must be the smallest number and the largest, from 1 on; got {self.players}")
+        for name in ("forward_seconds", "solver_seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
 
     @property
     def seconds(self) -> float:
@@ -89,7 +98,7 @@ class Plan:
     @property
     def solver_share(self) -> float:
         """The share of the solver in the time."""
-        return self.solver_seconds / self.seconds
+        return self.solver_seconds / self.seconds if self.seconds else 0.0
 
     def _caption(self) -> str:
         low, high = self.players

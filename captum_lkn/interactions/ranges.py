@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, SupportsIndex, overload
 
 from captum_lkn._common import html
+from captum_lkn._common.arguments import checked, shown
+from captum_lkn._common.checks import is_number
 from captum_lkn._common.formats import columns, effect_format, percent, shortened
 from captum_lkn.interactions.ranking import Interaction
 
@@ -39,6 +41,7 @@ class EffectRange(NamedTuple):
         return f"{self.interaction}  [{low}, {high}]{' *' if self.contains_zero else ''}"
 
 
+@checked()
 @dataclass(frozen=True, repr=False)
 class EffectRanges(Sequence[EffectRange]):
     """Ranges of the strongest effects of one sample.
@@ -50,6 +53,14 @@ class EffectRanges(Sequence[EffectRange]):
 
     ranges: tuple[EffectRange, ...]
     slack: float
+
+    def __post_init__(self) -> None:
+        for one in self.ranges:
+            found: object = one.interaction
+            if not isinstance(found, Interaction) or not all(map(is_number, one[1:])) or not one.low <= one.high:
+                raise ValueError(f"ranges must be of an interaction, from low to high; got {shown(one)}")
+        if self.slack < 0:
+            raise ValueError(f"slack must not be negative; got {self.slack}")
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> EffectRange: ...

@@ -102,6 +102,16 @@ class Comparison:
     samples: Strengths
     ratio: Ratio = "sum"
 
+    def __post_init__(self) -> None:
+        parts: tuple[object, ...] = self.samples
+        shapes = {tuple(part.shape) if isinstance(part, Tensor) else kind_of(part) for part in parts}
+        if len(shapes) > 1 or any(isinstance(one, str) or len(one) != 3 or 0 in one for one in shapes):
+            said = " and ".join(str(list(one)) if isinstance(one, tuple) else one for one in shapes)
+            raise ValueError(f"samples must be tensors of one shape [B, 2, m]; got {said}")
+        for name, part in self.samples._asdict().items():
+            if not bool(part.isfinite().all()):
+                raise ValueError(f"samples must be finite; got {part[~part.isfinite()][0]} in {name}")
+
     @property
     def all(self) -> Tensor:
         """all^l, the strength of the state's salient interactions, summed over the samples."""

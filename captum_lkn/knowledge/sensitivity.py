@@ -19,6 +19,7 @@ from captum_lkn._common import html
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.formats import columns
 from captum_lkn._common.frames import import_pandas
+from captum_lkn._common.messages import some_of
 from captum_lkn.decomposition.effects import KINDS
 from captum_lkn.interactions.about import WIDTH
 from captum_lkn.knowledge.comparison import Comparison
@@ -40,6 +41,7 @@ CONVENTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
 _ORDERS: Final = 3
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
     """States compared with a reference under several conventions: a mapping from convention to state to comparison.
@@ -55,6 +57,18 @@ class Sensitivity(Mapping[str, Mapping[str, Comparison]]):
     comparisons: Mapping[str, Mapping[str, Comparison]]
     reference: str
     noun: str = "layer"
+
+    def __post_init__(self) -> None:
+        found = [
+            (list(states), {one.samples.all.shape for one in states.values()}) for states in self.comparisons.values()
+        ]
+        if not found or not found[0][0]:
+            raise ValueError("comparisons must have a convention and a state at least; got none")
+        if any(one != found[0] or len(one[1]) > 1 for one in found):
+            raise ValueError(
+                "comparisons must be of the same states and orders under each convention; got "
+                f"{some_of([', '.join(states) for states, _ in found])}"
+            )
 
     def __getitem__(self, convention: str) -> Mapping[str, Comparison]:
         return self.comparisons[convention]

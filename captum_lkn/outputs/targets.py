@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn._common.arguments import checked
-from captum_lkn._common.checks import check_plain
+from captum_lkn._common.checks import check_numbers, check_plain
 from captum_lkn._common.messages import dtype_of, kind_of, shape_of
 
 __all__ = ["Target", "TargetLike", "resolve_target"]
@@ -52,6 +52,7 @@ _PREDICTED = "predicted"
 _KINDS = 'an int, a tuple of ints, a list of either with one a sample, an integer tensor, "predicted" or None'
 
 
+@checked()
 @dataclass(frozen=True, eq=False)
 class Target:
     """Explained number of the output, for each of B samples; made by :func:`resolve_target`.
@@ -80,6 +81,26 @@ class Target:
     binary: bool = False
     names: tuple[str, ...] = ()
     noun: str = "class"
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1:
+            raise ValueError(f"shape must be sizes from 1 on; got {self.shape}")
+        if not 0 <= self.class_dim < len(self.shape):
+            raise ValueError(f"class_dim must be a place in shape, from 0; got {self.class_dim} for {self.shape}")
+        if self.binary and self.n_outputs != 1:
+            raise ValueError(f"binary must be of one column; got a shape with {self.n_outputs}")
+        check_numbers("indices", self.indices, (None, len(self.shape)), torch.int64)
+        sizes = [self.n_classes if dim == self.class_dim else size for dim, size in enumerate(self.shape)]
+        largest = self.indices.amax(0).tolist()
+        if int(self.indices.min()) < 0 or any(index >= size for index, size in zip(largest, sizes, strict=True)):
+            raise ValueError(f"indices must be from 0 and below {sizes}; got {int(self.indices.min())} to {largest}")
+        if self.names and len(self.names) != self.n_classes:
+            raise ValueError(f"names must be those of {self.n_classes} classes, or none; got {len(self.names)}")
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes: two of a binary head of one column."""
+        return 2 if self.binary else self.n_outputs
 
     @property
     def classes(self) -> Tensor:
@@ -138,8 +159,7 @@ class Target:
             names: One a class; another number of names belongs to something else, and is not used.
             noun: The word for a class that has no name.
         """
-        count = 2 if self.binary else self.n_outputs
-        return replace(self, names=tuple(names) if len(names) == count else (), noun=noun)
+        return replace(self, names=tuple(names) if len(names) == self.n_classes else (), noun=noun)
 
     def describe(self) -> list[int] | list[list[int]]:
         """Return the target of each sample, in numbers that JSON can hold.

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 from torch import Tensor
 
 from captum_lkn._common import files
+from captum_lkn._common.arguments import checked, shown
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn._common.warn import warn
@@ -37,6 +38,7 @@ __all__ = [
     "Results",
     "check_folder",
     "check_settings",
+    "check_study",
     "explained_errors",
     "read_manifest",
     "read_sample",
@@ -53,11 +55,20 @@ _MANIFEST: Final = "study.safetensors"
 _SAMPLES: Final = "samples"
 _LOCK: Final = "lock"
 _KIND: Final = "Study"
+_SETTINGS: Final[Mapping[str, type]] = {
+    "method": str,
+    "model": str,
+    "score": str,
+    "layers": dict,
+    "options": dict,
+    "keep": str,
+}
 _SAMPLE: Final = "StudySample"
 # The name of a sample's file, or of that of one of its parts.
 _NAME: Final = re.compile(rf"([0-9a-f]{{64}})(?:\.\d{{1,5}}-of-(\d{{1,5}}))?{re.escape(files.SUFFIX)}")
 
 
+@checked()
 @dataclass(frozen=True)
 class Manifest:
     """Settings and samples of a study.
@@ -74,6 +85,25 @@ class Manifest:
     keys: tuple[str, ...]
     players: Mapping[str, int]
     accuracies: Mapping[str, tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        check_study(self.settings, self.accuracies)
+        if set(self.players) != set(self.keys) or min(self.players.values(), default=1) < 1:
+            raise ValueError("players must have a number from 1 on for each key")
+
+
+def check_study(settings: Mapping[str, Any], accuracies: Mapping[str, tuple[float, float]]) -> None:
+    """Check the settings of a study, and the accuracies of its probes.
+
+    Raises:
+        ValueError: A setting is missing or of another type; an accuracy is not between 0 and 1.
+    """
+    for name, kind in _SETTINGS.items():
+        if not isinstance(settings.get(name), kind):
+            raise ValueError(f"settings must have {name!r}, a {kind.__name__}; got {shown(settings.get(name))}")
+    for label, both in accuracies.items():
+        if not all(0 <= one <= 1 for one in both):
+            raise ValueError(f"accuracies must be from 0 to 1; got {both} of {label!r}")
 
 
 class Folder:

@@ -18,13 +18,14 @@ from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
-from captum_lkn.studies.folder import Manifest, Results, read_manifest, read_sample, sample_path
+from captum_lkn.studies.folder import Manifest, Results, check_study, read_manifest, read_sample, sample_path
 from captum_lkn.studies.rescoring import rescored
 from captum_lkn.studies.summary import StrongestCombinations, StudySummary, strongest_combinations, summarised
 
 __all__ = ["Study", "load_study"]
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """Results of many samples; made by :func:`run_study`, :func:`load_study` and :func:`merge`.
@@ -41,6 +42,11 @@ class Study:
     keys: tuple[str, ...]
     folders: Mapping[str, Path]
     accuracies: Mapping[str, tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        check_study(self.settings, self.accuracies)
+        if strangers := set(self.folders) - set(self.keys):
+            raise ValueError(f"folders must be of the study's keys; got {min(strangers)!r}")
 
     def __len__(self) -> int:
         return len(self.keys)

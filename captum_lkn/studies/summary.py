@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import torch
 
+from captum_lkn._common.arguments import Count, checked, shown
+from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.frames import import_pandas
 from captum_lkn._common.messages import count_of
 from captum_lkn.evaluation.bootstrap import Resampling, bootstrap, shown_interval
@@ -50,6 +52,7 @@ class CombinationRow(NamedTuple):
     salient: int
 
 
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class StrongestCombinations(Tabular):
     """The strongest combinations of players over a data set; made by :meth:`Study.strongest`.
@@ -61,8 +64,18 @@ class StrongestCombinations(Tabular):
     """
 
     rows: tuple[CombinationRow, ...]
-    n_samples: int
+    n_samples: Count
     resampling: Resampling = field(default_factory=Resampling)
+
+    def __post_init__(self) -> None:
+        self.resampling.check()
+        for row in self.rows:
+            _check_interval(row, row.players, row.mean, row.low, row.high)
+            counts: tuple[object, ...] = row.salient, row.samples
+            if row.kind not in ("and", "or") or not all(map(is_whole, counts)):
+                raise ValueError(f"rows must have a kind and whole numbers of samples; got {shown(row)}")
+            if not 0 <= row.salient <= row.samples <= self.n_samples:
+                raise ValueError(f"rows must be of at most n_samples = {self.n_samples} samples; got {shown(row)}")
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a data frame, with the columns of :class:`CombinationRow`.
@@ -128,6 +141,17 @@ class SummaryRow(NamedTuple):
 _MEASURES: Final = ("range", "salient", "order", "or")
 
 
+def _check_interval(row: object, names: object, *numbers: object) -> None:
+    """Check that a row has texts, and a mean with an interval around it, or one that is not known."""
+    texts = isinstance(names, tuple) and names and all(isinstance(name, str) for name in names)
+    if not texts or not all(map(is_number, numbers)) or any(map(math.isinf, numbers)):  # type: ignore[arg-type]
+        raise ValueError(f"rows must have names and finite numbers; got {shown(row)}")
+    _, low, high = numbers
+    if low > high:  # type: ignore[operator]
+        raise ValueError(f"rows must have an interval from low to high; got {shown(row)}")
+
+
+@checked()
 @dataclass(frozen=True, eq=False, repr=False)
 class StudySummary(Tabular):
     """Means over the samples of a study, by layer; made by :meth:`Study.summary`.
@@ -139,8 +163,16 @@ class StudySummary(Tabular):
     """
 
     rows: tuple[SummaryRow, ...]
-    n_samples: int
+    n_samples: Count
     resampling: Resampling = field(default_factory=Resampling)
+
+    def __post_init__(self) -> None:
+        self.resampling.check()
+        for row in self.rows:
+            _check_interval(row, (row.layer,), row.mean, row.low, row.high)
+        layers = dict.fromkeys(row.layer for row in self.rows)
+        if [row[:2] for row in self.rows] != [(layer, measure) for layer in layers for measure in _MEASURES]:
+            raise ValueError(f"rows must have the measures {', '.join(_MEASURES)} of each layer, in this order")
 
     _text_columns: ClassVar[int] = 1
 

@@ -47,7 +47,9 @@ def test_a_wrong_call_is_refused_by_the_options_name_before_any_forward(names, f
         done = run(*(part.format(**names) for part in arguments))
         said = plain(done.output)
         refused = done.exit_code in (1, 2) and isinstance(done.exception, SystemExit)
-        named = plain(option) in said and plain(given.format(**names)) in said
+        given = given.format(**names)
+        quoted = plain(given) or plain(repr(given))  # an empty text is its quotes
+        named = plain(option) in said and quoted in said
         if not refused or not named or forwards or "traceback" in said:
             wrong.append(f"{arguments}: exit {done.exit_code}, {len(forwards)} forwards: {done.output[-300:]!r}")
     assert not wrong, "\n".join(wrong)
