@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Collection, Iterator
@@ -11,6 +12,7 @@ from typing import Any, Final
 import typer
 from rich.console import Console
 
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn.cli.interrupts import Interrupts
 from captum_lkn.cli.literals import literal
 
@@ -39,6 +41,7 @@ _PARAMETERS: Final = {
     "out": "out",
     "n_samples": "n_samples",
 }
+_TRACEBACK: Final = "CAPTUM_LKN_TRACEBACK"
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _CODE: Final = re.compile(r"(?:^|[\s(`])[a-z_]+=(?!=)|[a-zA-Z_]\w*\((?!e?s\))")
 """Python: a keyword argument, or a call."""
@@ -109,7 +112,10 @@ def about(option: str) -> Iterator[None]:
 
 @contextmanager
 def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iterator[None]:
-    """Print errors that a user can correct, and warnings of the library, as one line each, without a traceback.
+    """Print errors, and warnings of the library, as one line each, without a traceback.
+
+    An error that no check of the library raised is named by its class. Where the environment sets
+    ``CAPTUM_LKN_TRACEBACK``, it comes with its traceback.
 
     Args:
         interrupts: Errors after an interrupt are not printed.
@@ -131,11 +137,22 @@ def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iter
             warnings.simplefilter("once", UserWarning)
             warnings.showwarning = show
             yield
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        if interrupts.happened:
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        expected = isinstance(error, (ValueError, TypeError, OSError, ImportError))
+        if interrupts.happened or (not expected and os.environ.get(_TRACEBACK)):
             raise
-        message = in_options(str(error), parameters)
+        message = in_options(str(error), parameters) if expected else _unexpected(error)
         if isinstance(error, _OptionError) and not message.startswith(error.option):
             message = f"{error.option}: {message}"
         console.print(f"[red]error:[/red] {literal(message)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+
+
+def _unexpected(error: Exception) -> str:
+    """Return a line about an error that no check raised, such as one of the model."""
+    said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+    if out_of_memory(error):
+        return f"memory does not suffice ({said}). Give a shorter input, or a machine with more memory"
+    return f"{said}. To see where, set {_TRACEBACK}=1"
