@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from captum_lkn._common import files
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_floating, is_number, is_whole
-from captum_lkn._common.messages import dtype_of, kind_of, shape_of
+from captum_lkn._common.messages import kind_of, shape_of
 from captum_lkn._common.progress import is_hidden
-from captum_lkn.decomposition import lattice
+from captum_lkn.baselines.gradients import broadcast, settle, strength_gradient
 from captum_lkn.models.arguments import fresh
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import ScoreLike
@@ -102,7 +101,7 @@ class LearnedBaseline:
         x = _only_input(players)
         return replace(
             players,
-            baselines=(_broadcast(self.vector, x),),
+            baselines=(broadcast(self.vector, x),),
             description={**players.description, "baseline": f"learned {shape_of(self.vector)}"},
         )
 
@@ -234,9 +233,9 @@ def learn_baseline(
         best = vector.detach().clone()
         with evaluator, tqdm(total=steps, desc="baseline", unit="step", disable=is_hidden(show_progress)) as bar:
             evaluator.check_samples_apart()
-            _settle(evaluator, vector)
+            settle(evaluator, vector)
             for step in range(steps + 1):
-                vector.grad, strength, distance = _gradient(evaluator, vector)
+                vector.grad, strength, distance = strength_gradient(evaluator, vector)
                 history.append(strength)
                 reach.append(distance)
                 if history[-1] == min(history):
@@ -258,83 +257,6 @@ def learn_baseline(
             "start": players.description.get("baseline"),
         },
     )
-
-
-def _settle(evaluator: Evaluator, vector: Tensor) -> None:
-    """Find out without gradients which forwards the model takes, and how many rows memory holds.
-
-    What fails then must not be a part of a forward that is recomputed.
-    """
-    players = evaluator.players
-    masks = lattice.members(torch.arange(1 << players.sizes[0], device="cpu"), max(players.sizes))[: evaluator.rows]
-    with torch.no_grad():
-        _values(evaluator, vector, 0, masks)
-
-
-def _gradient(evaluator: Evaluator, vector: Tensor) -> tuple[Tensor, float, float]:
-    """Return the gradient of the strength, the strength itself, and the reach; means over the samples."""
-    gradient, strength, reach = torch.zeros_like(vector), 0.0, 0.0
-    samples = len(evaluator.players)
-    for sample in range(samples):
-        part, own, distance = _gradient_of(evaluator, vector, sample)
-        gradient += part / samples
-        strength += own / samples
-        reach += distance / samples
-    return gradient, strength, reach
-
-
-def _gradient_of(evaluator: Evaluator, vector: Tensor, sample: int) -> tuple[Tensor, float, float]:
-    """Return the same for one sample, with half as many masks in a forward each time that memory runs out."""
-    masks, forwards = 1 << evaluator.players.sizes[sample], evaluator.masked_forwards
-    while True:
-        rows = min(evaluator.rows, masks)
-        try:
-            return _gradient_at_once(evaluator, vector, sample)
-        except (RuntimeError, MemoryError) as error:
-            if not forwards.may_halve(error, rows):
-                raise
-        forwards.halve(rows)  # behind the error, which keeps what was computed
-
-
-def _gradient_at_once(evaluator: Evaluator, vector: Tensor, sample: int) -> tuple[Tensor, float, float]:
-    """Return gradient, strength and reach of one sample, with as many masks in a forward as there may be now."""
-    with torch.enable_grad():
-        values = _table(evaluator, vector, sample)
-        strength = lattice.and_transform(values)[1:].abs().sum()
-    if not values.requires_grad:
-        raise ValueError(
-            "the model's values have no gradient with respect to its inputs: give a differentiable forward, "
-            "without torch.no_grad() and .detach() in it"
-        )
-    if not bool(strength.isfinite()):
-        raise ValueError(
-            f"the values of sample {sample} are not all finite: look at what the model returns for it under its "
-            "baseline, or give a smaller learning_rate="
-        )
-    (gradient,) = torch.autograd.grad(strength, vector)
-    if not bool(gradient.isfinite().all()):
-        raise ValueError(
-            f"the gradient of the values of sample {sample} is not finite in {dtype_of(evaluator.players.inputs[0])}: "
-            "call .float() on model and inputs"
-        )
-    return gradient, float(strength), float((values[-1] - values[0]).abs())
-
-
-def _table(evaluator: Evaluator, vector: Tensor, sample: int) -> Tensor:
-    """Return all values of one sample, float64 ``[2^n]`` on the CPU, as a function of the baseline."""
-    n, columns = evaluator.players.sizes[sample], max(evaluator.players.sizes)
-    masks = torch.split(lattice.members(torch.arange(1 << n, device="cpu"), columns), evaluator.rows)
-    if len(masks) == 1:
-        return _values(evaluator, vector, sample, masks[0])
-    # Activations are kept for one part at a time, and recomputed when its gradient is wanted.
-    return torch.cat([checkpoint(_values, evaluator, vector, sample, own, use_reentrant=False) for own in masks])
-
-
-def _values(evaluator: Evaluator, vector: Tensor, sample: int, masks: Tensor) -> Tensor:
-    """Return values of one sample, float64 ``[R]`` on the CPU, as a function of the baseline."""
-    baseline = _broadcast(vector, evaluator.players.inputs[0])
-    samples = torch.full((len(masks),), sample, device="cpu")
-    return evaluator.values(samples, masks, (baseline,))[:, 0].cpu().double()
 
 
 def _only_input(players: Any) -> Tensor:
@@ -395,10 +317,3 @@ def _without_inference(players: Players) -> Players:
         inputs=tuple(x.clone() if x.is_inference() else x for x in players.inputs),
         baselines=tuple(x.clone() if x.is_inference() else x for x in players.baselines),
     )
-
-
-def _broadcast(vector: Tensor, x: Tensor) -> Tensor:
-    try:
-        return vector.to(x).expand(x.shape)
-    except RuntimeError as error:
-        raise ValueError(f"the baseline {shape_of(vector)} does not broadcast to inputs {shape_of(x)}") from error

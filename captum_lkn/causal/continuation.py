@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of
-from captum_lkn._common.warn import warn
 from captum_lkn.causal.all_masks import AllMasks, MasksPlan, PartOfMasks, not_a_prompt, plainly
 from captum_lkn.causal.prefix_tree import Walk, why_not
 from captum_lkn.causal.prompts import (
@@ -33,14 +32,14 @@ from captum_lkn.causal.prompts import (
     visible_ids,
 )
 from captum_lkn.causal.scores import ROWS, continuation_log_odds
-from captum_lkn.causal.tokens import continuation_ids, other_tokens
+from captum_lkn.causal.tokens import continuation_ids, warn_of_joint
 from captum_lkn.causal.walks import Leaves, difference, walk_over
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import model_of_pipeline
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
-from captum_lkn.players.tokens import closing_ids, tokenizer_of
+from captum_lkn.players.tokens import tokenizer_of
 from captum_lkn.probes.lens import logit_lens
 from captum_lkn.probes.readouts import Readout
 
@@ -223,19 +222,8 @@ class Continuation:
         """
         record = {"continuation": {"text": self.text, "ids": self.tokens.tolist()}}
         ids = visible_ids(players, sample)
-        if ids and self._tokenizer is not None and ids[-1] in closing_ids(self._tokenizer):
-            (end,) = self._tokenizer.convert_ids_to_tokens(ids[-1:])
-            warn(
-                f"the prompt {sample} ends in the token {end!r}, behind which the continuation is scored. To leave it "
-                "out, make the players with prompt_players"
-            )
         if ids is not None and self._tokenizer is not None:
-            other = other_tokens(self._tokenizer, ids, self.tokens.tolist(), self._given_text)
-            if other is not None:
-                warn(
-                    f"the prompt {sample} and its continuation {self.text!r} end in the tokens {other[0]}, which are "
-                    f"scored; written as one text, they would end in {other[1]}. Mind the space before a word"
-                )
+            warn_of_joint(self._tokenizer, sample, ids, self.tokens.tolist(), self._given_text)
         return record
 
     def layer(self, name: str | int) -> Layer:

@@ -11,8 +11,9 @@ from torch import Tensor
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
 from captum_lkn.models.hugging_face.facts import vocabulary_size
+from captum_lkn.players.tokens import closing_ids
 
-__all__ = ["continuation_ids", "other_tokens", "rewritten"]
+__all__ = ["continuation_ids", "other_tokens", "rewritten", "warn_of_joint"]
 
 _ANCHORS = ("\n", ".", ":", "?", ")", "1", "a")  # texts that a continuation is tokenised behind, until one serves
 
@@ -128,6 +129,36 @@ def other_tokens(
     same = next((i for i, (a, b) in enumerate(zip(own, whole, strict=False)) if a != b), len(whole))
     scored, written = (" | ".join(tokenizer.convert_ids_to_tokens(each[same:])) for each in (own, whole))
     return scored, written
+
+
+def warn_of_joint(
+    tokenizer: Any, sample: int, prompt: Sequence[int], continuation: Sequence[int], text: str | None
+) -> None:
+    """Warn where a prompt and its continuation are not the tokens of one text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        sample: The number of the prompt, for the warnings.
+        prompt: Token ids, without padding.
+        continuation: Token ids.
+        text: The continuation as it was given; None for ids.
+
+    Warns:
+        UserWarning: The prompt ends in an end token, or the tokenizer would write both as one text with other tokens.
+    """
+    if prompt and prompt[-1] in closing_ids(tokenizer):
+        (end,) = tokenizer.convert_ids_to_tokens(prompt[-1:])
+        warn(
+            f"the prompt {sample} ends in the token {end!r}, behind which the continuation is scored. To leave it "
+            "out, make the players with prompt_players"
+        )
+    other = other_tokens(tokenizer, prompt, continuation, text)
+    if other is not None:
+        shown = str(tokenizer.decode(continuation)) if text is None else text
+        warn(
+            f"the prompt {sample} and its continuation {shown!r} end in the tokens {other[0]}, which are scored; "
+            f"written as one text, they would end in {other[1]}. Mind the space before a word"
+        )
 
 
 def _written(tokenizer: Any, ids: Sequence[int]) -> str:

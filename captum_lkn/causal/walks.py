@@ -82,7 +82,8 @@ class Leaves:
 
         Args:
             part: (i, k), the i-th of k parts, from 0.
-            advance: Called with the number of subsets that are done.
+            advance: Called with the number of subsets that are done; where memory runs out, with that of all of them
+                below 0, because they are evaluated plainly then.
 
         Returns:
             Subsets and outputs.
@@ -109,6 +110,8 @@ class Leaves:
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
+            if advance is not None:
+                advance(-sum(len(subsets) for subsets, _ in found))
             return PartOfMasks(None, None, plainly("its prefixes have no room", self.walk.tree.plain_tokens).evaluation)
         every, outputs = map(torch.cat, zip(*found, strict=True))
         counts = {"tokens": self.walk.tree.tokens, "plain_tokens": self.walk.tree.plain_tokens}

@@ -63,6 +63,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self._places = {key: place for place, key in enumerate(self.samples)}
+        self._with_parts = frozenset(self.folder.divisions())
 
     def divisions(self, processes: int, resume: bool) -> dict[str, int]:
         """Return into how many parts samples are divided, by their keys: where there are fewer samples than processes.
@@ -153,6 +154,8 @@ class Work:
         missing = [key for key in keys if not self.folder.has(key)]
         if missing:
             self._compute(missing)
+        for key in self._with_parts.intersection(keys).difference(self.failed):
+            remove_parts(self.folder, key)  # of an earlier run that divided the sample
         self.bar.update(sum(map(self._masks, keys)))
 
     def _compute(self, keys: Sequence[str]) -> None:

@@ -1,4 +1,5 @@
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from transformers import LlamaForCausalLM
 
 from captum_lkn.causal import prefix_tree
 from captum_lkn.causal.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
+from captum_lkn.causal.walks import Leaves
 
 
 def variant(owners, subset):
-    """Which tokens of one masked variant are as they were."""
+    """Return for each token of one masked variant whether it is as it was."""
     return tuple(owner < 0 or bool(subset >> owner & 1) for owner in owners)
 
 
@@ -35,6 +37,20 @@ def tree_logits(model, tokens, absent, owners, players, keep):
             assert found[subset] is None
             found[subset] = row
     return torch.stack(found)
+
+
+def test_a_walk_without_room_takes_back_what_it_told_the_bar():
+    def leaves(part=(0, 1)):
+        for first in (0, 2):
+            yield torch.tensor([first, first + 1]), torch.zeros(2, 1, 3)
+        raise MemoryError
+
+    walk = SimpleNamespace(leaf_logits=leaves, tree=SimpleNamespace(tokens=9, plain_tokens=20))
+    told = []
+    found = Leaves(walk, lambda logits: logits[:, 0, 0].double(), lambda *_: None).evaluate((0, 1), told.append)
+    assert found.outputs is None
+    assert found.evaluation["reason"] == "its prefixes have no room"
+    assert (told, sum(told)) == ([2, 2, -4], 0)
 
 
 @st.composite

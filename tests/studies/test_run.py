@@ -191,6 +191,17 @@ def test_names_of_parts_are_of_no_more_parts_than_there_are_processes(tmp_path):
     assert folder.strangers([key]) == [f"{key}.0-of-999999999.safetensors"]
 
 
+@pytest.mark.parametrize("options", [{}, {"shard": (0, 1)}])
+def test_parts_of_an_earlier_run_go_with_their_sample(options, tmp_path):
+    sample = make_samples(1)
+    study = run_study(make_method(), sample, tmp_path / "whole")
+    run_study(make_method(), sample, tmp_path / "run", shard=(1, 2))  # there is no second sample
+    found = PartValues(torch.tensor([0]), torch.zeros(1, 1).double(), ("logit",), 1, {})
+    write_part(Folder(tmp_path / "run"), study.keys[0], Part(0, 3), found)
+    run_study(make_method(), sample, tmp_path / "run", **options)
+    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+
+
 def test_parts_that_do_not_fit_are_left_out(tmp_path, monkeypatch):
     run_study(make_method(), make_wide(), tmp_path / "whole", **WIDE)
     monkeypatch.setenv("RANK", "0")
