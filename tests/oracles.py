@@ -108,7 +108,7 @@ def synthesis_matrix(n, effects):
 
 
 def slack_of(v, kappa, pin_ends):
-    """How far each value may be missed."""
+    """Return the largest miss that each value may have."""
     last = len(v) - 1
     return [0.0 if pin_ends and t in (0, last) else kappa for t in range(len(v))]
 
@@ -148,7 +148,7 @@ def sparse_optimum(v, kappa, pin_ends=True, order_weight=0.0, kind="and-or", or_
 def optimality_violation(
     v, ands, ors, kappa, ridge, pin_ends=True, order_weight=0.0, kind="and-or", or_weight=1.0, zero=1e-9
 ):
-    """How far effects are from the conditions of Karush, Kuhn and Tucker; 0 means that they are the minimum.
+    """Return the distance of effects from the conditions of Karush, Kuhn and Tucker; 0 means that they are the minimum.
 
     The minimised sum is that of the absolute effects, weighted by order and kind, and of ridge / 2 times their
     squares over the range max |v - v(empty)|. The conditions ask for a multiplier of every value, positive only

@@ -1,4 +1,4 @@
-"""What is wrong with an argument is said at once, by name, with what was given: see `bad_input.py`."""
+"""A wrong argument is refused at once, by name, with what was given: see `bad_input.py`."""
 
 import collections
 import contextlib

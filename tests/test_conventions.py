@@ -27,10 +27,14 @@ def docstrings(path):
             yield getattr(node, "name", "the module"), text
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_docstrings_begin_with_a_verb_or_a_noun(path):
+FOLDERS = [ROOT, *(ROOT.parent / name for name in ("benchmarks", "docs", "scripts", "tests", "tutorials"))]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_docstrings_begin_with_a_verb_or_a_noun(folder):
     """A first sentence that is a question in disguise says nothing to who does not know the answer yet."""
-    assert [(name, text.splitlines()[0]) for name, text in docstrings(path) if text.split()[0] in RIDDLES] == []
+    found = [(path.name, *one) for path in sorted(folder.rglob("*.py")) for one in docstrings(path)]
+    assert [(file, name, text.splitlines()[0]) for file, name, text in found if text.split()[0] in RIDDLES] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

@@ -1,4 +1,4 @@
-"""What is measured for each task: layers, claims, controls, stability."""
+"""Measurements of each task: layers, claims, controls, stability."""
 
 from __future__ import annotations
 

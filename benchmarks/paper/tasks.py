@@ -60,7 +60,7 @@ class Task:
 
     @property
     def is_text(self) -> bool:
-        """Whether the samples are sentences."""
+        """True if the samples are sentences."""
         return isinstance(self.data, Sentences)
 
     # ------------------------------------------------------------ the network

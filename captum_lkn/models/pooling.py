@@ -50,7 +50,7 @@ Pool: TypeAlias = Named | Callable[[Tensor], Tensor]
 """A pooling, from a layer's output ``[R, ...]`` to a feature ``[R, D]``."""
 
 Part: TypeAlias = str | Tensor
-"""What a head takes of tokens: one of ``"cls"``, ``"last"``, ``"very last"``, ``"mean"``, ``"rest"`` (the mean over all
+"""Tokens that a head reads: one of ``"cls"``, ``"last"``, ``"very last"``, ``"mean"``, ``"rest"`` (the mean over all
 but the first) and ``"flatten"``, the name of a known place, or weights ``[T]``."""
 
 _MOST_FLAT = 1 << 16

@@ -27,7 +27,7 @@ from captum_lkn.values.parts import PartValues
 __all__ = ["Keep", "StudyMethod", "attribute", "check_options", "divided", "joined", "settings_of"]
 
 Keep: TypeAlias = Literal["interactions", "outputs"]
-"""What a study stores of each sample: its interactions, or the model's outputs as well."""
+"""Content of a sample's file in a study: its interactions, or the model's outputs as well."""
 
 StudyMethod: TypeAlias = AndOrInteraction | LayerAndOrInteraction | LayerwiseKnowledge
 """Methods that a study can run."""

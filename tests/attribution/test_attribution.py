@@ -1,4 +1,4 @@
-"""What attribute gives, and what bad input gets: before any masked forward."""
+"""Results of attribute, and errors of bad input: before any masked forward."""
 
 import json
 import warnings

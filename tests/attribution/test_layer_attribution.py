@@ -71,7 +71,7 @@ def plain(forward, layer, probe=None, **settings):
 
 
 def put_out(net, name, row, at_input=False):
-    """What a layer puts out (or takes) for one row, by a hook set by hand."""
+    """Return the output of a layer (or its input) for one row, by a hook set by hand."""
     seen = []
     handle = net.get_submodule(name).register_forward_hook(
         lambda module, args, output: seen.append((args[0] if at_input else output).clone())
@@ -446,7 +446,7 @@ def test_words_removed_under_a_head_with_an_output_a_token():
 
 
 def test_functions_that_count_on_positions_where_words_are_removed():
-    """Where words are removed by the attention mask, tokens need not be computed; then none stands where it stood."""
+    """Tokens of words that the attention mask removes need not be computed; then none stands where it stood."""
     model, probe = made(BertForSequenceClassification, BertConfig, **BERT), linear(64)
     players = removable()
     asked = {"x": torch.ones_like(TEXT), "baselines": torch.zeros_like(TEXT), "ids": WORDS.expand(2, 4)}
@@ -874,7 +874,7 @@ print(alone, megabytes())
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells a process's own peak of memory")
 def test_layers_cost_no_memory():
-    """What twelve layers put out on all masks would be 100 MB here: a number a mask is kept of it."""
+    """The outputs of twelve layers on all masks would be 100 MB here: a number a mask is kept of them."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", MEASURE],
         capture_output=True,

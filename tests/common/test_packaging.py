@@ -1,4 +1,4 @@
-"""What is written in several places agrees: versions, dependencies, commands of workflows; actions are pinned."""
+"""Facts that are written in several places agree: versions, dependencies, commands of workflows; actions are pinned."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""What heads take of tokens, as one forward shows it: against poolings written down by hand."""
+"""Tokens that heads read, as one forward shows it: against poolings written down by hand."""
 
 import warnings
 

@@ -152,7 +152,7 @@ def test_a_text_alone_and_beside_a_longer_one(family):
 
 
 def test_the_page_on_models_has_the_family_in_its_row():
-    """Of the version of transformers that the page names."""
+    """The numbers are those of the version of transformers that the page names."""
     if not transformers.__version__.startswith("5.23."):
         pytest.skip("the page's table is of transformers 5.23")
     page = (Path(__file__).parents[2] / "docs/models.md").read_text()

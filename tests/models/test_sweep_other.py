@@ -27,7 +27,7 @@ TABLES = (Path(__file__).parents[2] / "docs/models.md").read_text()
 
 
 def documented(family, *cells):
-    """Whether a table of the page on models has a row with this family and these cells."""
+    """Return whether a table of the page on models has a row with this family and these cells."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLES.splitlines() if line[:1] == "|"]
     return any(family in row[0].split(", ") and tuple(row[1:]) == cells for row in rows)
 

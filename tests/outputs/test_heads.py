@@ -54,7 +54,7 @@ def test_classes_of_tokens():
 
 @pytest.mark.parametrize(("side", "at", "tokens"), [("right", 3, "0 to 1"), ("left", 1, "2 to 3")])
 def test_a_target_at_padding_is_refused(side, at, tokens):
-    """What a model returns for padding depends on the longest text of the batch, as the padding does."""
+    """A model's output for padding depends on the longest text of the batch, as the padding does."""
     model = bert("TokenClassification")
     ids, mask = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     if side == "left":

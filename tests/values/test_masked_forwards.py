@@ -1,4 +1,4 @@
-"""What stands between a forward and its table: memory, values that are not finite, rows that influence each other."""
+"""Checks between a forward and its table: memory, values that are not finite, rows that influence each other."""
 
 import warnings
 

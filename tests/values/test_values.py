@@ -208,6 +208,6 @@ def test_progress_is_one_bar_over_all_masks(method, forward, capsys):
 
 @pytest.mark.parametrize(("target", "sign"), [(0, -1.0), (1, 1.0), (None, 1.0)])
 def test_one_sample_with_an_output_of_one_value_keeps_its_target(target, sign):
-    """Whether ``[1]`` is a row or a batch shows only after the target was read."""
+    """The target must be read before ``[1]`` is known to be a row or a batch."""
     found = ExactShapleyValues(lambda x: x.sum().reshape(1), score="binary_log_odds").attribute(X[:1], target=target)
     torch.testing.assert_close(found, sign * X[:1])

@@ -4,8 +4,7 @@ Without a ridge the optimum need not be unique, and an interior point or a proxi
 There the columns of the support, on the rows that are met or missed by exactly their slack, depend on each other. A
 combination of them that adds up to 0 can be subtracted at no cost until an effect becomes 0 or a further row reaches
 its slack (the primal push phase of a crossover, Megiddo 1991). A vertex is left once none depends on the others, and
-its effects are the one solution of linear equations, without rounding of the search. This is for rows with slack, of
-which few bind; ``simplex`` is for rows that must all be met.
+its effects are the one solution of linear equations, without rounding of the search.
 """
 
 from __future__ import annotations
