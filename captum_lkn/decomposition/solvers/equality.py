@@ -173,10 +173,8 @@ class _Newton:
 
     def _length(self, h: Tensor, a: float, of_h: Tensor, move: Tensor, of_move: Tensor) -> float:
         """Return the length of a step: where the slope is nearly 0."""
-        # An effect that is 0 at both ends of the step is 0 between them.
-        at = (
-            (h != 0) | (move != 0) | (self.effects(of_h) != 0) | (self.effects(of_h + of_move) != 0) | (self.known != 0)
-        )
+        # An effect that is 0 at both ends of the step is 0 between them; one that was not 0 before and is now, moves.
+        at = (h != 0) | (move != 0) | (self.effects(of_h) != 0) | (self.effects(of_h + of_move) != 0)
         at = at.nonzero().squeeze(-1)
         h, of_h, move, of_move, known = h[at], of_h[at], move[at], of_move[at], self.known[at]
         rest = (1 - a) * (float(self.of_missed[at] @ move) - (1 - a) * self.square)
