@@ -21,10 +21,10 @@ __all__ = ["Found", "solve", "solve_nearly"]
 
 # Up to here all effects and rows take part in the interior point; beyond, its systems are too large.
 _INTERIOR_MAX_PLAYERS = 13
-# Random numbers without slack take the interior point 30, 50, 70 and 120 ms with 6 to 9 players, .5 s with 10 and 3 s
-# with 11. That their answer is not sparse is seen after 20 ms, 40 with 9. Where it is sparse, a table of 8 takes 25 ms
-# instead of 40, one of 10 takes 50 instead of 270.
-_SPARSE_MIN_PLAYERS = 7
+# Without slack, tables of 7, 8, 9 and 10 players whose answer is sparse take 36, 38, 70 and 44 ms instead of 59, 70,
+# 127 and 561 of the interior point. That another is not sparse is seen after 20 to 50 ms, up to 100 with 10 players,
+# where the interior point takes .5 to 1 s.
+_SPARSE_MIN_PLAYERS = 9
 _TIGHT = 1e-5  # with less slack than this, in units of the table's range, values are met exactly beyond 13 players
 _EXACT = 1e-6  # the gap by which these are accepted, if the tolerance is not below
 _WARM_UP_STEPS = 400

@@ -113,7 +113,9 @@ def _solve(
     problem: Problem, weights: Tensor, equal: Tensor, sign: Tensor, side: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The solution of the linear equations: effects, constant, dual vector, and whether the rows are met."""
-    sets = (_Few if side.shape[-1] > _SMALL else _All)((side != 0) | equal, sign != 0)
+    rows = (side != 0) | equal
+    every = bool(rows[:, 1:].all())  # their gram matrix is a matter of look-ups then
+    sets = (_Few if side.shape[-1] > _SMALL and not every else _All)(rows, sign != 0)
     z, zt = sets.synthesis, sets.adjoint
     there = sets.there.to(side.dtype)
     gram = sets.gram()
@@ -200,7 +202,7 @@ class _Few:
 
 
 class _All:
-    """The same for small tables, as vectors of all rows and effects, 0 where they are not chosen: no padding."""
+    """The same as vectors of all rows and effects, 0 where they are not chosen: no padding, and no matrix Z."""
 
     def __init__(self, rows: Tensor, effects: Tensor) -> None:
         self.there, self._chosen = rows, effects
