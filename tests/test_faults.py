@@ -78,6 +78,8 @@ OTHER_WAYS = {
     "check_model": "its own checks of values are without warnings",
     "logit_lens": "a head that cannot be watched with gradients is read as usual",
     "Continuation": "the plain evaluation, whose reason is in the provenance",
+    "BERT": "no comparison without padding, which a model of one length cannot run",
+    "GPT-2": "the same",
 }
 
 

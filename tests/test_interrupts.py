@@ -34,8 +34,8 @@ class Lines:
 
     def calls(self, frame, event, arg):
         code = frame.f_code
-        if not code.co_filename.startswith(FOLDER):
-            return None
+        if not code.co_filename.startswith(FOLDER) or code.co_name == "_forget":
+            return None  # Python drops what a finaliser raises, Ctrl-C too
         if self.chosen is not None and code is not self.chosen[0]:
             return None
         return self.in_frame

@@ -42,7 +42,7 @@ def start(form, n, count, warm_up=20):
 
 
 def stationarity(point, problem):
-    """What is left of the dual conditions at the effects in play, ``[B, 2, k]``, and the dual vector."""
+    """Return the residuals of the dual conditions at the effects in play, ``[B, 2, k]``, and the dual vector."""
     n = problem.n
     z = written_out(n)
     dual = torch.zeros_like(problem.values)

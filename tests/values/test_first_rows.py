@@ -1,4 +1,4 @@
-"""What the first forwards tell: kinds of outputs and of forwards, probabilities, counts, and when a run ends early."""
+"""Facts of the first forwards: kinds of outputs and of forwards, probabilities, counts, and when a run ends early."""
 
 import warnings
 
