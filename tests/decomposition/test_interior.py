@@ -32,13 +32,13 @@ def one_thread():
 EACH_FORM = pytest.mark.parametrize("form", FORMS)
 
 
-def start(form, n, count, warm_up=20):
-    """Return the point from which ADMM's first steps lead on, and its problem."""
+def start(form, n, count, warm_up=20, *, cold=False):
+    """Return the point from which ADMM's first steps lead on, or one far from it, and its problem."""
     given, exact, by_rows = FORMS[form]
     problem = batch(n, count, **given)
     warm = next(admm.iterate(problem, warm_up, torch.float64))
     posed = without_slack(problem) if exact else problem
-    return Point(posed, warm.effects, warm.dual, exact=exact, by_rows=by_rows), posed
+    return Point(posed, warm.effects, warm.dual, exact=exact, by_rows=by_rows, cold=cold), posed
 
 
 def stationarity(point, problem):
@@ -61,6 +61,23 @@ def stationarity(point, problem):
     signed = torch.stack([slope, -slope], dim=1)
     left = prices.unsqueeze(1) - signed - point.multipliers[..., : point.width]
     return left.masked_fill(~point.columns.inside.unsqueeze(1), 0), dual, x
+
+
+@EACH_FORM
+def test_a_cold_start_is_feasible_and_leads_to_the_optimum(form):
+    point, problem = start(form, 4, 3, warm_up=1, cold=True)
+    point.refresh()
+    assert not point.dual.any()
+    assert float((point.missed.abs() - problem.slack)[:, 1:].max()) < 1e-12
+    assert float(point.products.min()) > 0.2 * float(point.barrier.min())
+    steps = 0
+    while float(point.distance().max()) > 1e-9:
+        point.refresh()
+        point.admit()
+        point.advance()
+        point.refresh()
+        steps += 1
+        assert steps < 25
 
 
 @EACH_FORM

@@ -1,7 +1,8 @@
 """From ADMM's iterate to the optimum: the interior point for a batch, then the crossover.
 
 A table is handed to the crossover when the interior point has come near; if that does not end, the interior point goes
-on to a tenth of the distance and more.
+on to a tenth of the distance and more. If its steps become short, it starts anew from the middle of the feasible
+points: ADMM's iterate of a dense table can be so far from the optimum that no step leads away from it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _CERTAIN = 1e-9  # the gap of an exact optimum is rounding
 _PIVOTS = 100
 _LAST = 20  # times as many pivots where the interior point has come to its end
 _LOOK = 30  # a certificate is computed once the point is within this many tolerances
+_SHORT, _SHORT_STEPS = 0.1, 3  # after so many steps below this length a table needs another start
+_AFAR = 1e-4  # a distance from which the crossover takes longer than another start
 _STALLED_AFTER = 25  # steps without getting nearer
 _GUESSES = 2  # how often the sets are guessed before the crossover
 _TRIES = 4  # crossovers of one table
@@ -94,13 +97,34 @@ def solve(
         part, exact = problem[rows], chosen is not enough
         posed = without_slack(part) if exact else part
         by_rows = exact or (problem.pinned and problem.n <= BY_ROWS_MAX_PLAYERS)
-        point = Point(posed, effects[rows], dual[rows], exact=exact, by_rows=by_rows)
-        solutions = _Run(point, posed, tolerance, to_the_end).run()
+        start = partial(Point, exact=exact, by_rows=by_rows)
+        solutions = _by_interior(start, posed, effects[rows], dual[rows], tolerance, to_the_end)
         for i, row in enumerate(rows.tolist()):
             if exact and not problem.ridge and solutions[i].gap > max(wanted, tolerance):
                 solutions[i] = _by_ridge(without_slack(problem[rows[i : i + 1]]), effects[row], dual[row], solutions[i])
             found[row] = _with_slack(problem[rows[i : i + 1]], solutions[i], wanted) if exact else solutions[i]
     return [found[row] for row in range(len(dual))]
+
+
+def _by_interior(
+    start: Callable[..., Point],
+    problem: Problem,
+    effects: Tensor,
+    dual: Tensor,
+    tolerance: float,
+    to_the_end: bool = True,
+    last: int = _LAST,
+) -> list[Solution]:
+    """The interior point from near the optimum, and from afar where that leads nowhere."""
+    run = _Run(start(problem, effects, dual), problem, tolerance, to_the_end, last)
+    solutions = run.run()
+    for table in run.stuck:  # one by one, since these systems are large
+        some = torch.tensor([table], device=dual.device)
+        point = start(problem[some], effects[some], dual[some], cold=True)
+        new = _Run(point, problem[some], tolerance, to_the_end, last, cold=True).run()[0]
+        new.steps += solutions[table].steps
+        solutions[table] = new
+    return solutions
 
 
 def _by_ridge(problem: Problem, effects: Tensor, dual: Tensor, kept: Solution) -> Solution:
@@ -163,8 +187,8 @@ def _by_narrow(
     table = narrow(problem, effects, *how)
     warm = next(admm.iterate(table.problem, _NARROW_WARM_UP, torch.float32))
     # By effects also where the rows are fewer: they depend on each other, and few effects are in play.
-    point = Point(table.problem, warm.effects, warm.dual, exact=False, by_rows=False)
-    solution = _Run(point, table.problem, _CERTAIN, True, last=1).run()[0]
+    start = partial(Point, exact=False, by_rows=False)
+    solution = _by_interior(start, table.problem, warm.effects, warm.dual, _CERTAIN, last=1)[0]
     wide = table.widened(solution.effects.unsqueeze(0), solution.constant)
     if wide is None or solution.dual is None:
         return None
@@ -182,9 +206,20 @@ def _by_crossover(problem: Problem, effects: Tensor, dual: Tensor, steps: int) -
 class _Run:
     """The steps of one batch, from which tables leave as they are done."""
 
-    def __init__(self, point: Point, problem: Problem, tolerance: float, to_the_end: bool, last: int = _LAST) -> None:
+    def __init__(
+        self,
+        point: Point,
+        problem: Problem,
+        tolerance: float,
+        to_the_end: bool,
+        last: int = _LAST,
+        *,
+        cold: bool = False,
+    ) -> None:
         self.point, self.problem, self.tolerance = point, problem, tolerance
-        self.last = last
+        self.last, self.cold = last, cold
+        self.stuck: list[int] = []  # the tables that need another start
+        self.short = [0] * len(point)  # how many short steps in a row
         self.preview = tolerance > _PREVIEW or not to_the_end
         # Feasible, if nothing else: what comes back where nothing better is found.
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
@@ -221,19 +256,27 @@ class _Run:
     def _look(self, step: int, last: bool) -> list[int]:
         """The rows of the point whose tables are done."""
         distances = self.point.distance().tolist()
-        stalled = []
+        lengths = self.point.length.tolist()
+        stalled, stuck = [], []
         for row, table in enumerate(self.open):
             best, _when = self.nearest[table]
             if distances[row] < 0.95 * best:
                 self.nearest[table] = distances[row], step
             # NaN counts as no progress.
             stalled.append(last or step - self.nearest[table][1] >= _STALLED_AFTER)
+            self.short[table] = self.short[table] + 1 if not lengths[row] > _SHORT else 0
+            far = not min(best, distances[row]) < _AFAR
+            if not self.cold and (self.short[table] >= _SHORT_STEPS or (stalled[row] and far)):
+                stuck.append(row)
+                self.solutions[table].steps = step
+        self.stuck += [self.open[row] for row in stuck]
+        rows = [row for row in range(len(self.open)) if row not in stuck]
         if self.preview:
-            wanted = [row for row, far in enumerate(distances) if far <= _LOOK * self.tolerance or stalled[row]]
+            wanted = [row for row in rows if distances[row] <= _LOOK * self.tolerance or stalled[row]]
             self._certify(wanted, step)
             done = [row for row in wanted if self.solutions[self.open[row]].gap <= self.tolerance]
         else:
-            wanted = [row for row, table in enumerate(self.open) if distances[row] <= self.near[table] or stalled[row]]
+            wanted = [row for row in rows if distances[row] <= self.near[self.open[row]] or stalled[row]]
             done = self._guess(wanted, step)
             wanted = [row for row in wanted if row not in done]
             late = [row for row in wanted if stalled[row] or self.tries[self.open[row]] >= _GUESSES]
@@ -242,11 +285,11 @@ class _Run:
                 self.tries[self.open[row]] += 1
                 self.near[self.open[row]] = distances[row] / (30 if row in late else 3)
             # Where the crossover failed, the point's own effects may have to do.
-            tried = [row for row, table in enumerate(self.open) if self.tries[table] > _GUESSES and row not in done]
+            tried = [row for row in rows if self.tries[self.open[row]] > _GUESSES and row not in done]
             self._certify(tried, step)
-        for row, table in enumerate(self.open):
-            self.solutions[table].out_of_steps = last and row not in done
-        return sorted({*done, *(row for row in range(len(self.open)) if stalled[row])})
+        for row in rows:
+            self.solutions[self.open[row]].out_of_steps = last and row not in done
+        return sorted({*done, *stuck, *(row for row in rows if stalled[row])})
 
     def _certify(self, rows: list[int], step: int) -> None:
         """Keep the point's own effects, made feasible, where that is better."""

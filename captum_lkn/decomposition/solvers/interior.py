@@ -19,6 +19,7 @@ from captum_lkn.decomposition.solvers.problem import Problem, adjoint
 __all__ = ["Point"]
 
 _START = 0.15  # the first barrier, relative to the sum that is minimised
+_START_COLD = 1.0  # the same where nothing near the optimum is known
 _NEAR = 1.0  # an effect starts in play when the dual vector presses it to this share of its weight
 _KEEP = 0.8  # the same for an effect that ADMM left nonzero
 _ADMIT = 200  # how many effects may join in a step
@@ -45,8 +46,9 @@ class Point:
         exact: bool,
         by_rows: bool,
         sample: Tensor | None = None,
+        cold: bool = False,
     ) -> None:
-        """Start near an approximate optimum.
+        """Start near an approximate optimum, or far from it in the middle of the feasible points.
 
         Args:
             problem: ``values [B, 2^n]``.
@@ -55,6 +57,8 @@ class Point:
             exact: Whether every row is to be met exactly, whatever its slack.
             by_rows: Whether to solve for rows instead of effects; with slack only where the ends are pinned.
             sample: For one table, the only rows that count, ascending, with both ends; None: all.
+            cold: Whether all AND effects take part, which can meet the rows, from a dual vector of 0. This takes more
+                steps than a start near the optimum, but leads there from anywhere.
         """
         self.n, self.sample, self.exact, self.by_rows = problem.n, sample, exact, by_rows
         if sample is not None:
@@ -70,11 +74,39 @@ class Point:
         self.constant = problem.values.new_zeros(len(dual))
         self.end_dual = dual[:, self.ends].clone()
         self.signs = dual.new_tensor([[1.0], [-1.0]])
+        self.length = problem.values.new_ones(len(dual))  # of the last step, the longer of primal and dual
         self.aimed = torch.zeros_like(self.weights)  # the sums of the dual vector that the last step aimed at
-        self._start(effects.flatten(1), dual)
+        if cold:
+            self._start_cold(effects, self._pressed_enough(effects.flatten(1), self.adjoint(dual).flatten(1)))
+        else:
+            self._start(effects.flatten(1), dual)
 
     def _start(self, effects: Tensor, dual: Tensor) -> None:
         sums = self.adjoint(dual).flatten(1)
+        self._choose(self._pressed_enough(effects, sums))
+        x = self.columns.take(effects)
+        total = (self.prices * x.abs()).sum(-1)
+        self.barrier = _START * total.clamp_min(1e-3) / self.count
+        self._set(self._centre(x, self.prices, self.columns.take(sums), self.barrier), dual[:, self.rows])
+
+    def _start_cold(self, effects: Tensor, in_play: Tensor) -> None:
+        ands = torch.zeros_like(self.weights, dtype=torch.bool)
+        ands[:, 1 : ands.shape[1] // 2] = True
+        self._choose(in_play | ands)
+        x = self.columns.spread(self.columns.take(effects))
+        missed = self.problem.excess(x)
+        missed[:, 0] = 0
+        x[:, 0] += lattice.and_transform(missed)
+        x = self.columns.take(x)
+        total = (self.prices * x.abs()).sum(-1)
+        self.barrier = _START_COLD * total.clamp_min(1e-3) / self.count
+        # A dual vector of 0 presses no effect, so that each multiplier is the weight.
+        both = (self.barrier.unsqueeze(-1) / self.prices).unsqueeze(1) + (self.signs * x.unsqueeze(1)).clamp_min(0)
+        self.end_dual = torch.zeros_like(self.end_dual)
+        self._set((both, self.prices.unsqueeze(1).expand_as(both)), torch.zeros_like(self.slack))
+
+    def _pressed_enough(self, effects: Tensor, sums: Tensor) -> Tensor:
+        """The effects that start in play, bool ``[B, 2 * 2^n]``."""
         pressed = sums.abs() / self.weights
         exists = torch.isfinite(self.weights)
         if self.by_rows:
@@ -84,14 +116,13 @@ class Point:
             if self.sample is not None:
                 least = pressed.topk(min(_START_SAMPLED, pressed.shape[1])).values[:, -1:]
                 in_play &= pressed > least
-            in_play[:, : in_play.shape[1] // 2] |= lattice.orders(self.n, device=dual.device) == 1
-        self._choose(in_play)
-        x = self.columns.take(effects)
-        total = (self.prices * x.abs()).sum(-1)
-        self.barrier = _START * total.clamp_min(1e-3) / self.count
-        parts, multipliers = self._centre(x, self.prices, self.columns.take(sums), self.barrier)
-        # The rows start where the barrier alone would put them for this dual vector.
-        y, mu, slack = dual[:, self.rows], self.barrier.unsqueeze(-1), self.slack
+            in_play[:, : in_play.shape[1] // 2] |= lattice.orders(self.n, device=sums.device) == 1
+        return in_play
+
+    def _set(self, of_effects: tuple[Tensor, Tensor], y: Tensor) -> None:
+        """Take parts and multipliers, and put the rows where the barrier alone would put them for a dual vector."""
+        parts, multipliers = of_effects
+        mu, slack = self.barrier.unsqueeze(-1), self.slack
         root = (mu * mu + (y * slack).square()).sqrt()
         offset = y * slack.square() / (mu + root)
         distances = torch.stack([slack + offset, slack - offset], dim=1).maximum(slack.unsqueeze(1) * 1e-3)
@@ -130,7 +161,7 @@ class Point:
         self.problem = self.problem[tables]
         self.columns = self.columns[tables]
         unknowns = "primal", "multipliers", "constant", "end_dual"
-        for name in (*unknowns, "slack", "weights", "prices", "count", "barrier", "aimed"):
+        for name in (*unknowns, "slack", "weights", "prices", "count", "barrier", "aimed", "length"):
             setattr(self, name, getattr(self, name)[tables])
 
     def refresh(self) -> None:
@@ -226,6 +257,7 @@ class Point:
         step = system.direction(self.barrier.view(-1, 1, 1) - second_order)
         primal, dual = self._lengths(step, _KEEP_OFF)
         dual = self._within_reach(step, dual)
+        self.length = primal.maximum(dual)
         self.constant = self.constant + primal * step.constant
         self.end_dual = self.end_dual + dual.unsqueeze(-1) * step.end_dual
         self.primal = torch.addcmul(self.primal, primal.view(-1, 1, 1), step.primal)
