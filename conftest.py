@@ -1,6 +1,7 @@
 """What all tests have in common, those in docstrings and pages included."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 
 import hypothesis
@@ -25,8 +26,9 @@ def _same_random_numbers() -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--full`, which `make test-full` gives."""
+    """Add `--full`, which `make test-full` gives, and `--few`, for many versions in little time."""
     parser.addoption("--full", action="store_true", help="run the tests that are marked full, too")
+    parser.addoption("--few", type=int, metavar="N", help="run each test function with at most N of its parameter sets")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,13 +37,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that are marked full, unless they are asked for."""
-    if config.getoption("--full"):
-        return
-    full = [item for item in items if item.get_closest_marker("full")]
-    if full:
-        config.hook.pytest_deselected(items=full)
-        items[:] = [item for item in items if item not in set(full)]
+    """Leave out the tests that are marked full, unless they are asked for, and all but a few where few are."""
+    left_out = set() if config.getoption("--full") else {item for item in items if item.get_closest_marker("full")}
+    if most := config.getoption("--few"):
+        functions = defaultdict(list)
+        for item in items:
+            if item not in left_out:
+                functions[item.nodeid.split("[")[0]].append(item)
+        for same in functions.values():
+            spread = {round(place * (len(same) - 1) / max(most - 1, 1)) for place in range(most)}
+            left_out |= {item for place, item in enumerate(same) if place not in spread}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist may be missing

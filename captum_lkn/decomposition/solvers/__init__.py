@@ -9,6 +9,7 @@
 ``guess``      the exact optimum of a batch of tables on guessed sets of effects and rows, where the guess is right
 ``crossover``  from an approximate optimum to the exact one, a pivot at a time
 ``narrow``     tables with little slack, by way of a table with smaller effects
+``simplex``    from an approximate optimum of a linear program without slack to an optimal vertex
 ``vertex``     from an optimum of a linear program to a vertex of its optimal face
 ``equations``  the linear equations of the crossover
 ``equality``   tables without slack and with few effects, by a semismooth Newton method

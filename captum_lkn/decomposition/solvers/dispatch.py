@@ -213,6 +213,8 @@ def _by_generation(problem: Problem, found: Found, table: int, tolerance: float)
         return False
     found.steps[table] = _ROUGH_STEPS + sparse.steps
     effects = sparse.effects
+    if not one.ridge and one.n <= _INTERIOR_MAX_PLAYERS and not bool(one.slack.any()):
+        effects = exact.at_vertex(one, effects)
     # Rounding is not repaired: it would make exact zeros nonzero.
     if not float(one.excess(effects, constant)[1:].abs().amax()) < 1e-9:
         effects = one.repaired(effects, constant)

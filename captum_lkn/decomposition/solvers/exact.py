@@ -20,9 +20,10 @@ from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.interior import Point
 from captum_lkn.decomposition.solvers.narrow import narrow, without_slack
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, relative_gap
+from captum_lkn.decomposition.solvers.simplex import to_optimal_vertex
 from captum_lkn.decomposition.solvers.vertex import to_vertex
 
-__all__ = ["BY_ROWS_MAX_PLAYERS", "Solution", "solve"]
+__all__ = ["BY_ROWS_MAX_PLAYERS", "Solution", "at_vertex", "solve"]
 
 _MAX_STEPS = 80
 _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
@@ -30,12 +31,12 @@ _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
 _STIFF_BELOW = 1e-6
 # By how many slacks the optimum with slack may differ from that without, and the ridge of the narrow table at least.
 _NARROW = ((1e4, 1e-2), (1e3, 1e-3), (1e5, 1e-2))
-_TIE_BREAKER = 1e-3  # the ridge with which a linear program with ties is solved first
 _NARROW_WARM_UP = 400  # steps of ADMM
 BY_ROWS_MAX_PLAYERS = 6  # up to here the rows are the smaller system
 _PREVIEW = 1e-3  # a tolerance above this is a preview
 _CROSS_OVER = 5e-6  # from this relative gap on, few effects and rows are in the wrong set
-# Where all rows of a large table are met exactly, a pivot costs as much as a step, and many are needed from afar.
+# Where all rows of a large table are met exactly, a pivot costs as much as a step, and many are needed from afar; not
+# in a linear program, which has pivots of its own.
 _CROSS_OVER_EXACT = 1e-8
 _ROOM = 1e-3  # with less slack than this, in units of the range, sets are named later
 _CERTAIN = 1e-9  # the gap of an exact optimum is rounding
@@ -100,8 +101,6 @@ def solve(
         start = partial(Point, exact=exact, by_rows=by_rows)
         solutions = _by_interior(start, posed, effects[rows], dual[rows], tolerance, to_the_end)
         for i, row in enumerate(rows.tolist()):
-            if exact and not problem.ridge and solutions[i].gap > max(wanted, tolerance):
-                solutions[i] = _by_ridge(without_slack(problem[rows[i : i + 1]]), effects[row], dual[row], solutions[i])
             found[row] = _with_slack(problem[rows[i : i + 1]], solutions[i], wanted) if exact else solutions[i]
     return [found[row] for row in range(len(dual))]
 
@@ -125,21 +124,6 @@ def _by_interior(
         new.steps += solutions[table].steps
         solutions[table] = new
     return solutions
-
-
-def _by_ridge(problem: Problem, effects: Tensor, dual: Tensor, kept: Solution) -> Solution:
-    """A linear program's vertex from the optimum with a small ridge, where ties make its interior point fail."""
-    steep = Problem(problem.values, problem.slack, problem.weights, _TIE_BREAKER, problem.pinned)
-    start = solve(steep, effects.unsqueeze(0), dual.unsqueeze(0), _CERTAIN)[0]
-    if start.dual is None:
-        return kept
-    program = _program(problem[0])
-    found = cross_over(program, start.effects.flatten(), 0.0, start.dual, _LAST * _PIVOTS)
-    vertex = to_vertex(program, found.effects, found.constant)
-    x, constant = (found.effects, found.constant) if vertex is None else vertex
-    steps = kept.steps + start.steps + found.pivots
-    new = _certified(problem, x.view(1, 2, -1), constant, found.dual.unsqueeze(0), steps)
-    return new if new.gap < kept.gap else kept
 
 
 def _with_slack(problem: Problem, start: Solution, wanted: float) -> Solution:
@@ -225,7 +209,7 @@ class _Run:
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
         self.solutions = [Solution(x, 0.0, float("inf"), 0.0, 0) for x in nothing]
         self.open = list(range(len(point)))  # the table of each row of the point
-        large = point.exact and problem.n > BY_ROWS_MAX_PLAYERS
+        large = point.exact and problem.n > BY_ROWS_MAX_PLAYERS and problem.ridge > 0
         near = _CROSS_OVER_EXACT if large else _CROSS_OVER
         # Little slack changes the sum little: which rows bind is seen later.
         slack = problem.slack.amax(-1).tolist()
@@ -342,16 +326,8 @@ class _Run:
             if not bool(effects[row].isfinite().all() & dual[row].isfinite().all()):
                 continue
             budget = self.last * _PIVOTS if stalled[row] else _PIVOTS
-            one, alone = self.problem[row], self.problem[torch.tensor([row], device=dual.device)]
-            found = cross_over(
-                _program(one),
-                effects[row].flatten(),
-                float(self.point.constant[row]),
-                dual[row],
-                budget,
-                partial(_solve_on, alone) if alone.ridge else None,
-            )
-            vertex = to_vertex(_program(one), found.effects, found.constant) if not one.ridge else None
+            one = self.problem[row]
+            found, vertex = self._pivoted(row, effects[row], dual[row], budget)
             effects_, constant = (found.effects, found.constant) if vertex is None else vertex
             x = effects_.view(2, -1)
             if not float(one.excess(x, constant)[1:].abs().amax()) < _FEASIBLE:
@@ -368,6 +344,21 @@ class _Run:
         self._certify(unfinished, step)
         return done
 
+    def _pivoted(
+        self, row: int, effects: Tensor, dual: Tensor, budget: int
+    ) -> tuple[Exact, tuple[Tensor, float] | None]:
+        """The end of the pivots from guessed effects and dual vector; of a program, a vertex of its optimal face."""
+        one = self.problem[row]
+        program = _program(one)
+        if one.ridge:
+            alone = self.problem[torch.tensor([row], device=dual.device)]
+            constant = float(self.point.constant[row])
+            return cross_over(program, effects.flatten(), constant, dual, budget, partial(_solve_on, alone)), None
+        if self.point.exact:
+            return to_optimal_vertex(program, self.point.columns.spread(self.point.x)[row].flatten()), None
+        found = cross_over(program, effects.flatten(), float(self.point.constant[row]), dual, budget)
+        return found, to_vertex(program, found.effects, found.constant)
+
 
 def _solve_on(problem: Problem, effects: Tensor, dual: Tensor) -> Exact | None:
     """The solution of one table where the sets that effects and a dual vector name lead to it."""
@@ -375,6 +366,12 @@ def _solve_on(problem: Problem, effects: Tensor, dual: Tensor) -> Exact | None:
     if not bool(found.optimal):
         return None
     return Exact(found.effects.flatten(), float(found.constant), found.dual[0], 0, True)
+
+
+def at_vertex(problem: Problem, effects: Tensor) -> Tensor:
+    """Effects ``[2, 2^n]`` of an optimum of one linear program, moved to a vertex unless rounding prevents it."""
+    vertex = to_vertex(_program(problem), effects.flatten(), 0.0)
+    return effects if vertex is None else vertex[0].view_as(effects)
 
 
 def _program(problem: Problem) -> Program:

@@ -146,8 +146,8 @@ class Lattice:
     def entries(self, rows: Tensor, effects: Tensor) -> Tensor:
         """The entries of Z at the given rows and effects, ``[len(rows), len(effects)]`` float64."""
         size = 1 << self.n
-        sets = effects & (size - 1)
-        common = rows.unsqueeze(1) & sets
+        sets = (effects & (size - 1)).int()
+        common = rows.int().unsqueeze(1) & sets
         return torch.where(effects < size, common == sets, common != 0).double()
 
 

@@ -4,7 +4,8 @@ Without a ridge the optimum need not be unique, and an interior point or a proxi
 There the columns of the support, on the rows that are met or missed by exactly their slack, depend on each other. A
 combination of them that adds up to 0 can be subtracted at no cost until an effect becomes 0 or a further row reaches
 its slack (the primal push phase of a crossover, Megiddo 1991). A vertex is left once none depends on the others, and
-its effects are the one solution of linear equations, without rounding of the search.
+its effects are the one solution of linear equations, without rounding of the search. This is for rows with slack, of
+which few bind; ``simplex`` is for rows that must all be met.
 """
 
 from __future__ import annotations
@@ -132,6 +133,8 @@ def _null_space(columns: Tensor) -> Tensor:
             return columns.new_zeros(count, 0)
     if not len(columns):
         return torch.eye(count, dtype=columns.dtype, device=columns.device)
+    if len(columns) > count:  # the same right singular vectors, and no square matrix of all rows
+        columns = torch.linalg.qr(columns, mode="r").R
     _, singular, right = torch.linalg.svd(columns, full_matrices=True)
     rank = int((singular > _DEPENDENT * singular[0]).sum())
     basis: Tensor = right[rank:].T
