@@ -215,6 +215,19 @@ def test_the_work_of_rows_is_what_they_take(rows):
             assert work_of(forwards, False, samples, masks) == (2, 24, 24)  # two rows of a sample at most
 
 
+def test_tokens_are_those_of_the_first_input():
+    ids, further = torch.tensor([[5, 6, 7, 8], [8, 9, 1, 2]]), torch.ones(2, 3)
+    players = players_from_mask((ids, further), (0, 0.0), (torch.tensor([[0, 1, 2, 2]]), torch.tensor([[0, 1, 2]])))
+    samples, masks = torch.tensor([0, 1, 1]), masks_of(3, [3, 5, 7])
+    with open_evaluator(lambda ids, x: ids.sum(1) * x.sum(1), players) as evaluator:
+        evaluator.values(samples, masks)
+        forwards = evaluator.masked_forwards
+        before = forwards.tokens
+        evaluator.values(samples, masks)
+        assert forwards.tokens - before == 12
+        assert work_of(forwards, False, samples, masks) == (1, 12, 12)
+
+
 def test_removed_tokens_are_counted_as_they_are_left_out():
     # Player 0 has two tokens in the first sample and one in the second; the last token is always there.
     owner = torch.tensor([[0, 0, 1, -1], [0, 1, 2, -1]])
