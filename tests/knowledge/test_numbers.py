@@ -1,15 +1,19 @@
 """Limits, numbers and printed lines of comparisons, each next to where it changes."""
 
 import math
+import re
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from captum_lkn.decomposition import DecompositionOptions, Effects
+from captum_lkn.interactions.about import About
 from captum_lkn.knowledge import checks, noise_ceiling, rendering
 from captum_lkn.knowledge.comparison import Comparison, Strengths, normaliser, ratio_of, thresholds
 from captum_lkn.knowledge.packing import _split
+from captum_lkn.knowledge.provenance import shared_about, shared_provenance
 from captum_lkn.knowledge.rendering import Report, prefix_of, shown_label
 from captum_lkn.knowledge.rows import rows_of
 from captum_lkn.knowledge.salience import selection_frequencies
@@ -307,3 +311,57 @@ def test_the_spread_is_over_the_conventions_that_have_a_share():
     assert found[1, 0].isnan()
     assert float(found[1, 1]) == pytest.approx(0.2)
     assert len(conventions()) == 2
+
+
+# ---------------------------------------------------------------- what states have in common
+
+
+def recorded(**provenance):
+    return SimpleNamespace(provenance=provenance)
+
+
+def under(noise=0.04, kappa=None, **more):
+    return recorded(decomposition={"noise": noise, "kappa": kappa}, **more)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (under(), under(), None),
+        (under(), under(noise=0.02), "the noise 0.04 at 'a' and 0.02 at 'b'"),
+        (under(kappa=0.1), under(kappa=0.2), "the kappa 0.1 at 'a' and 0.2 at 'b'"),
+        (under(kappa=0.1), under(), None),  # not both are known
+        (under(baseline="zeros"), under(baseline="mean"), "the baseline zeros at 'a' and mean at 'b'"),
+        (under(background="x"), under(background="y"), "the background x at 'a' and y at 'b'"),
+        (under(tokenizer="t"), under(tokenizer="u"), None),
+        (under(tokenizer="t", baseline="[MASK]"), under(tokenizer="u", baseline="<mask>"), None),
+        (under(tokenizer="t", baseline="[MASK]"), under(tokenizer="t", baseline="[PAD]"), r"the baseline \[MASK\] at"),
+        (recorded(), under(), None),
+    ],
+)
+def test_other_conditions_are_told_where_both_are_known(one, other, told):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        checks._warn_of_conditions({"a": [under(), one], "b": [under(), other], "c": [under(), other]})
+    assert len(caught) == (told is not None)  # of the first state alone
+    for warning in caught:
+        assert re.search(f"sample 1 has {told}", str(warning.message))
+
+
+def test_states_share_the_question_and_the_parts_of_its_origin():
+    def of(model, layer, explained):
+        origin = (("model", model), ("layer", layer), ("score", "logit"))
+        return SimpleNamespace(about=About(origin, explained, text=f"text of {explained}"))
+
+    states = [[of("A", "1", "x"), of("A", "1", "y")], [of("A", "2", "z"), of("B", "2", "w")]]
+    first, second = shared_about(states)
+    assert first == About((("model", "A"), ("score", "logit")), "x", text="text of x")
+    assert second == About((("score", "logit"),), "y", text="text of y")
+
+
+def test_states_share_the_entries_that_all_samples_have():
+    states = [
+        [recorded(score="logit", seed=1, target=0), recorded(score="logit", seed=1, target=1)],
+        [recorded(score="logit", seed=1, target=0), recorded(score="logit", seed=2, target=1)],
+    ]
+    assert shared_provenance(states) == {"score": "logit", "samples": 2, "targets": [0, 1]}
