@@ -110,7 +110,9 @@ class Comparison:
             raise ValueError(f"samples must be tensors of one shape [B, 2, m]; got {said}")
         for name, part in self.samples._asdict().items():
             if bool(part.isinf().any()):  # NaN is what a unit of 0 leaves
-                raise ValueError(f"samples must be finite, or NaN where a unit is 0; got {part[part.isinf()][0]} in {name}")
+                raise ValueError(
+                    f"samples must be finite, or NaN where a unit is 0; got {part[part.isinf()][0]} in {name}"
+                )
 
     @property
     def all(self) -> Tensor:
