@@ -129,11 +129,14 @@ class _Change:
         """Set the hook, and remove it."""
         handles = []
         try:
-            handles.append(self._model.module.register_forward_pre_hook(self._start))  # type: ignore[union-attr]
-            handles.append(self._module.register_forward_hook(self._after))
-            yield
+            try:
+                handles.append(self._model.module.register_forward_pre_hook(self._start))  # type: ignore[union-attr]
+                handles.append(self._module.register_forward_hook(self._after))
+                yield
+            finally:
+                remove_hooks(handles)
         finally:
-            remove_hooks(handles)
+            remove_hooks(handles)  # again, for an interrupt in the first
 
     def _start(self, _: nn.Module, args: Any) -> None:
         self._calls = 0

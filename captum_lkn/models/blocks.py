@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn.models.layers import Layer
+from captum_lkn.models.reading import remove_hooks
 
 __all__ = ["first_tensor", "last_block"]
 
@@ -52,11 +53,13 @@ def last_block(root: nn.Module, run: Callable[[], Any], rows: int) -> Layer | No
 
     handles: list[torch.utils.hooks.RemovableHandle] = []
     try:
-        handles.extend(block.register_forward_hook(after) for block in names)
-        run()
+        try:
+            handles.extend(block.register_forward_hook(after) for block in names)
+            run()
+        finally:
+            remove_hooks(handles)
     finally:
-        for handle in handles:
-            handle.remove()
+        remove_hooks(handles)  # again, for an interrupt in the first
     if not last:
         return None
     count = calls[last[0]]
