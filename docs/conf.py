@@ -113,6 +113,7 @@ Card of its photo <captum_lkn/demo/assets/espresso>
 benchmarks/results/planted
 benchmarks/results/exactness
 benchmarks/results/decomposition
+benchmarks/results/large
 benchmarks/results/overhead
 benchmarks/results/many
 benchmarks/results/ranks
