@@ -11,7 +11,6 @@ from captum_lkn.decomposition import DecompositionOptions, checks, ranges
 from captum_lkn.decomposition.decompose import build_problem
 from captum_lkn.decomposition.solvers import admm, dispatch, exact
 from captum_lkn.decomposition.solvers.joint import _Joint, _repairs
-from captum_lkn.decomposition.solvers.narrow import without_slack
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
 
@@ -262,20 +261,16 @@ def test_repairs_are_feasible_and_the_second_one_is_by_and_effects_alone():
 # ---------------------------------------------------------------- programs with ties, ranges
 
 
-def test_a_program_is_solved_by_way_of_a_small_ridge():
+def test_a_program_with_ties_and_without_slack_ends_at_a_vertex():
     values = torch.tensor([0.0, 1, 1, 0, 1, 0, 0, 1], dtype=torch.float64)  # parity
     like = problem_of(3, kappa=0.0, ridge=0.0, order_weight=0.0)
     problem = batch_of(Problem(values, like.slack, like.weights, 0.0, True))
-    kept = exact.Solution(problem.repaired(torch.zeros(1, 2, 8).double())[0], 0.0, 1.0, 0.0, 7)
-    nothing = torch.zeros(2, 8).double()
-    found = exact._by_ridge(without_slack(problem), nothing, nothing[0], kept)
+    nothing = torch.zeros(1, 2, 8).double()
+    (found,) = exact.solve(problem, nothing, nothing[:, 0], 1e-5)
     assert found.gap < 1e-9
-    assert found.steps > 7
     assert float(problem.excess(found.effects[None])[:, 1:].abs().max()) < 1e-11
     columns = written_out(3)[1:, found.effects.flatten() != 0]
-    assert int(torch.linalg.matrix_rank(columns)) == columns.shape[1]  # a vertex
-    better = exact.Solution(kept.effects, 0.0, -1.0, 0.0, 7)
-    assert exact._by_ridge(without_slack(problem), nothing, nothing[0], better) is better
+    assert int(torch.linalg.matrix_rank(columns)) == columns.shape[1]
 
 
 @pytest.mark.parametrize("level", [0.5, 2.0])
