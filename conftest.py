@@ -1,4 +1,4 @@
-"""What all tests have in common, those in docstrings and pages included."""
+"""Options and settings of all tests, those in docstrings and pages included."""
 
 import os
 from collections import defaultdict
@@ -25,10 +25,19 @@ def _same_random_numbers() -> Iterator[None]:
         yield
 
 
+def _positive(text: str) -> int:
+    """Read a number from 1 on."""
+    if (number := int(text)) < 1:
+        raise ValueError(f"must be from 1 on; got {number}")
+    return number
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--full`, which `make test-full` gives, and `--few`, for many versions in little time."""
     parser.addoption("--full", action="store_true", help="run the tests that are marked full, too")
-    parser.addoption("--few", type=int, metavar="N", help="run each test function with at most N of its parameter sets")
+    parser.addoption(
+        "--few", type=_positive, metavar="N", help="run each test function with at most N of its parameter sets"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

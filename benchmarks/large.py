@@ -1,4 +1,4 @@
-"""Time, memory and certified gap of the decomposition with 11 to 20 players.
+"""Time, memory and certified gap of the decomposition with 10 to 20 players.
 
     python benchmarks/large.py [--only ROW ...] [--quick] [--out FOLDER]
 

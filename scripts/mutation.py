@@ -42,11 +42,11 @@ from cosmic_ray.ast import ast_nodes, get_ast_from_path
 from cosmic_ray.mutating import mutate_code
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("decomposition", "values", "knowledge")
+PACKAGES = ("decomposition", "values", "knowledge")
 # What executes them: their own tests, those in their docstrings, and those of the classes that are thin over `values`.
 PLACES = (
-    *(f"tests/{room}" for room in ROOMS),
-    *(f"captum_lkn/{room}" for room in ROOMS),
+    *(f"tests/{package}" for package in PACKAGES),
+    *(f"captum_lkn/{package}" for package in PACKAGES),
     "tests/attribution",
     "tests/baselines",
 )
@@ -58,7 +58,7 @@ FAST = ("-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "-q")
 class Change(NamedTuple):
     """One change: a file, cosmic-ray's operator, which of its places, and the line."""
 
-    room: str
+    package: str
     file: str
     operator: str
     occurrence: int
@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="after which no other change is tried")
     parser.add_argument("--seconds", type=float, default=20, help="of tests for one change, as they took before")
     parser.add_argument("--limit", type=float, default=60, help="seconds of processor time for one change")
-    parser.add_argument("--room", choices=ROOMS, action="append", help="one package; may be repeated; default all")
+    parser.add_argument(
+        "--package", choices=PACKAGES, action="append", help="one package; may be repeated; default all"
+    )
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutation")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,7 @@ def main() -> None:
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "build", "dist", "__pycache__", "tutorials"))
     assert run_in_a_child(list(tests.seconds), tree, 600, "--collect-only") == 0, "the tests moved"
     rng = random.Random(given.seed)
-    changes = [change for room in given.room or ROOMS for change in changes_of(room)]
+    changes = [change for package in given.package or PACKAGES for change in changes_of(package)]
     rng.shuffle(changes)
     kept, ends, rows = Kept(given.work / f"outcomes-{given.seed}.json"), time.monotonic() + 60 * given.minutes, []
     for change in changes:
@@ -142,7 +144,7 @@ class Tests(NamedTuple):
 def tests_by_line(work: Path) -> Tests:
     """Run the test files of the packages under coverage that were not run yet, and return which execute which line."""
     kept = work / "tests.json"
-    shared = digest(path for room in ROOMS for path in (ROOT / "captum_lkn" / room).rglob("*.py"))
+    shared = digest(path for package in PACKAGES for path in (ROOT / "captum_lkn" / package).rglob("*.py"))
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     known = known if known.get("shared") == shared else {"shared": shared, "files": {}}
     files = {str(path.relative_to(ROOT)): digest([path]) for path in test_files()}
@@ -188,7 +190,7 @@ def covered_by(files: list[str], work: Path) -> dict[str, dict[str, Any]]:
     data.read()
     for measured in data.measured_files():
         name = f"captum_lkn/{measured.rpartition('captum_lkn/')[2]}"
-        if name.split("/")[1] not in ROOMS:
+        if name.split("/")[1] not in PACKAGES:
             continue
         for line, contexts in data.contexts_by_lineno(measured).items():
             for own in found.values():
@@ -219,7 +221,7 @@ def chosen_tests(change: Change, tests: Tests, seconds: float) -> list[str]:
         found = [test for of_line in lines.values() for test in of_line]
     times = {test: tests.seconds.get(test, 1.0) for test in found}
     chosen, taken = [], 0.0
-    for test in sorted(times, key=lambda test: (f"/{change.room}/" not in test, times[test], test)):
+    for test in sorted(times, key=lambda test: (f"/{change.package}/" not in test, times[test], test)):
         taken += times[test]
         if chosen and taken > seconds:
             break
@@ -230,10 +232,10 @@ def chosen_tests(change: Change, tests: Tests, seconds: float) -> list[str]:
 # ---------------------------------------------------------------- changes
 
 
-def changes_of(room: str) -> list[Change]:
+def changes_of(package: str) -> list[Change]:
     """Return all changes of a package."""
     found = []
-    for path in sorted((ROOT / "captum_lkn" / room).rglob("*.py")):
+    for path in sorted((ROOT / "captum_lkn" / package).rglob("*.py")):
         nodes = list(ast_nodes(get_ast_from_path(path)))
         for name in cosmic_ray.plugins.operator_names():
             operator = cosmic_ray.plugins.get_operator(name)
@@ -241,7 +243,7 @@ def changes_of(room: str) -> list[Change]:
                 continue
             places = [start for node in nodes for start, _ in operator().mutation_positions(node)]
             file = str(path.relative_to(ROOT))
-            found += [Change(room, file, name, number, start[0]) for number, start in enumerate(places)]
+            found += [Change(package, file, name, number, start[0]) for number, start in enumerate(places)]
     return found
 
 
@@ -324,14 +326,14 @@ def run_tests(names: list[str], tree: Path, *options: str) -> None:
 
 def print_summary(rows: list[dict[str, Any]], whole: int) -> None:
     """Print the share of changes that were killed, in all and by package, with its 95 % interval (Wilson)."""
-    for room in (*ROOMS, None):
-        counts = Counter(row["outcome"] for row in rows if room in (None, row["room"]))
+    for package in (*PACKAGES, None):
+        counts = Counter(row["outcome"] for row in rows if package in (None, row["package"]))
         n, killed = sum(counts.values()), counts["killed"]
         if n:
             p, z = killed / n, 1.96
             middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
             low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-            print(f"{room or 'all'}: {killed} of {n} killed, {p:.0%} (95 % interval {low:.0%} to {high:.0%})")
+            print(f"{package or 'all'}: {killed} of {n} killed, {p:.0%} (95 % interval {low:.0%} to {high:.0%})")
     print(f"drawn from {whole} changes, annotations included")
 
 

@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         OSError: The file cannot be written, such as on a full disk. The error names it; its class and `errno` are those
-            of the system.
+            of the system. One about another file comes as it is.
 
     Example:
         >>> import tempfile
@@ -63,7 +63,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException as error:  # also Ctrl-C
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.errno is not None:
+        own = (None, temporary, target, str(temporary), str(target))  # the writer may have failed at another file
+        if isinstance(error, OSError) and error.errno is not None and error.filename in own:
             raise _explained(error, path) from error
         raise
 
@@ -90,8 +91,9 @@ def check_writable(path: Path) -> None:
         PermissionError: The file or its folder may not be written to.
         OSError: The name is too long.
     """
-    if not os.path.isdir(path.parent):
-        raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}. Create it first")
+    for folder in (path.parent, Path(os.path.realpath(path)).parent):  # those of a link and of its file may differ
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(folder)!r}. Create it first")
     if os.path.isdir(path):
         raise IsADirectoryError(f"cannot write to {str(path)!r}, which is a folder. Give another name")
     try:

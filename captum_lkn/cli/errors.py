@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iter
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        expected = isinstance(error, (ValueError, TypeError, OSError, ImportError))
+        expected = isinstance(error, (ValueError, TypeError, OSError, ImportError)) or _is_own(error)
         if interrupts.happened or (not expected and os.environ.get(_TRACEBACK)):
             raise
         message = in_options(str(error), parameters) if expected else _unexpected(error)
@@ -148,6 +149,14 @@ def one_line_errors(interrupts: Interrupts, parameters: Collection[str]) -> Iter
             message = f"{error.option}: {message}"
         console.print(f"[red]error:[/red] {literal(message)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+
+
+def _is_own(error: Exception) -> bool:
+    """Return whether the library itself raised a ``RuntimeError``, whose message then says what to do."""
+    if not isinstance(error, RuntimeError):
+        return False
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("captum_lkn.")
 
 
 def _unexpected(error: Exception) -> str:

@@ -108,10 +108,26 @@ def test_what_fails_midway_comes_as_it_is(tmp_path, error):
     assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]
 
 
+def test_an_error_about_another_file_of_the_writer_comes_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "it.txt"):
+        (tmp_path / "font.ttf").read_bytes()
+    assert caught.value.filename in (tmp_path / "font.ttf", str(tmp_path / "font.ttf"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows links need rights that tests may lack")
+@pytest.mark.parametrize("writer", sorted(WRITERS))
+def test_the_folder_that_a_link_leads_to_is_named_where_it_is_missing(found, tmp_path, writer):
+    name, write = WRITERS[writer]
+    (tmp_path / name).symlink_to(tmp_path / "missing" / name)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"):
+        write(found, tmp_path / name)
+
+
 def write_often(path, scale, start):
     torch.set_num_threads(1)
     found = explained(scale)
-    start.wait()
+    start.wait(60)
     for _ in range(50):
         found.save(path)
 
@@ -129,7 +145,7 @@ def test_two_processes_that_write_one_file_leave_one_of_both_whole(tmp_path):
     writers = [context.Process(target=write_often, args=(path, scale, start)) for scale in (1.0, 2.0)]
     for writer in writers:
         writer.start()
-    start.wait()
+    start.wait(60)
     seen = set()
     while any(writer.is_alive() for writer in writers):
         seen.add(path.read_bytes())

@@ -121,8 +121,10 @@ def _by_interior(
         some = torch.tensor([table], device=dual.device)
         point = start(problem[some], effects[some], dual[some], cold=True)
         new = _Run(point, problem[some], tolerance, to_the_end, last, cold=True).run()[0]
-        new.steps += solutions[table].steps
-        solutions[table] = new
+        steps = new.steps + solutions[table].steps
+        if not solutions[table].gap <= new.gap:
+            solutions[table] = new
+        solutions[table].steps = steps
     return solutions
 
 

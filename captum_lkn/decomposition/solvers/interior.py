@@ -106,7 +106,7 @@ class Point:
         self._set((both, self.prices.unsqueeze(1).expand_as(both)), torch.zeros_like(self.slack))
 
     def _pressed_enough(self, effects: Tensor, sums: Tensor) -> Tensor:
-        """The effects that start in play, bool ``[B, 2 * 2^n]``."""
+        """Return the effects that start in play, bool ``[B, 2 * 2^n]``."""
         pressed = sums.abs() / self.weights
         exists = torch.isfinite(self.weights)
         if self.by_rows:
@@ -171,7 +171,7 @@ class Point:
         self._measure()
 
     def _dual(self, multipliers: Tensor, end_dual: Tensor) -> Tensor:
-        """The dual vector, or its change, ``[B, 2^n]``, of multipliers, or their change."""
+        """Return the dual vector ``[B, 2^n]`` of multipliers, or its change for their change."""
         of_rows = multipliers[..., self.width :]
         dual = torch.zeros_like(self.problem.values)
         dual[:, self.rows] = of_rows[:, 1] - of_rows[:, 0]

@@ -82,7 +82,7 @@ class _Basis:
         self.factor()
 
     def _first_columns(self, start: Tensor) -> Tensor:
-        """Independent columns, those with large effects first.
+        """Return independent columns, those with large effects first.
 
         Partial pivoting of the scaled columns chooses them. The AND columns of all sets are a basis by themselves, so
         that with them there are always enough.
@@ -144,7 +144,7 @@ class _Basis:
             self._step(column, -towards if falls >= -_UNSURE else towards, abs(falls), own)
 
     def entering(self) -> int | None:
-        """The column that is pressed most beyond its weight."""
+        """Return the column that is pressed most beyond its weight."""
         pressed = self.sums.abs() / self.weights
         pressed[~self.exists] = 0
         pressed[self.columns] = 0
@@ -152,7 +152,7 @@ class _Basis:
         return most if float(pressed[most]) > 1 + _PRESSED else None
 
     def minimise(self, max_pivots: int) -> bool:
-        """Pivot until no column is pressed beyond its weight; whether that was reached."""
+        """Pivot until no column is pressed beyond its weight; return whether that was reached."""
         while self.pivots < max_pivots:
             column = self.entering()
             if column is None:
@@ -211,7 +211,7 @@ class _Basis:
         self.updates += 1
 
     def result(self, finished: bool) -> Exact:
-        """The vertex, without effects that are rounding."""
+        """Return the vertex, without effects that are rounding."""
         everywhere = self._spread()
         clean = everywhere.masked_fill(everywhere.abs() < _ZERO * everywhere.abs().amax(), 0)
         missed = self.program.values - self.program.design.synthesis(clean)
