@@ -255,6 +255,7 @@ class _Run:
             if not self.cold and (self.short[table] >= _SHORT_STEPS or (stalled[row] and far)):
                 stuck.append(row)
                 self.solutions[table].steps = step
+        self._certify(stuck, step)  # for the other start may lead no further
         self.stuck += [self.open[row] for row in stuck]
         rows = [row for row in range(len(self.open)) if row not in stuck]
         if self.preview:
