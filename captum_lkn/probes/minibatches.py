@@ -61,7 +61,8 @@ def fit_in_minibatches(
                 total = loss(z, labels[batch]).sum() + (costs / 2 * weight.square()).sum()
             adam.zero_grad()
             torch.autograd.backward(total)
-            adam.step()
+            with torch.device("cpu"):  # torch 2.4 makes the count of steps on the default device
+                adam.step()
             schedule.step()
         advance(1 / epochs)
     each = zip(weight.detach(), bias.detach()[:, 0], tried, strict=True)

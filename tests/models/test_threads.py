@@ -112,6 +112,8 @@ def test_a_model_and_a_part_of_it(net):
 
 @pytest.mark.filterwarnings("ignore")
 def test_layers_of_a_compiled_model(net):
+    if torch.__version__.startswith("2.4."):
+        pytest.skip("torch 2.4 now and then ends the process where two threads call a compiled model")
     compiled = torch.compile(net, backend="eager")
     net[0].compile(backend="eager")
     jobs = [at_layer(compiled, "3", FIRST, 0), at_layer(compiled, "0", SECOND, 1)]
