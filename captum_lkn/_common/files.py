@@ -66,7 +66,7 @@ def write(
     *,
     version: int = 1,
 ) -> None:
-    """Write tensors and metadata to a file, in one atomic step, see :func:`captum_lkn._common.writing.replacing`.
+    """Write tensors and metadata to a file, in one atomic step, see ``captum_lkn._common.writing.replacing``.
 
     Args:
         path: The file to write, ending in ``.safetensors``; one that exists is replaced.
