@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import typer
 from _results import RESULTS, machine, write
+from _tables import masks, perceptron, planted
 from scipy.optimize import linprog
 from torch import Tensor
 
@@ -79,49 +80,23 @@ def _tables(files: list[Path]) -> dict[str, np.ndarray[Any, Any]]:
     generator = torch.Generator().manual_seed(HELD_OUT)
     for n, count in ((6, 1000), (8, 10), (10, 10)):
         sets[f"held out, ReLU perceptrons of {n}"] = torch.stack(
-            [_perceptron(n, generator) for _ in range(count)]
+            [perceptron(n, generator) for _ in range(count)]
         ).numpy()
     sets["held out, CNNs of 10"] = torch.stack([_cnn(10, generator) for _ in range(10)]).numpy()
     for n in (14, 16):
-        sets[f"held out, 50 planted effects of {n}"] = _planted(n, 50, generator).unsqueeze(0).numpy()
+        sets[f"held out, 50 planted effects of {n}"] = planted(n, 50, generator).unsqueeze(0).numpy()
     return sets
-
-
-def _perceptron(n: int, generator: torch.Generator) -> Tensor:
-    """A random network of two hidden layers, on inputs of +-1."""
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    inputs = 2.0 * _masks(n) - 1
-    hidden = torch.relu(inputs @ draw(n, 64) / n**0.5 + 0.3 * draw(64))
-    hidden = torch.relu(hidden @ draw(64, 64) / 32**0.5 + 0.1 * draw(64))
-    return hidden @ draw(64) / 8
 
 
 def _cnn(n: int, generator: torch.Generator) -> Tensor:
     """A random convolutional network on a picture of 8 x 8 pixels, whose players are random groups of pixels."""
     group = torch.randint(0, n, (64,), generator=generator)
     picture = torch.rand(64, generator=generator, dtype=torch.float64)
-    maps = (_masks(n)[:, group] * picture).view(-1, 1, 8, 8)
+    maps = (masks(n)[:, group] * picture).view(-1, 1, 8, 8)
     for inside, outside in ((1, 8), (8, 16)):
         kernel = torch.randn(outside, inside, 3, 3, generator=generator, dtype=torch.float64) / (3 * inside**0.5)
         maps = torch.relu(torch.nn.functional.conv2d(maps, kernel, padding=1))
     return maps.mean((-2, -1)) @ torch.randn(16, generator=generator, dtype=torch.float64)
-
-
-def _planted(n: int, terms: int, generator: torch.Generator) -> Tensor:
-    """A few AND and OR effects of up to four players."""
-    present, table = _masks(n).bool(), torch.zeros(2**n, dtype=torch.float64)
-    for term in range(terms):
-        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
-        active = present[:, members].all(1) if term % 2 else present[:, members].any(1)
-        table += active * torch.randn((), generator=generator, dtype=torch.float64)
-    return table
-
-
-def _masks(n: int) -> Tensor:
-    return (torch.arange(2**n).unsqueeze(1) >> torch.arange(n) & 1).double()
 
 
 def _measure(values: np.ndarray[Any, Any]) -> dict[str, Any]:

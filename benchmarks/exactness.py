@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import typer
 from _results import RESULTS, machine, write
+from _tables import perceptron, planted
 from torch import Tensor
 
 PROGRAM = {"order_weight": 0.0, "or_weight": 1.0, "ridge": 0.0}
@@ -78,39 +79,15 @@ def _tables(n: int, count: int) -> dict[str, Tensor]:
     """Tables of each kind, ``[k, 2^n]``; fewer from 11 players on, where one takes seconds."""
     count = count if n <= 10 else max(1, count // 3)
     generator = torch.Generator().manual_seed(1000 + n)
-    networks = torch.stack([_perceptron(n, generator) for _ in range(count)])
+    networks = torch.stack([perceptron(n, generator) for _ in range(count)])
     perturbation = 1e-15 * torch.randn(networks.shape, generator=generator, dtype=torch.float64)
     return {
         "perceptrons": networks,
         "the same, changed by 1e-15": networks * (1 + perturbation),
         "random": torch.randn(count, 1 << n, generator=generator, dtype=torch.float64),
         "integers": torch.randint(-3, 4, (count, 1 << n), generator=generator).double(),
-        "few effects": torch.stack([_planted(n, generator) for _ in range(count)]),
+        "few effects": torch.stack([planted(n, 8, generator, whole=True) for _ in range(count)]),
     }
-
-
-def _perceptron(n: int, generator: torch.Generator) -> Tensor:
-    """A random ReLU network of two hidden layers, on inputs of +-1."""
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    hidden = torch.relu((2 * _masks(n) - 1) @ draw(n, 64) / n**0.5 + 0.3 * draw(64))
-    return torch.relu(hidden @ draw(64, 64) / 32**0.5 + 0.1 * draw(64)) @ draw(64) / 8
-
-
-def _planted(n: int, generator: torch.Generator) -> Tensor:
-    """Eight AND and OR effects of integer size, which leave many ties."""
-    present, table = _masks(n).bool(), torch.zeros(1 << n, dtype=torch.float64)
-    for term in range(8):
-        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
-        active = present[:, members].all(1) if term % 2 else present[:, members].any(1)
-        table += active * torch.randint(-3, 4, (1,), generator=generator)
-    return table
-
-
-def _masks(n: int) -> Tensor:
-    return (torch.arange(1 << n).unsqueeze(1) >> torch.arange(n) & 1).double()
 
 
 def _measure(n: int, kind: str, name: str, options: dict[str, Any], values: Tensor) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import typer
 from _results import RESULTS, machine, write
-from torch import Tensor
+from _tables import perceptron, planted
 
 
 class Row(NamedTuple):
@@ -96,7 +96,7 @@ def _measure(row: Row, number: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1000 + row.n)
     seconds, gaps, nonzero, errors = [], [], [], 0
     for _ in range(number):
-        values = _planted(row.n, row.terms, generator) if row.terms else _perceptron(row.n, generator)
+        values = planted(row.n, row.terms, generator) if row.terms else perceptron(row.n, generator)
         spread = float(values.max() - values.min())
         values += row.value_noise * spread * torch.randn(len(values), generator=generator, dtype=torch.float64)
         start = time.process_time()
@@ -117,30 +117,6 @@ def _measure(row: Row, number: int) -> dict[str, Any]:
         "nonzero": float(np.mean(nonzero)),
         "errors": errors,
     }
-
-
-def _perceptron(n: int, generator: torch.Generator) -> Tensor:
-    """A random network of two hidden layers, on inputs of +-1."""
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    hidden = torch.relu((2 * _masks(n) - 1) @ draw(n, 64) / n**0.5 + 0.3 * draw(64))
-    return torch.relu(hidden @ draw(64, 64) / 32**0.5 + 0.1 * draw(64)) @ draw(64) / 8
-
-
-def _planted(n: int, terms: int, generator: torch.Generator) -> Tensor:
-    """AND and OR effects of up to four players."""
-    present, table = _masks(n).bool(), torch.zeros(1 << n, dtype=torch.float64)
-    for term in range(terms):
-        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
-        active = present[:, members].all(1) if term % 2 else present[:, members].any(1)
-        table += active * torch.randn((), generator=generator, dtype=torch.float64)
-    return table
-
-
-def _masks(n: int) -> Tensor:
-    return (torch.arange(1 << n).unsqueeze(1) >> torch.arange(n) & 1).double()
 
 
 def _markdown(rows: dict[str, dict[str, Any]]) -> str:

@@ -5,6 +5,7 @@ import importlib.util
 import pathlib
 
 import pytest
+import torch
 
 from captum_lkn.demo import load_sentiment_bert
 
@@ -19,6 +20,15 @@ def sentiment():
 def full(request):
     """Return whether all data of a test are asked for, by `pytest --full`."""
     return request.config.getoption("--full")
+
+
+@pytest.fixture
+def one_thread():
+    """Compute with one thread, as the library does for few players, and processes whose bytes are compared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # Extras of the library, and packages that tests compare with: `make test-core` runs without any of them.

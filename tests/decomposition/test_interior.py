@@ -20,13 +20,7 @@ FORMS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Solve in one thread, as the library does for so few players."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 EACH_FORM = pytest.mark.parametrize("form", FORMS)

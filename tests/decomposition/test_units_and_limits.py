@@ -13,14 +13,7 @@ from captum_lkn.decomposition.solvers import admm, dispatch, exact
 from captum_lkn.decomposition.solvers.joint import _Joint, _repairs
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Solve in one thread, as the library does for so few players."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---------------------------------------------------------------- the problem of a table

@@ -23,13 +23,7 @@ EXACT = {"kappa": 0.0}
 TIGHT = {"kappa": 1e-7}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Solve in one thread, as the library does for so few players."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def planted(n, seed, count=6, **given):
