@@ -1,10 +1,11 @@
 """The steps of the interior point against the conditions that they solve, and how many it takes."""
 
+import oracles
 import pytest
 import torch
 from solver_problems import batch, written_out
 
-from captum_lkn.decomposition.solvers import admm
+from captum_lkn.decomposition.solvers import admm, interior
 from captum_lkn.decomposition.solvers.interior import Point
 from captum_lkn.decomposition.solvers.narrow import without_slack
 from captum_lkn.decomposition.solvers.problem import relative_gap
@@ -164,6 +165,36 @@ def test_few_steps_lead_near_the_optimum(form, n, count, steps):
     effects = problem.repaired(point.columns.spread(point.x), constant)
     gap = relative_gap(problem.penalty(effects), problem.bound(point.dual))
     assert int((gap < 1e-3).sum()) >= 3 * count // 4  # some with free ends come no nearer
+
+
+@pytest.mark.parametrize(("form", "n", "count", "steps"), [("effects", 7, 4, 64), ("rows exactly", 6, 8, 67)])
+def test_correctors_of_large_tables_save_steps(form, n, count, steps, monkeypatch):
+    monkeypatch.setattr(interior, "_LARGE_MIN_PLAYERS", n)
+    monkeypatch.setattr(interior, "_MOST", 2.0)
+    taken, point, problem = run(form, n, count)
+    assert taken <= 1.05 * steps
+    gap = relative_gap(problem.penalty(problem.repaired(point.columns.spread(point.x))), problem.bound(point.dual))
+    assert bool((gap < 1e-3).all())
+
+
+@pytest.mark.parametrize("kappa", [0.05, 1e-3])
+def test_large_tables_with_most_effects_in_play_are_eliminated_by_rows(kappa, monkeypatch):
+    monkeypatch.setattr(interior, "_LARGE_MIN_PLAYERS", 6)
+    monkeypatch.setattr(interior, "_MOST", 0.2)
+    problem = batch(6, 1, kappa=kappa, ridge=0.0, order_weight=0.0)
+    warm = next(admm.iterate(problem, 20, torch.float64))
+    point = Point(problem, warm.effects, warm.dual, exact=False, by_rows=False)
+    assert point.columns.positions.shape[1] == 2 * 63 - 6
+    for _ in range(40):
+        point.refresh()
+        if float(point.distance()) < 1e-9:
+            break
+        point.admit()
+        point.advance()
+    least = oracles.sparse_optimum(problem.values[0].tolist(), kappa, problem.pinned, 0.0, "and-or")[0]
+    reached = float(problem.penalty(problem.repaired(point.columns.spread(point.x))))
+    assert abs(reached - least) < 1e-7 * least
+    assert abs(float(problem.bound(point.dual)) - least) < 1e-7 * least
 
 
 def run(form, n, count):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from solver_problems import batch_of, problem_of, program_of, random, written_out
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, exact, generation, highs, vertex
+from captum_lkn.decomposition.solvers import admm, exact, generation, guess, highs, newton, vertex
 from captum_lkn.decomposition.solvers.crossover import cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
-from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram
+from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram, chosen_rows_gram
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, adjoint, balanced, relative_gap, synthesis
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -205,6 +205,23 @@ def test_the_gram_matrix_of_the_rows_is_that_of_the_matrix_written_out(n):
         torch.testing.assert_close(all_rows_gram(weights, n)[row], expected, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("n", [1, 4, 6])
+def test_the_gram_matrix_of_some_rows_is_made_block_by_block(n, monkeypatch):
+    monkeypatch.setattr(newton, "_BLOCK", 5)
+    monkeypatch.setattr(newton, "_PAIRS_MAX_PLAYERS", 0)
+    weights = random(2, 2, 2**n).abs()
+    weights[..., 0] = 0  # the empty set has no effect
+    z = written_out(n)
+    rows = torch.stack([torch.randperm(2**n, generator=torch.Generator().manual_seed(seed)) for seed in range(2)])
+    rows = rows[:, : 2**n * 2 // 3]
+    some, every = chosen_rows_gram(weights, rows), all_rows_gram(weights, n)
+    for table in range(2):
+        expected = z @ (weights[table].view(-1, 1) * z.T)
+        mine = expected[rows[table]][:, rows[table]]
+        torch.testing.assert_close(some[table].tril(), mine.tril(), rtol=0, atol=1e-11)
+        torch.testing.assert_close(every[table].tril(), expected[1:, 1:].tril(), rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize("n", range(1, 6))
 def test_entries_of_the_lattice_are_those_of_the_matrix_written_out(n):
     everything = torch.arange(2**n), torch.arange(2 * 2**n)
@@ -338,8 +355,11 @@ def test_the_bound_is_nearly_the_best_that_a_multiple_of_the_dual_vector_certifi
     assert 0.99 * most <= float(problem.bound(bent)) <= most * (1 + 1e-5)
 
 
+@pytest.mark.parametrize("many", [0, 512], ids=["many rows", "few rows"])
 @pytest.mark.parametrize("pin_ends", [True, False])
-def test_solving_on_the_right_sets_is_the_optimum_and_mends_a_wrong_guess(pin_ends):
+def test_solving_on_the_right_sets_is_the_optimum_and_mends_a_wrong_guess(pin_ends, many, monkeypatch):
+    monkeypatch.setattr(guess, "_SMALL", 0)
+    monkeypatch.setattr(guess, "_MANY", many)
     problem = problem_of(5, pin_ends=pin_ends)
     nothing = torch.zeros(1, 2, 32, dtype=torch.float64)
     (best,) = exact.solve(batch_of(problem), nothing, nothing[:, 0], 1e-6)

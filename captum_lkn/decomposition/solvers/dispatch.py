@@ -28,6 +28,8 @@ _SPARSE_MIN_PLAYERS = 9
 _TIGHT = 1e-5  # with less slack than this, in units of the table's range, values are met exactly beyond 13 players
 _EXACT = 1e-6  # the gap by which these are accepted, if the tolerance is not below
 _WARM_UP_STEPS = 400
+_WARM_UP_STEPS_LARGE = 2000  # from 11 players on, where 1,600 more take less time than one step of the interior point
+_LARGE_MIN_PLAYERS = 11
 _WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point anyway
 # Random perceptrons of 14 players, kappa .2 and .6 % of their range, take 13,000 and 14,000 steps to a gap of 1e-3.
 # From 17 players on the steps are so long that half as many must do for each further player.
@@ -138,6 +140,8 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
     open_ = chunk[left[chunk]]
     part = problem[open_]
     warm_up = _WARM_UP_STEPS_SMALL if problem.n <= exact.BY_ROWS_MAX_PLAYERS else _WARM_UP_STEPS
+    if problem.n >= _LARGE_MIN_PLAYERS:
+        warm_up = _WARM_UP_STEPS_LARGE
     warm = next(admm.iterate(part, warm_up, torch.float32))
     for some in torch.split(torch.arange(len(open_), device=open_.device), _batch(problem)):
         solutions = exact.solve(part[some], warm.effects[some], warm.dual[some], tolerance)

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition.solvers.newton import all_rows_gram, chosen_positions
+from captum_lkn.decomposition.solvers.newton import all_rows_gram, chosen_positions, chosen_rows_gram
 from captum_lkn.decomposition.solvers.problem import Problem, adjoint, synthesis
 
 __all__ = ["Guess", "solve_guessed"]
 
 _SMALL = 64  # in tables of up to so many values, taking rows and effects out costs more than they do
+_MANY = 512  # with more rows than this, looking their scalar products up is faster than writing Z out
 _ROUNDS = 6
 _FEW = 16  # from more changes than this the sets do not recover
 _VIOLATED = 1e-10  # what counts as a violation, in units of the table's range and of the weights
@@ -115,7 +116,11 @@ def _solve(
     """The solution of the linear equations: effects, constant, dual vector, and whether the rows are met."""
     rows = (side != 0) | equal
     every = bool(rows[:, 1:].all())  # their gram matrix is a matter of look-ups then
-    sets = (_Few if side.shape[-1] > _SMALL and not every else _All)(rows, sign != 0)
+    sets: _Few | _Many | _All
+    if every or side.shape[-1] <= _SMALL:
+        sets = _All(rows, sign != 0)
+    else:
+        sets = (_Many if int(rows.sum(-1).amax()) > _MANY else _Few)(rows, sign != 0)
     z, zt = sets.synthesis, sets.adjoint
     there = sets.there.to(side.dtype)
     gram = sets.gram()
@@ -198,6 +203,38 @@ class _Few:
 
     def dual(self, y: Tensor) -> Tensor:
         """The vector among all rows, ``[B, 2^n]``."""
+        return y.new_zeros(len(y), self.size).scatter_add_(1, self._rows, y * self.there)
+
+
+class _Many:
+    """Many chosen rows of large tables, apart, and vectors of all effects, 0 where they are not chosen."""
+
+    def __init__(self, rows: Tensor, effects: Tensor) -> None:
+        self.size = rows.shape[-1]
+        self._rows, self.there = chosen_positions(rows)
+        self._chosen = effects
+
+    def rows(self, table: Tensor) -> Tensor:
+        return table.gather(1, self._rows) * self.there
+
+    def columns(self, effects: Tensor) -> Tensor:
+        return effects * self._chosen
+
+    def synthesis(self, x: Tensor) -> Tensor:
+        return self.rows(synthesis(x.view(len(x), 2, -1)))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return adjoint(self.dual(y)).flatten(1) * self._chosen
+
+    def gram(self) -> Tensor:
+        """Z Z', its lower triangle, 0 at the padding."""
+        gram = chosen_rows_gram(self._chosen.double().view(len(self._chosen), 2, -1), self._rows)
+        return gram.mul_(self.there.unsqueeze(-1)).mul_(self.there.unsqueeze(-2))
+
+    def effects(self, x: Tensor) -> Tensor:
+        return x
+
+    def dual(self, y: Tensor) -> Tensor:
         return y.new_zeros(len(y), self.size).scatter_add_(1, self._rows, y * self.there)
 
 

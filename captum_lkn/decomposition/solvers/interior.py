@@ -25,6 +25,16 @@ _KEEP = 0.8  # the same for an effect that ADMM left nonzero
 _ADMIT = 200  # how many effects may join in a step
 _ADMIT_SAMPLED = 10  # the same where only some rows count: a dual vector of few rows presses many effects
 _START_SAMPLED = 400  # effects in play at the start there
+# From so many players on a factorisation takes so much longer than a solution with it that a step is corrected
+# until it goes no further, and where most effects would be in play, all are.
+_LARGE_MIN_PLAYERS = 11
+_MOST = 0.9  # as many effects in play as this share of the rows
+_CORRECTORS = 5
+# How much further a corrector is to lead, the least share of that which is worth another one, and what the products
+# may be as shares of the barrier.
+_FURTHER, _WORTH = 0.2, 0.1
+_LEAST_PRODUCT, _LARGEST_PRODUCT = 0.1, 10.0
+_STIFF = 1.0  # a row that is stiffer than this moves as its multipliers say
 _KEEP_OFF = 0.995  # the share of the way to the nearest bound that a step may go
 
 
@@ -117,6 +127,8 @@ class Point:
                 least = pressed.topk(min(_START_SAMPLED, pressed.shape[1])).values[:, -1:]
                 in_play &= pressed > least
             in_play[:, : in_play.shape[1] // 2] |= lattice.orders(self.n, device=sums.device) == 1
+            if self.sample is None and self.problem.pinned and self.n >= _LARGE_MIN_PLAYERS:
+                in_play |= exists & (in_play.sum(-1, keepdim=True) > _MOST * self.problem.values.shape[-1])
         return in_play
 
     def _set(self, of_effects: tuple[Tensor, Tensor], y: Tensor) -> None:
@@ -228,19 +240,19 @@ class Point:
         limit = _ADMIT if self.sample is None else _ADMIT_SAMPLED
         most = pressed.topk(min(limit, pressed.shape[1]), dim=1).values[:, -1:]
         new &= pressed >= most
-        outside = torch.where(new, self.sums.flatten(1), torch.zeros_like(pressed))
-        everywhere = self._centre(
-            torch.zeros_like(outside), torch.where(new, self.weights, torch.ones_like(pressed)), outside, self.barrier
-        )
         old, width = self.columns, self.width
         was = torch.zeros_like(new).scatter_(1, old.positions, old.inside)
         self._choose(was | new)
+        nothing = torch.zeros_like(self.prices)
+        start = self._centre(nothing, self.prices, self.columns.take(self.sums), self.barrier)
         before = old.positions.unsqueeze(1).expand(-1, 2, -1)
         after = self.columns.positions.unsqueeze(1).expand(-1, 2, -1)
         padding = ~self.columns.inside.unsqueeze(1)
-        for name, entries in zip(("primal", "multipliers"), everywhere, strict=True):
+        for name, new_entries in zip(("primal", "multipliers"), start, strict=True):
             known = getattr(self, name)
-            entries = entries.scatter_(2, before, known[..., :width]).gather(2, after).masked_fill(padding, 1.0)
+            everywhere = known.new_zeros(len(known), 2, pressed.shape[1])
+            everywhere.scatter_(2, after, new_entries).scatter_(2, before, known[..., :width])
+            entries = everywhere.gather(2, after).masked_fill(padding, 1.0)
             setattr(self, name, torch.cat([entries, known[..., width:]], dim=-1))
         self._measure()
 
@@ -254,14 +266,40 @@ class Point:
         after = self.only_inside(after).sum((-2, -1)) / self.count
         self.barrier = mu * ((after / mu) ** 3).clamp(0, 1)
         second_order = torch.addcmul(self.products, probe.primal, probe.multipliers)
-        step = system.direction(self.barrier.view(-1, 1, 1) - second_order)
+        wanted = self.barrier.view(-1, 1, 1) - second_order
+        step = system.direction(wanted)
         primal, dual = self._lengths(step, _KEEP_OFF)
+        if self.n >= _LARGE_MIN_PLAYERS:
+            step, primal, dual = self._corrected(system, wanted, step, primal, dual)
         dual = self._within_reach(step, dual)
         self.length = primal.maximum(dual)
         self.constant = self.constant + primal * step.constant
         self.end_dual = self.end_dual + dual.unsqueeze(-1) * step.end_dual
         self.primal = torch.addcmul(self.primal, primal.view(-1, 1, 1), step.primal)
         self.multipliers = torch.addcmul(self.multipliers, dual.view(-1, 1, 1), step.multipliers)
+
+    def _corrected(
+        self, system: _System, wanted: Tensor, step: _Step, primal: Tensor, dual: Tensor
+    ) -> tuple[_Step, Tensor, Tensor]:
+        """Return a step that goes further, with its lengths (multiple centrality correctors, Gondzio 1996).
+
+        What would be far from the barrier a little beyond the end of the step is moved towards it. With a warm start
+        and slack, tables of 12 players take 8 or 9 steps instead of 11 or 12.
+        """
+        mu = self.barrier.view(-1, 1, 1)
+        for _ in range(_CORRECTORS):
+            beyond = ((length + _FURTHER).clamp(max=1.0).view(-1, 1, 1) for length in (primal, dual))
+            to_primal, to_dual = beyond
+            products = (self.primal + to_primal * step.primal) * (self.multipliers + to_dual * step.multipliers)
+            off = products.clamp(_LEAST_PRODUCT * mu, _LARGEST_PRODUCT * mu) - products
+            wanted = wanted + self.only_inside(off.maximum(-_LARGEST_PRODUCT * mu))
+            new = system.direction(wanted)
+            new_primal, new_dual = self._lengths(new, _KEEP_OFF)
+            # All tables of a batch or none.
+            if not bool((new_primal + new_dual > primal + dual + _WORTH * _FURTHER).all()):
+                break
+            step, primal, dual = new, new_primal, new_dual
+        return step, primal, dual
 
     def _within_reach(self, step: _Step, length: Tensor) -> Tensor:
         """Return the dual length at which no effect out of play is pressed by one weight more, at most the given one.
@@ -318,7 +356,9 @@ class _System:
         self.inverse_curvature = self.share.sum(1)
         curvature = 1 / self.inverse_curvature + problem.ridge
         self.stiffness = (p.multipliers[..., k:] / distances).sum(1)
-        if p.by_rows:
+        # Elimination by rows where those are fewer: tables with little slack have most effects in play.
+        self.by_rows = p.by_rows or (problem.pinned and p.sample is None and k >= problem.values.shape[-1])
+        if self.by_rows:
             self.column_weights = columns.spread(columns.only_inside(1 / curvature))
             gram = all_rows_gram(self.column_weights, p.n)
             if not p.exact:
@@ -341,7 +381,7 @@ class _System:
         pull = (products[..., :k] - self.gap_times_parts) / p.multipliers[..., :k]
         right = (pull[:, 0] - pull[:, 1]) / self.inverse_curvature
         push = products[..., k:] / p.primal[..., k:]
-        solve = self._by_rows if p.by_rows else self._by_effects
+        solve = self._solve_by_rows if self.by_rows else self._solve_by_effects
         x, rows, constant, end_dual = solve(p.columns.only_inside(right), push[:, 1] - push[:, 0])
         towards = (x / self.inverse_curvature - right).unsqueeze(1)
         parts = torch.addcmul(pull, p.signs * towards, self.share)
@@ -349,7 +389,7 @@ class _System:
         multipliers = p.only_inside((products - p.multipliers * primal) / p.primal)
         return _Step(primal, multipliers, constant, end_dual)
 
-    def _by_effects(self, right: Tensor, push: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _solve_by_effects(self, right: Tensor, push: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         p = self.point
         on_rows = torch.zeros_like(p.problem.values)
         on_rows[:, p.rows] = self.stiffness * self.row_gap + push
@@ -362,7 +402,7 @@ class _System:
         end_dual = -border.unsqueeze(-1) if p.problem.pinned else p.end_dual
         return x, self.row_gap - constant.unsqueeze(-1) - p.columns.synthesis(x)[:, p.rows], constant, end_dual
 
-    def _by_rows(self, right: Tensor, push: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _solve_by_rows(self, right: Tensor, push: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         p = self.point
         give = p.columns.take(self.column_weights)
         target = p.missed[:, 1:] - p.columns.synthesis(give * right)[:, 1:]
@@ -371,5 +411,9 @@ class _System:
         dual = torch.zeros_like(p.problem.values)
         dual[:, 1:] = self.factor.solve(target)
         x = give * (right + p.columns.take(p.adjoint(dual)))
-        rows = self.row_gap if p.exact else self.row_gap - p.columns.synthesis(x)[:, p.rows]
+        if p.exact:
+            return x, self.row_gap, torch.zeros_like(p.constant), dual[:, p.ends]
+        # A row that binds moves little, and its multipliers much: from the dual vector its move is exact.
+        rows = self.row_gap - p.columns.synthesis(x)[:, p.rows]
+        rows = torch.where(self.stiffness > _STIFF, (dual[:, p.rows] - push) / self.stiffness, rows)
         return x, rows, torch.zeros_like(p.constant), dual[:, p.ends]

@@ -25,8 +25,10 @@ from torch import Tensor
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.solvers.problem import Lattice, synthesis
 
-__all__ = ["Columns", "Factor", "SampledColumns", "all_rows_gram"]
+__all__ = ["Columns", "Factor", "SampledColumns", "all_rows_gram", "chosen_rows_gram"]
 
+_PAIRS_MAX_PLAYERS = 10  # up to here the indices of all pairs of rows are kept: 16 MB
+_BLOCK = 256  # rows of a gram matrix that are made at a time
 _SHIFTS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
@@ -169,8 +171,12 @@ class Factor:
 def all_rows_gram(column_weights: Tensor, n: int) -> Tensor:
     """Z diag(column_weights) Z' for the nonempty rows, ``[B, 2^n - 1, 2^n - 1]``, from ``column_weights [B, 2, 2^n]``.
 
-    A set lies in both T and T' when it lies in their intersection, and it meets both unless it avoids one.
+    A set lies in both T and T' when it lies in their intersection, and it meets both unless it avoids one. Of large
+    tables it is the lower triangle, with zeros above.
     """
+    if n > _PAIRS_MAX_PLAYERS:
+        rows = torch.arange(1, 1 << n, device=column_weights.device)
+        return chosen_rows_gram(column_weights, rows.expand(len(column_weights), -1))
     below = lattice.and_inverse(column_weights)
     both, either = _pairs(n, column_weights.device)
     ands, avoided = below[:, 0], below[:, 1].flip(-1)
@@ -179,6 +185,28 @@ def all_rows_gram(column_weights: Tensor, n: int) -> Tensor:
     result = ands.gather(1, both.expand(len(ands), -1)).add_(avoided.gather(1, either.expand(len(ands), -1)))
     result = result.view(len(ands), -1, (1 << n) - 1)
     return result.sub_(missing.unsqueeze(-1)).sub_(missing.unsqueeze(-2))
+
+
+def chosen_rows_gram(column_weights: Tensor, rows: Tensor) -> Tensor:
+    """The lower triangle of Z diag(column_weights) Z' for some rows, ``[B, m, m]``, with zeros above.
+
+    Args:
+        column_weights: ``[B, 2, 2^n]``.
+        rows: int64 ``[B, m]``, the sets of the rows.
+    """
+    below = lattice.and_inverse(column_weights)
+    ands, avoided = below[:, 0], below[:, 1].flip(-1)
+    missing = avoided.gather(1, rows) - column_weights[:, 1].sum(-1, keepdim=True) / 2
+    batch, width = rows.shape
+    result = ands.new_zeros(batch, width, width)
+    # Block by block, so that the indices take no memory.
+    for start in range(0, width, _BLOCK):
+        end = min(start + _BLOCK, width)
+        these, others = rows[:, start:end].unsqueeze(2), rows[:, :end].unsqueeze(1)
+        sums = ands.gather(1, (these & others).flatten(1)).add_(avoided.gather(1, (these | others).flatten(1)))
+        sums = sums.view(batch, end - start, end).sub_(missing[:, start:end].unsqueeze(2))
+        result[:, start:end, :end] = sums.sub_(missing[:, :end].unsqueeze(1))
+    return result
 
 
 def _pattern_sums(row_weights: Tensor, n: int) -> Tensor:
