@@ -10,7 +10,7 @@ from solver_problems import problem_of, program_of, random, written_out
 
 from captum_lkn import decompose
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import simplex
+from captum_lkn.decomposition.solvers import simplex, vertex
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
 DATA = Path(__file__).parent.parent / "data"
@@ -60,3 +60,101 @@ def test_a_sparse_program_without_slack_ends_at_a_vertex(seed):
     columns = written_out(n)[:, support != 0]
     assert float(found.gap) < 1e-9
     assert int(torch.linalg.matrix_rank(columns)) == columns.shape[1]
+
+
+def inside_the_optimal_face(values, kappa, pin_ends):
+    """The mean of optima of a paper's program, flattened effects and the constant: HiGHS at prices a hair apart."""
+    n = oracles.n_of(values)
+    generator = np.random.default_rng(0)
+    optima = []
+    for _ in range(6):
+        order = generator.permutation(n)  # HiGHS ends at another vertex when the players have other numbers
+        moved = [sum((t >> i & 1) << int(order[i]) for i in range(n)) for t in range(2**n)]
+        _, ands, ors = oracles.sparse_optimum([values[moved.index(t)] for t in range(2**n)], kappa, pin_ends)
+        optima.append([*(ands[moved[s]] for s in range(2**n)), *(ors[moved[s]] for s in range(2**n))])
+    mean = torch.tensor(optima, dtype=torch.float64).mean(0)
+    constant = float(mean[0])
+    mean[0] = 0
+    return mean, constant
+
+
+@pytest.mark.parametrize(
+    ("kappa", "pin_ends"),
+    [(0.3, True), (0.3, False), (0.04, True), (0.04, False), (1e-3, True), (1e-3, False), (0.0, True)],
+)
+def test_a_mean_of_optima_is_moved_to_a_vertex_of_the_same_cost(kappa, pin_ends):
+    n, moved = 4, 0
+    for seed in range(4):
+        problem = problem_of(n, seed=seed, kappa=kappa, pin_ends=pin_ends, **PROGRAM)
+        values = (3 * problem.values).round() / 3  # whole numbers: many optima
+        values[0] = 0
+        problem = Problem(values, problem.slack, problem.weights, 0.0, pin_ends)
+        inside, constant = inside_the_optimal_face(values.tolist(), kappa, pin_ends)
+        least = oracles.sparse_optimum(values.tolist(), kappa, pin_ends)[0]
+        found = vertex.to_vertex(program_of(problem), inside, constant)
+        assert found is not None
+        x, free = found
+        assert float(problem.penalty(x.view(2, -1))) == pytest.approx(least, rel=1e-9, abs=1e-12)
+        reached = written_out(n) @ x + free
+        missed = (values - reached).abs()[0 if not pin_ends else 1 :]
+        assert bool((missed <= problem.slack[0 if not pin_ends else 1 :] + 1e-12).all())
+        bound = (values - reached).abs() >= problem.slack - 1e-9
+        bound[0] &= not pin_ends
+        columns = written_out(n)[bound][:, x != 0]
+        if not pin_ends:
+            columns = torch.cat([columns, torch.ones(len(columns), 1, dtype=torch.float64)], dim=1)
+        assert int(torch.linalg.matrix_rank(columns)) == columns.shape[1]
+        moved += int((inside.abs() > 1e-9).sum() > (x != 0).sum())
+    assert moved  # the means were no vertices
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("kappa", [1e-9, 1e-7, 3e-6, 1e-5])
+@pytest.mark.parametrize("kind", ["smooth", "random", "whole"])
+def test_a_program_with_little_slack_has_exact_zeros(kind, kappa, pin_ends):
+    n = 4 if kind == "smooth" else 5
+    generator = torch.Generator().manual_seed(n)
+    if kind == "smooth":
+        sums = lattice.masks(n).double() @ torch.randn(n, 1, generator=generator, dtype=torch.float64)
+        further = lattice.masks(n).double() @ torch.rand(n, 1, generator=generator, dtype=torch.float64)
+        values = (sums.tanh() + further.sin()).squeeze(1)
+    elif kind == "random":
+        values = torch.randn(2**n, generator=generator, dtype=torch.float64)
+    else:
+        values = torch.randint(-3, 4, (2**n,), generator=generator).double()
+    kappa = kappa * float(values.max() - values.min())
+    found = decompose(values, kappa=kappa, pin_ends=pin_ends, or_weight=1.0, **PROGRAM)
+    effects = torch.cat([found.and_effects[1:], found.or_effects]).abs()
+    assert float(found.gap) < 1e-8
+    assert float(found.objective) == pytest.approx(
+        oracles.sparse_optimum(values.tolist(), kappa, pin_ends)[0], rel=1e-7
+    )
+    assert float(effects[effects > 0].min()) > min(1e-9 * float(effects.max()), 1e-3 * kappa)
+
+
+@pytest.mark.parametrize(
+    ("n", "seed", "ridge", "kappa", "pin_ends"),
+    [
+        # The rounding of the dual vector over the ridge is that of the effects: rounds moved them by 1e-10 for ever.
+        (5, 0, 1e-5, 0.0, True),
+        (5, 5, 1e-5, 1e-6, True),
+        (4, 4, 1e-7, 1e-3, False),
+        (4, 4, 1e-7, 0.0, True),
+        # Rows depend on each other: at the end of the rounds the dual vector was known to 1e-5 only.
+        (4, 4, 1e-5, 1e-6, False),
+        (5, 5, 1e-5, 1e-7, False),
+    ],
+)
+def test_a_small_ridge_leaves_exact_zeros(n, seed, ridge, kappa, pin_ends):
+    whole = torch.randint(0, 2, (2**n,), generator=torch.Generator().manual_seed(seed)).double()
+    for order_weight in (0.0, 0.15):
+        given = {"order_weight": order_weight, "ridge": ridge, "kappa": kappa, "pin_ends": pin_ends}
+        found = decompose(whole, or_weight=1.0, **given)
+        effects = torch.cat([found.and_effects[1:], found.or_effects]).abs()
+        assert float(found.gap) < 1e-8
+        assert float(effects[effects > 0].min()) > min(1e-9 * float(effects.max()), 1e-3 * (kappa or 1.0))
+        ands, ors = found.and_effects.tolist(), found.or_effects.tolist()
+        least, *_ = oracles.sparse_optimum(whole.tolist(), kappa, pin_ends, order_weight)
+        prices = 1 + order_weight * (lattice.orders(n).double() - 1)
+        assert float((prices * (found.and_effects.abs() + found.or_effects.abs()))[1:].sum()) >= least * (1 - 1e-9)
+        assert oracles.optimality_violation(whole.tolist(), ands, ors, kappa, ridge, pin_ends, order_weight) < 1e-7

@@ -9,6 +9,8 @@ import pytest
 import torch
 from solver_problems import batch, batch_of, problem_of, program_of, random, written_out
 
+from captum_lkn import decompose
+from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.solvers import admm, equality, exact, generation, highs, vertex
 from captum_lkn.decomposition.solvers.crossover import cross_over
 from captum_lkn.decomposition.solvers.equations import Equations
@@ -380,3 +382,23 @@ def test_a_narrow_table_costs_what_the_wide_one_does_nearby():
 
 def zeros(n):
     return torch.zeros(2, 2**n, dtype=torch.float64), torch.zeros(2**n, dtype=torch.float64)
+
+
+def test_few_steps_lead_whole_effects_to_a_vertex(monkeypatch):
+    steps, exchanged = [], vertex._exchanged
+
+    def counted(moves, *given):
+        steps.append(moves.shape[1])
+        return exchanged(moves, *given)
+
+    monkeypatch.setattr(vertex, "_exchanged", counted)
+    n = 7
+    generator = torch.Generator().manual_seed(0)
+    present, values = lattice.masks(n).bool(), torch.zeros(2**n, dtype=torch.float64)
+    for term in range(8):  # whole effects: many explanations cost the same
+        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
+        values += present[:, members].all(1) if term % 2 else present[:, members].any(1)
+    found = decompose(values, order_weight=0.0, or_weight=1.0, ridge=0.0)
+    assert float(found.gap) < 1e-12
+    assert max(steps) > 200  # so many columns depend on the others
+    assert len(steps) <= 1.05 * 37  # one for each row and effect that is in the way

@@ -42,6 +42,9 @@ _ROUNDS = 40
 _PATHS = 3  # all paths together take at most so many times the pivots of one
 _STILL = 1e-13  # the proximal terms have vanished once they move no row and no effect by more than this
 _FINISHED = 1e-11  # where rounding keeps them from that, this will do
+_OF_DUAL = 3e-15  # the rounding of what presses an effect; divided by a small ridge it is that of the effect
+_POLISHED, _POLISHES = 1e-14, 4  # by how much an active row may be missed at the end, and how often that is corrected
+_VIOLATED = 1e-7  # by how much a sign, a side or a weight may be violated at the end, which the certificate measures
 _SNAPS = 2
 _SNAP = 1e-9  # effects below this share of the largest are rounding, where no row needs them
 
@@ -89,8 +92,8 @@ def cross_over(
     """
     pivots = 0
     nearest, least = None, float("inf")
-    for row_proximal in _ROW_PROXIMAL:
-        path = _Path(program, effects, constant, dual, row_proximal)
+    for row_proximal, proximal in _proximal_weights(program.ridge):
+        path = _Path(program, effects, constant, dual, row_proximal, proximal)
         before, snaps = float("inf"), 0
         for round_ in range(_ROUNDS):
             path.recentre()
@@ -101,32 +104,48 @@ def cross_over(
                 if found is not None:
                     return replace(found, pivots=pivots)
             moved = path.moved()
-            if reached and moved < least:
-                nearest, least = path.result(pivots, False), moved
+            far = max(moved, path.violation())
+            if reached and far < least:
+                nearest, least = path.result(pivots, False), far
             if not reached or pivots >= _PATHS * max_pivots:
                 break
             slow = moved > _SLOW * before
             before = moved
-            if moved <= _STILL or (slow and moved <= _FINISHED):
+            if moved <= _STILL or (slow and moved <= path.finished):
                 # A program's rounding is the vertex's to remove. An effect at its threshold may come back each time.
-                if not program.ridge or snaps >= _SNAPS or not path.snap():
+                snap = program.ridge > 0 and snaps < _SNAPS and path.snap()
+                snaps += snap
+                if not snap and not path.tightened():
                     break
-                snaps += 1
             elif slow:
                 path.loosen()
-        if reached and moved <= _FINISHED:
+        if reached and moved <= path.finished:
             path.snap()
             path.polish()
-            return path.result(pivots, True)
+            if path.snap():  # what the rows that are met to the last digit do not need
+                path.polish()
+            if path.violation() <= _VIOLATED:
+                return path.result(pivots, True)
         if pivots >= _PATHS * max_pivots or more >= max_pivots:  # too far away, whatever the proximal weight
             break
     return path.result(pivots, False) if nearest is None else nearest
 
 
+def _proximal_weights(ridge: float) -> list[tuple[float, float]]:
+    """Return the weights of rows and effects to try; a small ridge may do without that of the effects."""
+    without = [(rows, 0.0) for rows in _ROW_PROXIMAL]
+    if ridge >= _LINEAR_BELOW:
+        return without
+    with_ = [(rows, _EFFECT_PROXIMAL) for rows in _ROW_PROXIMAL]
+    return [without[0], *with_] if ridge > 0 else with_
+
+
 class _Path:
     """The perturbed problem, its solution, and the sets that determine it."""
 
-    def __init__(self, program: Program, effects: Tensor, constant: float, dual: Tensor, row_proximal: float) -> None:
+    def __init__(
+        self, program: Program, effects: Tensor, constant: float, dual: Tensor, row_proximal: float, proximal: float
+    ) -> None:
         self.program = program
         self.exists = torch.isfinite(program.weights)
         self.equal = (program.slack == 0) & program.live
@@ -135,10 +154,10 @@ class _Path:
         self.constant = torch.as_tensor(constant, dtype=dual.dtype, device=dual.device)
         self.sign = self.x.sign()
         self.side = torch.where(self.equal, torch.zeros_like(self.y), self.y.sign())
-        self.proximal = _EFFECT_PROXIMAL if program.ridge < _LINEAR_BELOW else 0.0
+        self.proximal = proximal
         self.curvature = program.ridge + self.proximal
         # Relative to the curvature, so that the equations are conditioned alike whatever the ridge.
-        self.row_proximal = row_proximal / self.curvature
+        self.row_proximal = self.first_row_proximal = row_proximal / self.curvature
         self.equations: Equations | None = None
         self.noise = torch.Generator(device=dual.device).manual_seed(0)
 
@@ -253,15 +272,45 @@ class _Path:
         self.row_proximal = product / self.curvature
         self.equations = None
 
+    def tightened(self) -> bool:
+        """Return the rows' proximal weight to the first if a smaller one has magnified the rounding of the dual vector.
+
+        Where rows depend on each other, only that weight determines the dual vector along some directions; effects that
+        are out of the support may then be pressed beyond their weight at the end of a path without having entered.
+        """
+        wrong = self.row_proximal < self.first_row_proximal and self.violation() > _VIOLATED
+        if wrong:
+            self.row_proximal, self.equations = self.first_row_proximal, None
+        return wrong
+
+    def violation(self) -> float:
+        """Return by how much the signs and the sides are wrong, or an effect is pressed beyond its weight."""
+        pressed = self.program.design.adjoint(self.y).abs() - self.program.weights
+        pressed = pressed[self.exists & (self.sign == 0)]
+        over = [-self.sign * self.x, -self.side * self.y, pressed]
+        return max(float(entries.amax()) if len(entries) else 0.0 for entries in over)
+
+    @property
+    def finished(self) -> float:
+        """What the proximal terms may be at the end."""
+        return max(_FINISHED, _OF_DUAL / self.curvature)
+
     def polish(self) -> None:
         """Meet the active rows to the last digit: a small ridge magnifies the rounding of the dual vector."""
         p = self.program
         equations = self._equations()
         rows, effects, z = equations.rows, equations.effects, equations.matrix
-        target = (p.values - self.side * p.slack)[rows] - self.constant
-        for _ in range(2):
-            missed = target - p.design.synthesis(self.x)[rows]
-            self.x[effects] += z.T @ equations.solve(missed.unsqueeze(-1)).squeeze(-1) / self.curvature
+        target = (p.values - self.side * p.slack)[rows]
+        ones = equations.solve(torch.ones_like(target).unsqueeze(-1)).squeeze(-1)
+        for _ in range(_POLISHES):
+            missed = target - self.constant - p.design.synthesis(self.x)[rows]
+            if not len(rows) or float(missed.abs().amax()) < _POLISHED:
+                break
+            step = equations.solve(missed.unsqueeze(-1)).squeeze(-1)
+            if p.has_constant:  # the dual vector still adds up to 0
+                constant = step.sum() / ones.sum()
+                self.constant, step = self.constant + constant, step - constant * ones
+            self.x[effects] += z.T @ step / self.curvature
 
     def result(self, pivots: int, finished: bool) -> Exact:
         """The present solution."""

@@ -32,6 +32,7 @@ _STIFF_BELOW = 1e-6
 # By how many slacks the optimum with slack may differ from that without, and the ridge of the narrow table at least.
 _NARROW = ((1e4, 1e-2), (1e3, 1e-3), (1e5, 1e-2))
 _NARROW_WARM_UP = 400  # steps of ADMM
+_OF_SLACK = 1e-4  # effects below this share of the slack are rounding
 BY_ROWS_MAX_PLAYERS = 6  # up to here the rows are the smaller system
 _PREVIEW = 1e-3  # a tolerance above this is a preview
 _CROSS_OVER = 5e-6  # from this relative gap on, few effects and rows are in the wrong set
@@ -137,15 +138,17 @@ def _with_slack(problem: Problem, start: Solution, wanted: float) -> Solution:
     ways: list[Callable[[Problem, Tensor, Tensor, int], Solution | None]] = [
         _on_same_sets,
         *(partial(_by_narrow, how=how) for how in _NARROW),
-        _by_crossover,
     ]
     for way in ways:
         if best.gap <= wanted:
-            break
+            return best
         new = way(problem, x, y, start.steps)
         if new is not None and new.gap < best.gap:
             best = new
-    return best
+    if best.gap <= wanted:
+        return best
+    new = _by_crossover(problem, best, y[0] if best.dual is None else best.dual)
+    return new if new.gap < best.gap else best
 
 
 def _certified(problem: Problem, effects: Tensor, constant: float, dual: Tensor, steps: int) -> Solution:
@@ -181,12 +184,15 @@ def _by_narrow(
     return _certified(problem, *wide, solution.dual.unsqueeze(0), steps + solution.steps)
 
 
-def _by_crossover(problem: Problem, effects: Tensor, dual: Tensor, steps: int) -> Solution:
-    """The solution by pivots."""
-    one = problem[0]
-    found = cross_over(_program(one), effects.flatten(), 0.0, dual[0], _LAST * _PIVOTS)
-    x = found.effects.view_as(effects)
-    return _certified(problem, x, found.constant, found.dual.unsqueeze(0), steps + found.pivots)
+def _by_crossover(problem: Problem, near: Solution, dual: Tensor) -> Solution:
+    """The solution by pivots from one that is near; of a program, a vertex."""
+    program = _program(problem[0])
+    effects = near.effects.masked_fill(near.effects.abs() < _OF_SLACK * problem.slack.amax(), 0).flatten()
+    found = cross_over(program, effects, near.constant, dual, _LAST * _PIVOTS)
+    vertex = None if problem.ridge else to_vertex(program, found.effects, found.constant)
+    x, constant = (found.effects, found.constant) if vertex is None else vertex
+    x = x.view(1, 2, -1)
+    return _certified(problem, x, constant, found.dual.unsqueeze(0), near.steps + found.pivots)
 
 
 class _Run:
@@ -206,6 +212,7 @@ class _Run:
         self.last, self.cold = last, cold
         self.stuck: list[int] = []  # the tables that need another start
         self.short = [0] * len(point)  # how many short steps in a row
+        self.lost = [False] * len(point)  # whether rounding prevents further steps
         self.preview = tolerance > _PREVIEW or not to_the_end
         # Feasible, if nothing else: what comes back where nothing better is found.
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
@@ -236,8 +243,21 @@ class _Run:
                 self.problem = self.problem[kept]
                 self.point.refresh()
             self.point.admit()
-            self.point.advance()
+            self._advance()
         return self.solutions
+
+    def _advance(self) -> None:
+        """One step; a table whose equations are singular stays where it was, and that was its last step."""
+        names = "primal", "multipliers", "constant", "end_dual"
+        before = [getattr(self.point, name) for name in names]
+        self.point.advance()
+        after = [getattr(self.point, name) for name in names]
+        lost = ~torch.stack([t.flatten(1).sum(-1) if t.dim() > 1 else t for t in after]).sum(0).isfinite()
+        if bool(lost.any()):
+            for name, old, new in zip(names, before, after, strict=True):
+                setattr(self.point, name, torch.where(lost.view(-1, *[1] * (old.dim() - 1)), old, new))
+            for row in lost.nonzero().squeeze(-1).tolist():
+                self.lost[self.open[row]] = True
 
     def _look(self, step: int, last: bool) -> list[int]:
         """The rows of the point whose tables are done."""
@@ -249,7 +269,7 @@ class _Run:
             if distances[row] < 0.95 * best:
                 self.nearest[table] = distances[row], step
             # NaN counts as no progress.
-            stalled.append(last or step - self.nearest[table][1] >= _STALLED_AFTER)
+            stalled.append(last or self.lost[table] or step - self.nearest[table][1] >= _STALLED_AFTER)
             self.short[table] = self.short[table] + 1 if not lengths[row] > _SHORT else 0
             far = not min(best, distances[row]) < _AFAR
             if not self.cold and (self.short[table] >= _SHORT_STEPS or (stalled[row] and far)):

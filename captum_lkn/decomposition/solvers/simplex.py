@@ -20,7 +20,7 @@ from torch import Tensor
 from captum_lkn.decomposition.solvers.crossover import Exact
 from captum_lkn.decomposition.solvers.equations import Program
 
-__all__ = ["to_optimal_vertex"]
+__all__ = ["independent_rows", "to_optimal_vertex"]
 
 _PRESSED = 1e-10  # by which share beyond its weight a column may be pressed at the end
 _UNSURE = 1e-8  # below this it may be the rounding of an inverse that was updated
@@ -58,6 +58,22 @@ def to_optimal_vertex(program: Program, effects: Tensor) -> Exact:
     return basis.result(finished)
 
 
+def independent_rows(matrix: Tensor) -> Tensor:
+    """Return the indices of as many independent rows as there are columns, those with large entries first.
+
+    Args:
+        matrix: ``[rows, columns]``, with independent columns.
+
+    Returns:
+        The rows that partial pivoting chooses.
+    """
+    _, pivots, _ = torch.linalg.lu_factor_ex(matrix)
+    chosen = list(range(len(matrix)))
+    for i, pivot in enumerate(pivots.tolist()):
+        chosen[i], chosen[pivot - 1] = chosen[pivot - 1], chosen[i]
+    return torch.tensor(chosen[: matrix.shape[1]], dtype=torch.int64, device=matrix.device)
+
+
 class _Basis:
     """A basis with the inverse of its columns, its effects with their signs, and the dual vector that they lead to.
 
@@ -93,11 +109,7 @@ class _Basis:
         positions = candidates.nonzero().squeeze(-1)
         scale = start[positions].abs() / start.abs().amax().clamp_min(1e-300)
         scaled = self.program.design.entries(self.rows, positions).T * (scale + _UNUSED).unsqueeze(1)
-        _, pivots, _ = torch.linalg.lu_factor_ex(scaled)
-        chosen = list(range(len(positions)))
-        for i, pivot in enumerate(pivots.tolist()):
-            chosen[i], chosen[pivot - 1] = chosen[pivot - 1], chosen[i]
-        return positions[torch.tensor(chosen[: len(self.rows)], device=positions.device)]
+        return positions[independent_rows(scaled)]
 
     def factor(self) -> None:
         """Compute the inverse of the basis, its effects and the dual vector anew, to rounding."""

@@ -14,14 +14,20 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.solvers.equations import Program
+from captum_lkn.decomposition.solvers.simplex import independent_rows
 
 __all__ = ["to_vertex"]
 
 _MAX_COLUMNS = 2500  # the decomposition of more columns takes longer than all else
-_AT_SLACK = 1e-9  # rows nearer to their slack than this, in units of the table's range, are at it
+_AT_SLACK = 1e-9  # rows nearer to their slack than this, in units of the table's range, are at it;
+_OF_SLACK = 1e-4  # with little slack only those nearer than this share of it. Effects below that share are rounding
 _DEPENDENT = 1e-9  # singular values below this share of the largest are 0
 _ROUNDING = 1e-10  # effects below this share of the largest are 0 where the rows do not need them
 _MET = 1e-12  # by how much a row may be missed at the end
+_UNUSED = 1e-4  # effects below this share of the largest are alike when the first basis is chosen
+_SMALL = 1e-9  # entries of a direction below this share of its largest are rounding
+_FLAT = 1e-11  # a slope below this share of the terms that it is the sum of is rounding
+_SAFE = 0.1  # the least pivot, as a share of the largest
 
 
 def to_vertex(program: Program, effects: Tensor, constant: float) -> tuple[Tensor, float] | None:
@@ -37,7 +43,7 @@ def to_vertex(program: Program, effects: Tensor, constant: float) -> tuple[Tenso
     """
     x, free = effects.clone(), torch.as_tensor(constant, dtype=effects.dtype, device=effects.device)
     for _ in range(3):
-        x = x.masked_fill(x.abs() < _ROUNDING * x.abs().amax(), 0)
+        x = x.masked_fill(x.abs() < _rounding(program, x), 0)
         if int((x != 0).sum()) > _MAX_COLUMNS:
             return None
         x, free = _push(program, x, free)
@@ -45,13 +51,20 @@ def to_vertex(program: Program, effects: Tensor, constant: float) -> tuple[Tenso
         if solved is None:
             return None
         solution, free = solved
-        kept = solution * x.sign() > _ROUNDING * solution.abs().amax()
+        kept = solution * x.sign() > _rounding(program, solution)
         done = bool((kept == (x != 0)).all())
         x = solution * kept
         if done:
             break
     missed = (program.values - free - program.design.synthesis(x)).abs() - program.slack
     return (x, float(free)) if float(missed[program.live].amax()) < _MET else None
+
+
+def _rounding(program: Program, x: Tensor) -> float:
+    """Return the size below which effects are 0 where the rows do not need them."""
+    of_largest = _ROUNDING * float(x.abs().amax())
+    slack = float(program.slack.amax())
+    return min(of_largest, _OF_SLACK * slack) if slack else of_largest
 
 
 def _columns(program: Program, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,59 +81,97 @@ def _missed(program: Program, x: Tensor, free: Tensor) -> Tensor:
 
 
 def _at_slack(program: Program, missed: Tensor) -> Tensor:
-    return (missed.abs() >= program.slack - _AT_SLACK) & program.live
+    near = torch.where(program.slack > 0, (_OF_SLACK * program.slack).clamp_max(_AT_SLACK), torch.inf)
+    return (missed.abs() >= program.slack - near) & program.live
 
 
 def _push(program: Program, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtract combinations of columns that add up to 0 where rows bind, until none is left."""
+    """Move along combinations of columns that add up to 0 where rows bind, until none is left.
+
+    Each combination consists of one dependent column and of columns of a basis. All dependent effects shrink together,
+    as far as an effect of the basis or a further row allows. What stops them takes the place of one of them, so that
+    there are as many steps as what stops them, not as dependent columns.
+    """
     missed = _missed(program, x, free)
     bound = _at_slack(program, missed)
     support, columns = _columns(program, x, bound.nonzero().squeeze(-1))
-    moves = _null_space(columns)  # [columns, moves]
-    if not moves.shape[1]:
-        return x, free
-    idle = (~bound & program.live).nonzero().squeeze(-1)
-    _, at_idle = _columns(program, x, idle)
-    effects, sign, price = x[support], x[support].sign(), program.weights[support]
-    missed, slack = missed[idle], program.slack[idle]
-    rest = at_idle @ moves  # by how much each combination raises the idle rows
     count = len(support)
-    alive, waiting = torch.ones_like(effects, dtype=torch.bool), torch.ones_like(missed, dtype=torch.bool)
+    effects = torch.cat([x[support], free.reshape(1)]) if program.has_constant else x[support]
+    moves, dependent = _combinations(columns, effects, count)  # [columns, combinations]
+    waiting = ~bound & program.live
+    sign, price = x[support].sign(), program.weights[support]
     while moves.shape[1]:
-        move, rise = moves[:, 0], rest[:, 0]
-        if float((price * sign * move[:count]).sum()) > 0:  # never upwards, even by rounding
-            move, rise = -move, -rise
-        scale = move.abs().amax()
-        falling = alive & (sign * move[:count] < -1e-9 * scale)
-        until_zero = torch.where(falling, -effects / move[:count], torch.inf)
-        room = torch.where(rise > 0, slack + missed, slack - missed).clamp_min(0)
-        until_slack = torch.where(waiting & (rise.abs() > 1e-9 * scale), room / rise.abs(), torch.inf)
+        # At the optimum all may shrink. Elsewhere, those whose cost would rise grow instead, after the others.
+        falls = effects[dependent].sign() * ((price * sign) @ moves[:count])
+        going = falls >= -_FLAT * (price @ moves[:count].abs())
+        shrink = bool(going.any())
+        going = going if shrink else ~going
+        towards = effects[dependent] * going
+        direction = moves @ (-towards if shrink else towards)
+        rises = program.design.synthesis(torch.zeros_like(x).index_put_((support,), direction[:count]))
+        rises = rises + direction[count] if program.has_constant else rises
+        least = _SMALL * direction.abs().amax()
+        falling = sign * direction[:count] < -least
+        falling[dependent[going]] = False  # these end together
+        until_zero = torch.where(falling, -effects[:count] / direction[:count], torch.inf).clamp_min(0)
+        room = torch.where(rises > 0, program.slack + missed, program.slack - missed).clamp_min(0)
+        until_slack = torch.where(waiting & (rises.abs() > least), room / rises.abs(), torch.inf)
         first = torch.cat([until_zero, until_slack])
         which = int(first.argmin())
-        length = first[which]
-        if not bool(length.isfinite()):
+        length = float(first[which])
+        if shrink and length >= 1:
+            effects, missed = effects + direction, missed - rises
+            effects[dependent[going]] = 0.0
+            moves, dependent = moves[:, ~going], dependent[~going]
+            continue
+        if length == float("inf"):
             break
-        effects, missed = effects + length * move[:count], missed - length * rise
-        free = free + length * move[count] if program.has_constant else free
-        # The others are freed of what this one moved to its end.
-        others = moves[:, 1:]
+        effects, missed = effects + length * direction, missed - length * rises
         if which < count:
-            alive[which], effects[which] = False, 0.0
-            factors = others[which] / move[which]
+            effects[which] = 0.0
+            moves, dependent = _exchanged(moves, dependent, moves[which].clone(), effects)
+            moves[which] = 0.0
         else:
             waiting[which - count] = False
-            factors = rest[which - count, 1:] / rise[which - count]
-        moves = others - move.unsqueeze(1) * factors
-        rest = rest[:, 1:] - rise.unsqueeze(1) * factors
-        if moves.shape[1]:
-            order = moves.abs().amax(0).argsort(descending=True)  # the best determined one first
-            moves, rest = moves[:, order], rest[:, order]
-            size = moves.abs().amax(0)
-            moves, rest = moves / size.clamp_min(1e-300), rest / size.clamp_min(1e-300)
-            moves, rest = moves[:, size > 1e-9], rest[:, size > 1e-9]
+            _, row = _columns(program, x, support.new_tensor([which - count]))
+            moves, dependent = _exchanged(moves, dependent, row.squeeze(0) @ moves, effects)
     result = torch.zeros_like(x)
-    result[support] = effects * alive
-    return result, free
+    result[support] = effects[:count]
+    return result, effects[count] if program.has_constant else free
+
+
+def _exchanged(moves: Tensor, dependent: Tensor, pivots: Tensor, effects: Tensor) -> tuple[Tensor, Tensor]:
+    """Free all combinations but one of what has stopped them; the dependent column of that one joins the basis."""
+    size = pivots.abs()
+    # Dividing by large entries is safe; of those, the largest effect is the least likely to become 0.
+    safe = size > _SAFE * size.amax()
+    joins = int(torch.where(safe, effects[dependent].abs(), -1.0).argmax())
+    moves.addr_(moves[:, joins].clone(), pivots / pivots[joins], alpha=-1)
+    keep = torch.arange(len(pivots), device=pivots.device) != joins
+    return moves[:, keep], dependent[keep]
+
+
+def _combinations(columns: Tensor, effects: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The combinations of columns that add up to 0, each with one dependent column, of which it has 1.
+
+    Args:
+        columns: ``[rows, columns]``.
+        effects: ``[columns]``, those on the columns; small ones become dependent.
+        count: The number of effects; a column beyond is the constant's, which is part of the basis.
+
+    Returns:
+        The combinations ``[columns, combinations]`` and their dependent columns.
+    """
+    if not len(columns):
+        everything = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
+        return everything[:, :count].contiguous(), torch.arange(count, device=columns.device)
+    basis = _null_space(columns)
+    size = effects.abs() / effects.abs().amax()
+    size[count:] = 1 / _UNUSED
+    dependent = independent_rows(basis / (size + _UNUSED).unsqueeze(1))
+    moves = torch.linalg.solve(basis[dependent].T, basis.T).T.contiguous()
+    moves[dependent] = torch.eye(len(dependent), dtype=moves.dtype, device=moves.device)
+    return moves, dependent
 
 
 def _null_space(columns: Tensor) -> Tensor:
@@ -131,8 +182,6 @@ def _null_space(columns: Tensor) -> Tensor:
         root, failed = torch.linalg.cholesky_ex(gram)
         if not int(failed) and float(root.diagonal().amin()) > 1e-4:
             return columns.new_zeros(count, 0)
-    if not len(columns):
-        return torch.eye(count, dtype=columns.dtype, device=columns.device)
     if len(columns) > count:  # the same right singular vectors, and no square matrix of all rows
         columns = torch.linalg.qr(columns, mode="r").R
     _, singular, right = torch.linalg.svd(columns, full_matrices=True)
