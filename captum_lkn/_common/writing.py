@@ -91,7 +91,8 @@ def check_writable(path: Path) -> None:
         PermissionError: The file or its folder may not be written to.
         OSError: The name is too long.
     """
-    for folder in (path.parent, Path(os.path.realpath(path)).parent):  # those of a link and of its file may differ
+    own = Path(os.path.realpath(path)).parent  # of the file that a link leads to, which is replaced itself
+    for folder in (path.parent, own):
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(folder)!r}. Create it first")
     if os.path.isdir(path):
@@ -104,5 +105,5 @@ def check_writable(path: Path) -> None:
         raise OSError(f"cannot write {path.name!r}: {(error.strerror or '').lower()}. Give another name") from error
     if there and not os.access(path, os.W_OK):
         raise PermissionError(f"cannot write {str(path)!r}, which is read-only. Give another name or folder")
-    if not os.access(Path(os.path.realpath(path)).parent, os.W_OK):  # the file itself is replaced
+    if not os.access(own, os.W_OK):
         raise PermissionError(f"cannot write {str(path)!r}: its folder is read-only. Give another folder")

@@ -59,8 +59,22 @@ def test_studies_of_a_release_can_be_used(release):
     assert study.change.reference == "output"
 
 
+def released(changelog):
+    """Return the versions that a changelog says are out; a heading in another form is an error."""
+    headings = re.findall(r"^## (.*)", changelog, re.MULTILINE)
+    versions = [re.match(r"\[(?:Unreleased|v?(\d[^\]]*))\]", heading) for heading in headings]
+    assert all(versions), headings
+    return {match[1] for match in versions if match[1]}
+
+
 def test_every_kind_of_file_and_every_release_is_there():
     assert writers() == set(KINDS)
     changelog = (GOLDEN.parents[2] / "CHANGELOG.md").read_text(encoding="utf-8")
-    released = re.findall(r"^## \[v?(\d[^\]]*)\]", changelog, re.MULTILINE)
-    assert set(released) <= set(RELEASES), "run python tests/golden_files.py for a release"
+    assert released(changelog) <= set(RELEASES), "run python tests/golden_files.py for a release"
+
+
+def test_the_releases_of_a_changelog_are_found():
+    headings = ["## [Unreleased] 100.0", "### Added", "## [99.1] - 2030-02-01", "text", "## [v99.0.1rc1] - 2030-01-01"]
+    assert released("\n\n".join(headings)) == {"99.1", "99.0.1rc1"}
+    with pytest.raises(AssertionError, match="98"):
+        released("## 98.0 - 2029-01-01")

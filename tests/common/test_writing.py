@@ -117,11 +117,20 @@ def test_an_error_about_another_file_of_the_writer_comes_as_it_is(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="on Windows links need rights that tests may lack")
 @pytest.mark.parametrize("writer", sorted(WRITERS))
-def test_the_folder_that_a_link_leads_to_is_named_where_it_is_missing(found, tmp_path, writer):
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [("missing", "cannot write {}: there is no folder {}."), ("folder", "cannot write to {}, which is a folder.")],
+)
+def test_of_a_link_the_path_that_was_given_is_named_and_what_it_leads_to(found, tmp_path, writer, there, said):
     name, write = WRITERS[writer]
-    (tmp_path / name).symlink_to(tmp_path / "missing" / name)
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"):
+    target = tmp_path / "elsewhere" / name
+    if there == "folder":
+        target.mkdir(parents=True)
+    (tmp_path / name).symlink_to(target)
+    with pytest.raises(OSError, match="cannot write") as caught:
         write(found, tmp_path / name)
+    paths = [repr(str(path)) for path in (tmp_path / name, target.parent)]
+    assert str(caught.value).startswith(said.format(*paths))
 
 
 def write_often(path, scale, start):
