@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers.newton import Columns, Factor, SampledColumns, all_rows_gram
+from captum_lkn.decomposition.solvers.newton import WHOLE_MAX_PLAYERS, Columns, Factor, SampledColumns, all_rows_gram
 from captum_lkn.decomposition.solvers.problem import Problem, adjoint
 
 __all__ = ["Point"]
@@ -119,7 +119,7 @@ class Point:
         """Return the effects that start in play, bool ``[B, 2 * 2^n]``."""
         pressed = sums.abs() / self.weights
         exists = torch.isfinite(self.weights)
-        if self.by_rows:
+        if self.by_rows or self.n <= WHOLE_MAX_PLAYERS:
             in_play = exists
         else:
             in_play = exists & ((pressed > _NEAR) | (effects != 0) & (pressed > _KEEP))

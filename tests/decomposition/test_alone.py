@@ -1,0 +1,56 @@
+"""Tables that are decomposed together give what each gives alone, bit for bit: studies that were killed rely on it."""
+
+import warnings
+
+import pytest
+import torch
+from solver_problems import random
+
+from captum_lkn.decomposition import decompose
+from captum_lkn.decomposition.lattice import masks
+from captum_lkn.decomposition.solvers.newton import Factor
+
+COUNT = 6
+SETTINGS = {
+    "default": {"kappa": 0.05},
+    "free constant": {"kappa": 0.05, "pin_ends": False},
+    "AND": {"kappa": 0.05, "kind": "and"},
+    "exact": {"kappa": 0.0},
+    "linear program": {"kappa": 0.05, "order_weight": 0, "or_weight": 1, "ridge": 0},
+}
+
+
+def maximum(x):
+    """Values of a network with a maximum over the players, as in the tests of studies."""
+    return (torch.tanh(x.unsqueeze(-1) * random(4, seed=1)).prod(-2) + x.amax(-1, True)) @ random(4, seed=2)
+
+
+def rectified(x):
+    return torch.relu(x @ random(x.shape[-1], 8, seed=3) + 0.3) @ random(8, seed=4)
+
+
+def rounded(x):
+    """Few different values: many solutions have rows and effects that are at their bounds by chance."""
+    return (torch.round(4 * x.sum(-1)) / 4).clamp(-1, 1)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("n", [4, 5, 6, 7])
+@pytest.mark.parametrize("values", [maximum, rectified, rounded])
+def test_a_table_among_others_has_the_effects_that_it_has_alone(values, n, setting):
+    tables = values(masks(n) * random(COUNT, 1, n, seed=n))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tables without noise
+        together = decompose(tables, **SETTINGS[setting])
+        alone = [decompose(one, **SETTINGS[setting]) for one in tables]
+    for name in ("and_effects", "or_effects", "gap"):
+        assert torch.equal(getattr(together, name), torch.stack([getattr(one, name) for one in alone])), name
+
+
+@pytest.mark.parametrize("size", [5, 15, 31, 40])
+def test_a_factor_among_others_solves_as_it_does_alone(size):
+    root = random(4, size, size)
+    matrix, right = root @ root.mT + 0.1 * torch.eye(size), random(4, size, seed=1)
+    together = Factor(matrix.clone()).solve(right)
+    for i in range(4):
+        assert torch.equal(Factor(matrix[i : i + 1].clone()).solve(right[i : i + 1])[0], together[i])
