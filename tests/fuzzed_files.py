@@ -21,6 +21,8 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from fuzzed_studies import STUDIES, Opened, copied, save_studies
+from fuzzed_studies import use as use_study
 from torch import nn
 
 from captum_lkn import (
@@ -65,6 +67,7 @@ CLASSES = {
         *MEASURES,
     )
 }
+KINDS = (*CLASSES, *STUDIES)
 _NUMBERS = (0, -1, 1, 2, 3, -0.5, 0.5, 1e308, 3_000_000, 10**12, 2**63, 2**70)
 _TEXTS = ("", "x", "0.1", "nan", "cpu", "cuda", "meta", "float64", "and", "\ud800", "a" * 5000, "\x1b[31m")
 _OTHERS = (None, True, False, [], {}, [None], ["a", "b"], [1, 2], [[1]], {"a": 1})
@@ -73,11 +76,21 @@ _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int8, torch.uint8, t
 
 
 def save_all(folder: Path) -> dict[str, Path]:
-    """Save one result of each kind; by the name of its class."""
+    """Save one result of each class and one study for each of its kinds of files; by the name of the kind."""
     paths = {name: folder / f"{name}.safetensors" for name in CLASSES}
     for name, result in results().items():
         result.save(paths[name])
-    return paths
+    return paths | save_studies(folder)
+
+
+def place_of(saved: Path, name: str, folder: Path) -> Path:
+    """Return where the mutations of a saved file are written, in a folder that is new: those of a study into a copy."""
+    return copied(saved, folder / "study") if name in STUDIES else folder / "mutated.safetensors"
+
+
+def loaded(path: Path, name: str):
+    """Load a file of a kind."""
+    return Opened(path, name) if name in STUDIES else CLASSES[name].load(path)
 
 
 def results() -> dict[str, object]:
@@ -174,6 +187,9 @@ def _change_tensors(rng, tensors):
 
 def use(result) -> None:
     """Do with a result what users do; whatever is wrong with it should have been found when it was loaded."""
+    if isinstance(result, Opened):
+        use_study(result)
+        return
     str(result)
     if isinstance(result, LinearProbes):
         for probe in result.values():
@@ -203,7 +219,7 @@ def outcome(blob: bytes, name: str, path: Path) -> str:
     """Return ``"refused"`` or ``"used"``, or what went wrong."""
     path.write_bytes(blob)
     try:
-        result = CLASSES[name].load(path)
+        result = loaded(path, name)
     except ValueError as error:
         return "refused" if path.name in str(error) else f"an error that does not name the file: {error}"
     except Exception as error:
@@ -220,10 +236,12 @@ def main(count: int, seed: int) -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         for name, path in save_all(Path(folder)).items():
+            place = place_of(path, name, Path(folder, f"mutated {name}"))
+            place.parent.mkdir(parents=True, exist_ok=True)
             start, slowest, counts = _peak(), 0.0, collections.Counter()
             for blob in mutated(path, count, seed):
                 before = time.process_time()
-                counts[outcome(blob, name, Path(folder) / "mutated.safetensors")] += 1
+                counts[outcome(blob, name, place)] += 1
                 slowest = max(slowest, time.process_time() - before)
             grown = f"{slowest:.2f} s at most, {_peak() - start} MB more than before"
             print(f"{name}: {dict(counts.most_common(10))}; {grown}", flush=True)

@@ -28,8 +28,9 @@ from captum_lkn._version import __version__
 from captum_lkn.demo.text import SentimentAdapter
 from captum_lkn.models.layers import Layer
 from captum_lkn.studies import run_study
-from captum_lkn.studies.folder import read_manifest, read_sample
+from captum_lkn.studies.folder import read_manifest
 from captum_lkn.studies.part_files import read_part, write_part
+from captum_lkn.studies.sample_files import read_sample
 from captum_lkn.values.parts import PartValues
 from captum_lkn.values.rows import Part
 

@@ -9,13 +9,18 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from captum_lkn._common.arguments import checked
+from captum_lkn._common.checks import is_floating
+from captum_lkn._common.messages import kind_of
 from captum_lkn.attribution.and_or import AndOrInteraction
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions import InputLayout, Interactions
+from captum_lkn.interactions.about import targets_of
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.heads import SelectOutput
 from captum_lkn.outputs.score import OutputKind, ScoreLike
 from captum_lkn.outputs.scores import resolve_score
+from captum_lkn.outputs.targets import resolve_target
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import layout_of, prepare
 from captum_lkn.values.tables import Request, ValueTables, value_tables
@@ -26,6 +31,7 @@ _OF_SCORE: Final = ("score", "target", "explained", "predicted", "unit", "decomp
 """Entries of the provenance that another score or target changes."""
 
 
+@checked()
 @dataclass(frozen=True)
 class KeptOutputs:
     """Outputs of one sample's masked copies, and what a score needs to know of them.
@@ -38,6 +44,10 @@ class KeptOutputs:
         layout: The way back to the inputs.
         provenance: The record of model, players and evaluation.
         epsilon: The rounding unit of the forwards.
+
+    Raises:
+        TypeError: A part of the wrong type.
+        ValueError: Outputs that are not finite, or not of 2^n masks.
     """
 
     outputs: Tensor
@@ -47,6 +57,27 @@ class KeptOutputs:
     layout: InputLayout | None
     provenance: Mapping[str, Any]
     epsilon: float
+
+    def __post_init__(self) -> None:
+        shape = self.outputs.shape
+        if len(shape) != 2 or shape[0] != 1 << len(self.players) or not shape[1] or not is_floating(self.outputs):
+            raise ValueError(
+                f"outputs must be floating numbers [2^n, C] of n = {len(self.players)} players; got "
+                f"{kind_of(self.outputs)}"
+            )
+        if not self.outputs.isfinite().all():
+            raise ValueError("outputs must be finite")
+
+    def target(self) -> Any:
+        """Return the class that was explained, as a target of ``attribute``.
+
+        Raises:
+            TypeError: The provenance holds something else.
+            ValueError: The outputs have no such class.
+        """
+        (target,) = targets_of([self.provenance])
+        resolve_target(target if target is None else [target], self.outputs[:1], binary=True)
+        return target
 
 
 def evaluate_outputs(

@@ -138,7 +138,8 @@ def _warn_of_conditions(interactions: Mapping[str, Sequence[AnyInteractions]]) -
 
 
 def _conditions(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    options = provenance.get("decomposition") or {}
+    recorded = provenance.get("decomposition")
+    options = recorded if isinstance(recorded, Mapping) else {}
     own = {name: provenance.get(name) for name in ("baseline", "background", "tokenizer")}
     return own | {name: options.get(name) for name in ("noise", "kappa")}
 

@@ -16,9 +16,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -27,29 +26,18 @@ from captum_lkn._common.arguments import checked, shown
 from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn._common.warn import warn
-from captum_lkn.interactions import Interactions, SampledInteractions
-from captum_lkn.interactions.packing import pack, pack_sampled, unpack, unpack_sampled
 from captum_lkn.studies.locks import Locks
+from captum_lkn.studies.sample_files import Outputs, Results, check_sample, sample_path, write_sample
 
 __all__ = [
     "Folder",
     "Manifest",
-    "Outputs",
-    "Results",
     "check_folder",
     "check_settings",
     "check_study",
     "explained_errors",
     "read_manifest",
-    "read_sample",
-    "sample_path",
 ]
-
-Results: TypeAlias = dict[str, Interactions | SampledInteractions]
-"""Interactions by layer."""
-
-Outputs: TypeAlias = tuple[Tensor, Mapping[str, Any]]
-"""Outputs of a model, and JSON on them."""
 
 _MANIFEST: Final = "study.safetensors"
 _SAMPLES: Final = "samples"
@@ -63,7 +51,7 @@ _SETTINGS: Final[Mapping[str, type]] = {
     "options": dict,
     "keep": str,
 }
-_SAMPLE: Final = "StudySample"
+_KEY: Final = re.compile("[0-9a-f]{64}")  # no other text becomes a part of a path
 # The name of a sample's file, or of that of one of its parts.
 _NAME: Final = re.compile(rf"([0-9a-f]{{64}})(?:\.\d{{1,5}}-of-(\d{{1,5}}))?{re.escape(files.SUFFIX)}")
 
@@ -88,6 +76,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         check_study(self.settings, self.accuracies)
+        if strangers := [key for key in self.keys if not _KEY.fullmatch(key)]:
+            raise ValueError(f"keys must be of 64 hexadecimal digits; got {shown(strangers[0])}")
         if set(self.players) != set(self.keys) or min(self.players.values(), default=1) < 1:
             raise ValueError("players must have a number from 1 on for each key")
 
@@ -181,9 +171,8 @@ class Folder:
         Warns:
             UserWarning: It is damaged or of another sample; it is named, and will be computed again.
         """
-        place = sample_path(self.path, key)
         try:
-            files.load(place, _SAMPLE, partial(_check_key, key=key))
+            check_sample(self.path, key)
         except FileNotFoundError:
             return False
         except ValueError as error:
@@ -202,15 +191,8 @@ class Folder:
         Raises:
             OSError: They cannot be written, such as on a full disk.
         """
-        place = sample_path(self.path, key)
-        each = [one.parts() for one in results.values()]
-        sampled = isinstance(next(iter(results.values())), SampledInteractions)
-        tensors, metadata = (pack_sampled if sampled else pack)(each)
-        more: dict[str, Any] = {"key": key, "labels": list(results), "sampled": sampled}
-        if outputs is not None:
-            tensors, more["outputs"] = {**tensors, "outputs": outputs[0]}, outputs[1]
-        with explained_errors(place):
-            files.write(place, _SAMPLE, tensors, {**metadata, **more})
+        with explained_errors(sample_path(self.path, key)):
+            write_sample(self.path, key, results, outputs)
 
     def strangers(self, keys: Sequence[str]) -> list[str]:
         """Return the names of files that are not of the study's samples."""
@@ -224,11 +206,6 @@ class Folder:
         names = (_NAME.fullmatch(each.name) for each in (self.path / _SAMPLES).iterdir())
         found = Counter((name[1], int(name[2])) for name in names if name is not None and name[2] is not None)
         return {key: parts for (key, parts), _ in reversed(found.most_common()) if parts > 0}
-
-
-def sample_path(folder: Path, key: str) -> Path:
-    """Return the file of a sample."""
-    return folder / _SAMPLES / f"{key}{files.SUFFIX}"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -246,35 +223,9 @@ def read_manifest(folder: Path) -> Manifest:
     return files.load(folder / _MANIFEST, _KIND, make)
 
 
-def read_sample(folder: Path, key: str) -> tuple[Results, Outputs | None]:
-    """Read the results of a sample, and the outputs where they were kept.
-
-    Raises:
-        FileNotFoundError: They are not there.
-        ValueError: The file is damaged, or of another sample.
-    """
-
-    def make(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> tuple[Results, Outputs | None]:
-        _check_key(tensors, metadata, key)
-        each: list[Interactions | SampledInteractions]
-        if metadata["sampled"]:
-            each = [SampledInteractions(**arguments) for arguments in unpack_sampled(tensors, metadata)]
-        else:
-            each = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
-        outputs = (tensors["outputs"], metadata["outputs"]) if "outputs" in metadata else None
-        return dict(zip(metadata["labels"], each, strict=True)), outputs
-
-    return files.load(sample_path(folder, key), _SAMPLE, make)
-
-
 def _is_unfinished(name: str) -> bool:
     """Return whether a file is one that a process is writing, or was."""
     return name.startswith(".") and name.endswith(".tmp")
-
-
-def _check_key(_: Mapping[str, Tensor], metadata: Mapping[str, Any], key: str) -> None:
-    if metadata["key"] != key:
-        raise ValueError(f"it is of another sample or study, {metadata['key'][:12]}")
 
 
 def check_folder(path: Path) -> None:

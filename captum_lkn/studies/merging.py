@@ -9,7 +9,8 @@ from pathlib import Path
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import some_of
 from captum_lkn._common.warn import warn
-from captum_lkn.studies.folder import Folder, Manifest, check_settings, read_manifest, read_sample, sample_path
+from captum_lkn.studies.folder import Folder, Manifest, check_settings, read_manifest
+from captum_lkn.studies.sample_files import read_sample, sample_path
 from captum_lkn.studies.study import Study, load_study
 
 __all__ = ["merge"]

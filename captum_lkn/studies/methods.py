@@ -19,9 +19,9 @@ from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
-from captum_lkn.studies.folder import Outputs, Results
 from captum_lkn.studies.identity import identity
 from captum_lkn.studies.rescoring import packed
+from captum_lkn.studies.sample_files import Outputs, Results
 from captum_lkn.values.parts import PartValues
 
 __all__ = ["Keep", "StudyMethod", "attribute", "check_options", "divided", "joined", "settings_of"]

@@ -17,7 +17,8 @@ from torch import Tensor
 from captum_lkn._common import files
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
-from captum_lkn.studies.folder import Folder, explained_errors, sample_path
+from captum_lkn.studies.folder import Folder, explained_errors
+from captum_lkn.studies.sample_files import sample_path
 from captum_lkn.values.parts import PartValues
 from captum_lkn.values.rows import Part
 

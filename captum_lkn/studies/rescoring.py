@@ -9,10 +9,9 @@ from typing import Any
 from captum_lkn._common.messages import count_of
 from captum_lkn.attribution.outputs import KeptOutputs, interactions_of_outputs
 from captum_lkn.interactions import Interactions, InteractionsBatch
-from captum_lkn.interactions.about import targets_of
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
-from captum_lkn.studies.folder import Outputs
+from captum_lkn.studies.sample_files import Outputs, kept_outputs_of
 
 __all__ = ["packed", "rescored"]
 
@@ -37,13 +36,8 @@ def rescored(
     Raises:
         ValueError: Another number of targets; a target or score that does not fit.
     """
-    kept = [
-        KeptOutputs(
-            tensor, about["kind"], tuple(about["class_names"]), one.players, one.layout, one.provenance, one.epsilon
-        )
-        for one, (tensor, about) in zip(found, outputs, strict=True)
-    ]
-    targets: Any = targets_of(one.provenance for one in found) if target is None else target
+    kept = [kept_outputs_of(one, own) for one, own in zip(found, outputs, strict=True)]
+    targets: Any = [one.target() for one in kept] if target is None else target
     if hasattr(targets, "tolist"):
         targets = targets.tolist()
     if not isinstance(targets, list):

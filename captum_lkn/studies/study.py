@@ -18,8 +18,9 @@ from captum_lkn.knowledge import KnowledgeChange
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.outputs.score import ScoreLike
 from captum_lkn.outputs.targets import TargetLike
-from captum_lkn.studies.folder import Manifest, Results, check_study, read_manifest, read_sample, sample_path
+from captum_lkn.studies.folder import Manifest, check_study, read_manifest
 from captum_lkn.studies.rescoring import rescored
+from captum_lkn.studies.sample_files import Results, read_sample, sample_path
 from captum_lkn.studies.summary import StrongestCombinations, StudySummary, strongest_combinations, summarised
 
 __all__ = ["Study", "load_study"]
@@ -90,6 +91,12 @@ class Study:
         found = [self.sample(number) for number in self.stored]
         if not found:
             raise ValueError("no sample of the study is stored. Run the study")
+        for number, one in zip(self.stored, found, strict=True):
+            if list(one) != list(found[0]):
+                raise ValueError(
+                    f"{self._file(number)} has the layers {some_of(list(one))}, and that of sample {self.stored[0]} "
+                    f"has {some_of(list(found[0]))}. Remove the wrong one, and run the study again"
+                )
         columns: dict[str, Any] = {label: [one[label] for one in found] for label in found[0]}
         batch = InteractionsBatch if self.settings["options"].get("n_samples") is None else SampledBatch
         return LayerInteractions({label: batch(column) for label, column in columns.items()})
@@ -143,6 +150,9 @@ class Study:
             raise ValueError("no sample of the study is stored. Run the study")
         interactions: list[Any] = [next(iter(results.values())) for results, _ in found]
         kept = [outputs for _, outputs in found if outputs is not None]
+        if len(kept) < len(found):
+            number = next(number for number, (_, own) in zip(self.stored, found, strict=True) if own is None)
+            raise ValueError(f"{self._file(number)} has no outputs. Remove it, and run the study again")
         named = str(self.settings["score"]).rpartition(" ")[0]
         return rescored(interactions, kept, named if score is None else score, target, options)
 
@@ -196,6 +206,11 @@ class Study:
             ValueError: A setting out of range.
         """
         return summarised(self.by_layer, Resampling(confidence, resamples, seed).check())
+
+    def _file(self, number: int) -> str:
+        """Return the name of a stored sample's file for messages."""
+        key = self.keys[number]
+        return f"the file {str(sample_path(self.folders[key], key))!r} of sample {number}"
 
     def __repr__(self) -> str:
         settings = self.settings

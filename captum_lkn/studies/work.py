@@ -16,10 +16,11 @@ from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import SHOWN, count_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.attribution.divided import DividedSample
-from captum_lkn.studies.folder import Folder, sample_path
+from captum_lkn.studies.folder import Folder
 from captum_lkn.studies.gathering import gather_files, ranks_with
 from captum_lkn.studies.methods import Keep, StudyMethod, attribute, divided, joined
 from captum_lkn.studies.part_files import has_part, part_path, read_part, remove_parts, write_part
+from captum_lkn.studies.sample_files import sample_path
 from captum_lkn.studies.samples import Sample
 from captum_lkn.values.parts import PartValues
 from captum_lkn.values.rows import Part

@@ -11,8 +11,8 @@ from small_studies import Net, bytes_of, make_layered, make_method, make_samples
 
 from captum_lkn import AndOrInteraction, SelectOutput, players_from_mask
 from captum_lkn.studies import load_study, merge, run_study
-from captum_lkn.studies.folder import sample_path
 from captum_lkn.studies.identity import identity
+from captum_lkn.studies.sample_files import sample_path
 
 FIELDS = ("players", "kappa", "gap", "epsilon", "options")
 

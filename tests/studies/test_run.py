@@ -20,9 +20,10 @@ import captum_lkn
 from captum_lkn import AndOrInteraction, players_from_mask, text_players
 from captum_lkn._common import files
 from captum_lkn.studies import load_study, run_study
-from captum_lkn.studies.folder import Folder, sample_path
+from captum_lkn.studies.folder import Folder
 from captum_lkn.studies.locks import Locks
 from captum_lkn.studies.part_files import read_part, write_part
+from captum_lkn.studies.sample_files import sample_path
 from captum_lkn.studies.samples import groups_of
 from captum_lkn.studies.work import Work
 from captum_lkn.values.parts import PartValues
