@@ -27,8 +27,8 @@ from captum_lkn.decomposition.solvers.problem import Lattice, synthesis
 
 __all__ = ["WHOLE_MAX_PLAYERS", "Columns", "Factor", "SampledColumns", "all_rows_gram", "chosen_rows_gram"]
 
-# Up to here all effects are in play, so that a table has the same systems in any batch. Beyond, tables are solved one by
-# one on a processor.
+# Up to here all effects are in play, so that a table has the same systems in any batch. Beyond, tables are solved one
+# by one on a processor.
 WHOLE_MAX_PLAYERS = 6
 
 _PAIRS_MAX_PLAYERS = 10  # up to here the indices of all pairs of rows are kept: 16 MB
