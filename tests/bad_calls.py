@@ -1,6 +1,7 @@
 """Calls of everything public that work, each with the arguments that it needs."""
 
 import functools
+import importlib.util
 import inspect
 import pathlib
 import tempfile
@@ -90,8 +91,17 @@ ATTRIBUTE = {"inputs": X, "target": 0}
 RESAMPLED = {"resamples": 10}
 
 
+# Extras without which a call ends at its first line.
+_NEEDED = {
+    "Interactions.to_frame": "pandas",
+    "interop.to_networkx": "networkx",
+    "interop.to_shapiq": "shapiq",
+}
+_MISSING = {extra for extra in _NEEDED.values() if importlib.util.find_spec(extra) is None}
+
+
 def calls():
-    """Return calls that work: the function, and the arguments that it needs."""
+    """Return calls that work where what they need is installed: the function, and the arguments that it needs."""
     one, several, layers = sentence(), batch(), change()
     one.save(SCRATCH / "one.safetensors")
     probes().save(SCRATCH / "probes.safetensors")
@@ -283,7 +293,7 @@ def calls():
         for name in functions:
             if name not in ("patches", "emergence"):
                 table[f"{owner}.plot.{name}"] = (getattr(result.plot, name), {})
-    return table
+    return {name: call for name, call in table.items() if _NEEDED.get(name, "torch") not in _MISSING}
 
 
 @functools.wraps(studies.run_study)

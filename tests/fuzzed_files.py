@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import importlib.util
 import json
 import math
 import random
@@ -199,7 +200,7 @@ def use(result) -> None:
     if isinstance(result, LearnedBaseline):
         return
     result._repr_html_()
-    result.to_frame()
+    tabulate(result)
     if isinstance(result, MEASURES):
         return
     if isinstance(result, KnowledgeChange):
@@ -213,6 +214,12 @@ def use(result) -> None:
         one.predict(torch.ones(1, one.n_players, dtype=torch.bool))
         if one.layout is not None:
             one.attributions()
+
+
+def tabulate(result) -> None:
+    """Make a data frame, where pandas is installed."""
+    if importlib.util.find_spec("pandas") is not None:
+        result.to_frame()
 
 
 def outcome(blob: bytes, name: str, path: Path) -> str:

@@ -11,7 +11,7 @@ import warnings
 
 import torch
 from bad_input import judged
-from fuzzed_files import MEASURES, use
+from fuzzed_files import MEASURES, tabulate, use
 from small_studies import make_layered, make_samples
 from torch import nn
 
@@ -204,9 +204,9 @@ def used(made):
         made.texts()
     elif isinstance(made, Sensitivity):
         made.spread()
-        made.to_frame()
+        tabulate(made)
     elif isinstance(made, (StudySummary, StrongestCombinations)):
-        made.to_frame()
+        tabulate(made)
     elif isinstance(made, (lkn.Interactions, lkn.SampledInteractions, lkn.KnowledgeChange, *MEASURES)):
         use(made)
     repr(made)

@@ -51,6 +51,7 @@ def test_r_squared_is_printed_first(found):
 
 
 def test_files_and_frames(found, tmp_path):
+    pytest.importorskip("pandas", reason="pandas is an extra")
     found.save(tmp_path / "batch.safetensors")
     found[0].save(tmp_path / "one.safetensors")
     for again in (

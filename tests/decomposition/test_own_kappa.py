@@ -26,6 +26,7 @@ def test_a_shared_kappa_stays_a_share():
 
 
 def test_converged_is_said_of_the_gap_alone():
+    pytest.importorskip("scipy", reason="SciPy is an extra")
     # HiGHS leaves the ridge out, so that its answer is not the optimum with it.
     with pytest.warns(UserWarning, match="without its ridge"), pytest.warns(UserWarning, match="stopped"):
         found = decompose(normal(8, seed=1).double(), solver="highs")

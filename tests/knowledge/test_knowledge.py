@@ -127,6 +127,7 @@ def test_options_change_the_comparison_and_not_the_interactions():
 
 
 def test_rows_and_frame_hold_the_same():
+    pytest.importorskip("pandas", reason="pandas is an extra")
     change = random_change()
     frame = change.to_frame()
     assert list(frame.columns) == [
@@ -149,6 +150,7 @@ def test_rows_and_frame_hold_the_same():
 
 
 def test_the_frame_has_what_is_printed():
+    pytest.importorskip("pandas", reason="pandas is an extra")
     change = random_change(accuracies={"first": (0.9, 0.75)}).with_noise_ceiling(draws=2)
     frame = change.to_frame()
     for layer, found in change.items():
@@ -173,6 +175,7 @@ def test_the_frame_has_what_is_printed():
 
 
 def test_layers_keep_their_order_in_a_frame():
+    pytest.importorskip("pandas", reason="pandas is an extra")
     one = InteractionsBatch([random_sample(2, 0)])
     layers = [f"layer.{i}" for i in range(12)]
     frame = KnowledgeChange({**dict.fromkeys(layers, one), "output": one}).to_frame()

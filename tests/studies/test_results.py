@@ -141,16 +141,17 @@ def test_strongest_combinations_have_means_and_intervals(tmp_path):
     ]
     assert found.rows[0][2:5] == pytest.approx((4, 2, 6), abs=1e-6)
     assert "not & good   +4.00 [+2.00, +6.00]        3        3" in repr(found)
-    assert found.to_frame().shape == (2, 7)
     summary = study.summary()
     assert [(row.layer, row.measure) for row in summary.rows] == [
         ("output", name) for name in ("range", "salient", "order", "or")
     ]
     means = [row.mean for row in summary.rows]
     assert means == pytest.approx([5, 2, (5 / 3 + 9 / 5 + 13 / 7) / 3, 0], abs=1e-6)
-    assert summary.to_frame().shape == (4, 5)
     with pytest.raises(ValueError, match="layer must be one of output; got 'hidden'"):
         study.strongest(layer="hidden")
+    pytest.importorskip("pandas", reason="pandas is an extra")
+    assert found.to_frame().shape == (2, 7)
+    assert summary.to_frame().shape == (4, 5)
 
 
 def test_the_summary_has_a_row_a_layer(tmp_path):
