@@ -241,13 +241,24 @@ def test_permissions_follow_the_umask(path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
-@pytest.mark.parametrize("mode", [0o600, 0o664, 0o400])
+@pytest.mark.parametrize("mode", [0o600, 0o664])
 def test_a_file_that_is_replaced_keeps_its_permissions(path, mode):
     files.write(path, "Thing", {}, {"x": 1})
     path.chmod(mode)
     files.write(path, "Thing", {}, {"x": 2})
     assert files.read(path, "Thing") == ({}, {"x": 2})
     assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_read_only_file_is_kept_and_named(path, monkeypatch):
+    files.write(path, "Thing", {}, {"x": 1})
+    # As it is for all but root, who may write to every file.
+    monkeypatch.setattr(os, "access", lambda given, mode: mode != os.W_OK or given != path)
+    with pytest.raises(
+        PermissionError, match=r"cannot write '.*it\.safetensors', which is read-only\. Give another name"
+    ):
+        files.write(path, "Thing", {}, {"x": 2})
+    assert files.read(path, "Thing") == ({}, {"x": 1})
 
 
 def test_a_symbolic_link_stays_a_link(path, tmp_path):
