@@ -6,13 +6,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from solver_problems import batch_of, problem_of, program_of, random, written_out
+from tqdm.auto import tqdm
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, exact, generation, guess, highs, newton, vertex
+from captum_lkn.decomposition.solvers import admm, exact, first_order, generation, guess, highs, newton, vertex
 from captum_lkn.decomposition.solvers.crossover import cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
-from captum_lkn.decomposition.solvers.newton import Columns, Factor, all_rows_gram, chosen_rows_gram
-from captum_lkn.decomposition.solvers.problem import Lattice, Problem, adjoint, balanced, relative_gap, synthesis
+from captum_lkn.decomposition.solvers.newton import Columns, Factor, SampledColumns, all_rows_gram, chosen_rows_gram
+from captum_lkn.decomposition.solvers.problem import (
+    Lattice,
+    Problem,
+    _cheapest_share,
+    adjoint,
+    balanced,
+    relative_gap,
+    synthesis,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -416,3 +425,65 @@ def test_without_scipy_highs_says_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"captum-lkn\[highs\]"):
         highs.solve(problem_of(2))
+
+
+# The first-order method for many players
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_what_rows_lack_is_shared_between_and_and_or_at_least_squares(n):
+    table = random(2, 2**n, seed=n)
+    ands, ors = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    for _ in range(n):
+        ands = torch.kron(ands, torch.tensor([[1.0, 0.0], [-1.0, 1.0]], dtype=torch.float64))
+        ors = torch.kron(ors, torch.tensor([[0.0, 1.0], [1.0, -1.0]], dtype=torch.float64))
+    share = _cheapest_share(table)
+    # |ands p|^2 + |ors (t - p)|^2 has its minimum where its slope is 0.
+    slope = share @ (ands.T @ ands) - (table - share) @ (ors.T @ ors)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-9)
+
+
+def test_admm_goes_on_from_an_iterate():
+    problem = batch_of(problem_of(5))
+    steps = admm.iterate(problem, 20, torch.float64)
+    half = next(steps).moved.clone()
+    whole = next(steps)
+    other = next(admm.iterate(problem, 20, torch.float64, start=half))
+    torch.testing.assert_close(other.effects, whole.effects, rtol=0, atol=1e-13)
+    torch.testing.assert_close(other.dual, whole.dual, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
+def test_admm_alone_comes_within_a_gap_of_the_linear_program(pin_ends, tolerance):
+    problem = problem_of(5, pin_ends=pin_ends, **PROGRAM)
+    batch, least = batch_of(problem), optimum(problem)
+    nothing, zero = batch.values.new_zeros(1, 2, 32), batch.values.new_zeros(1, 1)
+    best = first_order.Nearly(batch.repaired(nothing), zero, zero[0], nothing[:, 0], gap=float("inf"))
+    with tqdm(disable=True) as bar:
+        first_order.solve(batch, best, tolerance, 20_000, bar)
+    assert best.gap <= tolerance
+    assert best.steps < 20_000
+    assert best.steps % 20 == 0
+    assert float(batch.excess(best.effects, best.constant)[:, 1:].abs().max()) < 1e-10
+    reached = float(batch.penalty(best.effects))
+    assert least * (1 - 1e-9) <= reached <= least * (1 + tolerance)
+    assert float(best.bound) <= least * (1 + 1e-9)
+
+
+def test_admm_alone_takes_no_more_steps_than_it_may():
+    batch = batch_of(problem_of(6))
+    for most, taken in ((7, 7), (50, 40), (330, 320)):
+        nothing, zero = batch.values.new_zeros(1, 2, 64), batch.values.new_zeros(1, 1)
+        best = first_order.Nearly(batch.repaired(nothing), zero, zero[0], nothing[:, 0], gap=float("inf"))
+        with tqdm(disable=True) as bar:
+            first_order.solve(batch, best, 1e-12, most, bar)
+        assert best.steps == taken
+        assert best.gap > 1e-12
+
+
+def test_some_rows_press_effects_as_the_matrix_says():
+    rows, z = torch.tensor([0, 3, 5, 7]), written_out(3)
+    columns = SampledColumns(in_play(3, [[1, 3, 8 + 5]]), 3, rows)
+    dual = random(1, 4)
+    torch.testing.assert_close(columns.adjoint(dual), dual @ z[rows][:, [1, 3, 8 + 5]])

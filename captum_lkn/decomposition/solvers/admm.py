@@ -42,11 +42,13 @@ class Iterate:
         effects: ``[K, 2, 2^n]``, sparse and nearly feasible; 0 at the empty set.
         constant: ``[K, 1]``, the empty effect; 0 where the ends are pinned.
         dual: ``[K, 2^n]``.
+        moved: What other steps can go on from; the next step changes it.
     """
 
     effects: Tensor
     constant: Tensor
     dual: Tensor
+    moved: Tensor
 
 
 def iterate(
@@ -55,7 +57,9 @@ def iterate(
     dtype: torch.dtype,
     *,
     penalty: float = _PENALTY,
+    relaxation: float = _RELAXATION,
     shrink: Shrink | None = None,
+    start: Tensor | None = None,
 ) -> Iterator[Iterate]:
     """ADMM without end: an iterate after each ``every`` steps.
 
@@ -64,9 +68,11 @@ def iterate(
         every: Steps between two iterates.
         dtype: The precision of the steps; what is yielded is in the problem's.
         penalty: The penalty of ADMM.
+        relaxation: By how much a step goes beyond the solution of the equations, below 2.
         shrink: The proximal operator of the sum that is minimised, divided by the penalty: from effects
             ``[K, 2, 2^n]``, in which those of OR have the other sign, to a tensor of this shape, which it returns.
             None: that of the problem, a soft threshold.
+        start: The ``moved`` of an iterate, from which to go on; None: the table halved.
 
     Yields:
         The current iterate; the caller decides when it is good enough.
@@ -83,28 +89,37 @@ def iterate(
     state = torch.stack([kronecker(halved.flip(-1), _BLOCK), halved])
     # ``moved`` is the state with its multipliers added, ``reflected`` the state with them taken off. For one table, an
     # operation takes as long as it takes to start: views and most tensors are made once.
-    moved, reflected = state.clone(), state.clone()
+    moved = state.clone() if start is None else start.to(dtype, copy=True)
+    reflected = state.clone()
     solve, solved = _spectral(problem.n, dtype, values.device).prepared(reflected)
     effects, tables = moved.unbind()
     (shrunk, (ands, ors)), (moved_ands, moved_ors) = (state[0], state[1].unbind(-2)), tables.unbind(-2)
     missed, within = torch.empty_like(values), torch.empty_like(values)
+
+    def settle() -> None:
+        """Compute the state that ``moved`` leads to, and ``reflected``."""
+        shrink(effects, shrunk)
+        torch.sub(values, moved_ors, out=missed).sub_(moved_ands.flip(-1))
+        torch.clamp(missed, below, slack, out=within)
+        missed.sub_(within)
+        torch.add(moved_ands, missed.flip(-1), alpha=0.5, out=ands)
+        torch.add(moved_ors, missed, alpha=0.5, out=ors)
+        torch.lerp(moved, state, 2.0, out=reflected)
+
+    if start is not None:
+        settle()
     while True:
         for _ in range(every):
             solve()
-            moved.add_(solved, alpha=_RELAXATION).sub_(state, alpha=_RELAXATION)
-            shrink(effects, shrunk)
-            torch.sub(values, moved_ors, out=missed).sub_(moved_ands.flip(-1))
-            torch.clamp(missed, below, slack, out=within)
-            missed.sub_(within)
-            torch.add(moved_ands, missed.flip(-1), alpha=0.5, out=ands)
-            torch.add(moved_ors, missed, alpha=0.5, out=ors)
-            torch.lerp(moved, state, 2.0, out=reflected)
+            moved.add_(solved, alpha=relaxation).sub_(state, alpha=relaxation)
+            settle()
         # The scaled multipliers of both copies estimate the dual vector.
         dual = _SHARE * penalty * (ors - moved_ors)
         both = torch.stack([shrunk[:, 0], -shrunk[:, 1]], dim=-2)
         both[..., 0] = 0
         constant = ands[:, -1:] + ors[:, :1]
-        yield Iterate(*((t.to(problem.values.dtype)) for t in (both, constant, dual)))
+        effects_, constant, dual = (t.to(problem.values.dtype) for t in (both, constant, dual))
+        yield Iterate(effects_, constant, dual, moved)
 
 
 def _soft_threshold(problem: Problem, penalty: float, dtype: torch.dtype) -> Shrink:

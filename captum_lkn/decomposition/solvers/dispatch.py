@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, equality, exact, generation, highs
+from captum_lkn.decomposition.solvers import admm, equality, exact, first_order, generation, highs
 from captum_lkn.decomposition.solvers.narrow import without_slack
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
@@ -36,7 +36,6 @@ _WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point 
 _FIRST_ORDER_STEPS = 20_000
 _FIRST_ORDER_STEPS_MAX_PLAYERS = 16
 _ROUGH_STEPS = 50  # of ADMM before the exact method on few effects and rows
-_CHECK_EVERY = 100  # steps of ADMM between two certificates
 # ADMM works on this many values at a time, on a processor as many as stay in its cache.
 _CHUNK, _CHUNK_CPU = 1 << 16, 1 << 14
 # Up to so many players one thread works alone: for such small matrices a second one brings next to nothing, and where
@@ -241,34 +240,18 @@ def _first_order_steps(n: int) -> int:
 
 
 def _by_admm(problem: Problem, found: Found, tables: Tensor, tolerance: float, max_steps: int, bar: tqdm[Any]) -> None:
-    """ADMM alone. A table keeps its best iterate up to the first that is good enough, whatever others need."""
-    if not len(tables):
-        return
-    every, part = min(_CHECK_EVERY, max_steps), problem[tables]
-    effects, constant, bound = found.effects[tables], found.constant[tables], found.bound[tables]
-    gap = relative_gap(part.penalty(effects), bound)
-    dual, taken = found.dual[tables], torch.zeros_like(found.steps[tables])
-    for now in admm.iterate(part, every, torch.float64):
-        open_ = gap > tolerance
-        offset = now.constant.clamp(-part.slack[:, :1], part.slack[:, :1])
-        feasible = part.repaired(now.effects, offset)
-        better = open_ & (part.penalty(feasible) < part.penalty(effects))
-        effects = torch.where(better.view(-1, 1, 1), feasible, effects)
-        constant = torch.where(better.unsqueeze(-1), offset, constant)
-        own = part.bound(now.dual)
-        higher = open_ & (own > bound)
-        bound, dual = torch.where(higher, own, bound), torch.where(higher.unsqueeze(-1), now.dual, dual)
-        taken += every * open_
-        was, gap = open_, relative_gap(part.penalty(effects), bound)
-        bar.update(int((was & (gap <= tolerance)).sum()))
-        bar.set_postfix_str(f"gap {float(gap.max()):.1e}")
-        if bool((gap <= tolerance).all()) or int(taken.max()) + every > max_steps:
-            break
-    found.effects[tables], found.constant[tables], found.bound[tables] = effects, constant, bound
-    found.dual[tables] = dual
-    found.steps[tables] += taken
-    found.out_of_steps[tables] = gap > tolerance
-    bar.update(int((gap > tolerance).sum()))
+    """ADMM alone, table by table, from what is known of each."""
+    for table in tables.tolist():
+        one = problem[tables.new_tensor([table])]
+        at = slice(table, table + 1)
+        known = found.effects[at], found.constant[at], found.bound[at], found.dual[at]
+        best = first_order.Nearly(*known, gap=_gap(problem[table], found, table))
+        first_order.solve(one, best, tolerance, max_steps, bar)
+        found.effects[table], found.constant[table] = best.effects[0], best.constant[0]
+        found.bound[table], found.dual[table] = best.bound[0], best.dual[0]
+        found.steps[table] += best.steps
+        found.out_of_steps[table] = best.gap > tolerance
+        bar.update()
 
 
 def _by_highs(problem: Problem, found: Found, tables: list[int], bar: tqdm[Any]) -> None:

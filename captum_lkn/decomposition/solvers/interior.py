@@ -85,6 +85,7 @@ class Point:
         self.end_dual = dual[:, self.ends].clone()
         self.signs = dual.new_tensor([[1.0], [-1.0]])
         self.length = problem.values.new_ones(len(dual))  # of the last step, the longer of primal and dual
+        self.next_sums: Tensor | None = None  # the sums of the dual vector after the step, where they are known
         self.aimed = torch.zeros_like(self.weights)  # the sums of the dual vector that the last step aimed at
         if cold:
             self._start_cold(effects, self._pressed_enough(effects.flatten(1), self.adjoint(dual).flatten(1)))
@@ -157,6 +158,12 @@ class Point:
         everywhere[:, self.sample] = dual
         return adjoint(everywhere)
 
+    def pressing(self, dual: Tensor) -> Tensor:
+        """Z' y at the effects in play, ``[B, k]``."""
+        if isinstance(self.columns, SampledColumns):
+            return self.columns.adjoint(dual)
+        return self.columns.take(self.adjoint(dual))
+
     def _centre(self, x: Tensor, weights: Tensor, sums: Tensor, barrier: Tensor) -> tuple[Tensor, Tensor]:
         """Parts and multipliers near the path for effects x whose columns the dual vector presses with ``sums``."""
         slope = weights.unsqueeze(1) + self.signs * (self.problem.ridge * x - sums).unsqueeze(1)
@@ -179,7 +186,9 @@ class Point:
     def refresh(self) -> None:
         """Compute the effects, the dual vector, its sums, and what each row misses, at this point."""
         self.dual = self._dual(self.multipliers, self.end_dual)
-        self.sums = self.adjoint(self.dual)  # of the nonempty sets, for which the entry of the empty set is nothing
+        # Of the nonempty sets, for which the entry of the empty set is nothing.
+        self.sums = self.adjoint(self.dual) if self.next_sums is None else self.next_sums
+        self.next_sums = None
         self._measure()
 
     def _dual(self, multipliers: Tensor, end_dual: Tensor) -> Tensor:
@@ -316,7 +325,10 @@ class Point:
         fastest = change.abs() / room
         fastest.scatter_(1, self.columns.positions, 0.0)
         fastest[:, 0] = 0
-        return length.minimum(1 / fastest.amax(-1))
+        length = length.minimum(1 / fastest.amax(-1))
+        if self.sample is not None:  # the transforms are what takes the time
+            self.next_sums = torch.add(sums, length.unsqueeze(-1) * change).view_as(self.sums)
+        return length
 
     def _lengths(self, step: _Step, share: float) -> tuple[Tensor, Tensor]:
         """Return how far primal and dual unknowns can go, at most 1, before one reaches 0; a share of it.
@@ -371,7 +383,7 @@ class _System:
         matrix.diagonal(dim1=-2, dim2=-1).add_(curvature)
         self.factor = Factor(matrix)
         # One more unknown borders the system: the multiplier of the full set's row, or the free constant.
-        self.border = columns.inside.double() if problem.pinned else columns.take(p.adjoint(everywhere))
+        self.border = columns.inside.double() if problem.pinned else p.pressing(everywhere)
         self.corner = torch.zeros_like(p.constant) if problem.pinned else self.stiffness.sum(-1)
         self.bordered = self.factor.solve(self.border)
 
@@ -393,7 +405,7 @@ class _System:
         p = self.point
         on_rows = torch.zeros_like(p.problem.values)
         on_rows[:, p.rows] = self.stiffness * self.row_gap + push
-        x = self.factor.solve(right + p.columns.take(p.adjoint(on_rows)))
+        x = self.factor.solve(right + p.pressing(on_rows))
         aim = p.missed[:, -1] if p.problem.pinned else on_rows.sum(-1) + p.dual.sum(-1)
         border = (self.border * x).sum(-1) - aim
         border = border / ((self.border * self.bordered).sum(-1) - self.corner)

@@ -141,6 +141,10 @@ class SampledColumns(Columns):
         """Z x on the sampled rows, ``[1, rows]``."""
         return x @ self.matrix.T
 
+    def adjoint(self, dual: Tensor) -> Tensor:
+        """Z' y at the effects in play, ``[1, k]``, for ``y [1, rows]``."""
+        return dual @ self.matrix
+
     def gram(self, row_weights: Tensor) -> Tensor:
         """Z' diag(row_weights) Z, ``[1, k, k]``, for ``row_weights [1, rows]``."""
         return (self.matrix.T @ (row_weights.T * self.matrix)).unsqueeze(0)
