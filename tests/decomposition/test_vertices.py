@@ -24,7 +24,7 @@ def test_a_program_without_slack_ends_at_an_optimal_vertex_from_anywhere(n, seed
     if integers:  # ties everywhere
         problem = Problem((3 * problem.values).round() / 3, problem.slack, problem.weights, 0.0, True)
     chosen = torch.rand(2 * 2**n, generator=torch.Generator().manual_seed(seed)) < share
-    found = simplex.to_optimal_vertex(program_of(problem), random(2 * 2**n, seed=seed) * chosen)
+    found = simplex.to_optimal_vertex(program_of(problem), random(2 * 2**n, seed=seed) * chosen, 5 * 2**n)
     effects = found.effects.view(2, -1)
     assert found.finished
     least = oracles.sparse_optimum(problem.values.tolist(), 0.0, True, 0.0, "and-or")[0]
@@ -60,6 +60,42 @@ def test_a_sparse_program_without_slack_ends_at_a_vertex(seed):
     columns = written_out(n)[:, support != 0]
     assert float(found.gap) < 1e-9
     assert int(torch.linalg.matrix_rank(columns)) == columns.shape[1]
+
+
+@pytest.mark.parametrize("max_pivots", [0, 3, 12])
+def test_a_program_that_may_take_few_pivots_says_so_and_meets_all_rows(max_pivots):
+    problem = problem_of(5, seed=2, kappa=0.0, **PROGRAM)
+    start = random(64, seed=2)
+    found = simplex.to_optimal_vertex(program_of(problem), start, max_pivots)
+    best = simplex.to_optimal_vertex(program_of(problem), start, 1000)
+    assert not found.finished
+    assert found.pivots == max_pivots
+    assert 12 < best.pivots < 1000
+    least = oracles.sparse_optimum(problem.values.tolist(), 0.0, True, 0.0, "and-or")[0]
+    effects = found.effects.view(2, -1)
+    assert float((problem.values - written_out(5) @ found.effects)[1:].abs().max()) < 1e-12
+    assert float(problem.bound(found.dual)) <= least * (1 + 1e-9)
+    assert float(problem.penalty(effects)) > least * (1 + 1e-3)
+
+
+@pytest.mark.parametrize(("seed", "terms"), [(0, 8), (1, 8), (2, 40)])
+def test_a_sparse_program_of_many_players_without_slack_ends_at_a_vertex(seed, terms):
+    n = 14
+    generator = torch.Generator().manual_seed(seed)
+    present = lattice.masks(n).bool()
+    values = torch.zeros(2**n, dtype=torch.float64)
+    for term in range(terms):
+        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
+        values += present[:, members].all(1) if term % 2 else present[:, members].any(1)
+    found = decompose(values, noise=0.0, or_weight=1.0, **PROGRAM)
+    ands, ors = found.and_effects.nonzero().flatten().tolist(), found.or_effects.nonzero().flatten().tolist()
+    sets = torch.tensor([s for s in ands if s] + ors)
+    kinds = torch.tensor([False] * len([s for s in ands if s]) + [True] * len(ors))
+    common = torch.arange(1, 2**n).unsqueeze(1) & sets
+    columns = torch.where(kinds, common != 0, common == sets).double()
+    assert float(found.gap) < 1e-8
+    assert float(found.residual.abs().max()) < 1e-12
+    assert int(torch.linalg.matrix_rank(columns.T @ columns)) == len(sets)  # exact: whole numbers
 
 
 def inside_the_optimal_face(values, kappa, pin_ends):

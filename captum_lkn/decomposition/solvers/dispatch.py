@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, equality, exact, first_order, generation, highs
+from captum_lkn.decomposition.solvers import admm, equality, exact, first_order, generation, highs, vertex
 from captum_lkn.decomposition.solvers.narrow import without_slack
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
@@ -216,8 +216,8 @@ def _by_generation(problem: Problem, found: Found, table: int, tolerance: float)
         return False
     found.steps[table] = _ROUGH_STEPS + sparse.steps
     effects = sparse.effects
-    if not one.ridge and one.n <= _INTERIOR_MAX_PLAYERS and not bool(one.slack.any()):
-        effects = exact.at_vertex(one, effects)
+    if not one.ridge and not bool(one.slack.any()):
+        effects = vertex.at_vertex(one, effects)
     # Rounding is not repaired: it would make exact zeros nonzero.
     if not float(one.excess(effects, constant)[1:].abs().amax()) < 1e-9:
         effects = one.repaired(effects, constant)

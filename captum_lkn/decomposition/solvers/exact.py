@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.solvers import admm
-from captum_lkn.decomposition.solvers.crossover import Exact, Program, cross_over
+from captum_lkn.decomposition.solvers.crossover import Exact, cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
 from captum_lkn.decomposition.solvers.interior import Point
 from captum_lkn.decomposition.solvers.narrow import narrow, without_slack
-from captum_lkn.decomposition.solvers.problem import Lattice, Problem, relative_gap
+from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 from captum_lkn.decomposition.solvers.simplex import to_optimal_vertex
-from captum_lkn.decomposition.solvers.vertex import to_vertex
+from captum_lkn.decomposition.solvers.vertex import program_of, to_vertex
 
-__all__ = ["BY_ROWS_MAX_PLAYERS", "Solution", "at_vertex", "solve"]
+__all__ = ["BY_ROWS_MAX_PLAYERS", "Solution", "solve"]
 
 _MAX_STEPS = 80
 _FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
@@ -42,6 +42,7 @@ _CROSS_OVER_EXACT = 1e-8
 _ROOM = 1e-3  # with less slack than this, in units of the range, sets are named later
 _CERTAIN = 1e-9  # the gap of an exact optimum is rounding
 _PIVOTS = 100
+_PIVOTS_PER_ROW = 5  # of the simplex method, at most 2 to move effects that are not of the first basis
 _LAST = 20  # times as many pivots where the interior point has come to its end
 _LOOK = 30  # a certificate is computed once the point is within this many tolerances
 _SHORT, _SHORT_STEPS = 0.1, 3  # after so many steps below this length a table needs another start
@@ -186,7 +187,7 @@ def _by_narrow(
 
 def _by_crossover(problem: Problem, near: Solution, dual: Tensor) -> Solution:
     """The solution by pivots from one that is near; of a program, a vertex."""
-    program = _program(problem[0])
+    program = program_of(problem[0])
     effects = near.effects.masked_fill(near.effects.abs() < _OF_SLACK * problem.slack.amax(), 0).flatten()
     found = cross_over(program, effects, near.constant, dual, _LAST * _PIVOTS)
     vertex = None if problem.ridge else to_vertex(program, found.effects, found.constant)
@@ -213,6 +214,7 @@ class _Run:
         self.stuck: list[int] = []  # the tables that need another start
         self.short = [0] * len(point)  # how many short steps in a row
         self.lost = [False] * len(point)  # whether rounding prevents further steps
+        self.limited = [False] * len(point)  # whether the simplex method needs more pivots than it may take
         self.preview = tolerance > _PREVIEW or not to_the_end
         # Feasible, if nothing else: what comes back where nothing better is found.
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
@@ -295,7 +297,7 @@ class _Run:
             tried = [row for row in rows if self.tries[self.open[row]] > _GUESSES and row not in done]
             self._certify(tried, step)
         for row in rows:
-            self.solutions[self.open[row]].out_of_steps = last and row not in done
+            self.solutions[self.open[row]].out_of_steps = (last or self.limited[self.open[row]]) and row not in done
         return sorted({*done, *stuck, *(row for row in rows if stalled[row])})
 
     def _certify(self, rows: list[int], step: int) -> None:
@@ -351,6 +353,7 @@ class _Run:
             budget = self.last * _PIVOTS if stalled[row] else _PIVOTS
             one = self.problem[row]
             found, vertex = self._pivoted(row, effects[row], dual[row], budget)
+            self.limited[table] |= self.point.exact and not one.ridge and not found.finished
             effects_, constant = (found.effects, found.constant) if vertex is None else vertex
             x = effects_.view(2, -1)
             if not float(one.excess(x, constant)[1:].abs().amax()) < _FEASIBLE:
@@ -372,13 +375,14 @@ class _Run:
     ) -> tuple[Exact, tuple[Tensor, float] | None]:
         """The end of the pivots from guessed effects and dual vector; of a program, a vertex of its optimal face."""
         one = self.problem[row]
-        program = _program(one)
+        program = program_of(one)
         if one.ridge:
             alone = self.problem[torch.tensor([row], device=dual.device)]
             constant = float(self.point.constant[row])
             return cross_over(program, effects.flatten(), constant, dual, budget, partial(_solve_on, alone)), None
         if self.point.exact:
-            return to_optimal_vertex(program, self.point.columns.spread(self.point.x)[row].flatten()), None
+            own = self.point.columns.spread(self.point.x)[row].flatten()
+            return to_optimal_vertex(program, own, _PIVOTS_PER_ROW * len(one.values)), None
         found = cross_over(program, effects.flatten(), float(self.point.constant[row]), dual, budget)
         return found, to_vertex(program, found.effects, found.constant)
 
@@ -389,18 +393,3 @@ def _solve_on(problem: Problem, effects: Tensor, dual: Tensor) -> Exact | None:
     if not bool(found.optimal):
         return None
     return Exact(found.effects.flatten(), float(found.constant), found.dual[0], 0, True)
-
-
-def at_vertex(problem: Problem, effects: Tensor) -> Tensor:
-    """Effects ``[2, 2^n]`` of an optimum of one linear program, moved to a vertex unless rounding prevents it."""
-    vertex = to_vertex(_program(problem), effects.flatten(), 0.0)
-    return effects if vertex is None else vertex[0].view_as(effects)
-
-
-def _program(problem: Problem) -> Program:
-    """One table's problem as the crossover reads it."""
-    live = torch.ones_like(problem.slack, dtype=torch.bool)
-    live[0] = not problem.pinned
-    weights = problem.weights.flatten()
-    design = Lattice(problem.n)
-    return Program(design, problem.values, problem.slack, weights, problem.ridge, not problem.pinned, live)

@@ -30,23 +30,23 @@ _SMALL = 1e-9  # entries of a direction below this share of its largest are roun
 _ZERO = 1e-10  # effects below this share of the largest are 0 where the rows do not need them
 _TIE = 1e-12  # effects that are 0 at the end of a step but for this, relative to the largest
 _MET = 1e-11  # by how much a row may be missed, in units of the table's range
-_MAX_PIVOTS = 3  # for each row, after the push phase
 _UPDATES = 100  # of the inverse before it is computed anew
 
 
-def to_optimal_vertex(program: Program, effects: Tensor) -> Exact:
+def to_optimal_vertex(program: Program, effects: Tensor, max_pivots: int) -> Exact:
     """Solve a linear program from an approximate optimum.
 
     Args:
         program: The problem, with slack and ridge 0 and without a constant.
         effects: ``[effects]``, roughly optimal; need not be feasible.
+        max_pivots: Stop after so many. What was reached then meets all rows, and the dual vector says how good it is.
 
     Returns:
         Effects and dual vector of a vertex, which is optimal if ``finished``.
     """
     basis = _Basis(program, effects)
-    basis.push()
-    max_pivots = basis.pivots + _MAX_PIVOTS * len(basis.rows)
+    if not basis.push(max_pivots):
+        return basis.result(False)
     finished = False
     for perturbation in _PERTURBATIONS:
         basis.perturb(perturbation)
@@ -146,14 +146,17 @@ class _Basis:
             self.x += size * self.x.abs().amax() * self.sign * (0.5 + random)
             self.values = self.program.design.synthesis(self._spread())
 
-    def push(self) -> None:
-        """Move the effects that are not of the basis to 0, or into it in place of another."""
+    def push(self, max_pivots: int) -> bool:
+        """Move the effects that are not of the basis to 0, or into it in place of another; False if some are left."""
         for column in self.others.nonzero().squeeze(-1).tolist():
+            if self.pivots >= max_pivots:
+                return False
             own = float(self.others[column])
             towards = 1.0 if own > 0 else -1.0
             # By how much the cost falls as the effect shrinks; an optimal one may as well shrink.
             falls = float(self.weights[column] - towards * self.sums[column])
             self._step(column, -towards if falls >= -_UNSURE else towards, abs(falls), own)
+        return True
 
     def entering(self) -> int | None:
         """Return the column that is pressed most beyond its weight."""

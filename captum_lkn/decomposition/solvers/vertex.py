@@ -10,13 +10,16 @@ which few bind; ``simplex`` is for rows that must all be met.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.solvers.equations import Program
+from captum_lkn.decomposition.solvers.problem import Lattice, Problem
 from captum_lkn.decomposition.solvers.simplex import independent_rows
 
-__all__ = ["to_vertex"]
+__all__ = ["at_vertex", "program_of", "to_vertex"]
 
 _MAX_COLUMNS = 2500  # the decomposition of more columns takes longer than all else
 _AT_SLACK = 1e-9  # rows nearer to their slack than this, in units of the table's range, are at it;
@@ -24,6 +27,8 @@ _OF_SLACK = 1e-4  # with little slack only those nearer than this share of it. E
 _DEPENDENT = 1e-9  # singular values below this share of the largest are 0
 _ROUNDING = 1e-10  # effects below this share of the largest are 0 where the rows do not need them
 _MET = 1e-12  # by how much a row may be missed at the end
+_FEASIBLE = 1e-11  # the same for the rows that took no part
+_TELLING_ROWS = 1 << 13  # with more rows than this, so many by chance show which columns depend on each other
 _UNUSED = 1e-4  # effects below this share of the largest are alike when the first basis is chosen
 _SMALL = 1e-9  # entries of a direction below this share of its largest are rounding
 _FLAT = 1e-11  # a slope below this share of the terms that it is the sum of is rounding
@@ -58,6 +63,42 @@ def to_vertex(program: Program, effects: Tensor, constant: float) -> tuple[Tenso
             break
     missed = (program.values - free - program.design.synthesis(x)).abs() - program.slack
     return (x, float(free)) if float(missed[program.live].amax()) < _MET else None
+
+
+def at_vertex(problem: Problem, effects: Tensor) -> Tensor:
+    """Effects ``[2, 2^n]`` of an optimum of one linear program without slack, moved to a vertex.
+
+    Columns that are independent on some rows are independent; that the others are met too is checked at the end.
+    Effects whose columns are dependent on the others, or that rounding keeps from a vertex, stay as they are.
+    """
+    program = program_of(problem)
+    if int(program.live.sum()) > _TELLING_ROWS:
+        program = replace(program, live=_telling_rows(problem, effects))
+    vertex = to_vertex(program, effects.flatten(), 0.0)
+    if vertex is None:
+        return effects
+    moved = vertex[0].view_as(effects)
+    return moved if float(problem.excess(moved)[1:].abs().amax()) < _FEASIBLE else effects
+
+
+def _telling_rows(problem: Problem, effects: Tensor) -> Tensor:
+    """Some rows, bool ``[2^n]``: one that each effect reaches first or last, and others by chance."""
+    size = len(problem.values)
+    rows = torch.zeros(size, dtype=torch.bool, device=effects.device)
+    rows[torch.randperm(size, generator=torch.Generator("cpu").manual_seed(0))[:_TELLING_ROWS]] = True
+    ands, ors = (effects != 0).unbind()
+    rows |= ands | ors.flip(-1)
+    rows[0] = False
+    return rows
+
+
+def program_of(problem: Problem) -> Program:
+    """One table's problem as the crossover reads it."""
+    live = torch.ones_like(problem.slack, dtype=torch.bool)
+    live[0] = not problem.pinned
+    weights = problem.weights.flatten()
+    design = Lattice(problem.n)
+    return Program(design, problem.values, problem.slack, weights, problem.ridge, not problem.pinned, live)
 
 
 def _rounding(program: Program, x: Tensor) -> float:
