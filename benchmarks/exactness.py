@@ -1,11 +1,12 @@
 """Exactness of the decomposition over options, kinds of tables and numbers of players.
 
-    python benchmarks/exactness.py [--players 2 --players 3 ...] [--tables 3] [--quick] [--out FOLDER]
+    python benchmarks/exactness.py [--players 2 --players 3 ...] [--tables 3] [--quick] [--add] [--out FOLDER]
 
 For each set of options, each kind of table and each number of players it solves some tables, one at a time, and counts
 those that are not exact: a certified gap above 1e-8, a value missed beyond kappa, or an effect between 0 and 1e-9 of
 the largest one. Where kappa is smaller than that, effects of its size are part of the optimum: there it is an effect
-below 1e-3 of kappa. It writes exactness.json and exactness.md to the folder.
+below 1e-3 of kappa. It writes exactness.json and exactness.md to the folder; with --add, what the folder holds of other
+numbers of players, from a machine of the same name, stays.
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ def main(
     players: Annotated[list[int] | None, typer.Option(help="numbers of players; 2 to 12 by default")] = None,
     tables: Annotated[int, typer.Option(help="tables of each kind and number of players")] = 3,
     quick: Annotated[bool, typer.Option(help="up to five players")] = False,
+    add: Annotated[bool, typer.Option(help="keep the results of other numbers of players")] = False,
     out: Annotated[Path, typer.Option(help="the folder for the results")] = RESULTS,
 ) -> None:
     """Measure, print and write the results."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     sizes = players or list(range(2, 6 if quick else 13))
-    cells = []
+    cells = _known(out / "exactness.json", sizes) if add else []
     for n in sizes:
         for kind, values in _tables(n, tables).items():
             for name, options in OPTIONS.items():
@@ -70,9 +72,18 @@ def main(
                 if cell is not None:
                     cells.append(cell)
                     print(json.dumps(cell), flush=True)
+    cells.sort(key=lambda cell: cell["n"])
     text = _markdown(cells)
     write("exactness", "Exactness of the decomposition", {"cells": cells}, text, out)
     typer.echo(text)
+
+
+def _known(file: Path, sizes: list[int]) -> list[dict[str, Any]]:
+    """Return the cells of a file for numbers of players that are not measured now."""
+    known = json.loads(file.read_text(encoding="utf-8"))
+    if known["machine"] != machine():
+        raise typer.BadParameter(f"{file} was measured on another machine, {known['machine']}; leave out --add")
+    return [cell for cell in known["cells"] if cell["n"] not in sizes]
 
 
 def _tables(n: int, count: int) -> dict[str, Tensor]:
