@@ -50,7 +50,7 @@ def rescored(
     again = interactions_of_outputs(kept, targets, score, found[0].options.replace(**options))
     if target is None:  # the same classes, from the same source
         again = [
-            replace(new, provenance={**new.provenance, "predicted": one.provenance["predicted"]})
+            replace(new, provenance={**new.provenance, "predicted": one.provenance.get("predicted") is True})
             for new, one in zip(again, found, strict=True)
         ]
     return InteractionsBatch(again)

@@ -122,6 +122,14 @@ def test_a_sample_without_its_outputs_is_named(saved, tmp_path):
     assert repr(str(path)) in str(caught.value)
 
 
+def test_a_class_whose_source_is_not_recorded_counts_as_given(saved, tmp_path):
+    def change(_, metadata):
+        del metadata["samples"][0]["provenance"]["predicted"]
+
+    _, folder = in_study(saved, "StudySample, outputs", change, tmp_path)
+    assert [one.provenance["predicted"] for one in load_study(folder).rescore("logit")] == [False, False]
+
+
 @pytest.mark.parametrize("key", ["../other", "a" * 5000, "A" * 64, "a" * 64 + "\n"])
 def test_keys_of_a_manifest_that_are_no_names_of_files_are_refused(saved, key, tmp_path):
     def change(_, metadata):
