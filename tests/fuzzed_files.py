@@ -77,11 +77,11 @@ _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int8, torch.uint8, t
 
 
 def save_all(folder: Path) -> dict[str, Path]:
-    """Save one result of each class and one study for each of its kinds of files; by the name of the kind."""
+    """Save one result of each kind; by the name of its class."""
     paths = {name: folder / f"{name}.safetensors" for name in CLASSES}
     for name, result in results().items():
         result.save(paths[name])
-    return paths | save_studies(folder)
+    return paths
 
 
 def place_of(saved: Path, name: str, folder: Path) -> Path:
@@ -242,7 +242,7 @@ def main(count: int, seed: int) -> None:
     """Try so many mutations of each kind, and print how they came out, the slowest file and the growth of memory."""
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in save_all(Path(folder)).items():
+        for name, path in (save_all(Path(folder)) | save_studies(Path(folder))).items():
             place = place_of(path, name, Path(folder, f"mutated {name}"))
             place.parent.mkdir(parents=True, exist_ok=True)
             start, slowest, counts = _peak(), 0.0, collections.Counter()

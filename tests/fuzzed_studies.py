@@ -85,7 +85,7 @@ def _study(path: Path) -> Path:
 
 
 class Opened:
-    """What is read of a study's folder when one of its files is loaded."""
+    """Content of a study's folder that is read when one of its files is loaded."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.folder, self.file = _study(path), STUDIES[name][1]

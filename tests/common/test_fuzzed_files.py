@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from fuzzed_files import CLASSES, KINDS, MEASURES, loaded, mutated, outcome, place_of, save_all, use
-from fuzzed_studies import STUDIES, copied
+from fuzzed_studies import STUDIES, copied, save_studies
 
 from captum_lkn import Interactions
 from captum_lkn._common import files
@@ -22,7 +22,7 @@ EACH |= dict.fromkeys(STUDIES, 100)  # of which all files are read
 def saved(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return save_all(tmp_path_factory.mktemp("saved"))
+        return save_all(tmp_path_factory.mktemp("saved")) | save_studies(tmp_path_factory.mktemp("studies"))
 
 
 @pytest.mark.parametrize("name", CLASSES)
