@@ -43,7 +43,9 @@ _PATHS = 3  # all paths together take at most so many times the pivots of one
 _STILL = 1e-13  # the proximal terms have vanished once they move no row and no effect by more than this
 _FINISHED = 1e-11  # where rounding keeps them from that, this will do
 _OF_DUAL = 3e-15  # the rounding of what presses an effect; divided by a small ridge it is that of the effect
-_POLISHED, _POLISHES = 1e-14, 4  # by how much an active row may be missed at the end, and how often that is corrected
+# By how much an active row may be missed at the end, and how often that is corrected: twice at least, so that effects
+# which are whole numbers come out whole.
+_POLISHED, _LEAST_POLISHES, _POLISHES = 1e-14, 2, 4
 _VIOLATED = 1e-7  # by how much a sign, a side or a weight may be violated at the end, which the certificate measures
 _SNAPS = 2
 _SNAP = 1e-9  # effects below this share of the largest are rounding, where no row needs them
@@ -292,7 +294,7 @@ class _Path:
 
     @property
     def finished(self) -> float:
-        """What the proximal terms may be at the end."""
+        """The largest move by the proximal terms that the end allows."""
         return max(_FINISHED, _OF_DUAL / self.curvature)
 
     def polish(self) -> None:
@@ -302,9 +304,9 @@ class _Path:
         rows, effects, z = equations.rows, equations.effects, equations.matrix
         target = (p.values - self.side * p.slack)[rows]
         ones = equations.solve(torch.ones_like(target).unsqueeze(-1)).squeeze(-1)
-        for _ in range(_POLISHES):
+        for number in range(_POLISHES if len(rows) else 0):
             missed = target - self.constant - p.design.synthesis(self.x)[rows]
-            if not len(rows) or float(missed.abs().amax()) < _POLISHED:
+            if number >= _LEAST_POLISHES and float(missed.abs().amax()) < _POLISHED:
                 break
             step = equations.solve(missed.unsqueeze(-1)).squeeze(-1)
             if p.has_constant:  # the dual vector still adds up to 0

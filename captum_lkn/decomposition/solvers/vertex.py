@@ -85,7 +85,7 @@ def _telling_rows(problem: Problem, effects: Tensor) -> Tensor:
     """Some rows, bool ``[2^n]``: one that each effect reaches first or last, and others by chance."""
     size = len(problem.values)
     rows = torch.zeros(size, dtype=torch.bool, device=effects.device)
-    rows[torch.randperm(size, generator=torch.Generator("cpu").manual_seed(0))[:_TELLING_ROWS]] = True
+    rows[torch.randperm(size, generator=torch.Generator("cpu").manual_seed(0), device="cpu")[:_TELLING_ROWS]] = True
     ands, ors = (effects != 0).unbind()
     rows |= ands | ors.flip(-1)
     rows[0] = False
