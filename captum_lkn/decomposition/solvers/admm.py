@@ -58,6 +58,7 @@ def iterate(
     *,
     penalty: float = _PENALTY,
     relaxation: float = _RELAXATION,
+    share: float = _SHARE,
     shrink: Shrink | None = None,
     start: Tensor | None = None,
 ) -> Iterator[Iterate]:
@@ -69,6 +70,7 @@ def iterate(
         dtype: The precision of the steps; what is yielded is in the problem's.
         penalty: The penalty of ADMM.
         relaxation: By how much a step goes beyond the solution of the equations, below 2.
+        share: The penalty of the tables' copies as a share of it.
         shrink: The proximal operator of the sum that is minimised, divided by the penalty: from effects
             ``[K, 2, 2^n]``, in which those of OR have the other sign, to a tensor of this shape, which it returns.
             None: that of the problem, a soft threshold.
@@ -91,7 +93,7 @@ def iterate(
     # operation takes as long as it takes to start: views and most tensors are made once.
     moved = state.clone() if start is None else start.to(dtype, copy=True)
     reflected = state.clone()
-    solve, solved = _spectral(problem.n, dtype, values.device).prepared(reflected)
+    solve, solved = _spectral(problem.n, share, dtype, values.device).prepared(reflected)
     effects, tables = moved.unbind()
     (shrunk, (ands, ors)), (moved_ands, moved_ors) = (state[0], state[1].unbind(-2)), tables.unbind(-2)
     missed, within = torch.empty_like(values), torch.empty_like(values)
@@ -114,7 +116,7 @@ def iterate(
             moved.add_(solved, alpha=relaxation).sub_(state, alpha=relaxation)
             settle()
         # The scaled multipliers of both copies estimate the dual vector.
-        dual = _SHARE * penalty * (ors - moved_ors)
+        dual = share * penalty * (ors - moved_ors)
         both = torch.stack([shrunk[:, 0], -shrunk[:, 1]], dim=-2)
         both[..., 0] = 0
         constant = ands[:, -1:] + ors[:, :1]
@@ -201,14 +203,14 @@ def _prepared_product(tables: Tensor, powers: tuple[Tensor, ...]) -> tuple[Calla
 
 
 @lru_cache(maxsize=64)
-def _spectral(n: int, dtype: torch.dtype, device: torch.device) -> _Spectral:
+def _spectral(n: int, share: float, dtype: torch.dtype, device: torch.device) -> _Spectral:
     left, values, right_t = torch.linalg.svd(torch.tensor(_BLOCK, dtype=torch.float64, device="cpu"))
     signs = (right_t.T * left.flip(0)).sum(0).round()
     singular, flipped = torch.ones(2, 1, dtype=torch.float64, device="cpu")
     for _ in range(n):
         singular, flipped = torch.kron(singular, values), torch.kron(flipped, signs)
-    inverse = 1 / (singular.square() + _SHARE)
-    gather = torch.stack([singular * inverse, _SHARE * inverse * flipped])
+    inverse = 1 / (singular.square() + share)
+    gather = torch.stack([singular * inverse, share * inverse * flipped])
     spread = torch.stack([singular, flipped])
     shape = (2, 1, 1, 1 << n)
     return _Spectral(

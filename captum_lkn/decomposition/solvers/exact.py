@@ -320,8 +320,8 @@ class _Run:
         kept = self.solutions[table]
         kept.steps = max(kept.steps, steps)
         if gap < kept.gap:
-            kept.effects, kept.constant, kept.gap = effects.clone(), constant, gap
-            kept.bound, kept.dual = bound, dual.clone()
+            kept.effects, kept.constant, kept.gap = effects, constant, gap
+            kept.bound, kept.dual = bound, dual
 
     def _guess(self, rows: list[int], step: int) -> list[int]:
         """Solve tables on the sets that the point names; those for which that is the optimum."""
@@ -333,12 +333,13 @@ class _Run:
         problem = self.problem[index]
         found = solve_guessed(problem, effects[index], dual[index])
         bound = problem.bound(found.dual)
-        gaps = relative_gap(problem.penalty(found.effects), bound).tolist()
+        gap = relative_gap(problem.penalty(found.effects), bound)
+        exact = (found.optimal & (gap <= min(self.tolerance, _CERTAIN))).tolist()
+        numbers = [t.tolist() for t in (found.constant, gap, bound)]  # one by one they take longer than a step
         done = []
-        for i, row in enumerate(rows):
-            if bool(found.optimal[i]) and gaps[i] <= min(self.tolerance, _CERTAIN):
-                solved = found.effects[i], float(found.constant[i]), gaps[i], float(bound[i]), found.dual[i]
-                self._offer(self.open[row], *solved, step)
+        for i, (row, constant, own_gap, own_bound) in enumerate(zip(rows, *numbers, strict=True)):
+            if exact[i]:
+                self._offer(self.open[row], found.effects[i], constant, own_gap, own_bound, found.dual[i], step)
                 done.append(row)
         return done
 
