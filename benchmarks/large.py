@@ -6,7 +6,7 @@ Each row is a kind of table, solved one at a time in a process of its own, so th
 tables are drawn here: sums of AND and OR effects of up to four players with Gaussian noise on every value (its standard
 deviation as a share of the range of the values), and random ReLU perceptrons, whose answers are dense. Times are
 processor times of one thread. The script writes large.json and large.md to the folder; with --only, the other rows
-stay as they are there.
+stay as they are there. Each row names the machine that it was measured on.
 """
 
 from __future__ import annotations
@@ -116,22 +116,24 @@ def _measure(row: Row, number: int) -> dict[str, Any]:
         "gaps": gaps,
         "nonzero": float(np.mean(nonzero)),
         "errors": errors,
+        "machine": machine(),
     }
 
 
 def _markdown(rows: dict[str, dict[str, Any]]) -> str:
     lines = [
-        f"Machine: {machine()}; one thread, processor times. Memory is the whole process's, of which about "
-        "260 MB are Python's and torch's. An error: the gap stayed above 10 %.",
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|---|" + "---:|" * (len(COLUMNS) - 1),
+        "One thread, processor times. Memory is the whole process's, of which about 260 MB are Python's and torch's. "
+        "An error: the gap stayed above 10 %.",
     ]
-    lines += [
-        f"| {name} | {m['number']} | {m['seconds']:.2f} | {m['slowest']:.2f} | {m['megabytes']:.0f} | "
-        f"{m['largest_gap']:.0e} | {m['nonzero']:.0f} | {m['errors'] or ''} |"
-        for name, m in rows.items()
-    ]
+    for where in dict.fromkeys(m["machine"] for m in rows.values()):
+        lines += ["", f"Machine: {where}.", "", "| " + " | ".join(COLUMNS) + " |"]
+        lines.append("|---|" + "---:|" * (len(COLUMNS) - 1))
+        lines += [
+            f"| {name} | {m['number']} | {m['seconds']:.2f} | {m['slowest']:.2f} | {m['megabytes']:.0f} | "
+            f"{m['largest_gap']:.0e} | {m['nonzero']:.0f} | {m['errors'] or ''} |"
+            for name, m in rows.items()
+            if m["machine"] == where
+        ]
     return "\n".join(lines)
 
 
