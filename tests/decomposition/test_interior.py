@@ -6,8 +6,9 @@ import torch
 from solver_problems import batch, written_out
 
 from captum_lkn.decomposition.solvers import admm, interior
-from captum_lkn.decomposition.solvers.interior import Point
+from captum_lkn.decomposition.solvers import point as solvers_point
 from captum_lkn.decomposition.solvers.narrow import without_slack
+from captum_lkn.decomposition.solvers.point import Point
 from captum_lkn.decomposition.solvers.problem import relative_gap
 
 # How the linear systems are set up: pinned ends or a free constant, rows met exactly or with slack, by rows or effects.
@@ -69,7 +70,7 @@ def test_a_cold_start_is_feasible_and_leads_to_the_optimum(form):
     while float(point.distance().max()) > 1e-9:
         point.refresh()
         point.admit()
-        point.advance()
+        interior.advance(point)
         point.refresh()
         steps += 1
         assert steps < 25
@@ -82,18 +83,18 @@ def test_a_whole_step_meets_all_conditions_that_are_linear(form, monkeypatch):
     for _ in range(2):
         point.refresh()
         point.admit()
-        point.advance()
+        interior.advance(point)
     point.refresh()
     directions = []
 
-    def whole(step, share):
+    def whole(point, step, share):
         directions.append(step)
         return (torch.ones(count, dtype=torch.float64),) * 2
 
-    monkeypatch.setattr(point, "_lengths", whole)
-    monkeypatch.setattr(point, "_within_reach", lambda step, length: length)
+    monkeypatch.setattr(interior, "_lengths", whole)
+    monkeypatch.setattr(interior, "_within_reach", lambda point, step, length: length)
     before_primal, before_multipliers = point.primal.clone(), point.multipliers.clone()
-    point.advance()
+    interior.advance(point)
     left, dual, x = stationarity(point, problem)
     assert float(left.abs().max()) < 1e-9
     if not problem.pinned:
@@ -137,7 +138,7 @@ def test_a_step_stops_short_of_the_nearest_bound(form):
     point.admit()
     for _ in range(3):
         before = point.primal, point.multipliers
-        point.advance()
+        interior.advance(point)
         for old, new in zip(before, (point.primal, point.multipliers), strict=True):
             shares = torch.where(inside(point), new / old, torch.ones_like(new))
             assert float(shares.min()) >= 0.005 - 1e-9
@@ -169,8 +170,8 @@ def test_few_steps_lead_near_the_optimum(form, n, count, steps):
 
 @pytest.mark.parametrize(("form", "n", "count", "steps"), [("effects", 7, 4, 64), ("rows exactly", 6, 8, 67)])
 def test_correctors_of_large_tables_save_steps(form, n, count, steps, monkeypatch):
-    monkeypatch.setattr(interior, "_LARGE_MIN_PLAYERS", n)
-    monkeypatch.setattr(interior, "_MOST", 2.0)
+    monkeypatch.setattr(solvers_point, "_LARGE_MIN_PLAYERS", n)
+    monkeypatch.setattr(solvers_point, "_MOST", 2.0)
     taken, point, problem = run(form, n, count)
     assert taken <= 1.05 * steps
     gap = relative_gap(problem.penalty(problem.repaired(point.columns.spread(point.x))), problem.bound(point.dual))
@@ -179,8 +180,8 @@ def test_correctors_of_large_tables_save_steps(form, n, count, steps, monkeypatc
 
 @pytest.mark.parametrize("kappa", [0.05, 1e-3])
 def test_large_tables_with_most_effects_in_play_are_eliminated_by_rows(kappa, monkeypatch):
-    monkeypatch.setattr(interior, "_LARGE_MIN_PLAYERS", 6)
-    monkeypatch.setattr(interior, "_MOST", 0.2)
+    monkeypatch.setattr(solvers_point, "_LARGE_MIN_PLAYERS", 6)
+    monkeypatch.setattr(solvers_point, "_MOST", 0.2)
     problem = batch(6, 1, kappa=kappa, ridge=0.0, order_weight=0.0)
     warm = next(admm.iterate(problem, 20, torch.float64))
     point = Point(problem, warm.effects, warm.dual, exact=False, by_rows=False)
@@ -190,7 +191,7 @@ def test_large_tables_with_most_effects_in_play_are_eliminated_by_rows(kappa, mo
         if float(point.distance()) < 1e-9:
             break
         point.admit()
-        point.advance()
+        interior.advance(point)
     least = oracles.sparse_optimum(problem.values[0].tolist(), kappa, problem.pinned, 0.0, "and-or")[0]
     reached = float(problem.penalty(problem.repaired(point.columns.spread(point.x))))
     assert abs(reached - least) < 1e-7 * least
@@ -207,5 +208,5 @@ def run(form, n, count):
             break
         taken += int(far.sum())
         point.admit()
-        point.advance()
+        interior.advance(point)
     return taken, point, problem

@@ -11,12 +11,12 @@ from solver_problems import batch, batch_of, problem_of, program_of, random, wri
 
 from captum_lkn import decompose
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, equality, exact, generation, highs, vertex
+from captum_lkn.decomposition.solvers import admm, equality, exact, generation, highs, interior, vertex
 from captum_lkn.decomposition.solvers.crossover import cross_over
 from captum_lkn.decomposition.solvers.equations import Equations
 from captum_lkn.decomposition.solvers.guess import _solve, solve_guessed
-from captum_lkn.decomposition.solvers.interior import Point
 from captum_lkn.decomposition.solvers.narrow import narrow, without_slack
+from captum_lkn.decomposition.solvers.point import Point
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap, synthesis
 
 PROGRAM = {"ridge": 0.0}
@@ -236,7 +236,7 @@ def test_a_guess_is_mended_in_few_rounds(pin_ends, optimal, rounds):
     for _ in range(3):
         point.refresh()
         point.admit()
-        point.advance()
+        interior.advance(point)
     point.refresh()
     found = solve_guessed(problem, *point.guess())
     assert int(found.optimal.sum()) >= optimal - 1

@@ -14,11 +14,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition.solvers import admm
+from captum_lkn.decomposition.solvers import admm, interior
 from captum_lkn.decomposition.solvers.crossover import Exact, cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
-from captum_lkn.decomposition.solvers.interior import Point
 from captum_lkn.decomposition.solvers.narrow import narrow, without_slack
+from captum_lkn.decomposition.solvers.point import Point
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 from captum_lkn.decomposition.solvers.simplex import to_optimal_vertex
 from captum_lkn.decomposition.solvers.vertex import program_of, to_vertex
@@ -252,7 +252,7 @@ class _Run:
         """One step; a table whose equations are singular stays where it was, and that was its last step."""
         names = "primal", "multipliers", "constant", "end_dual"
         before = [getattr(self.point, name) for name in names]
-        self.point.advance()
+        interior.advance(self.point)
         after = [getattr(self.point, name) for name in names]
         lost = ~torch.stack([t.flatten(1).sum(-1) if t.dim() > 1 else t for t in after]).sum(0).isfinite()
         if bool(lost.any()):

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition import lattice
+from captum_lkn.decomposition.solvers import interior
 from captum_lkn.decomposition.solvers.crossover import Program, cross_over
-from captum_lkn.decomposition.solvers.interior import Point
+from captum_lkn.decomposition.solvers.point import Point
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem, adjoint, balanced, synthesis
 
 __all__ = ["Generated", "free_solutions", "shapley_dual", "solve"]
@@ -198,7 +199,7 @@ def _near_optimum(problem: Problem, effects: Tensor, dual: Tensor, rows: Tensor)
         if far <= _NEAR or steps >= _STEPS or point.columns.positions.shape[1] > _MAX_EFFECTS:
             return point, steps
         point.admit()
-        point.advance()
+        interior.advance(point)
         steps += 1
 
 
