@@ -224,7 +224,7 @@ def decompose(
 
     Returns:
         The effects with their certificate. A table's result does not depend on the other tables, except on those that
-        it is decomposed jointly with.
+        it is decomposed jointly with; on a GPU its last digits may, since systems of one batch get one size there.
 
     Raises:
         TypeError: ``values`` or ``cost`` is not a floating tensor, or an option has the wrong type.

@@ -210,3 +210,35 @@ def run(form, n, count):
         point.admit()
         interior.advance(point)
     return taken, point, problem
+
+
+@pytest.mark.parametrize("form", ["rows", "effects", "effects, free ends"])
+def test_each_table_is_corrected_whatever_others_need(form, monkeypatch):
+    monkeypatch.setattr(interior, "_SHORT", 0.5)
+    corrected, where = [], interior._Step.where
+
+    def chosen(self, tables, other):
+        corrected.append(int(tables.sum()))
+        return where(self, tables, other)
+
+    monkeypatch.setattr(interior._Step, "where", chosen)
+    given, exact, by_rows = FORMS[form]
+    if by_rows:
+        monkeypatch.setattr(interior, "_WIDE", 1)  # no step by rows is corrected because it is short
+    problem = batch(5, 6, **given)
+    warm = next(admm.iterate(problem, 5, torch.float64))
+    together = steps_of(problem, warm.effects, warm.dual, exact, by_rows)
+    assert any(0 < number < 6 for number in corrected)
+    for i in range(6):
+        alone = steps_of(problem[[i]], warm.effects[[i]], warm.dual[[i]], exact, by_rows)
+        for name in ("primal", "multipliers", "constant", "end_dual"):
+            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[i]), name
+
+
+def steps_of(problem, effects, dual, exact, by_rows, number=8):
+    point = Point(problem, effects, dual, exact=exact, by_rows=by_rows)
+    for _ in range(number):
+        point.refresh()
+        point.admit()
+        interior.advance(point)
+    return point

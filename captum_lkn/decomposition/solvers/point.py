@@ -147,7 +147,8 @@ class Point:
         self.columns, self.width = columns, columns.positions.shape[1]
         # Padding has the weight 1, so that nothing is divided by 0 or infinite.
         self.prices = self.weights.gather(1, columns.positions).masked_fill(~columns.inside, 1.0)
-        self.count = 2 * (columns.inside.sum(-1) + self.slack.shape[1])
+        self.in_play = columns.inside.sum(-1)  # [B]
+        self.count = 2 * (self.in_play + self.slack.shape[1])
 
     def adjoint(self, dual: Tensor) -> Tensor:
         """Z' y for ``y [B, rows]``: ``[B, 2, 2^n]``."""
@@ -179,7 +180,7 @@ class Point:
         self.problem = self.problem[tables]
         self.columns = self.columns[tables]
         unknowns = "primal", "multipliers", "constant", "end_dual"
-        for name in (*unknowns, "slack", "weights", "prices", "count", "barrier", "aimed", "length"):
+        for name in (*unknowns, "slack", "weights", "prices", "in_play", "count", "barrier", "aimed", "length"):
             setattr(self, name, getattr(self, name)[tables])
 
     def refresh(self) -> None:
