@@ -10,11 +10,30 @@ from solver_problems import problem_of, program_of, random, written_out
 
 from captum_lkn import decompose
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import simplex, vertex
+from captum_lkn.decomposition.solvers import admm, exact, simplex, vertex
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
 
 DATA = Path(__file__).parent.parent / "data"
 PROGRAM = {"order_weight": 0.0, "ridge": 0.0}
+
+
+def planted(n, seed, terms):
+    """A table of whole effects of one to four players: several explanations cost the same."""
+    generator = torch.Generator().manual_seed(seed)
+    present = lattice.masks(n).bool()
+    values = torch.zeros(2**n, dtype=torch.float64)
+    for term in range(terms):
+        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
+        values += present[:, members].all(1) if term % 2 else present[:, members].any(1)
+    return values
+
+
+def columns_in_use(found, rows):
+    """The columns of the effects that are not 0, without the constant."""
+    ands, ors = found.and_effects[1:].nonzero().flatten() + 1, found.or_effects.nonzero().flatten()
+    sets = torch.cat([ands, ors])
+    common = rows.unsqueeze(1) & sets
+    return torch.where(torch.arange(len(sets)) < len(ands), common == sets, common != 0).double()
 
 
 @given(st.integers(2, 5), st.integers(0, 1000), st.booleans(), st.sampled_from([0.0, 0.3, 1.0]))
@@ -48,13 +67,7 @@ def test_a_program_of_a_network_without_slack_ends_at_a_vertex():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_sparse_program_without_slack_ends_at_a_vertex(seed):
     n = 9
-    generator = torch.Generator().manual_seed(seed)
-    present = lattice.masks(n).bool()
-    values = torch.zeros(2**n, dtype=torch.float64)
-    for term in range(8):  # whole effects: several explanations cost the same
-        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
-        values += present[:, members].all(1) if term % 2 else present[:, members].any(1)
-    found = decompose(values, noise=0.0, or_weight=1.0, **PROGRAM)
+    found = decompose(planted(n, seed, 8), noise=0.0, or_weight=1.0, **PROGRAM)
     support = torch.cat([found.and_effects, found.or_effects])
     support[[0, 2**n]] = 0
     columns = written_out(n)[:, support != 0]
@@ -78,33 +91,94 @@ def test_a_program_that_may_take_few_pivots_says_so_and_meets_all_rows(max_pivot
     assert float(problem.penalty(effects)) > least * (1 + 1e-3)
 
 
-@pytest.mark.parametrize(("seed", "terms"), [(0, 8), (1, 8), (2, 40)])
-def test_a_sparse_program_of_many_players_without_slack_ends_at_a_vertex(seed, terms):
+@pytest.mark.parametrize(("seed", "terms", "pin_ends"), [(0, 8, True), (1, 8, False), (2, 40, True), (0, 8, False)])
+def test_a_sparse_program_of_many_players_without_slack_ends_at_a_vertex(seed, terms, pin_ends):
     n = 14
-    generator = torch.Generator().manual_seed(seed)
-    present = lattice.masks(n).bool()
-    values = torch.zeros(2**n, dtype=torch.float64)
-    for term in range(terms):
-        members = torch.randperm(n, generator=generator)[: 1 + term % 4]
-        values += present[:, members].all(1) if term % 2 else present[:, members].any(1)
-    found = decompose(values, noise=0.0, or_weight=1.0, **PROGRAM)
-    ands, ors = found.and_effects.nonzero().flatten().tolist(), found.or_effects.nonzero().flatten().tolist()
-    sets = torch.tensor([s for s in ands if s] + ors)
-    kinds = torch.tensor([False] * len([s for s in ands if s]) + [True] * len(ors))
-    common = torch.arange(1, 2**n).unsqueeze(1) & sets
-    columns = torch.where(kinds, common != 0, common == sets).double()
+    found = decompose(planted(n, seed, terms), noise=0.0, or_weight=1.0, pin_ends=pin_ends, **PROGRAM)
+    columns = columns_in_use(found, torch.arange(1, 2**n))
     assert float(found.gap) < 1e-8
     assert float(found.residual.abs().max()) < 1e-12
-    assert int(torch.linalg.matrix_rank(columns.T @ columns)) == len(sets)  # exact: whole numbers
+    assert int(torch.linalg.matrix_rank(columns.T @ columns)) == columns.shape[1]  # exact: whole numbers
+
+
+def rows_at_slack(found, kappa):
+    """The full set, whose value is kept, and the rows that are missed by kappa."""
+    at = found.residual.abs() >= kappa - 1e-9
+    at[-1] = True
+    return at.nonzero().flatten()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sparse_program_of_many_players_with_slack_ends_at_a_vertex(seed):
+    n, kappa = 11, 0.32
+    values = planted(9, seed, 8).repeat(4)  # two players of no effect: the middle of the optimal face uses all effects
+    found = decompose(values, kappa=kappa, or_weight=1.0, **PROGRAM)
+    columns = columns_in_use(found, rows_at_slack(found, kappa))
+    assert float(found.gap) < 1e-9
+    assert float(found.residual.abs().max()) < kappa + 1e-11
+    assert 0 < columns.shape[1] < 2 * n
+    assert int(torch.linalg.matrix_rank(columns)) == columns.shape[1]
+
+
+@pytest.mark.slow
+def test_a_vertex_is_kept_where_effects_of_the_interior_point_have_a_smaller_gap():
+    n, kappa = 12, 0.32
+    values = planted(9, 0, 8).repeat(8)
+    problem = problem_of(n, kappa=0.0, **PROGRAM)
+    unit = float(values.abs().max())
+    slack = torch.full_like(values, kappa / unit).index_fill(0, torch.tensor([0, 2**n - 1]), 0)
+    problem = Problem(values / unit, slack, problem.weights, 0.0, True)[None]
+    warm = next(admm.iterate(problem, 400, torch.float32))  # so few that the crossovers do not end
+    solution = exact.solve(problem, warm.effects, warm.dual, 1e-6)[0]
+    assert solution.gap <= 1e-9
+    assert 0 < int((solution.effects != 0).sum()) < 2 * n
+
+
+@pytest.mark.parametrize("kind", ["and-or", "and"])
+@pytest.mark.parametrize("pin_ends", [True, False])
+def test_a_program_at_the_edge_of_no_effects_has_none(kind, pin_ends):
+    values = torch.tensor([0.0, 0.1 * 3, 0.3, 0.0], dtype=torch.float64)  # .1 * 3 is .3 but for rounding
+    kappa = 0.3 if pin_ends else 0.15
+    found = decompose(values, kappa=kappa, pin_ends=pin_ends, or_weight=1.0, kind=kind, **PROGRAM)
+    assert not found.and_effects[1:].any()
+    assert not found.or_effects.any()
+    assert float(found.and_effects[0]) == pytest.approx(0.0 if pin_ends else 0.15, abs=1e-12)
+    assert float(found.gap) == 0
+
+
+@pytest.mark.parametrize("has_constant", [True, False])
+def test_no_effects_are_a_vertex(has_constant):
+    problem = problem_of(3, kappa=5.0, pin_ends=not has_constant, **PROGRAM)
+    problem.values[-1] = 0
+    program = program_of(problem)
+    effects, constant = vertex.to_vertex(program, torch.zeros(16, dtype=torch.float64), 0.0)
+    assert not effects.any()
+    assert constant == 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("share", [1e-13, 4e-13])
+def test_a_kappa_that_misses_half_the_range_by_rounding_needs_no_effects(n, share):
+    for seed in range(4):
+        values = random(2**n, seed=seed)
+        half = float(values.max() - values.min()) / 2
+        found = decompose(values, kappa=half * (1 - share), pin_ends=False)
+        assert float(found.gap) == 0
+        assert not found.and_effects[1:].any()
+        assert not found.or_effects.any()
+        assert float(found.residual.abs().max()) <= half * (1 + 1e-12)
 
 
 def inside_the_optimal_face(values, kappa, pin_ends):
-    """The mean of optima of a paper's program, flattened effects and the constant: HiGHS at prices a hair apart."""
+    """The mean of optima of a paper's program, flattened effects and the constant.
+
+    HiGHS ends at another optimum when the players have other numbers.
+    """
     n = oracles.n_of(values)
     generator = np.random.default_rng(0)
     optima = []
     for _ in range(6):
-        order = generator.permutation(n)  # HiGHS ends at another vertex when the players have other numbers
+        order = generator.permutation(n)
         moved = [sum((t >> i & 1) << int(order[i]) for i in range(n)) for t in range(2**n)]
         _, ands, ors = oracles.sparse_optimum([values[moved.index(t)] for t in range(2**n)], kappa, pin_ends)
         optima.append([*(ands[moved[s]] for s in range(2**n)), *(ors[moved[s]] for s in range(2**n))])

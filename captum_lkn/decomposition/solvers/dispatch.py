@@ -26,6 +26,7 @@ _INTERIOR_MAX_PLAYERS = 13
 # where the interior point takes .5 to 1 s.
 _SPARSE_MIN_PLAYERS = 9
 _TIGHT = 1e-5  # with less slack than this, in units of the table's range, values are met exactly beyond 13 players
+_MET = 1e-12  # by how much a value may be missed beyond its slack without effects: rounding of table and slack
 _EXACT = 1e-6  # the gap by which these are accepted, if the tolerance is not below
 _WARM_UP_STEPS = 300
 _WARM_UP_STEPS_LARGE = 2000  # from 11 players on, where 1,600 more take less time than one step of the interior point
@@ -73,7 +74,7 @@ def solve(problem: Problem, tolerance: float, max_steps: int | None, solver: str
     """
     tables, size = problem.values.shape
     found = _nothing(problem)
-    left = problem.excess(found.effects, found.constant).abs().amax(-1) > 0
+    left = problem.excess(found.effects, found.constant).abs().amax(-1) > _MET
     if problem.ands_only:
         # AND effects alone that reproduce every value: there is one way.
         only = left & (problem.slack <= 0).all(-1)
@@ -119,7 +120,7 @@ def _middle(problem: Problem) -> Tensor:
     if problem.pinned:
         return problem.values.new_zeros(len(problem.values), 1)
     middle = (problem.values.amax(-1, keepdim=True) + problem.values.amin(-1, keepdim=True)) / 2
-    needless = (problem.values - middle).abs().amax(-1, keepdim=True) <= problem.slack[:, :1]
+    needless = (problem.values - middle).abs().amax(-1, keepdim=True) <= problem.slack[:, :1] + _MET
     return torch.where(needless, middle, torch.zeros_like(middle))
 
 

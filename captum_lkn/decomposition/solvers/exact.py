@@ -1,8 +1,8 @@
 """From ADMM's iterate to the optimum: the interior point for a batch, then the crossover.
 
 A table is handed to the crossover when the interior point has come near; if that does not end, the interior point goes
-on to a tenth of the distance and more. If its steps become short, it starts anew from the middle of the feasible
-points: ADMM's iterate of a dense table can be so far from the optimum that no step leads away from it.
+on to a third of the distance, later to a thirtieth. If its steps become short, it starts anew from the middle of the
+feasible points: ADMM's iterate of a dense table can be so far from the optimum that no step leads away from it.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Solution:
         steps: Steps of the interior point and of the crossover.
         dual: ``[2^n]``, the dual vector of the bound; None where none was found.
         out_of_steps: Whether the number of steps ended the search.
+        sparse: Whether the effects solve the equations of an active set; in a linear program, of a vertex.
     """
 
     effects: Tensor
@@ -73,6 +74,7 @@ class Solution:
     steps: int
     dual: Tensor | None = None
     out_of_steps: bool = False
+    sparse: bool = False
 
 
 def solve(
@@ -312,16 +314,25 @@ class _Run:
         bound = problem.bound(p.dual[index], p.sums[index])
         gap = relative_gap(problem.penalty(effects), bound).tolist()
         for i, row in enumerate(rows):
-            self._offer(self.open[row], effects[i], float(constant[i]), gap[i], float(bound[i]), p.dual[row], step)
+            self._offer(row, Solution(effects[i], float(constant[i]), gap[i], float(bound[i]), step, p.dual[row]))
 
-    def _offer(
-        self, table: int, effects: Tensor, constant: float, gap: float, bound: float, dual: Tensor, steps: int
-    ) -> None:
-        kept = self.solutions[table]
-        kept.steps = max(kept.steps, steps)
-        if gap < kept.gap:
-            kept.effects, kept.constant, kept.gap = effects, constant, gap
-            kept.bound, kept.dual = bound, dual
+    def _offer(self, row: int, new: Solution) -> None:
+        """Keep the better effects and the better bound of those known and those new, whose gap is updated.
+
+        Sparse effects with a gap that is rounding are better than others with a smaller one: the point's own effects
+        are all nonzero, and of a linear program they can be optimal, too.
+        """
+        kept, one = self.solutions[self.open[row]], self.problem[row]
+        kept.steps = max(kept.steps, new.steps)
+        if kept.dual is None or new.bound > kept.bound:
+            kept.bound, kept.dual = new.bound, new.dual
+        bound = one.values.new_tensor(kept.bound)
+        certain = min(self.tolerance, _CERTAIN)
+        for solution in (kept, new):
+            solution.gap = float(relative_gap(one.penalty(solution.effects), bound))
+        prefer_kept, prefer_new = (solution.sparse and solution.gap <= certain for solution in (kept, new))
+        if prefer_new > prefer_kept or (prefer_new == prefer_kept and new.gap < kept.gap):
+            kept.effects, kept.constant, kept.gap, kept.sparse = new.effects, new.constant, new.gap, new.sparse
 
     def _guess(self, rows: list[int], step: int) -> list[int]:
         """Solve tables on the sets that the point names; those for which that is the optimum."""
@@ -339,7 +350,8 @@ class _Run:
         done = []
         for i, (row, constant, own_gap, own_bound) in enumerate(zip(rows, *numbers, strict=True)):
             if exact[i]:
-                self._offer(self.open[row], found.effects[i], constant, own_gap, own_bound, found.dual[i], step)
+                new = Solution(found.effects[i], constant, own_gap, own_bound, step, found.dual[i], sparse=True)
+                self._offer(row, new)
                 done.append(row)
         return done
 
@@ -357,14 +369,17 @@ class _Run:
             self.limited[table] |= self.point.exact and not one.ridge and not found.finished
             effects_, constant = (found.effects, found.constant) if vertex is None else vertex
             x = effects_.view(2, -1)
+            sparse = vertex is not None if not one.ridge and not self.point.exact else found.finished
             if not float(one.excess(x, constant)[1:].abs().amax()) < _FEASIBLE:
+                sparse = False
                 constant = min(max(constant, -float(one.slack[0])), float(one.slack[0]))
                 x = one.without_rounding(one.repaired(x, constant), constant)
             bound = one.bound(found.dual)
             gap = float(relative_gap(one.penalty(x), bound))
             self.solutions[table].steps += found.pivots
-            self._offer(table, x, constant, gap, float(bound), found.dual, step + found.pivots)
-            certain = gap <= min(self.tolerance, _CERTAIN)
+            new = Solution(x, constant, gap, float(bound), step + found.pivots, found.dual, sparse=sparse)
+            self._offer(row, new)
+            certain = new.gap <= min(self.tolerance, _CERTAIN)
             if certain or (self.tries[table] >= _GUESSES + _TRIES - 1 and self.solutions[table].gap <= self.tolerance):
                 done.append(row)
         unfinished = [row for row in range(len(self.open)) if stalled[row] and row not in done]

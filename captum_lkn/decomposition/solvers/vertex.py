@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.solvers.equations import Program
+from captum_lkn.decomposition.solvers.narrow import without_slack
 from captum_lkn.decomposition.solvers.problem import Lattice, Problem
 from captum_lkn.decomposition.solvers.simplex import independent_rows
 
 __all__ = ["at_vertex", "program_of", "to_vertex"]
 
 _MAX_COLUMNS = 2500  # the decomposition of more columns takes longer than all else
+_PIECE = 500  # of a larger support so many columns at a time, at least
 _AT_SLACK = 1e-9  # rows nearer to their slack than this, in units of the table's range, are at it;
 _OF_SLACK = 1e-4  # with little slack only those nearer than this share of it. Effects below that share are rounding
 _DEPENDENT = 1e-9  # singular values below this share of the largest are 0
@@ -49,9 +51,10 @@ def to_vertex(program: Program, effects: Tensor, constant: float) -> tuple[Tenso
     x, free = effects.clone(), torch.as_tensor(constant, dtype=effects.dtype, device=effects.device)
     for _ in range(3):
         x = x.masked_fill(x.abs() < _rounding(program, x), 0)
-        if int((x != 0).sum()) > _MAX_COLUMNS:
+        pushed = _push(program, x, free)
+        if pushed is None:
             return None
-        x, free = _push(program, x, free)
+        x, free = pushed
         solved = _solve(program, x, free)
         if solved is None:
             return None
@@ -71,7 +74,7 @@ def at_vertex(problem: Problem, effects: Tensor) -> Tensor:
     Columns that are independent on some rows are independent; that the others are met too is checked at the end.
     Effects whose columns are dependent on the others, or that rounding keeps from a vertex, stay as they are.
     """
-    program = program_of(problem)
+    program = program_of(without_slack(problem))  # without slack the constant is 0 at free ends, too
     if int(program.live.sum()) > _TELLING_ROWS:
         program = replace(program, live=_telling_rows(problem, effects))
     vertex = to_vertex(program, effects.flatten(), 0.0)
@@ -82,7 +85,7 @@ def at_vertex(problem: Problem, effects: Tensor) -> Tensor:
 
 
 def _telling_rows(problem: Problem, effects: Tensor) -> Tensor:
-    """Some rows, bool ``[2^n]``: one that each effect reaches first or last, and others by chance."""
+    """Some rows, bool ``[2^n]``: sets of AND effects, complements of sets of OR effects, and others by chance."""
     size = len(problem.values)
     rows = torch.zeros(size, dtype=torch.bool, device=effects.device)
     rows[torch.randperm(size, generator=torch.Generator("cpu").manual_seed(0), device="cpu")[:_TELLING_ROWS]] = True
@@ -108,13 +111,12 @@ def _rounding(program: Program, x: Tensor) -> float:
     return min(of_largest, _OF_SLACK * slack) if slack else of_largest
 
 
-def _columns(program: Program, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The support, and its columns at some rows; the last one is the constant's, where there is one."""
-    support = x.nonzero().squeeze(-1)
+def _columns(program: Program, support: Tensor, rows: Tensor) -> Tensor:
+    """The columns of some effects at some rows; the last one is the constant's, where there is one."""
     columns = program.design.entries(rows, support)
     if program.has_constant:
         columns = torch.cat([columns, columns.new_ones(len(rows), 1)], dim=1)
-    return support, columns
+    return columns
 
 
 def _missed(program: Program, x: Tensor, free: Tensor) -> Tensor:
@@ -126,8 +128,27 @@ def _at_slack(program: Program, missed: Tensor) -> Tensor:
     return (missed.abs() >= program.slack - near) & program.live
 
 
-def _push(program: Program, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-    """Move along combinations of columns that add up to 0 where rows bind, until none is left.
+def _push(program: Program, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Move until no column of the support depends on the others; None where more are left than can be decomposed.
+
+    The optimal face of a sparse table can have an interior where all effects are nonzero (12 players: 8,178), of which
+    few columns are independent. So a large support is reduced piece by piece, from the largest effects on.
+    """
+    waiting = x.abs().argsort(descending=True, stable=True)[: int((x != 0).sum())]
+    support = waiting[:0]
+    piece = len(waiting) if len(waiting) <= _MAX_COLUMNS else _PIECE
+    while len(waiting):
+        support, waiting = torch.cat([support, waiting[:piece]]), waiting[piece:]
+        if len(support) > _MAX_COLUMNS:
+            return None
+        x, free = _push_among(program, x, free, support.sort().values)
+        support = support[x[support] != 0]
+        piece = max(_PIECE, len(support))
+    return x, free
+
+
+def _push_among(program: Program, x: Tensor, free: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
+    """Move along combinations of the given columns that add up to 0 where rows bind, until none is left.
 
     Each combination consists of one dependent column and of columns of a basis. All dependent effects shrink together,
     as far as an effect of the basis or a further row allows. What stops them takes the place of one of them, so that
@@ -135,7 +156,7 @@ def _push(program: Program, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
     """
     missed = _missed(program, x, free)
     bound = _at_slack(program, missed)
-    support, columns = _columns(program, x, bound.nonzero().squeeze(-1))
+    columns = _columns(program, support, bound.nonzero().squeeze(-1))
     count = len(support)
     effects = torch.cat([x[support], free.reshape(1)]) if program.has_constant else x[support]
     moves, dependent = _combinations(columns, effects, count)  # [columns, combinations]
@@ -174,10 +195,9 @@ def _push(program: Program, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
             moves[which] = 0.0
         else:
             waiting[which - count] = False
-            _, row = _columns(program, x, support.new_tensor([which - count]))
+            row = _columns(program, support, support.new_tensor([which - count]))
             moves, dependent = _exchanged(moves, dependent, row.squeeze(0) @ moves, effects)
-    result = torch.zeros_like(x)
-    result[support] = effects[:count]
+    result = x.index_put((support,), effects[:count])
     return result, effects[count] if program.has_constant else free
 
 
@@ -235,10 +255,11 @@ def _solve(program: Program, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor] |
     """The effects on the support of x that meet the rows which bind, by least squares."""
     missed = _missed(program, x, free)
     rows = _at_slack(program, missed).nonzero().squeeze(-1)
-    support, columns = _columns(program, x, rows)
-    target = program.values[rows] - program.slack[rows] * missed[rows].sign()
-    if not columns.shape[1]:
+    support = x.nonzero().squeeze(-1)
+    if not len(support):
         return x, free
+    columns = _columns(program, support, rows)
+    target = program.values[rows] - program.slack[rows] * missed[rows].sign()
     if len(rows) < columns.shape[1]:
         return None
     q, r = torch.linalg.qr(columns)
