@@ -9,10 +9,9 @@ from solver_problems import batch_of, problem_of, program_of, random, written_ou
 from tqdm.auto import tqdm
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, exact, first_order, generation, guess, highs, newton, vertex
+from captum_lkn.decomposition.solvers import admm, exact, first_order, generation, guess, highs, vertex
 from captum_lkn.decomposition.solvers.crossover import cross_over
 from captum_lkn.decomposition.solvers.guess import solve_guessed
-from captum_lkn.decomposition.solvers.newton import Columns, Factor, SampledColumns, all_rows_gram, chosen_rows_gram
 from captum_lkn.decomposition.solvers.problem import (
     Lattice,
     Problem,
@@ -159,103 +158,10 @@ def test_a_gap_is_relative_to_the_bound_and_zero_where_nothing_was_needed():
     assert relative_gap(penalty, bound).tolist() == [0.5, 0.0, 0.0, 0.0]
 
 
-# The linear systems
-
-
-def in_play(n, positions):
-    """The mask of :class:`Columns` for some positions of each table."""
-    result = torch.zeros(len(positions), 2 * 2**n, dtype=torch.bool)
-    for row, chosen in enumerate(positions):
-        result[row, chosen] = True
-    return result
-
-
-@pytest.mark.parametrize("n", range(1, 8))
-@pytest.mark.parametrize("share", [0.2, 1.0], ids=["some effects", "all effects"])
-def test_the_gram_matrix_of_effects_in_play_is_that_of_the_matrix_written_out(n, share):
-    generator = torch.Generator().manual_seed(n)
-    chosen = torch.rand(3, 2 * 2**n, generator=generator) < share
-    chosen[:, 0] = chosen[:, 2**n] = False  # the empty set
-    chosen[:, 1] = True
-    columns, weights, z = Columns(chosen, n), random(3, 2**n, seed=n), written_out(n)
-    gram = columns.gram(weights)
-    for row in range(3):
-        mine, count = z[:, chosen[row]], int(chosen[row].sum())
-        expected = mine.T @ (weights[row].unsqueeze(1) * mine)
-        there = columns.inside[row]
-        assert int(there.sum()) == count
-        mine = gram[row].tril()
-        torch.testing.assert_close(mine[there][:, there], expected.tril(), rtol=0, atol=1e-11)
-        assert not mine[~there].any()
-        assert not mine[:, ~there].any()
-
-
-def test_effects_in_play_are_columns_of_the_matrix():
-    positions = [[1, 3, 7], [8 + 3, 8 + 5], [1, 2, 8 + 7]]
-    columns, z = Columns(in_play(3, positions), 3), written_out(3)
-    x = random(*columns.positions.shape) * columns.inside  # tables have different numbers of AND and OR effects
-    assert columns.inside.sum(-1).tolist() == [3, 2, 3]
-    assert torch.equal(columns.take(columns.spread(x)), x)
-    for row, chosen in enumerate(positions):
-        there = columns.inside[row]
-        assert columns.positions[row, there].tolist() == chosen
-        torch.testing.assert_close(columns.synthesis(x)[row], z[:, chosen] @ x[row, there], rtol=0, atol=1e-14)
-    kept = columns[torch.tensor([2])]
-    torch.testing.assert_close(kept.synthesis(x[2:]), columns.synthesis(x)[2:], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("n", range(1, 8))
-def test_the_gram_matrix_of_the_rows_is_that_of_the_matrix_written_out(n):
-    weights = random(2, 2, 2**n).abs()
-    weights[..., 0] = 0  # the empty set has no effect
-    z = written_out(n)
-    for row in range(2):
-        expected = (z @ (weights[row].view(-1, 1) * z.T))[1:, 1:]
-        torch.testing.assert_close(all_rows_gram(weights, n)[row], expected, rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize("n", [1, 4, 6])
-def test_the_gram_matrix_of_some_rows_is_made_block_by_block(n, monkeypatch):
-    monkeypatch.setattr(newton, "_BLOCK", 5)
-    monkeypatch.setattr(newton, "_PAIRS_MAX_PLAYERS", 0)
-    weights = random(2, 2, 2**n).abs()
-    weights[..., 0] = 0  # the empty set has no effect
-    z = written_out(n)
-    rows = torch.stack([torch.randperm(2**n, generator=torch.Generator().manual_seed(seed)) for seed in range(2)])
-    rows = rows[:, : 2**n * 2 // 3]
-    some, every = chosen_rows_gram(weights, rows), all_rows_gram(weights, n)
-    for table in range(2):
-        expected = z @ (weights[table].view(-1, 1) * z.T)
-        mine = expected[rows[table]][:, rows[table]]
-        torch.testing.assert_close(some[table].tril(), mine.tril(), rtol=0, atol=1e-11)
-        torch.testing.assert_close(every[table].tril(), expected[1:, 1:].tril(), rtol=0, atol=1e-11)
-
-
 @pytest.mark.parametrize("n", range(1, 6))
 def test_entries_of_the_lattice_are_those_of_the_matrix_written_out(n):
     everything = torch.arange(2**n), torch.arange(2 * 2**n)
     assert torch.equal(Lattice(n).entries(*everything), written_out(n))
-
-
-@pytest.mark.parametrize("size", [1, 5, 40])
-def test_a_factor_solves_badly_scaled_systems(size):
-    root, scale = random(2, size, size), torch.logspace(-6, 6, size, dtype=torch.float64)
-    matrix = scale.unsqueeze(1) * (root @ root.mT + torch.eye(size)) * scale
-    right = random(2, size, seed=1)
-    solution = Factor(matrix.clone()).solve(right)
-    product = (matrix @ solution.unsqueeze(-1)).squeeze(-1)
-    torch.testing.assert_close(product / scale, right / scale, rtol=0, atol=1e-7)
-
-
-def test_a_factor_of_a_singular_matrix_solves_what_can_be_solved_and_leaves_the_others_alone():
-    root, regular = random(8, 3), random(8, 8, seed=2)
-    matrix = torch.stack([root @ root.T, regular @ regular.T + torch.eye(8)])
-    right = torch.stack([root @ random(3, seed=1), random(8, seed=3)])
-    solution = Factor(matrix.clone()).solve(right)
-    assert solution.isfinite().all()
-    product = (matrix @ solution.unsqueeze(-1)).squeeze(-1)
-    torch.testing.assert_close(product[0], right[0], rtol=0, atol=1e-6)
-    torch.testing.assert_close(product[1], right[1], rtol=0, atol=1e-12)
 
 
 # The solvers
@@ -480,10 +386,3 @@ def test_admm_alone_takes_no_more_steps_than_it_may():
             first_order.solve(batch, best, 1e-12, most, bar)
         assert best.steps == taken
         assert best.gap > 1e-12
-
-
-def test_some_rows_press_effects_as_the_matrix_says():
-    rows, z = torch.tensor([0, 3, 5, 7]), written_out(3)
-    columns = SampledColumns(in_play(3, [[1, 3, 8 + 5]]), 3, rows)
-    dual = random(1, 4)
-    torch.testing.assert_close(columns.adjoint(dual), dual @ z[rows][:, [1, 3, 8 + 5]])

@@ -194,7 +194,7 @@ class _Few:
         return (self.z.mT @ y.unsqueeze(-1)).squeeze(-1)
 
     def gram(self) -> Tensor:
-        """Z Z', 0 at the padding."""
+        """The lower triangle of Z Z', 0 at the padding; what is above the diagonal is undefined."""
         return self.z @ self.z.mT
 
     def effects(self, x: Tensor) -> Tensor:
@@ -227,7 +227,7 @@ class _Many:
         return adjoint(self.dual(y)).flatten(1) * self._chosen
 
     def gram(self) -> Tensor:
-        """Z Z', its lower triangle, 0 at the padding."""
+        """The lower triangle of Z Z', 0 at the padding; what is above the diagonal is undefined."""
         gram = chosen_rows_gram(self._chosen.double().view(len(self._chosen), 2, -1), self._rows)
         return gram.mul_(self.there.unsqueeze(-1)).mul_(self.there.unsqueeze(-2))
 
@@ -257,6 +257,7 @@ class _All:
         return adjoint(y).flatten(1) * self._chosen
 
     def gram(self) -> Tensor:
+        """The lower triangle of Z Z', 0 where a row is not chosen; what is above the diagonal is undefined."""
         n = self.there.shape[-1].bit_length() - 1
         chosen = self._chosen.double().view(len(self._chosen), 2, -1)
         gram = torch.nn.functional.pad(all_rows_gram(chosen, n), (1, 0, 1, 0))

@@ -1,5 +1,8 @@
 """The linear systems of the interior point, for a batch of tables.
 
+Gram matrices are symmetric, and all functions here return their lower triangle: the numbers above the diagonal are
+undefined, and nobody may read them. The factorisation does not.
+
 A step needs dx (effects in play), dy (rows, that is subsets T) and one scalar, from::
 
     (1/D) dx - Z' dy = r              one equation for each effect in play
@@ -90,6 +93,8 @@ class Columns:
     def gram(self, row_weights: Tensor) -> Tensor:
         """The lower triangle of Z' diag(row_weights) Z, ``[B, k, k]``, for ``row_weights [B, 2^n]``; 0 at the padding.
 
+        What is above the diagonal is undefined.
+
         Two AND effects reach the sets that contain both; OR effects miss those that avoid both; and an OR effect
         misses, of the sets that contain an AND effect's, those that avoid its own: sums over 2^n sets, and over 3^n
         patterns.
@@ -146,16 +151,20 @@ class SampledColumns(Columns):
         return dual @ self.matrix
 
     def gram(self, row_weights: Tensor) -> Tensor:
-        """Z' diag(row_weights) Z, ``[1, k, k]``, for ``row_weights [1, rows]``."""
+        """The lower triangle of Z' diag(row_weights) Z, ``[1, k, k]``, for ``row_weights [1, rows]``.
+
+        What is above the diagonal is undefined.
+        """
         return (self.matrix.T @ (row_weights.T * self.matrix)).unsqueeze(0)
 
 
 class Factor:
     """Cholesky factors of symmetric positive definite matrices ``[B, m, m]``, scaled to a unit diagonal first.
 
-    The matrices may be overwritten. Those of tables that are solved together are widened by rows of the identity until
-    each begins at a line of the cache. MKL rounds by the place in memory: of 360 tables of a network, 104 had other
-    last digits in a batch than alone.
+    Of a matrix the lower triangle is read; what is above the diagonal may be anything, also NaN. The matrices may be
+    overwritten. Those of tables that are solved together are widened by rows of the identity until each begins at a
+    line of the cache. MKL rounds by the place in memory: of 360 tables of a network, 104 had other last digits in a
+    batch than alone.
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -185,10 +194,16 @@ class Factor:
 
 
 def all_rows_gram(column_weights: Tensor, n: int) -> Tensor:
-    """Z diag(column_weights) Z' for the nonempty rows, ``[B, 2^n - 1, 2^n - 1]``, from ``column_weights [B, 2, 2^n]``.
+    """The lower triangle of Z diag(column_weights) Z' for the nonempty rows; what is above the diagonal is undefined.
 
-    A set lies in both T and T' when it lies in their intersection, and it meets both unless it avoids one. Of large
-    tables it is the lower triangle, with zeros above.
+    A set lies in both T and T' when it lies in their intersection, and it meets both unless it avoids one.
+
+    Args:
+        column_weights: ``[B, 2, 2^n]``.
+        n: The number of players.
+
+    Returns:
+        ``[B, 2^n - 1, 2^n - 1]``.
     """
     if n > _PAIRS_MAX_PLAYERS:
         rows = torch.arange(1, 1 << n, device=column_weights.device)
@@ -204,11 +219,14 @@ def all_rows_gram(column_weights: Tensor, n: int) -> Tensor:
 
 
 def chosen_rows_gram(column_weights: Tensor, rows: Tensor) -> Tensor:
-    """The lower triangle of Z diag(column_weights) Z' for some rows, ``[B, m, m]``, with zeros above.
+    """The lower triangle of Z diag(column_weights) Z' for some rows; what is above the diagonal is undefined.
 
     Args:
         column_weights: ``[B, 2, 2^n]``.
         rows: int64 ``[B, m]``, the sets of the rows.
+
+    Returns:
+        ``[B, m, m]``.
     """
     below = lattice.and_inverse(column_weights)
     ands, avoided = below[:, 0], below[:, 1].flip(-1)
