@@ -27,7 +27,7 @@ from captum_lkn._common.formats import shortened
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.studies.locks import Locks
-from captum_lkn.studies.sample_files import Outputs, Results, check_sample, sample_path, write_sample
+from captum_lkn.studies.sample_files import SAMPLES, Outputs, Results, check_sample, sample_path, write_sample
 
 __all__ = [
     "Folder",
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 _MANIFEST: Final = "study.safetensors"
-_SAMPLES: Final = "samples"
 _LOCK: Final = "lock"
 _KIND: Final = "Study"
 _SETTINGS: Final[Mapping[str, type]] = {
@@ -51,9 +50,10 @@ _SETTINGS: Final[Mapping[str, type]] = {
     "options": dict,
     "keep": str,
 }
-_KEY: Final = re.compile("[0-9a-f]{64}")  # no other text becomes a part of a path
+_DIGITS: Final = "[0-9a-f]{64}"
+_KEY: Final = re.compile(_DIGITS)  # no other text becomes a part of a path
 # The name of a sample's file, or of that of one of its parts.
-_NAME: Final = re.compile(rf"([0-9a-f]{{64}})(?:\.\d{{1,5}}-of-(\d{{1,5}}))?{re.escape(files.SUFFIX)}")
+_NAME: Final = re.compile(rf"({_DIGITS})(?:\.\d{{1,5}}-of-(\d{{1,5}}))?{re.escape(files.SUFFIX)}")
 
 
 @checked()
@@ -101,15 +101,16 @@ class Folder:
 
     Args:
         path: The folder, which is made where it is missing.
+        manifest: The manifest of the study.
 
     Raises:
         OSError: It cannot be made or written to.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path, self.manifest = path, manifest
         try:
-            (path / _SAMPLES).mkdir(parents=True, exist_ok=True)
+            (path / SAMPLES).mkdir(parents=True, exist_ok=True)
             self.locks = Locks(path / _LOCK)
         except OSError as error:
             raise type(error)(
@@ -127,9 +128,9 @@ class Folder:
             OSError: It cannot be written to.
         """
         check_folder(path)
-        folder = cls(path)
+        folder = cls(path, manifest)
         try:
-            folder._claim(manifest, resume)
+            folder._claim(resume)
             folder.locks.opened()
             yield folder
         finally:
@@ -137,7 +138,7 @@ class Folder:
                 folder._clean()
             folder.locks.close()
 
-    def _claim(self, manifest: Manifest, resume: bool) -> None:
+    def _claim(self, resume: bool) -> None:
         """Write the manifest where there is none, and check that it is of this study."""
         if self.locks.alone():
             self._clean()
@@ -151,9 +152,9 @@ class Folder:
             warn(f"{error}. It is written anew, and each sample's file is checked against it")
         if found is None:
             with explained_errors(place):
-                files.write(place, _KIND, {}, asdict(manifest))
+                files.write(place, _KIND, {}, asdict(self.manifest))
             return
-        _check_same(found, manifest, self.path)
+        _check_same(found, self.manifest, self.path)
         if not resume:
             raise FileExistsError(
                 f"the folder {str(self.path)!r} holds this study already. Give resume=True to go on, or another folder"
@@ -161,18 +162,18 @@ class Folder:
 
     def _clean(self) -> None:
         """Remove what processes that were killed had begun to write; nobody else is there."""
-        for each in (*self.path.glob(".*.tmp"), *(self.path / _SAMPLES).glob(".*.tmp")):
+        for each in (*self.path.glob(".*.tmp"), *(self.path / SAMPLES).glob(".*.tmp")):
             with suppress(OSError):
                 each.unlink()
 
     def has(self, key: str) -> bool:
-        """Return whether a sample's file is there, whole and of this sample.
+        """Return whether a sample's file is there and holds what the readers of the study take.
 
         Warns:
-            UserWarning: It is damaged or of another sample; it is named, and will be computed again.
+            UserWarning: It is damaged, of another sample or not of this study; it is named, and will be computed again.
         """
         try:
-            check_sample(self.path, key)
+            check_sample(self.path, key, self.manifest.settings, self.manifest.players[key])
         except FileNotFoundError:
             return False
         except ValueError as error:
@@ -197,13 +198,13 @@ class Folder:
     def strangers(self, keys: Sequence[str]) -> list[str]:
         """Return the names of files that are not of the study's samples."""
         own = set(keys)
-        names = [each.name for each in (self.path / _SAMPLES).iterdir()]
+        names = [each.name for each in (self.path / SAMPLES).iterdir()]
         found = {name: _NAME.fullmatch(name) for name in names if not _is_unfinished(name)}
         return sorted(name for name, match in found.items() if match is None or match[1] not in own)
 
     def divisions(self) -> dict[str, int]:
         """Return into how many parts samples are divided that have parts in the folder, by their keys."""
-        names = (_NAME.fullmatch(each.name) for each in (self.path / _SAMPLES).iterdir())
+        names = (_NAME.fullmatch(each.name) for each in (self.path / SAMPLES).iterdir())
         found = Counter((name[1], int(name[2])) for name in names if name is not None and name[2] is not None)
         return {key: parts for (key, parts), _ in reversed(found.most_common()) if parts > 0}
 
@@ -253,7 +254,7 @@ def check_folder(path: Path) -> None:
         raise PermissionError(f"out must be a folder that can be written to; got {str(path)!r}, which is read-only")
     if not os.path.isdir(path) or (path / _MANIFEST).exists():
         return
-    own = {_MANIFEST, _SAMPLES, _LOCK}
+    own = {_MANIFEST, SAMPLES, _LOCK}
     others = sorted(each.name for each in path.iterdir() if each.name not in own and not each.name.endswith(".tmp"))
     if others:
         raise ValueError(

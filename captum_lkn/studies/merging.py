@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.studies.folder import Folder, Manifest, check_settings, read_manifest
-from captum_lkn.studies.sample_files import read_sample, sample_path
+from captum_lkn.studies.sample_files import check_sample, read_sample, sample_path
 from captum_lkn.studies.study import Study, load_study
 
 __all__ = ["merge"]
@@ -49,8 +49,8 @@ def merge(folders: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]
     for manifest in manifests[1:]:
         keys += [key for key in dict.fromkeys(manifest.keys) if key not in set(keys)]
     players = {key: n for manifest in manifests for key, n in manifest.players.items()}
-    places = _places(paths, keys)
     whole = Manifest(first.settings, tuple(keys), players, first.accuracies)
+    places = _places(paths, whole)
     if out is None:
         return Study(whole.settings, whole.keys, places, whole.accuracies)
     with Folder.open(Path(out), whole, True) as folder:
@@ -60,18 +60,17 @@ def merge(folders: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]
     return load_study(out)
 
 
-def _places(paths: Iterable[Path], keys: Iterable[str]) -> Mapping[str, Path]:
+def _places(paths: Sequence[Path], whole: Manifest) -> Mapping[str, Path]:
     """Return by key the folder of a whole file; files of one sample must be equal."""
     found: dict[str, Path] = {}
     damaged = []
-    known = list(paths)
-    for key in dict.fromkeys(keys):
-        for path in known:
+    for key in dict.fromkeys(whole.keys):
+        for path in paths:
             place = sample_path(path, key)
             if not place.exists():
                 continue
             try:
-                read_sample(path, key)
+                check_sample(path, key, whole.settings, whole.players[key])
             except ValueError as error:
                 damaged.append(str(error))
                 continue

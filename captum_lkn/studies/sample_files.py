@@ -14,13 +14,27 @@ from typing import Any, Final, TypeAlias
 from torch import Tensor
 
 from captum_lkn._common import files
-from captum_lkn._common.messages import some_of
+from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.attribution.outputs import KeptOutputs
 from captum_lkn.interactions import Interactions, SampledInteractions
 from captum_lkn.interactions.about import other_question
 from captum_lkn.interactions.packing import pack, pack_sampled, unpack, unpack_sampled
+from captum_lkn.knowledge import LayerwiseKnowledge
+from captum_lkn.models.layers import OUTPUT
 
-__all__ = ["Outputs", "Results", "check_sample", "kept_outputs_of", "read_sample", "sample_path", "write_sample"]
+__all__ = [
+    "SAMPLES",
+    "Outputs",
+    "Results",
+    "check_sample",
+    "kept_outputs_of",
+    "read_sample",
+    "sample_path",
+    "write_sample",
+]
+
+SAMPLES: Final = "samples"
+"""The name of the folder of these files, in that of the study."""
 
 Results: TypeAlias = dict[str, Interactions | SampledInteractions]
 """Interactions by layer."""
@@ -33,7 +47,7 @@ _KIND: Final = "StudySample"
 
 def sample_path(folder: Path, key: str) -> Path:
     """Return the file of a sample."""
-    return folder / "samples" / f"{key}{files.SUFFIX}"
+    return folder / SAMPLES / f"{key}{files.SUFFIX}"
 
 
 def write_sample(folder: Path, key: str, results: Results, outputs: Outputs | None = None) -> None:
@@ -57,14 +71,29 @@ def write_sample(folder: Path, key: str, results: Results, outputs: Outputs | No
     files.write(sample_path(folder, key), _KIND, tensors, {**metadata, **more})
 
 
-def check_sample(folder: Path, key: str) -> None:
-    """Check that the file of a sample is whole, and of this sample.
+def check_sample(folder: Path, key: str, settings: Mapping[str, Any], players: int) -> None:
+    """Check that the file of a sample holds what the readers of its study take.
+
+    Args:
+        folder: The folder of the study.
+        key: The key of the sample.
+        settings: The settings of the study.
+        players: The number of players of the sample.
 
     Raises:
         FileNotFoundError: It is not there.
-        ValueError: It is damaged, or of another sample.
+        ValueError: It is damaged, of another sample, or not of this study.
     """
-    files.load(sample_path(folder, key), _KIND, partial(_check_key, key=key))
+
+    def check(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        results, outputs = _made(tensors, metadata, key)
+        _check_results(results, settings, players)
+        wanted = settings["keep"] == "outputs"
+        if wanted != (outputs is not None):
+            has, keeps = ("no outputs", "outputs") if wanted else ("outputs", "none")
+            raise ValueError(f"it has {has}, and the study keeps {keeps}")
+
+    files.load(sample_path(folder, key), _KIND, check)
 
 
 def read_sample(folder: Path, key: str) -> tuple[Results, Outputs | None]:
@@ -74,25 +103,7 @@ def read_sample(folder: Path, key: str) -> tuple[Results, Outputs | None]:
         FileNotFoundError: They are not there.
         ValueError: The file is damaged, or of another sample.
     """
-
-    def make(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> tuple[Results, Outputs | None]:
-        _check_key(tensors, metadata, key)
-        each: list[Interactions | SampledInteractions]
-        if metadata["sampled"]:
-            each = [SampledInteractions(**arguments) for arguments in unpack_sampled(tensors, metadata)]
-        else:
-            each = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
-        results = dict(zip(metadata["labels"], each, strict=True))
-        if not results or len(results) < len(each) or not all(isinstance(label, str) for label in results):
-            raise ValueError(f"labels must be different texts, one or more; got {metadata['labels']!r}")
-        _check_one_sample(results)
-        if "outputs" not in metadata:
-            return results, None
-        outputs = tensors["outputs"], metadata["outputs"]
-        kept_outputs_of(next(iter(results.values())), outputs)
-        return results, outputs
-
-    return files.load(sample_path(folder, key), _KIND, make)
+    return files.load(sample_path(folder, key), _KIND, partial(_made, key=key))
 
 
 def kept_outputs_of(one: Interactions | SampledInteractions, outputs: Outputs) -> KeptOutputs:
@@ -109,9 +120,39 @@ def kept_outputs_of(one: Interactions | SampledInteractions, outputs: Outputs) -
     return kept
 
 
-def _check_key(_: Mapping[str, Tensor], metadata: Mapping[str, Any], key: str) -> None:
+def _made(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], key: str) -> tuple[Results, Outputs | None]:
+    """Return the results and the outputs of a sample, made of the content of its file."""
     if metadata["key"] != key:
         raise ValueError(f"it is of another sample or study, {metadata['key'][:12]}")
+    each: list[Interactions | SampledInteractions]
+    if metadata["sampled"]:
+        each = [SampledInteractions(**arguments) for arguments in unpack_sampled(tensors, metadata)]
+    else:
+        each = [Interactions(**arguments) for arguments in unpack(tensors, metadata)]
+    results = dict(zip(metadata["labels"], each, strict=True))
+    if not results or len(results) < len(each) or not all(isinstance(label, str) for label in results):
+        raise ValueError(f"labels must be different texts, one or more; got {metadata['labels']!r}")
+    _check_one_sample(results)
+    if "outputs" not in metadata:
+        return results, None
+    outputs = tensors["outputs"], metadata["outputs"]
+    kept_outputs_of(next(iter(results.values())), outputs)
+    return results, outputs
+
+
+def _check_results(results: Results, settings: Mapping[str, Any], players: int) -> None:
+    """Check that the results of a sample are of the layers, the masks and the number of players of its study."""
+    labels, layers = list(results), list(settings["layers"])
+    read = [label for label in labels if label != OUTPUT]
+    if read != layers or (settings["method"] == LayerwiseKnowledge.__name__ and labels[-1] != OUTPUT):
+        raise ValueError(f"it has the layers {some_of(labels)}, and the study reads {some_of(layers or [OUTPUT])}")
+    first = results[labels[0]]
+    if len(first.players) != players:
+        raise ValueError(f"it has {count_of(len(first.players), 'player')}, and the sample has {players}")
+    sampled = settings["options"].get("n_samples") is not None
+    if isinstance(first, SampledInteractions) != sampled:
+        has, takes = ("all masks", "samples of them") if sampled else ("sampled masks", "all")
+        raise ValueError(f"it is of {has}, and the study takes {takes}")
 
 
 def _check_one_sample(results: Results) -> None:

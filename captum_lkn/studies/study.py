@@ -152,7 +152,7 @@ class Study:
         kept = [outputs for _, outputs in found if outputs is not None]
         if len(kept) < len(found):
             number = next(number for number, (_, own) in zip(self.stored, found, strict=True) if own is None)
-            raise ValueError(f"{self._file(number)} has no outputs. Remove it, and run the study again")
+            raise ValueError(f"{self._file(number)} has no outputs. Run the study again")
         named = str(self.settings["score"]).rpartition(" ")[0]
         return rescored(interactions, kept, named if score is None else score, target, options)
 

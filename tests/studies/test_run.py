@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from tiny_models import BERT, made
 import captum_lkn
 from captum_lkn import AndOrInteraction, players_from_mask, text_players
 from captum_lkn._common import files
-from captum_lkn.studies import load_study, run_study
-from captum_lkn.studies.folder import Folder
+from captum_lkn.studies import load_study, merge, run_study
+from captum_lkn.studies.folder import Folder, Manifest, read_manifest
 from captum_lkn.studies.locks import Locks
 from captum_lkn.studies.part_files import read_part, write_part
 from captum_lkn.studies.sample_files import sample_path
@@ -34,6 +35,12 @@ HELPER = pathlib.Path(__file__).parents[1] / "small_studies.py"
 
 def parts_of(one):
     return one.players, one.effects.values.tolist(), one.values.tolist(), one.kappa, one.gap, one.provenance
+
+
+def empty_folder(path):
+    """Return the open folder of a study without samples."""
+    settings = dict.fromkeys(["method", "model", "score"], "") | {"layers": {}, "options": {}, "keep": "interactions"}
+    return Folder(path, Manifest(settings, (), {}, {}))
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +183,7 @@ def test_parts_that_were_stored_are_used_by_a_later_run_of_one_process(tmp_path,
 
 @pytest.mark.parametrize(("of", "values"), [(torch.float32, torch.float64), (torch.int64, torch.float16)])
 def test_a_part_of_other_types_is_computed_again(of, values, tmp_path):
-    folder, key, part = Folder(tmp_path), "0" * 64, Part(0, 2)
+    folder, key, part = empty_folder(tmp_path), "0" * 64, Part(0, 2)
     found = PartValues(torch.arange(3).to(of), torch.ones(1, 3).to(values), ("",), 1, {})
     write_part(folder, key, part, found)
     with pytest.warns(UserWarning, match=r"its columns are .* \[3\], its values .* \[1, 3\], not int64 and float64"):
@@ -185,7 +192,7 @@ def test_a_part_of_other_types_is_computed_again(of, values, tmp_path):
 
 def test_names_of_parts_are_of_no_more_parts_than_there_are_processes(tmp_path):
     """A stray file's name does not say how much work there is."""
-    folder, key = Folder(tmp_path), "0" * 64
+    folder, key = empty_folder(tmp_path), "0" * 64
     for name in ("0-of-2", "1-of-2", "0-of-999999999"):
         (tmp_path / "samples" / f"{key}.{name}.safetensors").touch()
     assert folder.divisions() == {key: 2}
@@ -198,7 +205,7 @@ def test_parts_of_an_earlier_run_go_with_their_sample(options, tmp_path):
     study = run_study(make_method(), sample, tmp_path / "whole")
     run_study(make_method(), sample, tmp_path / "run", shard=(1, 2))  # there is no second sample
     found = PartValues(torch.tensor([0]), torch.zeros(1, 1).double(), ("logit",), 1, {})
-    write_part(Folder(tmp_path / "run"), study.keys[0], Part(0, 3), found)
+    write_part(Folder(tmp_path / "run", read_manifest(tmp_path / "run")), study.keys[0], Part(0, 3), found)
     run_study(make_method(), sample, tmp_path / "run", **options)
     assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
 
@@ -279,6 +286,101 @@ def test_files_that_are_damaged_or_of_another_sample_are_computed_again(undistur
         with pytest.warns(UserWarning, match=f"{re.escape(str(first))}.*The sample is computed again"):
             run_study(make_layered(), make_samples(), tmp_path)
     assert bytes_of(tmp_path) == bytes_of(undisturbed)
+
+
+RUNS = {
+    "layers": (make_layered, {}),
+    "output": (make_method, {}),
+    "outputs": (make_method, {"keep": "outputs"}),
+    "sampled": (make_method, {"n_samples": 8}),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the folders of studies that ran through."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in RUNS}
+    for name, (method, options) in RUNS.items():
+        run_study(method(), make_samples(2), folders[name], **options)
+    return folders
+
+
+def spoil(**changes):
+    return lambda tensors, metadata: metadata.update(changes)
+
+
+def outputs_times(factor):
+    return lambda tensors, _: tensors["outputs"].mul_(factor)
+
+
+@pytest.mark.parametrize(
+    ("run", "change", "said"),
+    [
+        ("layers", spoil(labels=["hidden", "hidden"]), "labels must be different texts"),
+        ("layers", spoil(labels=["hidden", 3]), "labels must be different texts"),
+        ("layers", spoil(labels=["hidden"]), "argument"),
+        ("layers", spoil(labels=["other", "output"]), "it has the layers other, output, and the study reads hidden"),
+        ("layers", spoil(labels=["output", "hidden"]), "it has the layers output, hidden, and the study reads hidden"),
+        ("output", spoil(labels=["hidden"]), "it has the layers hidden, and the study reads output"),
+        ("output", spoil(samples=[]), ""),
+        ("outputs", lambda _, metadata: metadata.pop("outputs"), "it has no outputs, and the study keeps outputs"),
+        ("outputs", lambda tensors, _: tensors.pop("outputs"), "there is no 'outputs'"),
+        ("outputs", outputs_times(float("nan")), "outputs must be finite"),
+        ("outputs", spoil(outputs={"kind": "x", "class_names": []}), "kind must be one of"),
+        (
+            "outputs",
+            lambda tensors, _: tensors.update(outputs=tensors["outputs"][1:]),
+            r"outputs must be .*\[2\^n, C\]",
+        ),
+    ],
+)
+def test_a_file_that_readers_would_refuse_is_computed_again(finished, tmp_path, run, change, said):
+    path = changed_file(finished[run], tmp_path, run, change)
+    assert_computed_again(path, run, said, finished[run])
+
+
+@pytest.mark.parametrize(
+    ("run", "of", "number", "said"),
+    [
+        ("output", "output", 1, "it has 3 players, and the sample has 2"),
+        ("output", "outputs", 0, "it has outputs, and the study keeps none"),
+        ("output", "sampled", 0, "it is of sampled masks, and the study takes all"),
+        ("sampled", "output", 0, "it is of all masks, and the study takes samples of them"),
+    ],
+)
+def test_results_under_the_key_of_another_sample_or_study_are_computed_again(finished, tmp_path, run, of, number, said):
+    other = files.read(sample_path(finished[of], load_study(finished[of]).keys[number]), "StudySample")
+
+    def change(tensors, metadata):
+        key = metadata["key"]
+        for own, others in zip((tensors, metadata), other, strict=True):
+            own.clear()
+            own.update(others)
+        metadata["key"] = key
+
+    path = changed_file(finished[run], tmp_path, run, change)
+    assert_computed_again(path, run, said, finished[run])
+
+
+def changed_file(folder, place, run, change):
+    """Change the content of the first sample's file in a copy of a study, and give it a right checksum."""
+    shutil.copytree(folder, place / run)
+    path = sample_path(place / run, load_study(place / run).keys[0])
+    tensors, metadata = files.read(path, "StudySample")
+    change(tensors, metadata)
+    files.write(path, "StudySample", tensors, metadata)
+    return path
+
+
+def assert_computed_again(path, run, said, whole):
+    """Check that merge and a run name the file, and that the run ends with the bytes of one that was not disturbed."""
+    method, options = RUNS[run]
+    folder = path.parent.parent
+    with pytest.warns(UserWarning, match=f"left out as missing: .*{re.escape(str(path))}.*{said}"):
+        assert merge([folder]).missing == (0,)
+    with pytest.warns(UserWarning, match=f"{re.escape(str(path))}.*{said}.*The sample is computed again"):
+        run_study(method(), make_samples(2), folder, **options)
+    assert bytes_of(folder) == bytes_of(whole)
 
 
 def test_a_damaged_manifest_is_written_anew(undisturbed, tmp_path):
