@@ -13,9 +13,11 @@ from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_floating
 from captum_lkn._common.messages import kind_of
 from captum_lkn.attribution.and_or import AndOrInteraction
+from captum_lkn.decomposition.lattice import members
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.interactions import InputLayout, Interactions
 from captum_lkn.interactions.about import targets_of
+from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.heads import SelectOutput
 from captum_lkn.outputs.score import OutputKind, ScoreLike
@@ -23,6 +25,7 @@ from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import resolve_target
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import layout_of, prepare
+from captum_lkn.values.agreement import present_players
 from captum_lkn.values.tables import Request, ValueTables, value_tables
 
 __all__ = ["KeptOutputs", "evaluate_outputs", "interactions_of_outputs", "kept_outputs", "reading_of_outputs"]
@@ -66,7 +69,19 @@ class KeptOutputs:
                 f"{kind_of(self.outputs)}"
             )
         if not self.outputs.isfinite().all():
-            raise ValueError("outputs must be finite")
+            raise ValueError(self._not_finite())
+
+    def _not_finite(self) -> str:
+        """Return the message on outputs that are not finite: how many they are, and where the first one is."""
+        wrong = (~self.outputs.isfinite()).nonzero()
+        mask, column = wrong[0].tolist()
+        name = f" ({self.class_names[column]!r})" if column < len(self.class_names) else ""
+        labels = distinct_labels(self.players)
+        there = present_players(labels, members(wrong[0, 0].cpu(), len(labels)))
+        return (
+            f"outputs must be finite; got {len(wrong)} of {self.outputs.numel()} that are not, the first "
+            f"{float(self.outputs[mask, column])} in output {column}{name} with {there}. Evaluate the outputs again"
+        )
 
     def target(self) -> Any:
         """Return the class that was explained, as a target of ``attribute``.

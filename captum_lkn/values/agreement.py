@@ -15,7 +15,7 @@ from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.models.trimming import Trimmed
 from captum_lkn.players.players import Players
 
-__all__ = ["Agreement", "RowsDifferError"]
+__all__ = ["Agreement", "RowsDifferError", "present_players"]
 
 
 class RowsDifferError(ValueError):
@@ -68,7 +68,7 @@ class Agreement:
         names = distinct_labels(self.players.labels[sample])
         raise ValueError(
             f"the value of sample {sample}{where} is {float(values[row, column])} with "
-            f"{_present(names, masks[row, : len(names)])}: {self.advice}"
+            f"{present_players(names, masks[row, : len(names)])}: {self.advice}"
         )
 
     def check_full(self, tables: Sequence[Tensor], unmasked: Tensor) -> None:
@@ -169,7 +169,7 @@ class Agreement:
         )
 
 
-def _present(labels: Sequence[str], mask: Tensor) -> str:
+def present_players(labels: Sequence[str], mask: Tensor) -> str:
     """Return, for a message, the players that a mask shows."""
     there = [label for label, present in zip(labels, mask.tolist(), strict=True) if present]
     absent = [label for label, present in zip(labels, mask.tolist(), strict=True) if not present]

@@ -89,7 +89,7 @@ def provenance(place, **changes):
         ),
         ("StudySample, outputs", of_outputs(kind="x"), "kind must be one of"),
         ("StudySample, outputs", of_outputs(class_names=[1]), "class_names must be"),
-        ("StudySample, outputs", numbers_of_outputs(float("inf")), "outputs must be finite"),
+        ("StudySample, outputs", numbers_of_outputs(float("inf")), "outputs must be finite; got 3 of 24 that are not"),
         (
             "StudySample, outputs",
             lambda tensors, _: tensors.update(outputs=torch.ones(4, 3)),
