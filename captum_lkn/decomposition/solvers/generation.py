@@ -124,7 +124,7 @@ def _on_rows(entries: Tensor, rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _pressed(problem: Problem, dual: Tensor) -> Tensor:
-    """By how much of its weight the dual vector presses each effect, ``[2, 2^n]``."""
+    """Return the pressure of the dual vector on each effect as a share of its weight, ``[2, 2^n]``."""
     return (adjoint(balanced(dual)) / problem.weights).abs()
 
 

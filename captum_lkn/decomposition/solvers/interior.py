@@ -198,13 +198,13 @@ class _System:
 
     def _solve_by_rows(self, right: Tensor, push: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         p = self.point
-        give = p.columns.take(self.column_weights)
-        target = p.missed[:, 1:] - p.columns.synthesis(give * right)[:, 1:]
+        column_weights = p.columns.take(self.column_weights)
+        target = p.missed[:, 1:] - p.columns.synthesis(column_weights * right)[:, 1:]
         if not p.exact:
             target[:, :-1] += push / self.stiffness - self.offset
         dual = torch.zeros_like(p.problem.values)
         dual[:, 1:] = self.factor.solve(target)
-        x = give * (right + p.columns.take(p.adjoint(dual)))
+        x = column_weights * (right + p.columns.take(p.adjoint(dual)))
         if p.exact:
             return x, self.row_gap, torch.zeros_like(p.constant), dual[:, p.ends]
         # A row that binds moves little, and its multipliers much: from the dual vector its move is exact.

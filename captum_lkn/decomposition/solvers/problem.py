@@ -77,7 +77,7 @@ class Problem:
         return (prices * effects.abs() + squares).sum((-2, -1))
 
     def excess(self, effects: Tensor, constant: Tensor | float = 0.0) -> Tensor:
-        """By how much each value is missed beyond its slack, signed, ``[..., 2^n]``."""
+        """Return what the effects miss of each value beyond its slack, signed, ``[..., 2^n]``."""
         missed = self.values - constant - synthesis(effects)
         return missed - missed.clamp(-self.slack, self.slack)
 
@@ -127,8 +127,8 @@ class Problem:
             over = (factor.unsqueeze(-1) * size - weights).clamp_min(0)
             best = torch.maximum(best, factor * gain - over.square().sum(-1) / (2 * self.ridge))
             slope = gain - (size * over).sum(-1) / self.ridge
-            bend = (size * (over > 0)).square().sum(-1) / self.ridge
-            factor = torch.where(bend > 0, factor + slope / bend.clamp_min(1e-300), fit).clamp_min(0)
+            curvature = (size * (over > 0)).square().sum(-1) / self.ridge
+            factor = torch.where(curvature > 0, factor + slope / curvature.clamp_min(1e-300), fit).clamp_min(0)
         return best
 
 
