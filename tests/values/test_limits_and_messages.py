@@ -16,7 +16,7 @@ from captum_lkn.models.trimming import Trimmed
 from captum_lkn.outputs.scores import resolve_score
 from captum_lkn.outputs.targets import Target
 from captum_lkn.values import limits, positions, prediction, selection
-from captum_lkn.values.agreement import Agreement, RowsDifferError, _present
+from captum_lkn.values.agreement import Agreement, RowsDifferError, present_players
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.first_forward import FirstForward
 
@@ -103,17 +103,19 @@ def test_the_players_of_a_mask_are_told():
     def mask(*absent):
         return torch.tensor([i not in absent for i in range(10)])
 
-    assert _present(labels, mask()) == "all players present"
-    assert _present(labels, mask(3)) == "all players present but {p3}"
-    some = _present(labels, mask(0, 1))  # eight of ten are listed
+    assert present_players(labels, mask()) == "all players present"
+    assert present_players(labels, mask(3)) == "all players present but {p3}"
+    some = present_players(labels, mask(0, 1))  # eight of ten are listed
     assert some == "the players {p2, p3, p4, p5, p6, p7, p8, p9} present (mask 1020 of 1024)"
-    assert _present(labels[:8], mask()[:8]).startswith("the players {p0, p1, p2, p3, p4, p5, p6, p7} present (mask 255")
+    assert present_players(labels[:8], mask()[:8]).startswith(
+        "the players {p0, p1, p2, p3, p4, p5, p6, p7} present (mask 255"
+    )
     many = [f"p{i}" for i in range(19)]
     there = torch.arange(19) < 9  # ten are absent
-    assert _present(many, there) == (
+    assert present_players(many, there) == (
         "the players {p0, p1, p2, p3, p4, p5, p6, p7, and 1 more} present (mask 511 of 524288)"
     )
-    assert "mask" not in _present([f"p{i}" for i in range(40)], torch.arange(40) == 2)
+    assert "mask" not in present_players([f"p{i}" for i in range(40)], torch.arange(40) == 2)
 
 
 def test_a_value_that_is_not_finite_is_told_with_its_place():
