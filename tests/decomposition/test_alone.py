@@ -11,12 +11,16 @@ from captum_lkn.decomposition.lattice import masks
 from captum_lkn.decomposition.solvers.newton import Factor
 
 COUNT = 6
+KAPPAS = torch.tensor([0.05, 0.0, 1e-8, 0.2, 1e-8, 0.0], dtype=torch.float64)
 SETTINGS = {
     "default": {"kappa": 0.05},
     "free constant": {"kappa": 0.05, "pin_ends": False},
     "AND": {"kappa": 0.05, "kind": "and"},
     "exact": {"kappa": 0.0},
     "linear program": {"kappa": 0.05, "order_weight": 0, "or_weight": 1, "ridge": 0},
+    "a kappa each": {"kappa": KAPPAS},
+    "a kappa each, free constant": {"kappa": KAPPAS, "pin_ends": False},
+    "a kappa each, linear program": {"kappa": KAPPAS, "order_weight": 0, "or_weight": 1, "ridge": 0},
 }
 
 
@@ -34,15 +38,21 @@ def rounded(x):
     return (torch.round(4 * x.sum(-1)) / 4).clamp(-1, 1)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("n", [4, 5, 6, 7])
+LONG = {"a kappa each, free constant", "a kappa each, linear program"}  # a minute of the processor
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in SETTINGS]
+
+
+@pytest.mark.parametrize("setting", EACH)
+@pytest.mark.parametrize("n", range(1, 9))
 @pytest.mark.parametrize("values", [maximum, rectified, rounded])
 def test_a_table_among_others_has_the_effects_that_it_has_alone(values, n, setting):
     tables = values(masks(n) * random(COUNT, 1, n, seed=n))
+    shared = SETTINGS[setting]
+    kappas = shared["kappa"] if isinstance(shared["kappa"], torch.Tensor) else [shared["kappa"]] * COUNT
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tables without noise
-        together = decompose(tables, **SETTINGS[setting])
-        alone = [decompose(one, **SETTINGS[setting]) for one in tables]
+        together = decompose(tables, **shared)
+        alone = [decompose(one, **shared | {"kappa": own}) for one, own in zip(tables, kappas, strict=True)]
     for name in ("and_effects", "or_effects", "gap"):
         assert torch.equal(getattr(together, name), torch.stack([getattr(one, name) for one in alone])), name
 
