@@ -108,10 +108,11 @@ def rows_at_slack(found, kappa):
     return at.nonzero().flatten()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_sparse_program_of_many_players_with_slack_ends_at_a_vertex(seed):
-    n, kappa = 11, 0.32
-    values = planted(9, seed, 8).repeat(4)  # two players of no effect: the middle of the optimal face uses all effects
+@pytest.mark.parametrize(("n", "own", "seed"), [(11, 9, 0), (11, 9, 1), (11, 9, 2), (14, 14, 0), (14, 14, 1)])
+def test_a_sparse_program_of_many_players_with_slack_ends_at_a_vertex(n, own, seed):
+    kappa = 0.32
+    # Where two players have no effect the middle of the optimal face uses all effects.
+    values = planted(own, seed, 8).repeat(2 ** (n - own))
     found = decompose(values, kappa=kappa, or_weight=1.0, **PROGRAM)
     columns = columns_in_use(found, rows_at_slack(found, kappa))
     assert float(found.gap) < 1e-9

@@ -213,7 +213,8 @@ def _by_generation(problem: Problem, found: Found, table: int, tolerance: float)
     index = torch.tensor([table], device=problem.values.device)
     rough = next(admm.iterate(problem[index], _ROUGH_STEPS, torch.float32))
     sparse: equality.Sparse | generation.Generated | None
-    if float(one.slack.amax()) < _TIGHT:
+    tight = float(one.slack.amax()) < _TIGHT
+    if tight:
         sparse, constant = equality.solve(without_slack(one), rough.dual[0]), 0.0
     else:
         sparse = generation.solve(one, rough.effects[0], rough.dual[0])
@@ -222,8 +223,8 @@ def _by_generation(problem: Problem, found: Found, table: int, tolerance: float)
         return False
     found.steps[table] = _ROUGH_STEPS + sparse.steps
     effects = sparse.effects
-    if not one.ridge and not bool(one.slack.any()):
-        effects = vertex.at_vertex(one, effects)
+    if not one.ridge and not (tight and bool(one.slack.any())):
+        effects, constant = vertex.at_vertex(one, effects, constant)
     # Rounding is not repaired: it would make exact zeros nonzero.
     if not float(one.excess(effects, constant)[1:].abs().amax()) < 1e-9:
         effects = one.repaired(effects, constant)

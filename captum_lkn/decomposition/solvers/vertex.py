@@ -23,6 +23,7 @@ from captum_lkn.decomposition.solvers.simplex import independent_rows
 __all__ = ["at_vertex", "program_of", "to_vertex"]
 
 _MAX_COLUMNS = 2500  # the decomposition of more columns takes longer than all else
+_MAX_ENTRIES = 1 << 25  # of the columns of the support at all rows, beyond 13 players: 256 MB
 _PIECE = 500  # of a larger support so many columns at a time, at least
 _AT_SLACK = 1e-9  # rows nearer to their slack than this, in units of the table's range, are at it;
 _OF_SLACK = 1e-4  # with little slack only those nearer than this share of it. Effects below that share are rounding
@@ -68,11 +69,23 @@ def to_vertex(program: Program, effects: Tensor, constant: float) -> tuple[Tenso
     return (x, float(free)) if float(missed[program.live].amax()) < _MET else None
 
 
-def at_vertex(problem: Problem, effects: Tensor) -> Tensor:
-    """Effects ``[2, 2^n]`` of an optimum of one linear program without slack, moved to a vertex.
+def at_vertex(problem: Problem, effects: Tensor, constant: float) -> tuple[Tensor, float]:
+    """Effects ``[2, 2^n]`` and constant of an optimum of one linear program of many players, moved to a vertex.
+
+    Where rounding or the size of the equations prevents it, they stay as they are.
+    """
+    if not bool(problem.slack.any()):
+        return _at_vertex_without_slack(problem, effects), 0.0
+    if int((effects != 0).sum()) * len(problem.values) > _MAX_ENTRIES:
+        return effects, constant
+    vertex = to_vertex(program_of(problem), effects.flatten(), constant)
+    return (effects, constant) if vertex is None else (vertex[0].view_as(effects), vertex[1])
+
+
+def _at_vertex_without_slack(problem: Problem, effects: Tensor) -> Tensor:
+    """Move effects to a vertex by some of the rows.
 
     Columns that are independent on some rows are independent; that the others are met too is checked at the end.
-    Effects whose columns are dependent on the others, or that rounding keeps from a vertex, stay as they are.
     """
     program = program_of(without_slack(problem))  # without slack the constant is 0 at free ends, too
     if int(program.live.sum()) > _TELLING_ROWS:
