@@ -14,11 +14,10 @@ import torch
 from captum.attr import PerturbationAttribution
 from captum.log import log_usage
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import count_of, kind_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn._version import __version__
 from captum_lkn.attribution.forwards import check_forward
 from captum_lkn.attribution.plan import Plan, plan_of
@@ -256,7 +255,7 @@ class InteractionMethod(Method):
         """Return one batch a source from values at sampled masks; see :meth:`_batches`."""
         columns: list[list[SampledInteractions]] = [[] for _ in origins]
         total = len(origins) * sum(len(one.tables) for one in found)
-        with tqdm(total=total, desc="fits", unit="fit", disable=is_hidden(show_progress)) as bar:
+        with Bar(total=total, desc="fits", unit="fit", disable=is_hidden(show_progress)) as bar:
             for request, one in zip(requests, found, strict=True):
                 provenance = self._provenance(request.players, one)
                 for sample, (table, plan) in enumerate(zip(one.tables, one.plans, strict=True)):

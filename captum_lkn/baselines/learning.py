@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from captum_lkn._common import files
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_floating, is_number, is_whole
 from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn.baselines.gradients import broadcast, settle, strength_gradient
 from captum_lkn.models.arguments import fresh
 from captum_lkn.models.model import Model
@@ -231,7 +230,7 @@ def learn_baseline(
         history: list[float] = []
         reach: list[float] = []
         best = vector.detach().clone()
-        with evaluator, tqdm(total=steps, desc="baseline", unit="step", disable=is_hidden(show_progress)) as bar:
+        with evaluator, Bar(total=steps, desc="baseline", unit="step", disable=is_hidden(show_progress)) as bar:
             evaluator.check_samples_apart()
             settle(evaluator, vector)
             for step in range(steps + 1):

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import check_numbers
 from captum_lkn._common.messages import kind_of, shape_of, some_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn._common.rounding import no_autocast
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.checks import (
@@ -325,7 +325,7 @@ def decompose(
 
 def _bar(tables: int, shown: bool) -> tqdm[Any]:
     """Return the bar of a call, which counts tables."""
-    return tqdm(total=tables, desc="Decomposition", unit="table", delay=_BAR_DELAY, disable=is_hidden(shown))
+    return Bar(total=tables, desc="Decomposition", unit="table", delay=_BAR_DELAY, disable=is_hidden(shown))
 
 
 def build_problem(

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from captum_lkn._common.accessors import Accessor
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import check_numbers, check_plain, is_number, is_whole
 from captum_lkn._common.messages import kind_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn._common.warn import warn
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.decomposition.effects import TAU, Effects
@@ -211,7 +210,7 @@ def stability(
     drawn: list[list[Tensor]] = [[] for _ in salient]
     noise: list[list[Tensor]] = [[] for _ in salient]
     together = max(1, _SCALARS // sum(x.numel() for one in players for x in one.inputs))  # draws in one call
-    with tqdm(total=draws, desc="draws of noise", disable=is_hidden(show_progress)) as bar:
+    with Bar(total=draws, desc="draws of noise", disable=is_hidden(show_progress)) as bar:
         for first in range(0, draws, together):
             count = min(together, draws - first)
             noisy = [

@@ -9,11 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from torch import nn
-from tqdm import tqdm
 
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import kind_of, some_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn.attribution.and_or import AndOrInteraction
 from captum_lkn.attribution.base import InputsOrList
 from captum_lkn.decomposition.options import DecompositionKind, DecompositionOptions, given_options
@@ -137,8 +136,8 @@ def compare_models(
     sampling: dict[str, Any] = {"n_samples": n_samples, "seed": seed, "max_effects": max_effects}
     found: dict[str, _State] = {}
     order = sorted(models, key=lambda name: name != reference)  # stable: the reference first, then as given
-    for name in tqdm(order, desc=f"{noun}s", disable=is_hidden(show_progress)):
-        given: Any = inputs[name] if own_inputs else inputs  # type: ignore[index, call-overload]
+    for name in Bar(order, desc=f"{noun}s", disable=is_hidden(show_progress)):
+        given: Any = inputs[name] if own_inputs else inputs  # type: ignore[index]
         rest = additional_forward_args, feature_mask, perturbations_per_eval, show_progress
         with _named(name, models[name]), _loaded(name, models[name]) as model:
             batch = method_of(model).attribute(given, baselines, target, *rest, player_names=player_names, **sampling)

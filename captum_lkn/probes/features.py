@@ -14,11 +14,10 @@ from typing import BinaryIO, Final
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import kind_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn._common.warn import warn
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.layers import Layer
@@ -156,7 +155,7 @@ def read_features(
     # Batches are drawn inside the session too, which restores the random state that a shuffling loader changes.
     with model.session(), LayerReader(model, layers) as reader:
         forwards = _Forwards(reader, keep)
-        bar = tqdm(batches, total=total, desc=f"Features of {len(layers)} layers", disable=is_hidden(show_progress))
+        bar = Bar(batches, total=total, desc=f"Features of {len(layers)} layers", disable=is_hidden(show_progress))
         for arguments, given in bar:
             output, features = forwards(arguments)
             own = as_labels(given, output)

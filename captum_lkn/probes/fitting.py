@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from captum_lkn._common.checks import is_number, is_whole
 from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import count_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn._common.warn import warn
 from captum_lkn.models.fingerprint import fingerprint
 from captum_lkn.models.hugging_face.facts import class_names
@@ -81,7 +81,7 @@ def fit_probes(
 def _bar(layers: int, shown: bool) -> tqdm[Any]:
     """Return a progress bar that counts layers and parts of a layer, whose fit may take minutes."""
     form = "{l_bar}{bar}| {n:.1f}/{total} layers [{elapsed}<{remaining}]"
-    return tqdm(total=layers, desc="Probes", bar_format=form, mininterval=0, disable=is_hidden(shown))
+    return Bar(total=layers, desc="Probes", bar_format=form, mininterval=0, disable=is_hidden(shown))
 
 
 def _fit(

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import check_flag, is_whole
 from captum_lkn._common.messages import some_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn._common.warn import warn
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.outputs.targets import TargetLike
@@ -124,7 +122,7 @@ def run_study(
     with Folder.open(Path(out), manifest, resume) as folder:
         if strangers := folder.strangers(list(sizes)):
             warn(f"{folder.path} has files that are not of this study, which are left alone: {some_of(strangers)}")
-        with tqdm(desc="samples' masks", unit="mask", disable=is_hidden(show_progress and rank == 0)) as bar:
+        with Bar(desc="samples' masks", unit="mask", disable=is_hidden(show_progress and rank == 0)) as bar:
             work = Work(method, options, keep, folder, several, numbers, bar)
             parts = {} if shard is not None else work.divisions(world, resume=not gather)
             undivided = {key: n for key, n in sizes.items() if key not in parts}

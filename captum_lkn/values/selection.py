@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.checks import is_one_of, is_whole
 from captum_lkn._common.messages import SHOWN, count_of, kind_of, some_of
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions.labels import distinct_labels
 from captum_lkn.interactions.layout import BACKGROUND
@@ -167,7 +166,7 @@ def select_players(
     )
     everyone, (samples, masks) = torch.arange(len(players), device="cpu"), _first_pass(players.sizes)
     total = len(samples) + 2 * len(players)
-    with evaluator, tqdm(total=total, desc="first pass", unit="mask", disable=is_hidden(show_progress)) as bar:
+    with evaluator, Bar(total=total, desc="first pass", unit="mask", disable=is_hidden(show_progress)) as bar:
         evaluator.check_samples_apart()
         bar.update(len(players))
         v_full = evaluator.unmasked[:, 0].double().cpu()

@@ -9,10 +9,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from captum_lkn._common.checks import check_numbers
-from captum_lkn._common.progress import is_hidden
+from captum_lkn._common.progress import Bar, is_hidden
 from captum_lkn.decomposition import lattice
 from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.model import Model
@@ -217,7 +216,7 @@ def evaluate_each(
                 if evaluator.whole_batch:  # one list of masks, for all samples
                     total -= sum(masks_of(n) for n in request.players.sizes[1:])
                 if bar is None:
-                    bar = tqdm(total=total, desc=description, unit="mask", disable=is_hidden(show_progress))
+                    bar = Bar(total=total, desc=description, unit="mask", disable=is_hidden(show_progress))
                     stack.enter_context(bar)
                 bar.total = total
                 found.append(evaluate(evaluator, request, bar.update))

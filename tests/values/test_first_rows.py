@@ -189,7 +189,7 @@ def test_the_bar_has_the_masks_of_all_samples(monkeypatch):
         def update(self, n):
             steps.append(n)
 
-    monkeypatch.setattr(tables, "tqdm", Bar)
+    monkeypatch.setattr(tables, "Bar", Bar)
     requests = [request_of(torch.ones(2, 3)), request_of(torch.ones(1, 4))]
     found = value_tables(Model(lambda x: x.sum(1)), requests, score=SCORE, perturbations_per_eval=4)
     assert (totals, sum(steps)) == ([2 * 8 + 16], 32)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_lkn._common.progress import Bar
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.solvers import admm, equality, exact, first_order, generation, highs, vertex
@@ -177,7 +178,7 @@ def solve_nearly(problem: Problem, tolerance: float, start: Found | None) -> Fou
         The solutions, with dual vectors.
     """
     if start is None or problem.n > _INTERIOR_MAX_PLAYERS:
-        with tqdm(disable=True) as bar:
+        with Bar(disable=True) as bar:
             return solve(problem, tolerance, None, "auto", bar)
     found = _nothing(problem)
     with _threads_for(problem.n):
