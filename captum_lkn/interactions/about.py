@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from captum_lkn._common.formats import printable, shortened
+from captum_lkn._common.messages import some_of
 
-__all__ = ["WIDTH", "About", "about_of", "class_line", "other_question", "shared_lines", "targets_of"]
+__all__ = ["WIDTH", "About", "about_of", "class_line", "other_question", "other_sample", "shared_lines", "targets_of"]
 
 WIDTH = 80
 """Columns of a terminal that printed results fit."""
@@ -17,6 +18,18 @@ WIDTH = 80
 _ORIGIN = ("model", "layer", "score")
 _CODE = "score_code"
 _QUESTION = ("score", "target", "text", "continuation")
+
+
+class Result(Protocol):
+    """Interactions of all masks or of sampled ones, as far as they are read here."""
+
+    @property
+    def players(self) -> Sequence[str]:
+        """The names of the players."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """The record of model and question."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,13 @@ def other_question(first: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[
     if mine != theirs and mine.partition(",")[0] == theirs.partition(",")[0]:
         return "code of the score", f"{first.get('score')} ({mine})", f"{other.get('score')} ({theirs})"
     return None
+
+
+def other_sample(first: Result, other: Result) -> tuple[str, Any, Any] | None:
+    """Compare what two results are about: their players, then their questions as in :func:`other_question`."""
+    if first.players != other.players:
+        return "players", some_of(first.players), some_of(other.players)
+    return other_question(first.provenance, other.provenance)
 
 
 def targets_of(provenances: Iterable[Mapping[str, Any]]) -> list[Any]:

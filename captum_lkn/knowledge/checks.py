@@ -14,7 +14,7 @@ from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._common.warn import warn
 from captum_lkn.decomposition.effects import KINDS, Effects
 from captum_lkn.interactions import InteractionsBatch, SampledBatch
-from captum_lkn.interactions.about import other_question
+from captum_lkn.interactions.about import other_sample
 from captum_lkn.interactions.batch import AnyBatch
 from captum_lkn.interactions.sampled import AnyInteractions
 from captum_lkn.knowledge.comparison import Scope, thresholds
@@ -107,10 +107,7 @@ def check_draws(
 
 def _check_question(place: int, first: str, one: AnyInteractions, label: str, other: AnyInteractions) -> None:
     """Check that two states' interactions of a sample answer one question."""
-    differing = other_question(one.provenance, other.provenance)
-    if one.players != other.players:
-        differing = "players", some_of(one.players), some_of(other.players)
-    if differing:
+    if differing := other_sample(one, other):
         name, mine, theirs = differing
         raise ValueError(
             f"interactions must answer one question; sample {place} has the {name} {mine} at {first!r} and {theirs} at "

@@ -17,7 +17,7 @@ from captum_lkn._common import files
 from captum_lkn._common.messages import count_of, some_of
 from captum_lkn.attribution.outputs import KeptOutputs
 from captum_lkn.interactions import Interactions, SampledInteractions
-from captum_lkn.interactions.about import other_question
+from captum_lkn.interactions.about import other_sample
 from captum_lkn.interactions.packing import pack, pack_sampled, unpack, unpack_sampled
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.models.layers import OUTPUT
@@ -159,10 +159,7 @@ def _check_one_sample(results: Results) -> None:
     """Check that the results of all layers are about one sample and one question."""
     label, first = next(iter(results.items()))
     for other, one in islice(results.items(), 1, None):
-        differing = other_question(first.provenance, one.provenance)
-        if one.players != first.players:
-            differing = "players", some_of(first.players), some_of(one.players)
-        if differing:
+        if differing := other_sample(first, one):
             name, mine, theirs = differing
             raise ValueError(
                 f"the results must be of one sample; the {name} is {mine} of {label!r}, {theirs} of {other!r}"

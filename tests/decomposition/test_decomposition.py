@@ -11,7 +11,7 @@ import torch
 
 from captum_lkn.decomposition import Decomposition, LargeGapError, decompose, lattice
 from captum_lkn.decomposition.options import NOISE, OR_WEIGHT, ORDER_WEIGHT, RIDGE, TOLERANCE
-from captum_lkn.decomposition.solvers import dispatch, equality, exact
+from captum_lkn.decomposition.solvers import dispatch, equality, exact, run
 from captum_lkn.decomposition.solvers.problem import Lattice
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -520,8 +520,9 @@ def test_a_program_without_noise_is_exact_where_the_effects_have_ties():
 @pytest.mark.parametrize("options", [{}, PROGRAM, {"pin_ends": False}], ids=str)
 @pytest.mark.parametrize("steps", [1, 3, 6])
 def test_a_solver_stopped_early_leaves_a_solution_with_an_honest_gap(steps, options, monkeypatch):
-    monkeypatch.setattr(exact, "_MAX_STEPS", steps)
-    monkeypatch.setattr(exact, "_PIVOTS", steps)
+    monkeypatch.setattr(run, "_MAX_STEPS", steps)
+    monkeypatch.setattr(run, "PIVOTS", steps)
+    monkeypatch.setattr(exact, "PIVOTS", steps)
     v = real(6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -1016,8 +1017,9 @@ def test_values_whose_range_overflows_are_refused():
 
 @pytest.mark.parametrize("index", [0, 1, -1, -2, np.int64(1)])
 def test_one_entry_of_a_batch_knows_why_its_solver_stopped(index, monkeypatch):
-    monkeypatch.setattr(exact, "_MAX_STEPS", 1)
-    monkeypatch.setattr(exact, "_PIVOTS", 0)
+    monkeypatch.setattr(run, "_MAX_STEPS", 1)
+    monkeypatch.setattr(run, "PIVOTS", 0)
+    monkeypatch.setattr(exact, "PIVOTS", 0)
     v = torch.stack([random(64), torch.zeros(64, dtype=torch.float64)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

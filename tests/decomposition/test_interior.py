@@ -170,7 +170,7 @@ def test_few_steps_lead_near_the_optimum(form, n, count, steps):
 
 @pytest.mark.parametrize(("form", "n", "count", "steps"), [("effects", 7, 4, 64), ("rows exactly", 6, 8, 67)])
 def test_correctors_of_large_tables_save_steps(form, n, count, steps, monkeypatch):
-    monkeypatch.setattr(solvers_point, "_LARGE_MIN_PLAYERS", n)
+    monkeypatch.setattr(solvers_point, "LARGE_MIN_PLAYERS", n)
     monkeypatch.setattr(solvers_point, "_MOST", 2.0)
     taken, point, problem = run(form, n, count)
     assert taken <= 1.05 * steps
@@ -180,7 +180,7 @@ def test_correctors_of_large_tables_save_steps(form, n, count, steps, monkeypatc
 
 @pytest.mark.parametrize("kappa", [0.05, 1e-3])
 def test_large_tables_with_most_effects_in_play_are_eliminated_by_rows(kappa, monkeypatch):
-    monkeypatch.setattr(solvers_point, "_LARGE_MIN_PLAYERS", 6)
+    monkeypatch.setattr(solvers_point, "LARGE_MIN_PLAYERS", 6)
     monkeypatch.setattr(solvers_point, "_MOST", 0.2)
     problem = batch(6, 1, kappa=kappa, ridge=0.0, order_weight=0.0)
     warm = next(admm.iterate(problem, 20, torch.float64))

@@ -8,7 +8,8 @@
 ``newton``     the linear systems of the interior point, small because few effects are in play
 ``point``      the unknowns of the interior point, and the effects that are in play
 ``interior``   the steps of the interior point, from where ADMM stopped to an optimum with a certificate
-``exact``      from ADMM's iterate to the exact optimum: interior point, guesses, crossover, vertex
+``run``        the interior point's steps for a batch, and the end of each table: guesses, crossover, vertex
+``exact``      from ADMM's iterate to the exact optimum: which runs a table needs, other starts, little slack
 ``guess``      the exact optimum of a batch of tables on guessed sets of effects and rows, where the guess is right
 ``crossover``  from an approximate optimum to the exact one, a pivot at a time
 ``narrow``     tables with little slack, by way of a table with smaller effects

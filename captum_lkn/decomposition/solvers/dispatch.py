@@ -16,7 +16,9 @@ from captum_lkn._common.warn import warn
 from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.solvers import admm, equality, exact, first_order, generation, highs, vertex
 from captum_lkn.decomposition.solvers.narrow import without_slack
+from captum_lkn.decomposition.solvers.point import LARGE_MIN_PLAYERS
 from captum_lkn.decomposition.solvers.problem import Problem, relative_gap
+from captum_lkn.decomposition.solvers.run import BY_ROWS_MAX_PLAYERS
 
 __all__ = ["Found", "solve", "solve_nearly"]
 
@@ -31,7 +33,6 @@ _MET = 1e-12  # by how much a value may be missed beyond its slack without effec
 _EXACT = 1e-6  # the gap by which these are accepted, if the tolerance is not below
 _WARM_UP_STEPS = 300
 _WARM_UP_STEPS_LARGE = 2000  # from 11 players on, where 1,600 more take less time than one step of the interior point
-_LARGE_MIN_PLAYERS = 11
 _WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point anyway
 # From 7 to 10 players: a higher penalty, and a lower share of it for the tables, name the effects in play in fewer
 # steps. On its way to a small gap such a penalty is slower.
@@ -143,11 +144,11 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
         return
     open_ = chunk[left[chunk]]
     part = problem[open_]
-    if exact.BY_ROWS_MAX_PLAYERS < problem.n < _LARGE_MIN_PLAYERS:
+    if BY_ROWS_MAX_PLAYERS < problem.n < LARGE_MIN_PLAYERS:
         warm_up = _WARM_UP_STEPS
         warm = next(admm.iterate(part, warm_up, torch.float32, penalty=_WARM_UP_PENALTY, share=_WARM_UP_SHARE))
     else:
-        warm_up = _WARM_UP_STEPS_LARGE if problem.n >= _LARGE_MIN_PLAYERS else _WARM_UP_STEPS_SMALL
+        warm_up = _WARM_UP_STEPS_LARGE if problem.n >= LARGE_MIN_PLAYERS else _WARM_UP_STEPS_SMALL
         warm = next(admm.iterate(part, warm_up, torch.float32))
     for some in torch.split(torch.arange(len(open_), device=open_.device), _batch(problem)):
         solutions = exact.solve(part[some], warm.effects[some], warm.dual[some], tolerance)
@@ -191,7 +192,7 @@ def solve_nearly(problem: Problem, tolerance: float, start: Found | None) -> Fou
 
 def _batch(problem: Problem) -> int:
     """Return the number of tables that the interior point works on at a time."""
-    if problem.n <= exact.BY_ROWS_MAX_PLAYERS:
+    if problem.n <= BY_ROWS_MAX_PLAYERS:
         return 256
     # Beyond, tables differ in their numbers of effects in play and of steps. On a processor the padding costs more
     # than a batch saves (22 tables of ten players: 118 ms a table one by one, 182 in fours).

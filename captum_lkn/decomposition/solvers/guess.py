@@ -162,13 +162,29 @@ def _solve(
     return sets.effects(x), constant.squeeze(-1), sets.dual(y), exact
 
 
-class _Few:
+class _Rows:
+    """The chosen rows of large tables, apart."""
+
+    def __init__(self, rows: Tensor) -> None:
+        """Take a bool mask ``[B, 2^n]``."""
+        self.size = rows.shape[-1]
+        self._rows, self.there = chosen_positions(rows)
+
+    def rows(self, table: Tensor) -> Tensor:
+        """The chosen entries of a table ``[B, 2^n]``, 0 at the padding."""
+        return table.gather(1, self._rows) * self.there
+
+    def dual(self, y: Tensor) -> Tensor:
+        """The vector among all rows, ``[B, 2^n]``."""
+        return y.new_zeros(len(y), self.size).scatter_add_(1, self._rows, y * self.there)
+
+
+class _Few(_Rows):
     """The chosen rows and effects of large tables, apart: vectors of those alone, and Z written out."""
 
     def __init__(self, rows: Tensor, effects: Tensor) -> None:
         """Take bool masks ``[B, 2^n]`` and ``[B, 2 * 2^n]``."""
-        self.size = rows.shape[-1]
-        self._rows, self.there = chosen_positions(rows)
+        super().__init__(rows)
         self._columns, self._column_there = chosen_positions(effects)
         sets = (self._columns & (self.size - 1)).int()
         # [S subset of T] = [T & S == S], and [S meets T] = not [T & S == 0].
@@ -176,10 +192,6 @@ class _Few:
         wanted = torch.where(is_or, torch.zeros_like(sets), sets).unsqueeze(-2)
         z = (self._rows.int().unsqueeze(-1) & sets.unsqueeze(-2)).eq(wanted).ne(is_or.unsqueeze(-2)).double()
         self.z = z.mul_(self.there.unsqueeze(-1)).mul_(self._column_there.unsqueeze(-2))
-
-    def rows(self, table: Tensor) -> Tensor:
-        """The chosen entries of a table ``[B, 2^n]``, 0 at the padding."""
-        return table.gather(1, self._rows) * self.there
 
     def columns(self, effects: Tensor) -> Tensor:
         """The chosen entries of effects ``[B, 2 * 2^n]``, 0 at the padding."""
@@ -201,21 +213,13 @@ class _Few:
         """The vector among all effects, ``[B, 2 * 2^n]``."""
         return x.new_zeros(len(x), 2 * self.size).scatter_add_(1, self._columns, x)
 
-    def dual(self, y: Tensor) -> Tensor:
-        """The vector among all rows, ``[B, 2^n]``."""
-        return y.new_zeros(len(y), self.size).scatter_add_(1, self._rows, y * self.there)
 
-
-class _Many:
+class _Many(_Rows):
     """Many chosen rows of large tables, apart, and vectors of all effects, 0 where they are not chosen."""
 
     def __init__(self, rows: Tensor, effects: Tensor) -> None:
-        self.size = rows.shape[-1]
-        self._rows, self.there = chosen_positions(rows)
+        super().__init__(rows)
         self._chosen = effects
-
-    def rows(self, table: Tensor) -> Tensor:
-        return table.gather(1, self._rows) * self.there
 
     def columns(self, effects: Tensor) -> Tensor:
         return effects * self._chosen
@@ -233,9 +237,6 @@ class _Many:
 
     def effects(self, x: Tensor) -> Tensor:
         return x
-
-    def dual(self, y: Tensor) -> Tensor:
-        return y.new_zeros(len(y), self.size).scatter_add_(1, self._rows, y * self.there)
 
 
 class _All:

@@ -14,7 +14,9 @@ from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.solvers.newton import WHOLE_MAX_PLAYERS, Columns, SampledColumns
 from captum_lkn.decomposition.solvers.problem import Problem, adjoint
 
-__all__ = ["Point"]
+__all__ = ["LARGE_MIN_PLAYERS", "UNKNOWNS", "Point"]
+
+UNKNOWNS = "primal", "multipliers", "constant", "end_dual"  # the attributes of a point that a step moves
 
 _START = 0.15  # the first barrier, relative to the sum that is minimised
 _START_COLD = 1.0  # the same where nothing near the optimum is known
@@ -29,7 +31,7 @@ _ADMIT_SAMPLED = 10  # the same where only some rows count: a dual vector of few
 _START_SAMPLED = 400  # effects in play at the start there
 # From so many players on a factorisation takes so much longer than a solution with it that a step is corrected
 # until it goes no further, and where most effects would be in play, all are.
-_LARGE_MIN_PLAYERS = 11
+LARGE_MIN_PLAYERS = 11
 _MOST = 0.9  # as many effects in play as this share of the rows
 
 
@@ -70,7 +72,7 @@ class Point:
             values, slack = problem.values[:, sample], problem.slack[:, sample]
             problem, dual = Problem(values, slack, problem.weights, problem.ridge, problem.pinned), dual[:, sample]
         self.problem = problem
-        self.large = self.n >= _LARGE_MIN_PLAYERS
+        self.large = self.n >= LARGE_MIN_PLAYERS
         size = dual.shape[-1]
         # Rows with slack, and rows that must be met exactly: all nonempty ones, the full set, or none.
         self.rows = slice(1, 1) if exact else slice(1, size - 1) if problem.pinned else slice(0, size)
@@ -179,8 +181,7 @@ class Point:
         """Go on with some of the tables, an index tensor, alone."""
         self.problem = self.problem[tables]
         self.columns = self.columns[tables]
-        unknowns = "primal", "multipliers", "constant", "end_dual"
-        for name in (*unknowns, "slack", "weights", "prices", "in_play", "count", "barrier", "aimed", "length"):
+        for name in (*UNKNOWNS, "slack", "weights", "prices", "in_play", "count", "barrier", "aimed", "length"):
             setattr(self, name, getattr(self, name)[tables])
 
     def refresh(self) -> None:
