@@ -17,7 +17,7 @@ from tiny_tokenizers import Letters, chat_like, gpt2_like, word_level
 from torch import nn
 
 import captum_lkn as lkn
-from captum_lkn.decomposition.solvers import exact
+from captum_lkn.decomposition.solvers import exact, run
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "errors.md"
 ENTRIES = dict(re.findall(r"^### (.+)\n+> (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
@@ -244,7 +244,7 @@ def a_small_kappa():
 
 def out_of_steps(**options):
     """Decompose a table with one step of each solver: a real table that needs more takes too long here."""
-    with mock.patch.multiple(exact, _MAX_STEPS=1, _PIVOTS=0):
+    with mock.patch.multiple(run, _MAX_STEPS=1, PIVOTS=0), mock.patch.object(exact, "PIVOTS", 0):
         lkn.decompose(torch.randn(64, generator=torch.Generator().manual_seed(0)), kappa=0.1, **options)
 
 
