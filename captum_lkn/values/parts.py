@@ -20,7 +20,7 @@ from captum_lkn.players.players import Players
 from captum_lkn.sampling.masks import MaskPlan
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.limits import check_sizes
-from captum_lkn.values.rows import Part, all_rows, evaluate_rows, sampled_rows
+from captum_lkn.values.rows import Part, all_copies, evaluate_rows, rows_of, sampled_copies
 from captum_lkn.values.sampled import SampledValues, check_sampling, draw_plans, ending_full
 from captum_lkn.values.tables import Request, ValueTables, plain_evaluation, prompt_mask, takes_all_masks
 from captum_lkn.values.work import work_of
@@ -116,12 +116,14 @@ def evaluate_part(reading: Reading, request: Request, part: Part) -> PartValues:
         columns, values, record = _NONE if plans else _subtrees(evaluator, request, part)
         forwards = 0
         if columns is None:
-            total = sum(map(len, plans[n])) if plans else 1 << n
-            rows = part.rows(total, evaluator.planned_rows)
-            columns = torch.arange(rows.start, rows.stop, device="cpu")
+            copies = sampled_copies(evaluator, plans) if plans else all_copies(evaluator, [0])
+            rows = part.rows(copies.total, evaluator.planned_rows)
+            columns = copies.masks_in(rows)
             # They are counted once the first forward has told of which kind they are.
-            blocks = list(sampled_rows(evaluator, plans, part) if plans else all_rows(evaluator, [0], part))
-            values = evaluate_rows(evaluator, blocks, len(columns))
+            blocks = list(rows_of(evaluator, copies, part))
+            values = evaluate_rows(evaluator, blocks, len(rows))
+            if copies.places is not None:
+                values = values[copies.places[columns] - rows.start]
             kind = evaluator.masked_forwards, evaluator.drops_removed
             forwards = sum(work_of(*kind, *block).forwards for block in blocks)
         return PartValues(

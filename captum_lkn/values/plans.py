@@ -15,11 +15,12 @@ from captum_lkn.models.session import as_written
 from captum_lkn.outputs.score import Score
 from captum_lkn.players.players import Players
 from captum_lkn.sampling.masks import MaskPlan
+from captum_lkn.values.copies import Copies
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import check_sizes
 from captum_lkn.values.memory import WatchedMemory
-from captum_lkn.values.rows import all_rows, sampled_rows
+from captum_lkn.values.rows import all_copies, rows_of, sampled_copies
 from captum_lkn.values.sampled import check_sampling, draw_plans
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, prompt_mask, takes_all_masks
@@ -266,12 +267,17 @@ class _Planner:
 
     def _rows(self, forwards: MaskedForwards, shared: Mapping[int, Any]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the masked copies of samples that do not share prefixes, as they are evaluated together."""
+        copies = self._copies(forwards, shared)
+        if copies is not None:
+            yield from rows_of(forwards, copies)
+
+    def _copies(self, forwards: MaskedForwards, shared: Mapping[int, Any]) -> Copies | None:
+        """Return the masked copies of samples that do not share prefixes; None where all share them."""
         if self.plans:
-            yield from sampled_rows(forwards, self.plans)
-            return
+            return sampled_copies(forwards, self.plans)
         samples = range(1 if forwards.whole_batch else len(forwards.players))
-        if left := [sample for sample in samples if sample not in shared]:
-            yield from all_rows(forwards, left)
+        left = [sample for sample in samples if sample not in shared]
+        return all_copies(forwards, left) if left else None
 
     def _shared(self, request: Request) -> tuple[dict[int, Any], tuple[str, ...]]:
         """Return the plans of the samples that share prefixes, and the reasons of the others."""
@@ -287,10 +293,11 @@ class _Planner:
 
     def _some_rows(self, forwards: MaskedForwards) -> tuple[Tensor, Tensor]:
         """Return as many masked copies as a forward has, from all over the masks."""
-        sizes = forwards.players.sizes[:1] if forwards.whole_batch else forwards.players.sizes
-        apart = max(1, sum(map(self.masks_of, sizes)) // (2 if forwards.whole_batch else forwards.rows))
+        copies = self._copies(forwards, {})
+        assert copies is not None  # nothing is shared here: for type checkers
+        apart = max(1, copies.total // (2 if forwards.whole_batch else forwards.rows))
         start, parts = 0, []
-        for samples, masks in self._rows(forwards, {}):
+        for samples, masks in rows_of(forwards, copies):
             first = -start % apart
             parts.append((samples[first::apart], masks[first::apart]))
             start += len(samples)

@@ -1,7 +1,8 @@
 """Rows of masked copies, in the order in which they are evaluated, and parts of them.
 
-The rows of all 2^n masks or of sampled ones come from one generator each, which evaluation and plan consume. A part of
-them begins and ends where a forward does, so that its forwards are those of the whole.
+The rows come from one generator, of all 2^n masks or of sampled ones, which evaluation and plan consume. Masks that
+give the same copy have one row. A part of the rows begins and ends where a forward does, so that its forwards are those
+of the whole.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from captum_lkn.decomposition import lattice
 from captum_lkn.sampling.masks import MaskPlan
+from captum_lkn.values.copies import Copies, copies_of_all, copies_of_sampled
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.forwards import MaskedForwards
 
-__all__ = ["WHOLE", "Part", "all_rows", "evaluate_rows", "sampled_rows"]
+__all__ = ["WHOLE", "Part", "all_copies", "evaluate_copies", "evaluate_rows", "rows_of", "sampled_copies"]
 
 _PENDING: Final = 1 << 20  # values that wait on another device than the CPU before they are fetched
 _LEAST: Final = 64  # rows of a part but the last: as many as tell probabilities from logits
@@ -58,49 +58,44 @@ WHOLE: Final = Part(0, 1)
 """All masks of a sample."""
 
 
-def all_rows(
-    evaluated: Evaluator | MaskedForwards, left: Sequence[int], part: Part = WHOLE
+def rows_of(
+    evaluated: Evaluator | MaskedForwards, copies: Copies, part: Part = WHOLE
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all masks of some samples, one sample after the other, as many at a time as are evaluated together.
+    """Yield copies, as many at a time as are evaluated together.
 
     Args:
         evaluated: What evaluates them, whose rows of a forward may become fewer meanwhile.
-        left: The samples.
-        part: The part of the rows that is wanted.
+        copies: The copies.
+        part: The part of them that is wanted.
 
     Yields:
         The samples, int64 ``[R]``, and the masks, bool ``[R, n]``.
     """
-    sizes = torch.tensor(evaluated.players.sizes, device="cpu")[list(left)]
-    chosen, counts = torch.tensor(left, device="cpu"), 1 << sizes
-    ends = counts.cumsum(0)
-    columns = int(sizes.max())
-    for rows in _together(evaluated, int(ends[-1]), part):
-        index = torch.arange(rows.start, rows.stop, device="cpu")
-        place = torch.searchsorted(ends, index, right=True)
-        yield chosen[place], lattice.members(index - ends[place] + counts[place], columns)
+    wanted = part.rows(copies.total, evaluated.planned_rows)
+    start = wanted.start
+    while start < wanted.stop:
+        # Where a forward has all samples in their order, many rows of each are wanted at a time.
+        stop = wanted.stop if evaluated.aligned else min(start + evaluated.rows, wanted.stop)
+        yield copies.take(range(start, stop))
+        start = stop
 
 
-def sampled_rows(
-    evaluated: Evaluator | MaskedForwards, plan_of: Mapping[int, MaskPlan], part: Part = WHOLE
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the sampled masks of all samples, one sample after the other; see :func:`all_rows`.
+def all_copies(evaluated: Evaluator | MaskedForwards, left: Sequence[int]) -> Copies:
+    """Return the copies of all masks of some samples."""
+    return copies_of_all(evaluated.players, left, evaluated.whole_batch)
 
-    Args:
-        evaluated: What evaluates them.
-        plan_of: The masks by the number of players.
-        part: The part of the rows that is wanted.
 
-    Yields:
-        The samples, int64 ``[R]``, and the masks, bool ``[R, n]``.
-    """
-    sizes = evaluated.players.sizes
-    every = [torch.cat(plan_of[n]) for n in (sizes[:1] if evaluated.whole_batch else sizes)]
-    masks = torch.cat([pad(own, (0, max(sizes) - own.shape[1])) for own in every])
-    counts = torch.tensor([len(own) for own in every], device="cpu")
-    samples = torch.arange(len(every), device="cpu").repeat_interleave(counts)
-    for rows in _together(evaluated, len(masks), part):
-        yield samples[rows.start : rows.stop], masks[rows.start : rows.stop]
+def sampled_copies(evaluated: Evaluator | MaskedForwards, plan_of: Mapping[int, MaskPlan]) -> Copies:
+    """Return the copies of the sampled masks of all samples; `plan_of` has the masks by the number of players."""
+    return copies_of_sampled(evaluated.players, plan_of, evaluated.whole_batch)
+
+
+def evaluate_copies(evaluator: Evaluator, copies: Copies, advance: Callable[[int], object] | None = None) -> Tensor:
+    """Evaluate copies, and return the values of all masks that they stand for, as :func:`evaluate_rows` does."""
+    values = copies.spread(evaluate_rows(evaluator, rows_of(evaluator, copies), copies.total, advance))
+    if advance is not None and copies.masks > copies.total:
+        advance(copies.masks - copies.total)
+    return values
 
 
 def evaluate_rows(
@@ -137,14 +132,3 @@ def evaluate_rows(
         evaluator.check_finite(together, shown, values[start:stop])
         start, pending = stop, []
     return values
-
-
-def _together(evaluated: Evaluator | MaskedForwards, total: int, part: Part) -> Iterator[range]:
-    """Yield the rows that are evaluated together, one range after the other."""
-    wanted = part.rows(total, evaluated.planned_rows)
-    start = wanted.start
-    while start < wanted.stop:
-        # Where a forward has all samples in their order, many rows of each are wanted at a time.
-        stop = wanted.stop if evaluated.aligned else min(start + evaluated.rows, wanted.stop)
-        yield range(start, stop)
-        start = stop

@@ -16,7 +16,7 @@ from captum_lkn.outputs.score import Score
 from captum_lkn.players.players import Players
 from captum_lkn.sampling.masks import MaskPlan, least_samples, plan_masks
 from captum_lkn.values.evaluator import Evaluator
-from captum_lkn.values.rows import evaluate_rows, sampled_rows
+from captum_lkn.values.rows import evaluate_copies, sampled_copies
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, evaluate_each, plain_evaluation
 
@@ -126,7 +126,7 @@ def _values(evaluator: Evaluator, plan_of: Mapping[int, MaskPlan], advance: Call
     sizes = evaluator.players.sizes[:1] if evaluator.whole_batch else evaluator.players.sizes
     plans = tuple(plan_of[n] for n in sizes)
     counts = [sum(map(len, plan)) for plan in plans]
-    flat = evaluate_rows(evaluator, sampled_rows(evaluator, plan_of), sum(counts), advance)
+    flat = evaluate_copies(evaluator, sampled_copies(evaluator, plan_of), advance)
     tables = [table.T.contiguous() for table in torch.split(flat, counts)]
     evaluator.check_full([ending_full(table) for table in tables])
     return SampledValues(

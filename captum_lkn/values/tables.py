@@ -20,7 +20,7 @@ from captum_lkn.outputs.targets import Target, TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.limits import check_sizes
-from captum_lkn.values.rows import all_rows, evaluate_rows
+from captum_lkn.values.rows import all_copies, evaluate_copies
 from captum_lkn.values.sources import Source
 
 __all__ = [
@@ -236,7 +236,7 @@ def _tables(evaluator: Evaluator, arguments: Arguments, advance: Callable[[int],
     left = [sample for sample in range(len(sizes)) if sample not in tables]
     if left:
         counts = [1 << sizes[sample] for sample in left]
-        flat = evaluate_rows(evaluator, all_rows(evaluator, left), sum(counts), advance)
+        flat = evaluate_copies(evaluator, all_copies(evaluator, left), advance)
         tables |= {i: table.T.contiguous() for i, table in zip(left, torch.split(flat, counts), strict=True)}
     evaluator.check_full([tables[sample] for sample in range(len(sizes))])
     plain = plain_evaluation(evaluator)

@@ -50,6 +50,31 @@ def test_r_squared_is_printed_first(found):
     assert ">1.000</td>" in found._repr_html_()
 
 
+def test_masks_that_give_the_same_copy_are_evaluated_once():
+    x = torch.zeros(1, 40)  # a table's counts, most of which are 0 as their baselines are
+    x[0, [1, 7, 8, 9, 2, 30]] = 1.0
+    rows = []
+
+    def forward(x):
+        rows.append(len(x))
+        return either_and_both(x)
+
+    method = AndOrInteraction(forward, score="logit")
+    (one,) = method.attribute(x, n_samples=800)
+    assert sum(rows) <= 2**6 + 7  # of the unmasked sample and of the checks seven
+    assert [(x.name, round(x.effect, 6)) for x in one.top()] == [("7 & 8 & 9", 3.0), ("1 | 30", 2.0), ("2", 1.0)]
+    assert (
+        method.plan(x, n_samples=800, perturbations_per_eval=9).forwards
+        == (method.attribute(x, n_samples=800, perturbations_per_eval=9)[0].provenance["forwards"])
+    )
+    few = x[:, :12]
+    rows.clear()
+    (one,) = AndOrInteraction(lambda x: forward(torch.cat([x, 0 * x, 0 * x], 1)), score="logit").attribute(few)
+    assert sum(rows) <= 2**5 + 7
+    copies = torch.tensor([[s >> i & 1 for i in range(12)] for s in range(1 << 12)]) * few
+    assert torch.equal(one.values, either_and_both(torch.cat([copies, 0 * copies, 0 * copies], 1)).double())
+
+
 def test_files_and_frames(found, tmp_path):
     pytest.importorskip("pandas", reason="pandas is an extra")
     found.save(tmp_path / "batch.safetensors")

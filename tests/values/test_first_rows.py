@@ -264,9 +264,11 @@ def test_as_few_masks_as_make_sense(n, most):
 # ---------------------------------------------------------------- parts
 
 
+@pytest.mark.parametrize("unchanged", [[], [0, 4]])
 @pytest.mark.parametrize("n_samples", [None, 200])
-def test_parts_are_the_whole_whatever_their_number(n_samples):
+def test_parts_are_the_whole_whatever_their_number(n_samples, unchanged):
     x = 1 + normal(1, 9).abs()
+    x[:, unchanged] = 0  # as their baselines are: a quarter of the copies differ
 
     def forward(x):
         return x.prod(1) + x[:, 0] * x[:, 1]
@@ -288,8 +290,8 @@ def test_parts_are_the_whole_whatever_their_number(n_samples):
             assert joined.forwards == whole.forwards
         assert (joined.whole_batch, joined.dtype, joined.epsilon) == (False, torch.float32, whole.epsilon)
         if number > 1:
-            assert not parts_fit(reading, request, parts[:-1] if len(parts[-1].columns) else parts[:1])
-            assert not parts_fit(reading, request, [parts[0], *parts[:-1]])
+            assert not parts_fit(reading, request, parts[1:])
+            assert not parts_fit(reading, request, [parts[0], parts[0], *parts[2:]])
 
 
 def test_one_value_for_the_batch_that_is_repeated_is_found_and_said():

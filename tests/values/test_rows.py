@@ -18,11 +18,12 @@ from captum_lkn.values import evaluator as evaluators
 from captum_lkn.values import plans
 from captum_lkn.values import rows as row_blocks
 from captum_lkn.values import work as works
+from captum_lkn.values.copies import copies_of_all
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.first_forward import few_masks
 from captum_lkn.values.forwards import _one_of_each_sample
 from captum_lkn.values.memory import WatchedMemory
-from captum_lkn.values.rows import Part, all_rows, evaluate_rows, sampled_rows
+from captum_lkn.values.rows import Part, all_copies, evaluate_rows, rows_of, sampled_copies
 from captum_lkn.values.sampled import ending_full
 from captum_lkn.values.tables import Request
 from captum_lkn.values.work import Work, work_of
@@ -60,26 +61,32 @@ def check_parts(total, together, parts):
 
 
 def forwards_like(sizes, rows, *, aligned=False, whole_batch=False):
-    players = SimpleNamespace(sizes=sizes)
+    columns = torch.arange(max(sizes)).expand(len(sizes), -1)
+    owners = torch.where(columns < torch.tensor(sizes)[:, None], columns, -1)
+    inputs = torch.ones(owners.shape)
+    labels = tuple(tuple(map(str, range(n))) for n in sizes)
+    players = Players((inputs,), (0 * inputs,), (owners,), labels)
     return SimpleNamespace(players=players, rows=rows, planned_rows=rows, aligned=aligned, whole_batch=whole_batch)
 
 
 @pytest.mark.parametrize(("rows", "aligned"), [(1, False), (5, False), (100, False), (5, True)])
 def test_all_rows_are_all_masks_of_each_sample_in_turn(rows, aligned):
-    blocks = list(all_rows(forwards_like((3, 5, 2, 4), rows, aligned=aligned), [1, 2, 0]))
+    evaluated = forwards_like((3, 5, 2, 4), rows, aligned=aligned)
+    blocks = list(rows_of(evaluated, all_copies(evaluated, [1, 2, 0])))
     expected = [(sample, s) for sample, n in ((1, 5), (2, 2), (0, 3)) for s in range(1 << n)]
     samples, masks = map(torch.cat, zip(*blocks, strict=True))
     assert samples.tolist() == [sample for sample, _ in expected]
     assert torch.equal(masks, masks_of(5, [s for _, s in expected]))
     lengths = [len(own) for own, _ in blocks]
     assert lengths == [44] if aligned else lengths[:-1] == [rows] * (len(lengths) - 1)
-    some = list(all_rows(forwards_like((8,), 64), [0], Part(1, 2)))
+    evaluated = forwards_like((8,), 64)
+    some = list(rows_of(evaluated, all_copies(evaluated, [0]), Part(1, 2)))
     assert [int(mask @ (1 << torch.arange(8))) for _, own in some for mask in own.long()] == list(range(128, 256))
 
 
 def test_rows_become_fewer_while_they_are_evaluated():
     evaluated = forwards_like((4,), 8)
-    blocks = all_rows(evaluated, [0])
+    blocks = rows_of(evaluated, all_copies(evaluated, [0]))
     assert len(next(blocks)[0]) == 8
     evaluated.rows = 3
     assert [len(samples) for samples, _ in blocks] == [3, 3, 2]
@@ -89,7 +96,8 @@ def test_sampled_rows_are_the_plans_of_each_sample_in_turn():
     drawn = {n: plan_masks(n, 1400 // (20 - n), torch.Generator().manual_seed(0)) for n in (10, 12)}
     for whole_batch in (False, True):
         sizes = (12, 10, 12)
-        blocks = list(sampled_rows(forwards_like(sizes, 50, whole_batch=whole_batch), drawn))
+        evaluated = forwards_like(sizes, 50, whole_batch=whole_batch)
+        blocks = list(rows_of(evaluated, sampled_copies(evaluated, drawn)))
         samples, masks = map(torch.cat, zip(*blocks, strict=True))
         used = sizes[:1] if whole_batch else sizes
         every = [torch.cat(drawn[n]) for n in used]
@@ -99,6 +107,72 @@ def test_sampled_rows_are_the_plans_of_each_sample_in_turn():
             assert torch.equal(masks[samples == 1][:, :10], every[1])
             assert not masks[samples == 1][:, 10:].any()
     assert ending_full(torch.arange(5.0)[None]).tolist() == [[0, 2, 3, 4, 1]]
+
+
+# ---------------------------------------------------------------- copies that are the same
+
+
+def copies_by_hand(players, wanted):
+    """Return the copies of (sample, mask) pairs, the first of each, and the place of each pair among them."""
+    seen, rows = {}, []
+    for sample, mask in wanted:
+        key = sample, tuple(x.numpy().tobytes() for x in players.masked(sample, mask[None]))
+        seen.setdefault(key, len(seen))
+        rows.append(seen[key])
+    return len(seen), rows
+
+
+def players_with_unchanged(kind):
+    x = torch.tensor([[2.0, 0.0, 0.0, 1.0], [0.0, 0.0, 3.0, 0.0], [1.0, 2.0, 3.0, 4.0], [0.0] * 4])
+    if kind == "zeros of both signs and NaN":
+        return players_from_mask(
+            torch.tensor([[-0.0, 0.0, torch.nan, 1.0]]), torch.tensor([[0.0, 0.0, torch.nan, 1.0]])
+        )
+    if kind == "ids":
+        return players_from_mask(torch.tensor([[5, 9, 9, 5]]), 9, torch.tensor([[0, 1, 2, -1]]))
+    if kind == "groups":  # player 1 owns a scalar that changes and one that does not
+        return players_from_mask(x, 0.0, torch.tensor([[0, 1, 1, 2]]))
+    if kind == "two inputs":
+        return players_from_mask((x, x.flip(1)), (0.0, 1.0), (torch.tensor([[0, 1, 2, 3]]),) * 2)
+    return players_from_mask(x)
+
+
+@pytest.mark.parametrize("kind", ["one input", "groups", "two inputs", "ids", "zeros of both signs and NaN"])
+def test_each_different_copy_is_evaluated_once(kind):
+    players = players_with_unchanged(kind)
+    left = list(range(len(players)))[::-1]
+    copies = copies_of_all(players, left)
+    wanted = [(i, mask) for i in left for mask in masks_of(players.sizes[i], range(1 << players.sizes[i]))]
+    total, rows = copies_by_hand(players, wanted)
+    assert copies.total == total
+    assert copies.masks == len(wanted)
+    places = range(total) if copies.places is None else copies.places.tolist()
+    samples, masks = copies.take(range(total))
+    for (sample, mask), place, same in zip(wanted, places, rows, strict=True):
+        assert place == same
+        assert int(samples[place]) == sample
+        found = players.masked(sample, masks[place, : players.sizes[sample]][None])
+        assert [x.numpy().tobytes() for x in found] == [x.numpy().tobytes() for x in players.masked(sample, mask[None])]
+    assert copies.masks_in(range(1, 3)).tolist() == [i for i, row in enumerate(rows) if row in (1, 2)]
+
+
+def test_sampled_masks_of_one_copy_are_evaluated_once_in_parts_as_in_the_whole():
+    x = torch.ones(1, 24)
+    x[0, 3:23:2] = 0  # ten players that are absent already
+    players = players_from_mask(x)
+    drawn = {24: plan_masks(24, 600, torch.Generator().manual_seed(0))}
+    masks = torch.cat(drawn[24])
+    shown = {tuple(row) for row in masks[:, x[0] > 0].tolist()}
+    forward = Recording(lambda x: x[:, 0] * x[:, 1] + x[:, 2] + x[:, 23] * x[:, 4])
+    with open_evaluator(forward, players, perturbations_per_eval=64) as evaluator:
+        copies = sampled_copies(evaluator, drawn)
+        assert copies.total == len(shown) < 600
+        before, steps = sum(len(rows) for *_, rows in forward.calls), []
+        values = row_blocks.evaluate_copies(evaluator, copies, steps.append)
+        checks = 2 + 4  # of the first forward the first row and the last one alone, and four between
+        assert sum(len(rows) for *_, rows in forward.calls) - before == len(shown) + checks
+        assert sum(steps) == 600
+    assert torch.equal(values[:, 0], forward.forward(masks * x).double())
 
 
 @pytest.mark.parametrize("pending", [0, 7, 1 << 20])
