@@ -152,8 +152,9 @@ def too_large_a_gap(gap: Tensor, far: Tensor, limit: float, n: int, names: Seque
     """Return the message on tables whose certified gap ``[K]`` is too large for their effects to mean anything."""
     return (
         f"the effects of {_named(far, names)} with {n} players may be far from the sparsest: their certified gap is "
-        f"{float(gap.max()):.2g}, and largest_gap={limit:g}. Too many interactions count. Take "
-        "fewer players (select_players), a larger kappa= or noise=, or more steps (max_steps=). The error's "
+        f"{float(gap.max()):.2g}, and largest_gap={limit:g}. Too many interactions count. Take a kappa= or noise= "
+        "above the noise of the values, fewer players (select_players), values at some masks (n_samples= of "
+        "attribute), or more steps (max_steps=). The error's "
         "`decomposition` is what was found; largest_gap=1e9 returns it without an error"
     )
 

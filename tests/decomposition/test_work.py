@@ -11,7 +11,7 @@ from solver_problems import batch, batch_of, problem_of, program_of, random, wri
 
 from captum_lkn import decompose
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers import admm, equality, exact, generation, highs, interior, vertex
+from captum_lkn.decomposition.solvers import admm, equality, exact, generation, guess, highs, interior, vertex
 from captum_lkn.decomposition.solvers.crossover import cross_over
 from captum_lkn.decomposition.solvers.equations import Equations
 from captum_lkn.decomposition.solvers.guess import _solve, solve_guessed
@@ -199,22 +199,55 @@ def test_the_solution_on_guessed_sets_meets_their_equations(n, pin_ends):
     if pin_ends:
         equal[:, -1] = True
     weights = problems.weights.flatten().expand(2, -1)
-    x, constant, y, exactly = _solve(problems, weights, equal, sign, side)
-    assert bool(exactly.all())
-    z = written_out(n)
+    found = _solve(problems, weights, equal, sign, side, None)
     for table in range(2):
-        support, rows = sign[table] != 0, (side[table] != 0) | equal[table]
-        assert not x[table][~support].any()
-        assert not y[table][~rows].any()
-        missed = problems.values[table] - constant[table] - z @ x[table]
-        wanted = side[table] * problems.slack[table]
-        torch.testing.assert_close(missed[rows], wanted[rows], rtol=0, atol=1e-11)
-        slope = z.T @ y[table] - problems.ridge * x[table] - (sign[table] * problems.weights.flatten()).nan_to_num()
-        assert float(slope[support].abs().max()) < 1e-9
-        if pin_ends:
-            assert float(constant[table]) == 0
-        else:
-            assert abs(float(y[table].sum())) < 1e-10
+        assert_solved(problems[table], equal[table], sign[table], side[table], *(t[table] for t in found[:4]))
+
+
+def assert_solved(problem, equal, sign, side, x, constant, y, exactly):
+    """Check the solution of one table on given sets against the matrix written out."""
+    assert bool(exactly)
+    z = written_out(problem.n)
+    support, rows = sign != 0, (side != 0) | equal
+    assert not x[~support].any()
+    assert not y[~rows].any()
+    missed = problem.values - constant - z @ x
+    torch.testing.assert_close(missed[rows], (side * problem.slack)[rows], rtol=0, atol=1e-11)
+    slope = z.T @ y - problem.ridge * x - (sign * problem.weights.flatten()).nan_to_num()
+    assert float(slope[support].abs().max()) < 1e-9
+    if problem.pinned:
+        assert float(constant) == 0
+    else:
+        assert abs(float(y.sum())) < 1e-10
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+@pytest.mark.parametrize("every", [True, False], ids=["all rows", "some rows"])
+def test_sets_that_differ_little_from_factored_ones_border_their_equations(pin_ends, every, monkeypatch):
+    monkeypatch.setattr(guess, "_LARGE", 0)
+    n, size = 7, 128
+    problem = batch(n, 1, pin_ends=pin_ends)
+    weights = problem.weights.flatten().unsqueeze(0)
+    equal = torch.zeros(1, size, dtype=torch.bool)
+    equal[:, 1 if every else size - 1 :] = every or pin_ends
+    sign, side = torch.zeros(1, 2 * size, dtype=torch.float64), torch.zeros(1, size, dtype=torch.float64)
+    for place, s in enumerate(range(3, size if every else 40)):
+        sign[0, s if place % 2 else size + s] = 1.0 if place % 3 else -1.0
+    if every:
+        sign[0, 1:size] = 1.0  # so that all rows can be met
+    sign[0, size + (1 << torch.arange(n))] = 0
+    side[0, 2:40:3] = torch.where(equal[0, 2:40:3], 0.0, 1.0)
+    *_, factored = _solve(problem, weights, equal, sign, side, None)
+    assert factored is not None
+    sign, side = sign.clone(), side.clone()
+    for position in (50, size + 70, size + 73, 5, size + 6):
+        sign[0, position] = 1.0 - sign[0, position].abs()
+    if not every:
+        side[0, [2, 11]] = 0
+        side[0, [60, 61]] = -1.0
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", None)  # nothing is factored anew
+    found = _solve(problem, weights, equal, sign, side, factored)
+    assert_solved(problem[0], equal[0], sign[0], side[0], *(t[0] for t in found[:4]))
 
 
 def test_a_guess_with_more_rows_than_unknowns_is_no_guess():

@@ -11,6 +11,7 @@
 ``run``        the interior point's steps for a batch, and the end of each table: guesses, crossover, vertex
 ``exact``      from ADMM's iterate to the exact optimum: which runs a table needs, other starts, little slack
 ``guess``      the exact optimum of a batch of tables on guessed sets of effects and rows, where the guess is right
+``bordered``   the guess's equations where few effects and rows have changed since they were factored
 ``crossover``  from an approximate optimum to the exact one, a pivot at a time
 ``narrow``     tables with little slack, by way of a table with smaller effects
 ``simplex``    from an approximate optimum of a linear program without slack to an optimal vertex

@@ -16,6 +16,7 @@ around the last solution until it stays where it is (proximal method of multipli
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -249,7 +250,8 @@ class _Path:
     def _equations(self) -> Equations:
         """The equations on the present sets, factored anew only where the sets have changed."""
         if self.equations is None:
-            self.equations = Equations(self)
+            # A proxy: matrices in a cycle of references would stay until the garbage collector comes by.
+            self.equations = Equations(weakref.proxy(self))
         elif self.equations.current:
             self.equations.rebase()
         else:

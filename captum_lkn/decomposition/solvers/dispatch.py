@@ -33,6 +33,8 @@ _MET = 1e-12  # by how much a value may be missed beyond its slack without effec
 _EXACT = 1e-6  # the gap by which these are accepted, if the tolerance is not below
 _WARM_UP_STEPS = 300
 _WARM_UP_STEPS_LARGE = 2000  # from 11 players on, where 1,600 more take less time than one step of the interior point
+# There a higher relaxation, too, which comes nearer.
+_WARM_UP_RELAXATION_LARGE = 1.9
 _WARM_UP_STEPS_SMALL = 200  # where all effects take part in the interior point anyway
 # From 7 to 10 players: a higher penalty, and a lower share of it for the tables, name the effects in play in fewer
 # steps. On its way to a small gap such a penalty is slower.
@@ -147,8 +149,11 @@ def _by_interior(problem: Problem, found: Found, chunk: Tensor, left: Tensor, to
     if BY_ROWS_MAX_PLAYERS < problem.n < LARGE_MIN_PLAYERS:
         warm_up = _WARM_UP_STEPS
         warm = next(admm.iterate(part, warm_up, torch.float32, penalty=_WARM_UP_PENALTY, share=_WARM_UP_SHARE))
+    elif problem.n >= LARGE_MIN_PLAYERS:
+        warm_up = _WARM_UP_STEPS_LARGE
+        warm = next(admm.iterate(part, warm_up, torch.float32, relaxation=_WARM_UP_RELAXATION_LARGE))
     else:
-        warm_up = _WARM_UP_STEPS_LARGE if problem.n >= LARGE_MIN_PLAYERS else _WARM_UP_STEPS_SMALL
+        warm_up = _WARM_UP_STEPS_SMALL
         warm = next(admm.iterate(part, warm_up, torch.float32))
     for some in torch.split(torch.arange(len(open_), device=open_.device), _batch(problem)):
         solutions = exact.solve(part[some], warm.effects[some], warm.dual[some], tolerance)

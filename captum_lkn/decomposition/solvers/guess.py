@@ -9,11 +9,14 @@ few such changes end at the exact solution for most tables. It may also cycle: w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from captum_lkn.decomposition.solvers.bordered import Factored
 from captum_lkn.decomposition.solvers.newton import all_rows_gram, chosen_positions, chosen_rows_gram
 from captum_lkn.decomposition.solvers.problem import Problem, adjoint, synthesis
 
@@ -23,6 +26,8 @@ _SMALL = 64  # in tables of up to so many values, taking rows and effects out co
 _MANY = 512  # with more rows than this, looking their scalar products up is faster than writing Z out
 _ROUNDS = 6
 _FEW = 16  # from more changes than this the sets do not recover
+# From so many values on, changes of the sets border the factor of the first round, up to a number of changes.
+_LARGE, _BORDER, _ROUNDS_LARGE, _FEW_LARGE = 1 << 11, 100, 12, 32
 _VIOLATED = 1e-10  # what counts as a violation, in units of the table's range and of the weights
 _ROUNDING = 1e-9  # effects below this share of the largest are taken out of the support
 _MET = 1e-12  # by how much an active row may be missed at the end
@@ -75,8 +80,9 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
         side[:, 0] = 0
     open_ = torch.arange(len(dual), device=dual.device)
     weights = problem.weights.expand(len(dual), 2, size).flatten(1)
-    least = torch.full_like(open_, _FEW + 1)
-    for _ in range(_ROUNDS):
+    least = torch.full_like(open_, _FEW + 1)  # changes in the last round
+    factored: Factored | None = None
+    for _ in range(_ROUNDS_LARGE if size >= _LARGE else _ROUNDS):
         support = (sign != 0).sum(-1)
         few = ((side != 0) | equal).sum(-1) <= support + (not problem.pinned)
         if not bool(few.all()):  # more rows than unknowns: they depend on each other
@@ -86,7 +92,7 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
         if not len(open_):
             break
         result.rounds[open_] += 1
-        x, constant, y, exact = _solve(problem, weights, equal, sign, side)
+        x, constant, y, exact, factored = _solve(problem, weights, equal, sign, side, factored)
         sums = adjoint(y).flatten(1)
         missed = problem.values - constant.unsqueeze(-1) - synthesis(x.view(len(x), 2, size))
         over = sums.abs() > weights * (1 + _VIOLATED)
@@ -103,31 +109,30 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
             result.effects[at], result.constant[at] = x[done].view(-1, 2, size), constant[done]
             result.dual[at] = y[done]
             result.optimal[at] = True
-        # Changes that do not become fewer lead nowhere.
-        keep = ((changes > 0) & (changes < least)).nonzero().squeeze(-1)
+        # Changes that do not become fewer seldom lead anywhere; in a large table it costs little to see.
+        fewer = changes <= _FEW_LARGE if size >= _LARGE else changes < least
+        keep = ((changes > 0) & fewer).nonzero().squeeze(-1)
         problem, weights, equal, open_ = problem[keep], weights[keep], equal[keep], open_[keep]
         sign, side, least = new_sign[keep], new_side[keep], changes[keep]
     return result
 
 
 def _solve(
-    problem: Problem, weights: Tensor, equal: Tensor, sign: Tensor, side: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The solution of the linear equations: effects, constant, dual vector, and whether the rows are met."""
+    problem: Problem, weights: Tensor, equal: Tensor, sign: Tensor, side: Tensor, factored: Factored | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Factored | None]:
+    """The solution of the linear equations: effects, constant, dual vector, and whether the rows are met.
+
+    For one large table it takes and returns the equations that are factored.
+    """
     rows = (side != 0) | equal
     every = bool(rows[:, 1:].all())  # their gram matrix is a matter of look-ups then
-    sets: _Few | _Many | _All
+    sets: _Sets
     if every or side.shape[-1] <= _SMALL:
         sets = _All(rows, sign != 0)
     else:
         sets = (_Many if int(rows.sum(-1).amax()) > _MANY else _Few)(rows, sign != 0)
     z, zt = sets.synthesis, sets.adjoint
     there = sets.there.to(side.dtype)
-    gram = sets.gram()
-    if not problem.pinned:  # sum y = 0: this changes nothing, but makes a row of zeros, the empty set's, regular
-        gram.add_(there.unsqueeze(-1) * there.unsqueeze(-2))
-    gram.diagonal(dim1=-2, dim2=-1).add_(1 - there)
-    root, failed = torch.linalg.cholesky_ex(gram)
     target = sets.rows(problem.values - side * problem.slack)
     price = sets.columns(torch.where(sign != 0, sign * weights, torch.zeros_like(sign)))
     rho = problem.ridge
@@ -136,10 +141,7 @@ def _solve(
         result = z(zt(y))
         return result if problem.pinned else result + there * y.sum(-1, keepdim=True)
 
-    def solve(right: Tensor) -> Tensor:
-        half = torch.linalg.solve_triangular(root, right.unsqueeze(-1), upper=False)
-        solution: Tensor = torch.linalg.solve_triangular(root.mT, half, upper=True)
-        return solution.squeeze(-1)
+    solve, regular, factored = _equations(problem, sets, rows, sign != 0, factored)
 
     # x = (Z' y - price) / rho and Z x + c = target, with sum y = 0 where the constant c is free.
     right = z(price) + rho * target
@@ -158,8 +160,36 @@ def _solve(
         x = x + zt(solve(goal - z(x)))
     short = (goal - z(x)).abs().amax(-1)
     off = (pull - rho * x).abs().amax(-1)
-    exact = (failed == 0) & (short < _MET) & (off < _VIOLATED)
-    return sets.effects(x), constant.squeeze(-1), sets.dual(y), exact
+    exact = regular & (short < _MET) & (off < _VIOLATED)
+    return sets.effects(x), constant.squeeze(-1), sets.dual(y), exact, factored
+
+
+def _equations(
+    problem: Problem, sets: _Sets, rows: Tensor, support: Tensor, factored: Factored | None
+) -> tuple[Callable[[Tensor], Tensor], Tensor, Factored | None]:
+    """A function that solves the equations of the chosen rows, whether they are regular, and what is factored."""
+    if factored is not None and factored.changes(rows[0], support[0]) <= _BORDER:
+        on_all = factored.on(rows[0], support[0])
+
+        def solve_on(right: Tensor) -> Tensor:
+            return sets.rows(on_all(sets.dual(right)[0]).unsqueeze(0))
+
+        return solve_on, torch.ones_like(rows[:, 0]), factored
+    there = sets.there.to(problem.values.dtype)
+    gram = sets.gram()
+    if not problem.pinned:  # sum y = 0: this changes nothing, but makes a row of zeros, the empty set's, regular
+        gram.add_(there.unsqueeze(-1) * there.unsqueeze(-2))
+    gram.diagonal(dim1=-2, dim2=-1).add_(1 - there)
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if len(rows) == 1 and rows.shape[-1] >= _LARGE and not int(failed):
+        factored = Factored(root[0], rows[0], support[0], problem.pinned)
+
+    def solve(right: Tensor) -> Tensor:
+        half = torch.linalg.solve_triangular(root, right.unsqueeze(-1), upper=False)
+        solution: Tensor = torch.linalg.solve_triangular(root.mT, half, upper=True)
+        return solution.squeeze(-1)
+
+    return solve, failed == 0, factored
 
 
 class _Rows:
@@ -269,3 +299,6 @@ class _All:
 
     def dual(self, y: Tensor) -> Tensor:
         return y * self.there
+
+
+_Sets: TypeAlias = _Few | _Many | _All

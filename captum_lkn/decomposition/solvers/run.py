@@ -27,6 +27,7 @@ _MAX_STEPS = 80
 FEASIBLE = 1e-11  # what a row may be missed by, in units of the table's range
 PREVIEW = 1e-3  # a tolerance above this is a preview
 _CROSS_OVER = 5e-6  # from this relative gap on, few effects and rows are in the wrong set
+_CROSS_OVER_LARGE = 1e-5  # the same from 11 players on, where a step takes longer than corrections of the sets
 # Where all rows of a large table are met exactly, a pivot costs as much as a step, and many are needed from afar; not
 # in a linear program, which has pivots of its own.
 _CROSS_OVER_EXACT = 1e-8
@@ -92,8 +93,9 @@ class Run:
         nothing = problem.repaired(problem.values.new_zeros(len(point), 2, 1 << problem.n))
         self.solutions = [Solution(x, 0.0, float("inf"), 0.0, 0) for x in nothing]
         self.open = list(range(len(point)))  # the table of each row of the point
-        large = point.exact and problem.n > BY_ROWS_MAX_PLAYERS and problem.ridge > 0
-        near = _CROSS_OVER_EXACT if large else _CROSS_OVER
+        near = _CROSS_OVER_LARGE if point.large and problem.ridge else _CROSS_OVER
+        if point.exact and problem.n > BY_ROWS_MAX_PLAYERS and problem.ridge:
+            near = _CROSS_OVER_EXACT
         # Little slack changes the sum little: which rows bind is seen later.
         slack = problem.slack.amax(-1).tolist()
         self.near = [near if point.exact else near * min(1.0, room / _ROOM) for room in slack]
