@@ -8,7 +8,8 @@ p/(1-p) of the whole continuation, ``"log_prob"`` its log-probability (what Capt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of
 from captum_lkn.causal.all_masks import AllMasks, MasksPlan, PartOfMasks, not_a_prompt, plainly
+from captum_lkn.causal.first_tokens import FirstTokens
 from captum_lkn.causal.prefix_tree import Walk, why_not
 from captum_lkn.causal.prompts import (
     causal_model,
@@ -114,6 +116,7 @@ class Continuation:
         self.tokens = continuation_ids(self.module, continuation, self._tokenizer)
         self._given_text = continuation if isinstance(continuation, str) else None
         self.share_prefixes = share_prefixes
+        self._first_tokens: FirstTokens | None = None
 
     @classmethod
     @checked("players", "share_prefixes")
@@ -195,8 +198,28 @@ class Continuation:
         written = self.tokens[:-1].to(ids.device).expand(len(ids), -1)
         ids = torch.cat([ids, written], 1)
         mask = torch.cat([mask, torch.ones_like(written)], 1)
-        logits = next_logits(self.module, self._called, ids, mask, len(self.tokens), alone=alone)
+        keep = len(self.tokens)
+
+        def plain(ids: Tensor, mask: Tensor) -> Tensor:
+            return next_logits(self.module, self._called, ids, mask, keep, alone=alone)
+
+        shared = self._first_tokens
+        logits = plain(ids, mask) if shared is None else shared.logits(ids, mask, keep, plain)
         return continuation_log_odds(logits, self.tokens)[:, None]
+
+    @contextmanager
+    def sharing_first_tokens(self) -> Iterator[FirstTokens | None]:
+        """Let calls compute the first tokens that all of their prompts have in common once, where it pays.
+
+        It is for calls that read the output alone: layers see these tokens in a forward of their own. The value is
+        None where the model cannot do it.
+        """
+        if self._why_plain() is None:
+            self._first_tokens = FirstTokens(self.module, lambda logits: continuation_log_odds(logits, self.tokens))
+        try:
+            yield self._first_tokens
+        finally:
+            self._first_tokens = None
 
     def _takes_prompts_alone(self) -> bool:
         """Check the model once; return whether padding counts for it, so that prompts are evaluated without."""
@@ -366,14 +389,20 @@ class Continuation:
 
     def _walk(self, players: Players, sample: int, attention_mask: Tensor | None) -> Walk | AllMasks:
         """Return the walk over the prefix tree of one prompt, or the reason why there is none."""
-        if not self.share_prefixes:
-            return plainly("share_prefixes=False")
-        reason = not_a_prompt(players) or why_not(self.module, set(self._called.parameters))
-        if reason is None and self._takes_prompts_alone():
-            reason = "padding or positions from 0 change its outputs"
+        reason = not_a_prompt(players) if self.share_prefixes else None
+        reason = reason or self._why_plain()
         if reason is not None:
             return plainly(reason)
         return walk_over(self.module, self.tokens, players, sample, attention_mask)
+
+    def _why_plain(self) -> str | None:
+        """Return the reason why prefixes are not shared; None: they may be."""
+        if not self.share_prefixes:
+            return "share_prefixes=False"
+        reason = why_not(self.module, set(self._called.parameters))
+        if reason is None and self._takes_prompts_alone():
+            return "padding or positions from 0 change its outputs"
+        return reason
 
     def _leaves(self, players: Players, sample: int, attention_mask: Tensor | None, walk: Walk) -> Leaves:
         return Leaves(

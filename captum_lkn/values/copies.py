@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -137,22 +138,31 @@ def _numbers(n: int, bits: Tensor) -> Tensor:
     return found
 
 
-def copies_of_sampled(players: Players, plan_of: Mapping[int, MaskPlan], alike: bool = False) -> Copies:
-    """Return the copies of sampled masks of all samples, in the order of the masks.
+def copies_of_sampled(
+    players: Players, plan_of: Mapping[int, MaskPlan], alike: bool = False, in_order: bool = False
+) -> Copies:
+    """Return the copies of sampled masks of all samples.
 
     Args:
         players: The players.
         plan_of: The masks by the number of players.
         alike: See :func:`unchanged_players`.
+        in_order: Whether masks that agree in the first players stand beside each other, whose inputs begin alike; else
+            they are in the order in which they were drawn.
     """
     sizes = players.sizes[:1] if alike else players.sizes
     unchanged = unchanged_players(players, alike)
     masks, samples, places, total = [], [], [], 0
     for sample, n in enumerate(sizes):
         own = torch.cat(plan_of[n])
-        first, copy = _first_of_each(own | unchanged[sample, :n]) if bool(unchanged[sample, :n].any()) else (None, None)
-        kept = own if first is None else own[first]
-        places.append(total + (torch.arange(len(own), device="cpu") if copy is None else copy))
+        kept, place = own, torch.arange(len(own), device="cpu")
+        if bool(unchanged[sample, :n].any()):
+            first, place = _first_of_each(own | unchanged[sample, :n])
+            kept = own[first]
+        if in_order:
+            order = torch.from_numpy(np.lexsort(kept[:, _by_first_place(players, sample)].numpy().T[::-1]))
+            kept, place = kept[order], order.argsort()[place]
+        places.append(total + place)
         masks.append(pad(kept, (0, max(sizes) - n)))
         samples.append(torch.full((len(kept),), sample, device="cpu"))
         total += len(kept)
@@ -162,7 +172,13 @@ def copies_of_sampled(players: Players, plan_of: Mapping[int, MaskPlan], alike: 
         return of[rows.start : rows.stop], every[rows.start : rows.stop]
 
     joined = torch.cat(places)
-    return Copies(total, take, joined if total < len(joined) else None)
+    return Copies(total, take, joined if in_order or total < len(joined) else None)
+
+
+def _by_first_place(players: Players, sample: int) -> list[int]:
+    """Return the players of a sample by the place of their first scalar in its first input."""
+    owners = players.owners[0][sample].flatten().tolist()
+    return sorted(range(players.sizes[sample]), key=lambda i: owners.index(i) if i in owners else len(owners))
 
 
 def _first_of_each(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ of the unmasked sample and of the checks are run for each part anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
@@ -21,7 +22,7 @@ from captum_lkn.sampling.masks import MaskPlan
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.limits import check_sizes
 from captum_lkn.values.rows import Part, all_copies, evaluate_rows, rows_of, sampled_copies
-from captum_lkn.values.sampled import SampledValues, check_sampling, draw_plans, ending_full
+from captum_lkn.values.sampled import SampledValues, check_sampling, draw_plans, ending_full, sharing_first_tokens
 from captum_lkn.values.tables import Request, ValueTables, plain_evaluation, prompt_mask, takes_all_masks
 from captum_lkn.values.work import work_of
 
@@ -112,11 +113,13 @@ def evaluate_part(reading: Reading, request: Request, part: Part) -> PartValues:
     """
     (n,) = request.players.sizes
     plans = reading.plans(n)
-    with reading.open(request) as evaluator:
+    with reading.open(request) as evaluator, ExitStack() as stack:
+        shared = stack.enter_context(sharing_first_tokens(evaluator, request.arguments)) if plans else lambda: None
         columns, values, record = _NONE if plans else _subtrees(evaluator, request, part)
         forwards = 0
         if columns is None:
-            copies = sampled_copies(evaluator, plans) if plans else all_copies(evaluator, [0])
+            in_order = shared() is not None
+            copies = sampled_copies(evaluator, plans, in_order) if plans else all_copies(evaluator, [0])
             rows = part.rows(copies.total, evaluator.planned_rows)
             columns = copies.masks_in(rows)
             # They are counted once the first forward has told of which kind they are.
@@ -131,7 +134,7 @@ def evaluate_part(reading: Reading, request: Request, part: Part) -> PartValues:
             values.T.contiguous(),
             evaluator.units(),
             evaluator.forwards if part.number == 0 else forwards,
-            plain_evaluation(evaluator) | record,
+            plain_evaluation(evaluator) | record | (shared() or {}),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
@@ -21,7 +22,7 @@ from captum_lkn.values.forwards import MaskedForwards
 from captum_lkn.values.limits import check_sizes
 from captum_lkn.values.memory import WatchedMemory
 from captum_lkn.values.rows import all_copies, rows_of, sampled_copies
-from captum_lkn.values.sampled import check_sampling, draw_plans
+from captum_lkn.values.sampled import check_sampling, draw_plans, sharing_first_tokens
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, prompt_mask, takes_all_masks
 from captum_lkn.values.work import Work, work_of
@@ -201,7 +202,10 @@ class _Planner:
         with (
             self.model.session(),
             Evaluator(self.model, players, arguments, target=request.target, **self.reading) as evaluator,
+            ExitStack() as stack,
         ):
+            if self.plans:
+                stack.enter_context(sharing_first_tokens(evaluator, arguments))
             forwards = evaluator.masked_forwards
             prefixes = not self.plans and takes_all_masks(evaluator, arguments)
             shared, _ = self._shared(request) if prefixes else ({}, ())

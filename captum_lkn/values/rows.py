@@ -85,9 +85,11 @@ def all_copies(evaluated: Evaluator | MaskedForwards, left: Sequence[int]) -> Co
     return copies_of_all(evaluated.players, left, evaluated.whole_batch)
 
 
-def sampled_copies(evaluated: Evaluator | MaskedForwards, plan_of: Mapping[int, MaskPlan]) -> Copies:
-    """Return the copies of the sampled masks of all samples; `plan_of` has the masks by the number of players."""
-    return copies_of_sampled(evaluated.players, plan_of, evaluated.whole_batch)
+def sampled_copies(
+    evaluated: Evaluator | MaskedForwards, plan_of: Mapping[int, MaskPlan], in_order: bool = False
+) -> Copies:
+    """Return the copies of the sampled masks of all samples; see :func:`captum_lkn.values.copies.copies_of_sampled`."""
+    return copies_of_sampled(evaluated.players, plan_of, evaluated.whole_batch, in_order)
 
 
 def evaluate_copies(evaluator: Evaluator, copies: Copies, advance: Callable[[int], object] | None = None) -> Tensor:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import shape_of
+from captum_lkn.models.arguments import Arguments
 from captum_lkn.models.model import Model
 from captum_lkn.outputs.score import Score
 from captum_lkn.players.players import Players
@@ -18,9 +20,45 @@ from captum_lkn.sampling.masks import MaskPlan, least_samples, plan_masks
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.rows import evaluate_copies, sampled_copies
 from captum_lkn.values.sources import Source
-from captum_lkn.values.tables import Request, ValueTables, evaluate_each, plain_evaluation
+from captum_lkn.values.tables import Request, ValueTables, evaluate_each, plain_evaluation, takes_all_masks
 
-__all__ = ["SampledValues", "check_sampling", "draw_plans", "ending_full", "sampled_values"]
+__all__ = [
+    "SampledValues",
+    "SharesFirstTokens",
+    "check_sampling",
+    "draw_plans",
+    "ending_full",
+    "sampled_values",
+    "sharing_first_tokens",
+]
+
+_SHARED = {"evaluation": "first tokens shared"}
+
+
+@runtime_checkable
+class SharesFirstTokens(Protocol):
+    """Forward function that computes what the rows of a forward begin with once.
+
+    :class:`captum_lkn.causal.continuation.Continuation` is one.
+    """
+
+    def sharing_first_tokens(self) -> AbstractContextManager[Any]:
+        """Return a context in which it does so; the value is None where it cannot, and has ``failed`` at the end."""
+
+
+@contextmanager
+def sharing_first_tokens(evaluator: Evaluator, arguments: Arguments) -> Iterator[Callable[[], dict[str, Any] | None]]:
+    """Let the forwards of sampled masks share their first tokens, where the function can.
+
+    The value is a function that returns the record of it for provenance, and None where they do not share them. Masks
+    are best in the order of their players then.
+    """
+    function = evaluator.model.forward_func
+    if not isinstance(function, SharesFirstTokens) or not takes_all_masks(evaluator, arguments):
+        yield lambda: None
+        return
+    with function.sharing_first_tokens() as shared:
+        yield lambda: None if shared is None or shared.failed else dict(_SHARED)
 
 
 @dataclass(frozen=True)
@@ -108,7 +146,7 @@ def sampled_values(
     return evaluate_each(
         model,
         requests,
-        lambda evaluator, _, advance: _values(evaluator, plans, advance),
+        lambda evaluator, request, advance: _values(evaluator, request.arguments, plans, advance),
         counts.__getitem__,
         show_progress,
         description,
@@ -121,12 +159,16 @@ def draw_plans(sizes: Iterable[int], n_samples: int, seed: int) -> dict[int, Mas
     return {n: plan_masks(n, n_samples, torch.Generator("cpu").manual_seed(seed)) for n in sorted(set(sizes))}
 
 
-def _values(evaluator: Evaluator, plan_of: Mapping[int, MaskPlan], advance: Callable[[int], object]) -> SampledValues:
+def _values(
+    evaluator: Evaluator, arguments: Arguments, plan_of: Mapping[int, MaskPlan], advance: Callable[[int], object]
+) -> SampledValues:
     """Return the values of one evaluator's samples."""
     sizes = evaluator.players.sizes[:1] if evaluator.whole_batch else evaluator.players.sizes
     plans = tuple(plan_of[n] for n in sizes)
     counts = [sum(map(len, plan)) for plan in plans]
-    flat = evaluate_copies(evaluator, sampled_copies(evaluator, plan_of), advance)
+    with sharing_first_tokens(evaluator, arguments) as shared:
+        flat = evaluate_copies(evaluator, sampled_copies(evaluator, plan_of, shared() is not None), advance)
+        evaluation = shared() or plain_evaluation(evaluator)
     tables = [table.T.contiguous() for table in torch.split(flat, counts)]
     evaluator.check_full([ending_full(table) for table in tables])
     return SampledValues(
@@ -138,7 +180,7 @@ def _values(evaluator: Evaluator, plan_of: Mapping[int, MaskPlan], advance: Call
         evaluator.dtype,
         evaluator.epsilon,
         evaluator.output_shape,
-        tuple(plain_evaluation(evaluator) for _ in plans),
+        tuple(dict(evaluation) for _ in plans),
         plans,
     )
 

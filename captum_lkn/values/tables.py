@@ -99,7 +99,7 @@ class ValueTables:
         epsilon: The rounding unit of the forwards: that of their dtype, of autocast or of TF32.
         output_shape: The shape of a sample's output, where the tables are those of all outputs; else None.
         evaluations: For each sample a record for provenance of how its values were computed: ``"evaluation"`` is
-            ``"plain"``, ``"removed tokens dropped"`` or ``"prefix tree"``.
+            ``"plain"``, ``"removed tokens dropped"``, ``"prefix tree"`` or ``"first tokens shared"``.
     """
 
     tables: tuple[Tensor, ...]
