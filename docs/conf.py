@@ -117,6 +117,7 @@ benchmarks/results/large
 benchmarks/results/overhead
 benchmarks/results/many
 benchmarks/results/ranks
+benchmarks/results/short
 ```
 """
 

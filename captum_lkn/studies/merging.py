@@ -8,7 +8,9 @@ from pathlib import Path
 
 from captum_lkn._common.arguments import checked
 from captum_lkn._common.messages import some_of
+from captum_lkn._common.rounding import agree
 from captum_lkn._common.warn import warn
+from captum_lkn.interactions import Interactions
 from captum_lkn.studies.folder import Folder, Manifest, check_settings, read_manifest
 from captum_lkn.studies.sample_files import check_sample, read_sample, sample_path
 from captum_lkn.studies.study import Study, load_study
@@ -33,10 +35,12 @@ def merge(folders: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]
 
     Raises:
         FileNotFoundError: A folder holds no study.
-        ValueError: No folders; studies of other models or options; two folders with different results for one sample.
+        ValueError: No folders; studies of other models or options; two folders with different results for one sample,
+            by more than rounding.
 
     Warns:
-        UserWarning: A file is damaged: it is named, and counts as missing.
+        UserWarning: A file is damaged: it is named, and counts as missing; results that differ by rounding, of which
+            those of the first folder are taken.
     """
     paths = [Path(folder) for folder in folders]
     if not paths:
@@ -63,7 +67,8 @@ def merge(folders: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]
 def _places(paths: Sequence[Path], whole: Manifest) -> Mapping[str, Path]:
     """Return by key the folder of a whole file; files of one sample must be equal."""
     found: dict[str, Path] = {}
-    damaged = []
+    damaged: list[str] = []
+    rounded: list[str] = []
     for key in dict.fromkeys(whole.keys):
         for path in paths:
             place = sample_path(path, key)
@@ -75,11 +80,39 @@ def _places(paths: Sequence[Path], whole: Manifest) -> Mapping[str, Path]:
                 damaged.append(str(error))
                 continue
             before = found.setdefault(key, path)
-            if before != path and sample_path(before, key).read_bytes() != place.read_bytes():
+            if before == path or sample_path(before, key).read_bytes() == place.read_bytes():
+                continue
+            if _differ_by_rounding(before, path, key):
+                rounded.append(key[:12])
+            else:
                 raise ValueError(
                     f"the folders {str(before)!r} and {str(path)!r} have different results for the sample {key[:12]}, "
                     "such as from different machines. Remove the file from one of them"
                 )
+    if rounded:
+        warn(
+            f"the folders have results that differ by rounding, of the samples {some_of(rounded)}: those of the first "
+            "folder are taken"
+        )
     if damaged:
         warn(f"left out as missing: {some_of(damaged, '; ')}")
     return found
+
+
+def _differ_by_rounding(first: Path, second: Path, key: str) -> bool:
+    """Return whether two results of one sample have the same values up to rounding.
+
+    Short samples share forwards with their neighbours in a study, and are rounded with them.
+    """
+    (one, _), (other, _) = read_sample(first, key), read_sample(second, key)
+    if list(one) != list(other):
+        return False
+    for label, mine in one.items():
+        theirs = other[label]
+        if not isinstance(mine, Interactions) or not isinstance(theirs, Interactions):
+            return False
+        if mine.values.shape != theirs.values.shape or mine.provenance.get("target") != theirs.provenance.get("target"):
+            return False
+        if not agree(mine.values, theirs.values, max(mine.epsilon, theirs.epsilon)):
+            return False
+    return True

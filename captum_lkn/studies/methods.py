@@ -22,9 +22,10 @@ from captum_lkn.players.players import Players
 from captum_lkn.studies.identity import identity
 from captum_lkn.studies.rescoring import packed
 from captum_lkn.studies.sample_files import Outputs, Results
+from captum_lkn.studies.sharing import joined_players, rows_of_each
 from captum_lkn.values.parts import PartValues
 
-__all__ = ["Keep", "StudyMethod", "attribute", "check_options", "divided", "joined", "settings_of"]
+__all__ = ["Keep", "StudyMethod", "attribute", "check_options", "divided", "joined", "settings_of", "shares_forwards"]
 
 Keep: TypeAlias = Literal["interactions", "outputs"]
 """Content of a sample's file in a study: its interactions, or the model's outputs as well."""
@@ -42,17 +43,38 @@ _OWN: Final = (
 def attribute(
     method: StudyMethod, several: Sequence[Players], targets: Sequence[Any], options: Mapping[str, Any], keep: Keep
 ) -> list[tuple[Results, Outputs | None]]:
-    """Return the results of each sample, and what is kept; a sample's numbers do not depend on the others."""
+    """Return the results of each sample, and what is kept; see :func:`shares_forwards`."""
     if keep == "outputs" and isinstance(method, AndOrInteraction):
         kept = evaluate_outputs(method, several, **options)
         interactions = interactions_of_outputs(kept, targets, method.score, method.options)
         return [({OUTPUT: found}, packed(one)) for found, one in zip(interactions, kept, strict=True)]
-    found: Any = _inner(method).attribute(list(several), target=_as_given(targets), **options)
+    found = _found(_inner(method), several, targets, options)
     if isinstance(found, Mapping):
         return [({label: batch[i] for label, batch in found.items()}, None) for i in range(len(several))]
     sources = getattr(_inner(method), "sources", ())
     label = sources[0].label if sources else OUTPUT
     return [({label: one}, None) for one in found]
+
+
+def shares_forwards(several: Sequence[Players], options: Mapping[str, Any], keep: Keep) -> bool:
+    """Return whether samples share forwards, so that they are rounded together."""
+    rows = options.get("perturbations_per_eval")
+    whole = keep == "interactions" and options.get("n_samples") is None
+    return whole and joined_players(several, rows) is not None
+
+
+def _found(inner: Any, several: Sequence[Players], targets: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """Return the interactions of samples, which share forwards where they can."""
+    if shares_forwards(several, options, "interactions"):
+        rows = options.get("perturbations_per_eval")
+        batch = joined_players(several, rows)
+        assert batch is not None  # they share forwards: for type checkers
+        own = rows_of_each(batch, rows, Model(inner.forward_func).device)
+        found = inner.attribute(batch, target=_as_given(targets), **{**options, "perturbations_per_eval": own})
+        first = next(iter(found.values())) if isinstance(found, Mapping) else found
+        if len(first) == len(several):  # else the forward gives one value for the whole batch
+            return found
+    return inner.attribute(list(several), target=_as_given(targets), **options)
 
 
 def divided(method: StudyMethod, sample: Players, target: Any, options: Mapping[str, Any], keep: Keep) -> DividedSample:

@@ -44,7 +44,8 @@ def run_study(
     """Find the interactions of many samples, and store each in a file of its own as soon as it is known.
 
     A run that was killed goes on where it was, and ends with the same bytes as one that was not: files are written in
-    one step, a sample's numbers do not depend on the samples beside it, and files that are damaged are computed again.
+    one step, short samples share forwards in groups that depend on the samples alone, and files that are damaged are
+    computed again.
 
     Several processes may run the same study in the same folder, on hosts that share it as well. Each takes the next
     samples that nobody works at, and returns when all are done. A process that dies leaves its samples to the others.
@@ -125,8 +126,8 @@ def run_study(
         with Bar(desc="samples' masks", unit="mask", disable=is_hidden(show_progress and rank == 0)) as bar:
             work = Work(method, options, keep, folder, several, numbers, bar)
             parts = {} if shard is not None else work.divisions(world, resume=not gather)
-            undivided = {key: n for key, n in sizes.items() if key not in parts}
-            groups = groups_of(undivided, options.get("n_samples") is None, share[1])
+            every = groups_of(several, options.get("n_samples") is None)
+            groups = [left for group in every if (left := [key for key in group if key not in parts])]
             if gather and world > 1:
                 work.run_gathered(groups, parts, rank, world)
             elif shard is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -15,11 +14,13 @@ from captum_lkn._common.messages import count_of, kind_of
 from captum_lkn.attribution.base import OF_SAMPLES
 from captum_lkn.players.players import Players
 from captum_lkn.studies.identity import identity
+from captum_lkn.studies.sharing import form_of
 
 __all__ = ["Sample", "groups_of", "samples_of"]
 
 _MASKS: Final = 1 << 12  # of a group, which is the most that a kill costs
-_SAMPLES: Final = 32
+_SAMPLES: Final = 8  # the checks of a model take a fifth of the time of a sentence by itself, and then a fortieth
+_GROUPS: Final = 16  # at least, where there are as many samples, for the processes that share them
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,23 @@ def samples_of(given: Any, target: Any, settings: Mapping[str, Any], version: st
     ]
 
 
-def groups_of(sizes: Mapping[str, int], together: bool, processes: int = 1) -> list[list[str]]:
-    """Return the keys in groups whose tables are decomposed together, those with most masks first.
+def groups_of(samples: Mapping[str, Sample], together: bool) -> list[list[str]]:
+    """Return the keys in groups that are evaluated together, those with most masks first.
+
+    They depend on the samples alone, because samples that share forwards are rounded together: a run that goes on, on
+    any number of processes, has the groups of one that was not stopped.
 
     Args:
-        sizes: The number of players of each sample, by its key.
+        samples: The samples by their keys.
         together: False for groups of one, where nothing is gained.
-        processes: The number of processes, each of which is to have a group of each size if there are so many samples.
     """
-    ordered = sorted(sizes, key=lambda key: -sizes[key])  # stable: in the order of the study
+    alike: dict[Any, list[str]] = {}
+    for key, sample in samples.items():
+        alike.setdefault((-sample.players.sizes[0], form_of(sample.players)), []).append(key)
     found = []
-    for n, keys in groupby(ordered, key=lambda key: sizes[key]):
-        alike = list(keys)
-        most = max(1, min(_SAMPLES, _MASKS >> n, -(-len(alike) // processes))) if together else 1
-        found += [alike[start : start + most] for start in range(0, len(alike), most)]
+    for (masks, _), keys in sorted(alike.items(), key=lambda item: item[0][0]):  # stable: in the order of the study
+        most = max(1, min(_SAMPLES, _MASKS >> -masks, len(samples) // _GROUPS)) if together else 1
+        found += [keys[start : start + most] for start in range(0, len(keys), most)]
     return found
 
 

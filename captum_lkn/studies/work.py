@@ -18,7 +18,7 @@ from captum_lkn._common.warn import warn
 from captum_lkn.attribution.divided import DividedSample
 from captum_lkn.studies.folder import Folder
 from captum_lkn.studies.gathering import gather_files, ranks_with
-from captum_lkn.studies.methods import Keep, StudyMethod, attribute, divided, joined
+from captum_lkn.studies.methods import Keep, StudyMethod, attribute, divided, joined, shares_forwards
 from captum_lkn.studies.part_files import has_part, part_path, read_part, remove_parts, write_part
 from captum_lkn.studies.sample_files import sample_path
 from captum_lkn.studies.samples import Sample
@@ -154,12 +154,15 @@ class Work:
         """Compute the samples of a group that are not stored, together."""
         missing = [key for key in keys if not self.folder.has(key)]
         if missing:
-            self._compute(missing)
+            # Samples that share forwards are rounded together: what is stored is computed again beside the others.
+            players = [self.samples[key].players for key in keys]
+            self._compute(keys if shares_forwards(players, self.options, self.keep) else missing, missing)
         for key in self._with_parts.intersection(keys).difference(self.failed):
             remove_parts(self.folder, key)  # of an earlier run that divided the sample
         self.bar.update(sum(map(self._masks, keys)))
 
-    def _compute(self, keys: Sequence[str]) -> None:
+    def _compute(self, keys: Sequence[str], missing: Sequence[str]) -> None:
+        """Compute samples together, and store those that are missing."""
         several = [self.samples[key] for key in keys]
         players, targets = [one.players for one in several], [one.target for one in several]
         try:
@@ -172,13 +175,14 @@ class Work:
             if out_of_memory(error):
                 warn(f"out of memory with {count_of(len(keys), 'sample')} of the study together: each is tried alone")
             found = None
-        if found is None:  # one of them fails, or all: the numbers of the others are the same without it
-            for key in keys:
-                self._compute([key])
+        if found is None:  # one of them fails, or all
+            for key in missing:
+                self._compute([key], [key])
             return
         for key, (results, outputs) in zip(keys, found, strict=True):
-            self.folder.write(key, results, outputs)
-            self.stored += 1
+            if key in missing:
+                self.folder.write(key, results, outputs)
+                self.stored += 1
 
     def _complete_part(self, key: str, part: Part) -> None:
         """Compute a part of a sample that is not stored."""
@@ -213,7 +217,7 @@ class Work:
             self._fail(key, error)
             return
         if found is None:
-            self._compute([key])
+            self._compute([key], [key])
             return
         self.folder.write(key, *found)
         self.stored += 1

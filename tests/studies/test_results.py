@@ -120,8 +120,13 @@ def test_different_results_for_one_sample_are_not_joined(tmp_path, monkeypatch):
     with monkeypatch.context() as changed:  # another machine, whose rounding differs
         changed.setattr("captum_lkn.studies.identity._Description._of_code", lambda self, module: [])
         run_study(make_method(), make_samples(1), tmp_path / "b")
-        changed.setattr(Net, "forward", lambda self, x: forward(self, x) * (1 + 1e-6))
-        run_study(make_method(), make_samples(1), tmp_path / "c")
+        for name, factor in (("c", 1.01), ("d", 1 + 1e-6)):
+            changed.setattr(Net, "forward", lambda self, x, factor=factor: forward(self, x) * factor)
+            run_study(make_method(), make_samples(1), tmp_path / name)
+    with pytest.warns(UserWarning, match="differ by rounding, of the samples [0-9a-f]{12}: those of the first"):
+        joined = merge([tmp_path / "d", tmp_path / "b"], tmp_path / "both")
+    assert bytes_of(tmp_path / "both" / "samples") == bytes_of(tmp_path / "d" / "samples")
+    assert joined.missing == ()
     with pytest.raises(ValueError, match="have different results for the sample"):
         merge([tmp_path / "b", tmp_path / "c"])
 

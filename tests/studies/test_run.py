@@ -25,7 +25,7 @@ from captum_lkn.studies.folder import Folder, Manifest, read_manifest
 from captum_lkn.studies.locks import Locks
 from captum_lkn.studies.part_files import read_part, write_part
 from captum_lkn.studies.sample_files import sample_path
-from captum_lkn.studies.samples import groups_of
+from captum_lkn.studies.samples import Sample, groups_of
 from captum_lkn.studies.work import Work
 from captum_lkn.values.parts import PartValues
 from captum_lkn.values.rows import Part
@@ -499,9 +499,10 @@ def test_ranks_begin_at_their_own_share(tmp_path, monkeypatch):
 
 
 def test_groups_are_of_one_size_and_bounded():
-    sizes = {f"{n}-{i}": n for n in (3, 12) for i in range(40)}
-    groups = groups_of(sizes, True)
-    assert [len(group) for group in groups] == [1] * 40 + [32, 8]
+    sizes = {f"{n}-{i}": n for n, count in ((3, 61), (12, 5), (4, 9), (5, 3)) for i in range(count)}
+    samples = {key: Sample(key, players_from_mask(torch.ones(1, n)), 0) for key, n in sizes.items()}
+    groups = groups_of(samples, True)
+    assert [len(group) for group in groups] == [1] * 5 + [3] + [4, 4, 1] + [4] * 15 + [1]
     assert sorted(key for group in groups for key in group) == sorted(sizes)
     assert all(len({sizes[key] for key in group}) == 1 for group in groups)
 
