@@ -57,10 +57,32 @@ def test_a_table_among_others_has_the_effects_that_it_has_alone(values, n, setti
         assert torch.equal(getattr(together, name), torch.stack([getattr(one, name) for one in alone])), name
 
 
+@pytest.mark.parametrize("shared", [{}, {"kind": "and"}, {"pin_ends": False}], ids=["AND-OR", "AND", "free constant"])
+@pytest.mark.parametrize("n", [7, 8, pytest.param(9, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.slow)])
+def test_a_table_has_the_same_effects_among_any_others(n, shared):
+    """Their effects in play, steps and corrections differ; some are eliminated by rows, some have no slack."""
+    given = [
+        values(masks(n) * random(2, 1, n, seed=seed)) for seed in (n, 7) for values in (maximum, rectified, rounded)
+    ]
+    tables = torch.cat([*given, random(2, 2**n)])
+    kappas = torch.tensor([0.1, 0.02, 0.3, 0.05, 1e-3, 0.2, 0.0]).double().repeat(2) * (
+        tables.amax(-1) - tables.amin(-1)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tables without noise
+        alone = [decompose(one, kappa=own, **shared) for one, own in zip(tables, kappas, strict=True)]
+        for places in (range(14), [13, 2, 6, 5, 9], [0, 12]):
+            together = decompose(tables[list(places)], kappa=kappas[list(places)], **shared)
+            for name in ("and_effects", "or_effects", "gap", "steps"):
+                expected = torch.stack([getattr(alone[place], name) for place in places])
+                assert torch.equal(getattr(together, name), expected), name
+
+
 @pytest.mark.parametrize("size", [5, 15, 31, 40])
 def test_a_factor_among_others_solves_as_it_does_alone(size):
     root = random(4, size, size)
     matrix, right = root @ root.mT + 0.1 * torch.eye(size), random(4, size, seed=1)
-    together = Factor(matrix.clone()).solve(right)
+    together = Factor(matrix.clone(), to_lines=True).solve(right)
     for i in range(4):
-        assert torch.equal(Factor(matrix[i : i + 1].clone()).solve(right[i : i + 1])[0], together[i])
+        alone = Factor(matrix[i : i + 1].clone(), to_lines=True)
+        assert torch.equal(alone.solve(right[i : i + 1])[0], together[i])

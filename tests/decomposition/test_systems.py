@@ -6,7 +6,14 @@ from solver_problems import batch_of, problem_of, program_of, random, written_ou
 
 from captum_lkn.decomposition.solvers import exact, generation, guess, interior, newton
 from captum_lkn.decomposition.solvers.crossover import cross_over
-from captum_lkn.decomposition.solvers.newton import Columns, Factor, SampledColumns, all_rows_gram, chosen_rows_gram
+from captum_lkn.decomposition.solvers.newton import (
+    Columns,
+    Factor,
+    Factors,
+    SampledColumns,
+    all_rows_gram,
+    chosen_rows_gram,
+)
 
 
 def in_play(n, positions):
@@ -49,6 +56,48 @@ def test_effects_in_play_are_columns_of_the_matrix():
         torch.testing.assert_close(columns.synthesis(x)[row], z[:, chosen] @ x[row, there], rtol=0, atol=1e-14)
     kept = columns[torch.tensor([2])]
     torch.testing.assert_close(kept.synthesis(x[2:]), columns.synthesis(x)[2:], rtol=0, atol=0)
+
+
+def test_columns_of_each_table_apart_are_its_own_and_keep_their_look_ups():
+    """Also after one effect has joined in one table, and after a table has left."""
+    positions = [[1, 3, 7], [8 + 3, 8 + 5], [1, 2, 8 + 7]]
+    z, weights, x = written_out(3), random(3, 8, seed=1).abs(), random(3, 6, seed=2)
+    before = Columns(in_play(3, positions), 3)
+    for _, own in before.apart():
+        own.gram(weights[:1])
+    positions[1].append(8 + 6)
+    joined = Columns(in_play(3, positions), 3)
+    joined.take_over(before)
+    assert [own is old for (_, own), (_, old) in zip(joined.apart(), before.apart(), strict=True)] == [
+        True,
+        False,
+        True,
+    ]
+    for columns, tables in ((joined, [0, 1, 2]), (joined[torch.tensor([2, 1])], [2, 1])):
+        factors = []
+        for row, (where, own) in enumerate(columns.apart()):
+            table = tables[row]
+            assert own.positions[0].tolist() == columns.positions[row, where].tolist() == positions[table]
+            gram, mine = own.gram(weights[table : table + 1])[0].tril(), z[:, positions[table]]
+            torch.testing.assert_close(gram, (mine.T @ (weights[table].unsqueeze(1) * mine)).tril(), rtol=0, atol=1e-12)
+            factors.append((row, where, Factor(torch.eye(len(where)).double().unsqueeze(0) * (row + 2))))
+        right = x[: len(tables), : columns.positions.shape[1]]
+        found = Factors(factors)
+        torch.testing.assert_close(
+            found.solve(right) * torch.arange(2.0, 2 + len(tables)).unsqueeze(1), right * columns.inside
+        )
+        found.keep([row == 1 for row in range(len(tables))])
+        assert found.solve(right).any(-1).nonzero().flatten().tolist() == [1]
+
+
+def test_a_sum_over_the_effects_in_play_does_not_depend_on_the_padding():
+    chosen = torch.rand(3, 2 * 2**8, generator=torch.Generator().manual_seed(0)) < torch.tensor([[0.1], [0.3], [0.6]])
+    chosen[:, [0, 2**8]] = False  # the empty set
+    together = Columns(chosen, 8)
+    x = random(*together.positions.shape) * together.inside
+    torch.testing.assert_close(together.total(x), x.sum(-1))
+    for row, (where, own) in enumerate(together.apart()):
+        assert torch.equal(own.total(x[row, where].unsqueeze(0))[0], together.total(x)[row])
 
 
 @pytest.mark.parametrize("n", range(1, 8))

@@ -69,7 +69,9 @@ def test_steps_of_many_players_are_fewer(n, steps):
 
 def test_small_tables_are_solved_together():
     assert dispatch._batch(problem_of(6)) == 256
-    assert dispatch._batch(problem_of(7)) == 1
+    assert dispatch._batch(problem_of(7)) == 64
+    assert dispatch._batch(problem_of(10)) == 8
+    assert dispatch._batch(problem_of(11)) == 1
 
 
 # ---------------------------------------------------------------- checks

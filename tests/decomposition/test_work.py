@@ -199,7 +199,7 @@ def test_the_solution_on_guessed_sets_meets_their_equations(n, pin_ends):
     if pin_ends:
         equal[:, -1] = True
     weights = problems.weights.flatten().expand(2, -1)
-    found = _solve(problems, weights, equal, sign, side, None)
+    found = _solve(problems, weights, equal, sign, side, random(2, size), None)
     for table in range(2):
         assert_solved(problems[table], equal[table], sign[table], side[table], *(t[table] for t in found[:4]))
 
@@ -237,7 +237,7 @@ def test_sets_that_differ_little_from_factored_ones_border_their_equations(pin_e
         sign[0, 1:size] = 1.0  # so that all rows can be met
     sign[0, size + (1 << torch.arange(n))] = 0
     side[0, 2:40:3] = torch.where(equal[0, 2:40:3], 0.0, 1.0)
-    *_, factored = _solve(problem, weights, equal, sign, side, None)
+    *_, factored = _solve(problem, weights, equal, sign, side, random(1, size), None)
     assert factored is not None
     sign, side = sign.clone(), side.clone()
     for position in (50, size + 70, size + 73, 5, size + 6):
@@ -246,19 +246,44 @@ def test_sets_that_differ_little_from_factored_ones_border_their_equations(pin_e
         side[0, [2, 11]] = 0
         side[0, [60, 61]] = -1.0
     monkeypatch.setattr(torch.linalg, "cholesky_ex", None)  # nothing is factored anew
-    found = _solve(problem, weights, equal, sign, side, factored)
+    found = _solve(problem, weights, equal, sign, side, random(1, size, seed=1), factored)
     assert_solved(problem[0], equal[0], sign[0], side[0], *(t[0] for t in found[:4]))
 
 
-def test_a_guess_with_more_rows_than_unknowns_is_no_guess():
-    problem = batch(4, 2)
-    effects, dual = torch.zeros(2, 2, 16).double(), torch.zeros(2, 16).double()
-    effects[:, 0, 3] = 1.0
-    dual[0, [1, 2, 4]] = 1.0  # and the full set's row: four rows, one effect
-    found = solve_guessed(problem, effects, dual)
-    assert found.rounds.tolist()[0] == 0
-    assert not bool(found.optimal[0])
-    assert int(found.rounds[1]) > 0
+@pytest.mark.parametrize("n", [4, 7])
+def test_a_guess_with_rows_that_contradict_each_other_or_without_effects_is_no_guess(n):
+    problem = batch(n, 3)
+    effects, dual = torch.zeros(3, 2, 2**n).double(), torch.zeros(3, 2**n).double()
+    effects[:2, 0, 3] = 1.0
+    dual[[0, 2]] = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0]).double().repeat(2**n)[: 2**n]
+    for tables in ([0, 1, 2], [0], [2]):
+        found = solve_guessed(problem[torch.tensor(tables)], effects[tables], dual[tables])
+        assert [rounds > 0 for rounds in found.rounds.tolist()] == [table < 2 for table in tables]
+        for place, table in enumerate(tables):
+            assert table == 1 or not bool(found.optimal[place])
+
+
+def test_of_rows_that_depend_on_each_other_the_nearest_dual_vector_is_found():
+    """Two of the players do nothing, so that more rows than effects are active."""
+    problem = problem_of(4)
+    values = torch.tensor([0.0, 0.6, -0.4, 1.0]).double().repeat(4)
+    problem = batch_of(Problem(values, problem.slack, problem.weights, problem.ridge, problem.pinned))
+    warm = next(admm.iterate(problem, 200, torch.float64))
+    best = exact.solve(problem, warm.effects, warm.dual, 1e-6)[0]
+    near = best.dual * (1 + 1e-2 * random(16))
+    rows, support = near != 0, best.effects.flatten() != 0
+    assert int(rows.sum()) > int(support.sum())
+    found = solve_guessed(problem, best.effects[None], near[None])
+    assert bool(found.optimal)
+    assert found.rounds.tolist() == [1]
+    torch.testing.assert_close(found.effects[0], best.effects, rtol=0, atol=1e-12)
+    assert gap_of(problem[0], SimpleNamespace(effects=found.effects[0], constant=0.0, dual=found.dual[0])) < 1e-12
+    # A change that no effect in play notices would lead away from the given vector for nothing. The square of a row's
+    # change counts as often as effects reach the row.
+    z = written_out(4)[rows][:, support]
+    change = (found.dual[0] - near)[rows] * z.sum(1)
+    assert float(change.abs().max()) > 1e-3
+    torch.testing.assert_close(z @ torch.linalg.lstsq(z, change).solution, change, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("pin_ends", "optimal", "rounds"), [(True, 13, 34), (False, 13, 36)])

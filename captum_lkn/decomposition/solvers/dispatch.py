@@ -46,6 +46,7 @@ _FIRST_ORDER_STEPS_MAX_PLAYERS = 16
 _ROUGH_STEPS = 50  # of ADMM before the exact method on few effects and rows
 # ADMM works on this many values at a time, on a processor as many as stay in its cache.
 _CHUNK, _CHUNK_CPU = 1 << 16, 1 << 14
+_TOGETHER_CPU = 1 << 13  # the same of the interior point, which keeps a factor for each table
 # Up to so many players one thread works alone: for such small matrices a second one brings next to nothing, and where
 # other processes keep the cores busy, waiting for it costs up to a hundred times more.
 _ONE_THREAD_MAX_PLAYERS = 10
@@ -199,9 +200,10 @@ def _batch(problem: Problem) -> int:
     """Return the number of tables that the interior point works on at a time."""
     if problem.n <= BY_ROWS_MAX_PLAYERS:
         return 256
-    # Beyond, tables differ in their numbers of effects in play and of steps. On a processor the padding costs more
-    # than a batch saves (22 tables of ten players: 118 ms a table one by one, 182 in fours).
-    return 1 if problem.values.device.type == "cpu" else 64
+    if problem.values.device.type != "cpu":
+        return 64
+    # Beyond, each table has a system of its own, and these take the time.
+    return max(1, _TOGETHER_CPU >> problem.n) if problem.n <= _ONE_THREAD_MAX_PLAYERS else 1
 
 
 def _by_generation(problem: Problem, found: Found, table: int, tolerance: float) -> bool:

@@ -30,6 +30,8 @@ _FEW = 16  # from more changes than this the sets do not recover
 _LARGE, _BORDER, _ROUNDS_LARGE, _FEW_LARGE = 1 << 11, 100, 12, 32
 _VIOLATED = 1e-10  # what counts as a violation, in units of the table's range and of the weights
 _ROUNDING = 1e-9  # effects below this share of the largest are taken out of the support
+_SHIFT = 1e-10  # of a gram matrix's diagonal, as a share: rows that depend on each other make it singular
+_REFINED = 2  # how often a solution is corrected for it
 _MET = 1e-12  # by how much an active row may be missed at the end
 
 
@@ -82,17 +84,20 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
     weights = problem.weights.expand(len(dual), 2, size).flatten(1)
     least = torch.full_like(open_, _FEW + 1)  # changes in the last round
     factored: Factored | None = None
+    y = dual
     for _ in range(_ROUNDS_LARGE if size >= _LARGE else _ROUNDS):
         support = (sign != 0).sum(-1)
-        few = ((side != 0) | equal).sum(-1) <= support + (not problem.pinned)
-        if not bool(few.all()):  # more rows than unknowns: they depend on each other
-            keep = few.nonzero().squeeze(-1)
-            problem, weights, equal = problem[keep], weights[keep], equal[keep]
-            sign, side, open_, least = sign[keep], side[keep], open_[keep], least[keep]
+        some = support > 0  # without an effect there is nothing to solve for
+        if size >= _LARGE:  # more rows than unknowns depend on each other, and are not bordered
+            some &= ((side != 0) | equal).sum(-1) <= support + (not problem.pinned)
+        if not bool(some.all()):
+            keep = some.nonzero().squeeze(-1)
+            problem, weights, equal, open_ = problem[keep], weights[keep], equal[keep], open_[keep]
+            sign, side, least, y = sign[keep], side[keep], least[keep], y[keep]
         if not len(open_):
             break
         result.rounds[open_] += 1
-        x, constant, y, exact, factored = _solve(problem, weights, equal, sign, side, factored)
+        x, constant, y, exact, factored = _solve(problem, weights, equal, sign, side, y, factored)
         sums = adjoint(y).flatten(1)
         missed = problem.values - constant.unsqueeze(-1) - synthesis(x.view(len(x), 2, size))
         over = sums.abs() > weights * (1 + _VIOLATED)
@@ -113,16 +118,24 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
         fewer = changes <= _FEW_LARGE if size >= _LARGE else changes < least
         keep = ((changes > 0) & fewer).nonzero().squeeze(-1)
         problem, weights, equal, open_ = problem[keep], weights[keep], equal[keep], open_[keep]
-        sign, side, least = new_sign[keep], new_side[keep], changes[keep]
+        sign, side, least, y = new_sign[keep], new_side[keep], changes[keep], y[keep]
     return result
 
 
 def _solve(
-    problem: Problem, weights: Tensor, equal: Tensor, sign: Tensor, side: Tensor, factored: Factored | None
+    problem: Problem,
+    weights: Tensor,
+    equal: Tensor,
+    sign: Tensor,
+    side: Tensor,
+    near: Tensor,
+    factored: Factored | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Factored | None]:
     """The solution of the linear equations: effects, constant, dual vector, and whether the rows are met.
 
-    For one large table it takes and returns the equations that are factored.
+    Rows may depend on each other. Then many dual vectors solve the equations, and the nearest to ``near`` is found: the
+    square of a row's change counts as often as effects reach the row. For one large table it takes and returns the
+    equations that are factored.
     """
     rows = (side != 0) | equal
     every = bool(rows[:, 1:].all())  # their gram matrix is a matter of look-ups then
@@ -145,8 +158,9 @@ def _solve(
 
     # x = (Z' y - price) / rho and Z x + c = target, with sum y = 0 where the constant c is free.
     right = z(price) + rho * target
-    y = solve(right)
-    y = y + solve(right - product(y))
+    y = sets.rows(near)
+    for _ in range(_REFINED):
+        y = y + solve(right - product(y))
     constant = target.new_zeros(len(target), 1)
     if not problem.pinned:
         ones = solve(there)
@@ -156,7 +170,7 @@ def _solve(
     goal = target - constant * there
     pull = zt(y) - price
     x = pull / rho
-    for _ in range(2):  # a small ridge magnifies the rounding of the dual vector
+    for _ in range(_REFINED):  # a small ridge magnifies the rounding of the dual vector
         x = x + zt(solve(goal - z(x)))
     short = (goal - z(x)).abs().amax(-1)
     off = (pull - rho * x).abs().amax(-1)
@@ -179,7 +193,7 @@ def _equations(
     gram = sets.gram()
     if not problem.pinned:  # sum y = 0: this changes nothing, but makes a row of zeros, the empty set's, regular
         gram.add_(there.unsqueeze(-1) * there.unsqueeze(-2))
-    gram.diagonal(dim1=-2, dim2=-1).add_(1 - there)
+    gram.diagonal(dim1=-2, dim2=-1).mul_(1 + _SHIFT).add_(1 - there)
     root, failed = torch.linalg.cholesky_ex(gram)
     if len(rows) == 1 and rows.shape[-1] >= _LARGE and not int(failed):
         factored = Factored(root[0], rows[0], support[0], problem.pinned)

@@ -5,12 +5,19 @@ Mehrotra's predictor-corrector method; ``point`` holds the unknowns.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition.solvers.newton import Factor, all_rows_gram
+from captum_lkn.decomposition.solvers.newton import (
+    WHOLE_MAX_PLAYERS,
+    Factor,
+    Factors,
+    all_rows_gram,
+    reached_and_missed,
+)
 from captum_lkn.decomposition.solvers.point import Point
 
 __all__ = ["advance"]
@@ -26,20 +33,21 @@ _CORRECTORS = 5
 _FURTHER, _WORTH = 0.2, 0.1
 _LEAST_PRODUCT, _LARGEST_PRODUCT = 0.1, 10.0
 _STIFF = 1.0  # a row that is stiffer than this moves as its multipliers say
+_SUMS = 1 << 16  # so many sums over patterns are made at a time: they stay in the cache
 _KEEP_OFF = 0.995  # the share of the way to the nearest bound that a step may go
 
 
 def advance(point: Point) -> None:
     """Take one predictor-corrector step from a refreshed point."""
     system = _System(point)
-    mu = point.products.sum((-2, -1)) / point.count
+    mu = point.total(point.products) / point.count
     probe = system.direction(-point.products)
     primal, dual = (t.view(-1, 1, 1) for t in _lengths(point, probe, 1.0))
     after = (point.primal + primal * probe.primal) * (point.multipliers + dual * probe.multipliers)
-    after = point.only_inside(after).sum((-2, -1)) / point.count
+    after = point.total(point.only_inside(after)) / point.count
     point.barrier = mu * ((after / mu) ** 3).clamp(0, 1)
     second_order = torch.addcmul(point.products, probe.primal, probe.multipliers)
-    wanted = point.barrier.view(-1, 1, 1) - second_order
+    wanted = point.only_inside(point.barrier.view(-1, 1, 1) - second_order)
     step = system.direction(wanted)
     primal, dual = _lengths(point, step, _KEEP_OFF)
     worth = point.large | (point.in_play >= _WIDE)
@@ -73,6 +81,7 @@ def _corrected(
         products = (point.primal + to_primal * step.primal) * (point.multipliers + to_dual * step.multipliers)
         off = products.clamp(_LEAST_PRODUCT * mu, _LARGEST_PRODUCT * mu) - products
         wanted = wanted + point.only_inside(off.maximum(-_LARGEST_PRODUCT * mu))
+        system.keep(worth)
         new = system.direction(wanted)
         new_primal, new_dual = _lengths(point, new, _KEEP_OFF)
         worth = worth & (new_primal + new_dual > primal + dual + _WORTH * _FURTHER)
@@ -148,39 +157,92 @@ class _System:
         self.offset = (distances[:, 0] - distances[:, 1]) / 2
         self.row_gap = p.missed[:, p.rows] - self.offset
         self.inverse_curvature = self.share.sum(1)
-        curvature = 1 / self.inverse_curvature + problem.ridge
+        self.curvature = 1 / self.inverse_curvature + problem.ridge
         self.stiffness = (p.multipliers[..., k:] / distances).sum(1)
-        # Elimination by rows where those are fewer: tables with little slack have most effects in play.
-        self.by_rows = p.by_rows or (problem.pinned and p.sample is None and k >= problem.values.shape[-1])
-        if self.by_rows:
-            self.column_weights = columns.spread(columns.only_inside(1 / curvature))
-            gram = all_rows_gram(self.column_weights, p.n)
-            if not p.exact:
-                gram.diagonal(dim1=-2, dim2=-1)[:, :-1].add_(1 / self.stiffness)
-            self.factor = Factor(gram)
-            return
-        everywhere = torch.zeros_like(problem.values)
-        everywhere[:, p.rows] = self.stiffness
-        matrix = columns.gram(everywhere)
-        matrix.diagonal(dim1=-2, dim2=-1).add_(curvature)
-        self.factor = Factor(matrix)
-        # One more unknown borders the system: the multiplier of the full set's row, or the free constant.
-        self.border = columns.inside.double() if problem.pinned else p.pressing(everywhere)
-        self.corner = torch.zeros_like(p.constant) if problem.pinned else self.stiffness.sum(-1)
-        self.bordered = self.factor.solve(self.border)
+        wide = self._wide()
+        self.factor: Factor | Factors = Factors([])
+        self.row_factor: Factor | Factors = Factors([])
+        if any(wide):
+            self.column_weights = columns.spread(columns.only_inside(1 / self.curvature))
+            self.row_factor = self._factor_of_rows(wide)
+        if not all(wide):
+            self.row_weights = torch.zeros_like(problem.values)
+            self.row_weights[:, p.rows] = self.stiffness
+            self.factor = self._factor_of_effects(wide)
+            # One more unknown borders the system: the multiplier of the full set's row, or the free constant.
+            self.border = columns.inside.double() if problem.pinned else p.pressing(self.row_weights)
+            corner = torch.zeros_like(p.constant) if problem.pinned else self.stiffness.sum(-1)
+            self.bordered = self.factor.solve(self.border)
+            self.denominator = columns.total(self.border * self.bordered) - corner
+        self.by_rows, self.mixed = any(wide), torch.tensor(wide) if any(wide) != all(wide) else None
+
+    def _wide(self) -> list[bool]:
+        """Return for each table whether it is eliminated by rows.
+
+        Where the rows are fewer than the effects in play: tables with little slack have most effects in play.
+        """
+        p = self.point
+        rows = p.problem.values.shape[-1] if p.problem.pinned and p.sample is None else math.inf
+        wide = [p.by_rows or number >= rows for number in p.in_play.tolist()]
+        return [any(wide)] * len(wide) if p.together else wide
+
+    def _factor_of_rows(self, wide: list[bool]) -> Factor | Factors:
+        def system(tables: slice) -> Tensor:
+            gram = all_rows_gram(self.column_weights[tables], self.point.n)
+            if not self.point.exact:
+                gram.diagonal(dim1=-2, dim2=-1)[:, :-1].add_(1 / self.stiffness[tables])
+            return gram
+
+        every = slice(None)
+        if self.point.together:
+            return Factor(system(every), to_lines=self.point.n <= WHOLE_MAX_PLAYERS)
+        return Factors([(i, every, Factor(system(slice(i, i + 1)))) for i in range(len(wide)) if wide[i]])
+
+    def _factor_of_effects(self, wide: list[bool]) -> Factor | Factors:
+        def factor(gram: Tensor, curvature: Tensor) -> Factor:
+            gram.diagonal(dim1=-2, dim2=-1).add_(curvature)
+            return Factor(gram, to_lines=self.point.n <= WHOLE_MAX_PLAYERS)
+
+        columns = self.point.columns
+        if self.point.together:
+            return factor(columns.gram(self.row_weights), self.curvature)
+        apart, parts = columns.apart(), []
+        for some in torch.split(torch.arange(len(wide)), max(1, _SUMS // 3**self.point.n)):
+            sums = reached_and_missed(self.row_weights[some])
+            for place, i in enumerate(some.tolist()):
+                if not wide[i]:
+                    mine, own = apart[i]
+                    gram = own.gram_of(sums[place : place + 1])
+                    parts.append((i, mine, factor(gram, self.curvature[i, mine])))
+        return Factors(parts)
+
+    def keep(self, tables: Tensor) -> None:
+        """Solve from here on for some tables, bool ``[B]``; other tables' directions mean nothing."""
+        for factor in (self.row_factor, self.factor):
+            if isinstance(factor, Factors):
+                factor.keep(tables.tolist())
 
     def direction(self, products: Tensor) -> _Step:
-        """The step that changes the complementarity products ``[B, 2, k + m]`` by so much, to first order."""
+        """The step that changes the complementarity products ``[B, 2, k + m]`` by so much, to first order.
+
+        The products are 0 at the padding of the columns, and so is the step.
+        """
         p, k = self.point, self.point.width
         pull = (products[..., :k] - self.gap_times_parts) / p.multipliers[..., :k]
         right = (pull[:, 0] - pull[:, 1]) / self.inverse_curvature
         push = products[..., k:] / p.primal[..., k:]
         solve = self._solve_by_rows if self.by_rows else self._solve_by_effects
-        x, rows, constant, end_dual = solve(p.columns.only_inside(right), push[:, 1] - push[:, 0])
+        given = right, push[:, 1] - push[:, 0]
+        x, rows, constant, end_dual = solve(*given)
+        if self.mixed is not None:
+            both = zip((x, rows, constant, end_dual), self._solve_by_effects(*given), strict=True)
+            x, rows, constant, end_dual = (
+                torch.where(self.mixed.view(-1, *[1] * (one.dim() - 1)), one, other) for one, other in both
+            )
         towards = (x / self.inverse_curvature - right).unsqueeze(1)
         parts = torch.addcmul(pull, p.signs * towards, self.share)
-        primal = p.only_inside(torch.cat([parts, p.signs * rows.unsqueeze(1)], dim=-1))
-        multipliers = p.only_inside((products - p.multipliers * primal) / p.primal)
+        primal = torch.cat([parts, p.signs * rows.unsqueeze(1)], dim=-1)
+        multipliers = (products - p.multipliers * primal) / p.primal
         return _Step(primal, multipliers, constant, end_dual)
 
     def _solve_by_effects(self, right: Tensor, push: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -189,8 +251,8 @@ class _System:
         on_rows[:, p.rows] = self.stiffness * self.row_gap + push
         x = self.factor.solve(right + p.pressing(on_rows))
         aim = p.missed[:, -1] if p.problem.pinned else on_rows.sum(-1) + p.dual.sum(-1)
-        border = (self.border * x).sum(-1) - aim
-        border = border / ((self.border * self.bordered).sum(-1) - self.corner)
+        border = p.columns.total(self.border * x) - aim
+        border = border / self.denominator
         x = x - border.unsqueeze(-1) * self.bordered
         constant = torch.zeros_like(border) if p.problem.pinned else border
         end_dual = -border.unsqueeze(-1) if p.problem.pinned else p.end_dual
@@ -203,7 +265,7 @@ class _System:
         if not p.exact:
             target[:, :-1] += push / self.stiffness - self.offset
         dual = torch.zeros_like(p.problem.values)
-        dual[:, 1:] = self.factor.solve(target)
+        dual[:, 1:] = self.row_factor.solve(target)
         x = column_weights * (right + p.columns.take(p.adjoint(dual)))
         if p.exact:
             return x, self.row_gap, torch.zeros_like(p.constant), dual[:, p.ends]

@@ -20,21 +20,35 @@ Two ways to eliminate, neither of which ever forms Z:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from captum_lkn.decomposition import lattice
-from captum_lkn.decomposition.solvers.problem import Lattice, synthesis
+from captum_lkn.decomposition.solvers.problem import Lattice, adjoint, synthesis
 
-__all__ = ["WHOLE_MAX_PLAYERS", "Columns", "Factor", "SampledColumns", "all_rows_gram", "chosen_rows_gram"]
+__all__ = [
+    "WHOLE_MAX_PLAYERS",
+    "Columns",
+    "Factor",
+    "Factors",
+    "SampledColumns",
+    "all_rows_gram",
+    "chosen_positions",
+    "chosen_rows_gram",
+    "reached_and_missed",
+]
 
-# Up to here all effects are in play, so that a table has the same systems in any batch. Beyond, tables are solved one
-# by one on a processor.
+# Up to here all effects are in play, so that the systems of all tables have one size and are factored together.
+# Beyond, each table has a system of its own on a processor.
 WHOLE_MAX_PLAYERS = 6
 
 _PAIRS_MAX_PLAYERS = 10  # up to here the indices of all pairs of rows are kept: 16 MB
+# Up to here the sums over patterns are made by additions, for all tables at once. Beyond, products of matrices are
+# faster; they round the sums of a table by its place in memory, and are made table by table.
+_ADDED_MAX_PLAYERS = 8
 _BLOCK = 256  # rows of a gram matrix that are made at a time
 _LINE = 8  # numbers in a line of the processor's cache
 _SHIFTS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-8, 1e-6, 1e-4)
@@ -65,13 +79,45 @@ class Columns:
         self.inside = torch.cat([and_there, or_there], dim=1)
         self.padded = not bool(self.inside.all())
         self._index: Tensor | None = None
+        self._apart: list[tuple[Tensor, Columns]] | None = None
 
     def __getitem__(self, keep: Tensor) -> Columns:
         """Those of some tables."""
         result = object.__new__(Columns)
         result.n, result.ands, result.padded, result._index = self.n, self.ands, self.padded, None
         result.inside, result.positions = self.inside[keep], self.positions[keep]
+        result._apart = None if self._apart is None else [self._apart[table] for table in keep.tolist()]
         return result
+
+    def apart(self) -> list[tuple[Tensor, Columns]]:
+        """Return for each table which of the columns are its own, ``[k of the table]``, and these without padding."""
+        if self._apart is None:
+            self._apart = []
+            for positions, inside in zip(self.positions, self.inside, strict=True):
+                where = inside.nonzero().squeeze(-1)
+                own = object.__new__(Columns)
+                own.n, own.ands, own.padded = self.n, int(inside[: self.ands].sum()), False
+                own._index = own._apart = None
+                own.positions, own.inside = positions[where].unsqueeze(0), inside[where].unsqueeze(0)
+                self._apart.append((where, own))
+        return self._apart
+
+    def take_over(self, old: Columns) -> None:
+        """Keep the look-ups of tables that no column has joined."""
+        if old._apart is None:
+            return
+        apart = self.apart()
+        for table, (_, known) in enumerate(old._apart):
+            where, own = apart[table]
+            if own.positions.shape == known.positions.shape:
+                apart[table] = where, known
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of ``x [B, k]``, 0 at the padding, for each table, ``[B]``.
+
+        It is a sum over all effects: where the padding lies does not change its last digits.
+        """
+        return self.spread(x).sum((-2, -1))
 
     def spread(self, x: Tensor) -> Tensor:
         """Effects in play ``[B, k]``, 0 at the padding, among all: ``[B, 2, 2^n]``."""
@@ -94,22 +140,25 @@ class Columns:
         """The lower triangle of Z' diag(row_weights) Z, ``[B, k, k]``, for ``row_weights [B, 2^n]``; 0 at the padding.
 
         What is above the diagonal is undefined.
+        """
+        return self.gram_of(reached_and_missed(row_weights))
 
-        Two AND effects reach the sets that contain both; OR effects miss those that avoid both; and an OR effect
-        misses, of the sets that contain an AND effect's, those that avoid its own: sums over 2^n sets, and over 3^n
-        patterns.
+    def gram_of(self, sums: Tensor) -> Tensor:
+        """The same from :func:`reached_and_missed`.
+
+        Two AND effects reach the sets that contain both. What two OR effects reach is what each reaches, less what
+        that of the union reaches; and an OR effect misses, of the sets that contain an AND effect's, those that avoid
+        its own: sums over 2^n sets, and over 3^n patterns.
         """
         if self._index is None:
             self._index = self._build()
         batch, width = self.positions.shape
-        containing = lattice.superset_sums(row_weights)
-        avoiding = lattice.and_inverse(row_weights).flip(-1)
-        sums = torch.cat([containing, avoiding, _pattern_sums(row_weights, self.n), row_weights.new_zeros(batch, 1)], 1)
         result = sums.flatten().index_select(0, self._index).view(batch, width, width)
         alone = sums.gather(1, self.positions)
-        contained, avoided = alone[:, : self.ands].unsqueeze(-2), alone[:, self.ands :].unsqueeze(-1)
-        result[:, self.ands :, : self.ands].neg_().add_(contained)
-        result[:, self.ands :, self.ands :].sub_(avoided).sub_(avoided.mT - containing[:, :1].unsqueeze(-1))
+        alone[:, self.ands :].neg_()
+        of_ors = result[:, self.ands :]
+        of_ors.add_(alone.unsqueeze(-2))
+        of_ors[..., self.ands :].add_(alone[:, self.ands :].unsqueeze(-1))
         if self.padded:
             result.mul_(self.inside.unsqueeze(-1)).mul_(self.inside.unsqueeze(-2))
         return result
@@ -142,6 +191,10 @@ class SampledColumns(Columns):
         super().__init__(in_play, n)
         self.matrix = Lattice(n).entries(sample, self.positions[0])
 
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of ``x [1, k]``, ``[1]``; without padding, and among up to 2^21 effects."""
+        return x.sum(-1)
+
     def synthesis(self, x: Tensor) -> Tensor:
         """Z x on the sampled rows, ``[1, rows]``."""
         return x @ self.matrix.T
@@ -158,39 +211,78 @@ class SampledColumns(Columns):
         return (self.matrix.T @ (row_weights.T * self.matrix)).unsqueeze(0)
 
 
+def reached_and_missed(row_weights: Tensor) -> Tensor:
+    """The sums that the entries of gram matrices consist of, ``[B, 2 * 2^n + 3^n + 1]``.
+
+    What each AND effect reaches, minus what each OR effect reaches, minus the weight of the sets that fit each pattern,
+    and a 0. The sums of a table do not depend on the others.
+    """
+    batch, size = row_weights.shape
+    reached = adjoint(row_weights)
+    reached[:, 1].neg_()
+    patterns = _pattern_sums(-row_weights, size.bit_length() - 1)
+    return torch.cat([reached.flatten(1), patterns, row_weights.new_zeros(batch, 1)], 1)
+
+
 class Factor:
-    """Cholesky factors of symmetric positive definite matrices ``[B, m, m]``, scaled to a unit diagonal first.
+    """Cholesky factors of symmetric positive definite matrices ``[B, m, m]``.
 
     Of a matrix the lower triangle is read; what is above the diagonal may be anything, also NaN. The matrices may be
-    overwritten. Those of tables that are solved together are widened by rows of the identity until each begins at a
-    line of the cache. MKL rounds by the place in memory: of 360 tables of a network, 104 had other last digits in a
-    batch than alone.
+    overwritten.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
-        self._more = -matrix.shape[-1] % _LINE if matrix.shape[-1] < 2 << WHOLE_MAX_PLAYERS else 0
+    def __init__(self, matrix: Tensor, *, to_lines: bool = False) -> None:
+        """Factor the matrices.
+
+        Args:
+            matrix: ``[B, m, m]``.
+            to_lines: Whether to widen the matrices by rows of the identity until each begins at a line of the cache,
+                so that a table's digits do not depend on the others. MKL rounds by the place in memory: of 360 tables
+                of a network, 104 had other last digits in a batch than alone.
+        """
+        self._more = -matrix.shape[-1] % _LINE if to_lines else 0
         if self._more:
             matrix = torch.nn.functional.pad(matrix, (0, self._more, 0, self._more))
             matrix.diagonal(dim1=-2, dim2=-1)[:, -self._more :] = 1
-        self._scale = matrix.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt().unsqueeze(-1)
-        scaled = matrix.mul_(self._scale).mul_(self._scale.mT)
-        self._factor, failed = torch.linalg.cholesky_ex(scaled)
-        # Near the optimum a matrix is singular to working precision: the least shift that helps. If no shift helps,
-        # the factorisation failed; the caller stops for lack of progress.
+        self._factor, failed = torch.linalg.cholesky_ex(matrix)
+        # Near the optimum a matrix is singular to working precision: the least shift of its diagonal that helps, as a
+        # share of each entry. If no shift helps, the factorisation failed; the caller stops for lack of progress.
         for shift in _SHIFTS:
             again = failed.nonzero().squeeze(-1)
             if not len(again):
                 break
-            shifted = scaled[again]
-            shifted.diagonal(dim1=-2, dim2=-1).add_(shift)
+            shifted = matrix[again]
+            shifted.diagonal(dim1=-2, dim2=-1).mul_(1 + shift)
             self._factor[again], failed[again] = torch.linalg.cholesky_ex(shifted)
 
     def solve(self, right: Tensor) -> Tensor:
         """The solutions ``[B, m]`` for right-hand sides ``[B, m]``."""
-        wide = torch.nn.functional.pad(right, (0, self._more)).unsqueeze(-1)
-        half = torch.linalg.solve_triangular(self._factor, self._scale * wide, upper=False)
+        wide = torch.nn.functional.pad(right, (0, self._more)) if self._more else right
+        half = torch.linalg.solve_triangular(self._factor, wide.unsqueeze(-1), upper=False)
         solution: Tensor = torch.linalg.solve_triangular(self._factor.mT, half, upper=True)
-        return (self._scale * solution).squeeze(-1)[:, : right.shape[-1]]
+        return solution.squeeze(-1)[:, : right.shape[-1]]
+
+
+class Factors:
+    """Factors of a batch of tables whose systems differ in size, each by itself.
+
+    Padding to the widest would cost more than a batch saves, and a table's digits would depend on the others.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Tensor | slice, Factor]]) -> None:
+        """Take, for some of the tables, which of the unknowns are its own, and the factor."""
+        self._parts = parts
+
+    def keep(self, tables: list[bool]) -> None:
+        """Solve from here on for some tables alone."""
+        self._parts = [part for part in self._parts if tables[part[0]]]
+
+    def solve(self, right: Tensor) -> Tensor:
+        """The solutions ``[B, m]`` for right-hand sides ``[B, m]``; 0 for a table that has no factor."""
+        result = torch.zeros_like(right)
+        for table, own, factor in self._parts:
+            result[table, own] = factor.solve(right[table, own].unsqueeze(0))[0]
+        return result
 
 
 def all_rows_gram(column_weights: Tensor, n: int) -> Tensor:
@@ -247,11 +339,13 @@ def _pattern_sums(row_weights: Tensor, n: int) -> Tensor:
     """The weight of the subsets that fit each of the 3^n patterns, ``[B, 3^n]``."""
     result = row_weights
     batch, done = len(row_weights), 1
-    if n <= WHOLE_MAX_PLAYERS:  # a product of matrices rounds the sums of a table by the number of tables
+    if n <= _ADDED_MAX_PLAYERS:
         for _ in range(n):
             absent, present = result.reshape(batch, -1, 2, done).unbind(2)
             result, done = torch.stack([absent, present, absent + present], 2), 3 * done
         return result.reshape(batch, -1)
+    if batch > 1 and row_weights.device.type == "cpu":
+        return torch.cat([_pattern_sums(one, n) for one in row_weights.split_with_sizes([1] * batch)])
     for low in range(0, n, 5):
         size = min(5, n - low)
         power = _pattern_block(size, row_weights.device)
@@ -267,9 +361,10 @@ def chosen_positions(chosen: Tensor) -> tuple[Tensor, Tensor]:
         return positions, torch.ones_like(positions, dtype=torch.bool)
     counts = chosen.sum(-1)
     width = int(counts.max()) if len(counts) else 0
-    order = chosen.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, :width]
     there = torch.arange(width, device=chosen.device) < counts.unsqueeze(-1)
-    return order * there, there
+    # Both masks hold the same number of True in each row, in the same order.
+    positions = torch.zeros_like(there, dtype=torch.int64)
+    return positions.masked_scatter_(there, chosen.nonzero()[:, 1]), there
 
 
 @lru_cache(maxsize=32)

@@ -99,7 +99,7 @@ class Point:
         sums = self.adjoint(dual).flatten(1)
         self._choose(self._pressed_enough(effects, sums))
         x = self.columns.take(effects)
-        total = (self.prices * x.abs()).sum(-1)
+        total = self.columns.total(self.prices * x.abs())
         start = torch.where(self.dense.squeeze(-1), total.new_tensor(_START_DENSE), total.new_tensor(_START))
         self.barrier = start * total.clamp_min(1e-3) / self.count
         self._set(self._centre(x, self.prices, self.columns.take(sums), self.barrier), dual[:, self.rows])
@@ -113,7 +113,7 @@ class Point:
         missed[:, 0] = 0
         x[:, 0] += lattice.and_transform(missed)
         x = self.columns.take(x)
-        total = (self.prices * x.abs()).sum(-1)
+        total = self.columns.total(self.prices * x.abs())
         self.barrier = _START_COLD * total.clamp_min(1e-3) / self.count
         # A dual vector of 0 presses no effect, so that each multiplier is the weight.
         both = (self.barrier.unsqueeze(-1) / self.prices).unsqueeze(1) + (self.signs * x.unsqueeze(1)).clamp_min(0)
@@ -187,6 +187,12 @@ class Point:
     def __len__(self) -> int:
         return len(self.end_dual)
 
+    @property
+    def together(self) -> bool:
+        """Whether the systems of all tables are factored together: where they have one size, or on a GPU."""
+        alone = len(self) == 1 and not self.columns.padded
+        return alone or self.n <= WHOLE_MAX_PLAYERS or self.dual.device.type != "cpu"
+
     def keep(self, tables: Tensor) -> None:
         """Go on with some of the tables, an index tensor, alone."""
         self.problem = self.problem[tables]
@@ -221,13 +227,18 @@ class Point:
         """Entries ``[B, 2, k + m]`` with 0 at the padding of the columns."""
         if not self.columns.padded:
             return entries
-        inside = torch.nn.functional.pad(self.columns.inside, (0, self.slack.shape[1]), value=True)
-        return entries.masked_fill(~inside.unsqueeze(1), 0)
+        there = torch.nn.functional.pad(self.columns.inside, (0, self.slack.shape[1]), value=True)
+        return entries * there.unsqueeze(1)
 
     def distance(self) -> Tensor:
         """The complementarity products against the sum that is minimised, ``[B]``."""
-        total = (self.prices * self.x.abs()).sum(-1)
-        return self.products.sum((-2, -1)) / total.clamp_min(1e-300)
+        total = self.columns.total(self.prices * self.x.abs())
+        return self.total(self.products) / total.clamp_min(1e-300)
+
+    def total(self, entries: Tensor) -> Tensor:
+        """The sum of entries ``[B, 2, k + m]``, 0 at the padding, for each table, ``[B]``."""
+        both = entries.sum(1)
+        return self.columns.total(both[:, : self.width]) + both[:, self.width :].sum(-1)
 
     def guess(self) -> tuple[Tensor, Tensor]:
         """Effects ``[B, 2, 2^n]`` and dual vectors ``[B, 2^n]``, 0 where the multipliers say so.
@@ -236,7 +247,8 @@ class Point:
         largest effects against weights, the slack against the largest entries of the dual vector.
         """
         tiny = torch.finfo(self.dual.dtype).tiny
-        per_price = self.x.square().sum(-1) / (self.prices * self.x.abs()).sum(-1).clamp_min(tiny)
+        total = self.columns.total
+        per_price = total(self.x.square()) / total(self.prices * self.x.abs()).clamp_min(tiny)
         parts, prices = self.primal[..., : self.width], self.multipliers[..., : self.width]
         support = (parts > per_price.view(-1, 1, 1) * prices).any(1)
         dual = self.dual.clone()
@@ -262,6 +274,7 @@ class Point:
         old, width = self.columns, self.width
         was = torch.zeros_like(new).scatter_(1, old.positions, old.inside)
         self._choose(was | new)
+        self.columns.take_over(old)
         nothing = torch.zeros_like(self.prices)
         start = self._centre(nothing, self.prices, self.columns.take(self.sums), self.barrier)
         before = old.positions.unsqueeze(1).expand(-1, 2, -1)
