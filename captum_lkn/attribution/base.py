@@ -34,7 +34,7 @@ from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.players.prepare import Baselines, FeatureMask, Inputs, PlayerNames, layout_of, prepare
 from captum_lkn.sampling.fit import fit_sampled
-from captum_lkn.sampling.terms import Term, terms_of
+from captum_lkn.sampling.terms import Term
 from captum_lkn.values.sampled import SampledValues, sampled_values
 from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, value_tables
@@ -271,7 +271,7 @@ class InteractionMethod(Method):
                             max_effects=sampling.max_effects,
                             start=start,
                         )
-                        start = terms_of(fit.effects)
+                        start = fit.selected
                         record = {"unit": one.units[place], "sampling": sampling._asdict()}
                         columns[place].append(
                             SampledInteractions.from_fit(

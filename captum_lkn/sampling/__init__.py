@@ -9,6 +9,7 @@ It knows masks and numbers and nothing of models, as :mod:`captum_lkn.decomposit
 ``pool``        forward selection out of candidates that grow with it
 ``refit``       least squares, the dropping of needless terms, refits without parts
 ``exchange``      AND for OR and OR for AND, where fewer terms explain the same
+``small``       many small effects by boosting, where they predict what the selected ones leave
 ``fit``         all of it for one sample
 ``players``     Shapley and Banzhaf values from effects, and errors from refits
 ==============  ==========================================================================

@@ -16,7 +16,7 @@ from torch import Tensor
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.sampling.terms import Masks, Term, price
 
-__all__ = ["LEAST_COUNT", "extensions", "relatives", "scan"]
+__all__ = ["LEAST_COUNT", "extensions", "relatives", "scan", "searched"]
 
 LEAST_COUNT: Final = 8
 """A term must count in so many masks, and be missed in so many."""
@@ -49,6 +49,19 @@ def scan(masks: Masks, residual: Tensor, options: DecompositionOptions, *, order
             beam = _extended(side, residual, beam[:_BEAM], price(order, is_or, options), 2 * _BEAM)
             found += [(players, is_or) for players in beam]
     return found
+
+
+def searched(n: int, options: DecompositionOptions) -> tuple[int, int]:
+    """Return the number of players and pairs of both kinds, and the number of all terms that a scan looks at.
+
+    Example:
+        >>> searched(40, DecompositionOptions(kind="and"))
+        (820, 9580)
+    """
+    kinds = len(_kinds(options))
+    larger = sum(_BEAM * (n - order + 1) for order in range(3, min(_LARGEST_ORDER, n) + 1))
+    pairs = n + n * (n - 1) // 2 * kinds
+    return pairs, pairs + larger * kinds
 
 
 def extensions(

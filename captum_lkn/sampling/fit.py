@@ -3,8 +3,8 @@
 Terms are selected one by one, the terms that the others make needless are dropped, and the rest is fitted by least
 squares. A term is worth its place if it takes more than the best of as many terms of pure noise would (the risk
 inflation criterion of Foster and George, "The risk inflation criterion for multiple regression", 1994). Weights of
-orders and of OR are those of the decomposition of all 2^n values, and so is what may be missed: once the root mean
-square of what is missed is at most half of kappa, no more terms are added.
+orders and of OR are those of the decomposition of all 2^n values, and so is what may be missed: once no value is missed
+by more than a quarter of kappa, no more terms are added.
 """
 
 from __future__ import annotations
@@ -23,16 +23,21 @@ from captum_lkn.decomposition import lattice
 from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.decomposition.effects import Effects
 from captum_lkn.decomposition.options import DecompositionOptions
+from captum_lkn.sampling.candidates import searched
 from captum_lkn.sampling.exchange import exchange, exchangeable
 from captum_lkn.sampling.masks import MaskPlan
 from captum_lkn.sampling.pool import Pool
-from captum_lkn.sampling.refit import eliminate, least_squares, products
-from captum_lkn.sampling.terms import Masks, Term, members_of
+from captum_lkn.sampling.refit import Products, eliminate, least_squares, products
+from captum_lkn.sampling.small import count_steps, fit_with_small, small_terms
+from captum_lkn.sampling.terms import Masks, Term, activity, members_of, terms_of
 
 __all__ = ["SampledFit", "fit_sampled", "select_terms"]
 
 _FOLDS: Final = 10
 _ROUNDS: Final = 2
+_ASIDE: Final = 5  # one mask in so many says how many small effects help
+_MARGIN: Final = 4  # of kappa to what is missed at the masks that are seen: at the others more may be missed
+_SURE: Final = 2.0  # standard errors by which the lower threshold must improve the prediction of those masks
 _EXCESS: Final = 1.4  # so many times the terms that may stay are selected, before the worst are dropped
 _MASKS_PER_EFFECT: Final = 10
 _MOST_EXCHANGED: Final = 60  # every exchange solves for all terms: of 150 it would take longer than all else
@@ -46,12 +51,14 @@ class SampledFit:
         effects: The effects; the constant is v(empty) where the ends are pinned.
         refits: Float64 ``[F, k]``, the effects in the order of ``effects``, each time without one of F parts of the
             masks; ``[0, k]`` where all 2^n masks were evaluated.
+        selected: The terms that were selected one by one; those of `effects` that are not among them are small ones.
         r_squared: R^2 at masks that were not used to fit: of uniform ones, and of all sizes.
         deviation: The root mean square of what the effects miss at the masks that were used.
     """
 
     effects: Effects
     refits: Tensor
+    selected: list[Term]
     r_squared: tuple[float, float]
     deviation: float
 
@@ -93,22 +100,34 @@ def fit_sampled(
         return _decomposed(masks, own, options)
     v_empty, v_full = float(own[0]), float(own[1])
     kappa = options.noise * abs(v_full - v_empty) if options.kappa is None else options.kappa
+    enough = kappa / _MARGIN
     most = max(1, len(masks) // _MASKS_PER_EFFECT) if max_effects is None else max_effects
-    terms = select_terms(masks, own, options, enough=kappa / 2, most=most, start=start)
+    steps, small = 0, list[Term]()
+    least = 2 * math.log(searched(n, options)[0])
+    if max_effects is None:
+        least, steps = _first_look(masks, own, options, enough, most, start)
+    terms = select_terms(masks, own, options, enough=enough, most=most, start=start, least=least)
+    if steps:
+        small = small_terms(Masks.of(masks), own, terms, options, enough=enough, steps=steps)
+    every = [*terms, *small]
     wide = Masks.of(masks, torch.float64)
     ends = (v_empty, v_full) if options.pin_ends else None
-    whole = products(wide, terms, own)
-    found = least_squares(whole, ends)
+
+    def fitted(known: Products) -> Tensor:
+        return fit_with_small(known, small, options, steps, ends) if small else least_squares(known, ends)
+
+    whole = products(wide, every, own)
+    found = fitted(whole)
     fold = torch.arange(len(masks), device="cpu") % _FOLDS
     parts = [
-        least_squares(whole - products(Masks(*(x[fold == f] for x in wide)), terms, own[fold == f]), ends)
-        for f in range(_FOLDS)
+        fitted(whole - products(Masks(*(x[fold == f] for x in wide)), every, own[fold == f])) for f in range(_FOLDS)
     ]
-    effects, refits = _ordered(n, terms, found, torch.stack(parts))
+    effects, refits = _ordered(n, every, found, torch.stack(parts))
     missed = own - effects.predict(masks)
     return SampledFit(
         effects,
         refits,
+        terms,
         (_r_squared(effects, plan.uniform, values[1]), _r_squared(effects, plan.all_sizes, values[2])),
         float(missed.square().mean().sqrt()),
     )
@@ -122,6 +141,8 @@ def select_terms(
     enough: float,
     most: int,
     start: Sequence[Term] = (),
+    least: float,
+    rounds: int = _ROUNDS,
 ) -> list[Term]:
     """Select the terms whose effects explain values.
 
@@ -129,9 +150,11 @@ def select_terms(
         masks: Bool ``[m, n]``.
         values: Float64 ``[m]``.
         options: The weights and kinds of terms.
-        enough: Terms are added until the root mean square of what is missed is at most this.
+        enough: Terms are added until no value is missed by more than this.
         most: The largest number of terms.
         start: Terms to begin with.
+        least: A term stays if the square of its t-value is above this.
+        rounds: How often all of it is done.
 
     Returns:
         The terms.
@@ -143,11 +166,10 @@ def select_terms(
     narrow, wide = Masks.of(masks), Masks.of(masks, torch.float64)
     terms = list(start)
     enough = max(enough / spread, 1e-5)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         pool = Pool(narrow, scaled, options)
         pool.start(terms)
-        least = 2 * math.log(pool.searched)
-        while len(pool.terms) < math.ceil(_EXCESS * most) and pool.deviation > enough:
+        while len(pool.terms) < math.ceil(_EXCESS * most) and pool.worst > enough:
             if not pool.step(least):
                 break
         known = products(wide, pool.terms, scaled)
@@ -159,6 +181,33 @@ def select_terms(
         if set(before) == set(terms):
             break
     return terms
+
+
+def _first_look(
+    masks: Tensor, values: Tensor, options: DecompositionOptions, enough: float, most: int, start: Sequence[Term]
+) -> tuple[float, int]:
+    """Select terms at a part of the masks, and choose by the others the threshold and the number of small steps.
+
+    Returns:
+        The least square of the t-values, and the number of steps of small effects.
+    """
+    aside = torch.arange(len(masks), device="cpu") % _ASIDE == _ASIDE - 1
+    low, high = (2 * math.log(count) for count in searched(masks.shape[1], options))
+    used, own = Masks.of(masks[~aside], torch.float64), values[~aside]
+    terms = select_terms(masks[~aside], own, options, enough=enough, most=most, start=start, least=low, rounds=1)
+    known = products(used, terms, own)
+    places = eliminate(known, terms, options, least=high, most=most)
+    fewer = [terms[place] for place in places]
+    few = known[torch.tensor([0, *(place + 1 for place in places)], device="cpu")]
+    rest = Masks.of(masks[aside], torch.float64)
+    missed, less = (
+        (values[aside] - found[0] - found[1:] @ activity(rest, those)).square()
+        for found, those in ((least_squares(few, None), fewer), (least_squares(known, None), terms))
+    )
+    better = missed - less
+    sure = float(better.mean()) > _SURE * float(better.std()) * len(better) ** -0.5
+    terms, least = (terms, low) if sure else (fewer, high)
+    return least, count_steps(Masks.of(masks), values, aside, terms, options, enough=enough)
 
 
 def _ordered(n: int, terms: Sequence[Term], found: Tensor, refits: Tensor) -> tuple[Effects, Tensor]:
@@ -194,6 +243,7 @@ def _decomposed(masks: Tensor, values: Tensor, options: DecompositionOptions) ->
     return SampledFit(
         effects,
         effects.values.new_zeros(0, len(effects)),
+        terms_of(effects),
         (_r_squared(effects, masks, values), _r_squared(effects, masks, values, by_size) if n > 1 else math.nan),
         float(missed.square().mean().sqrt()),
     )

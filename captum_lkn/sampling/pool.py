@@ -35,7 +35,6 @@ class Pool:
     Attributes:
         terms: The selected terms, in their order.
         residual: Float ``[m]``: the values without what the selected terms and a constant explain.
-        searched: The number of candidates that were looked at, about.
     """
 
     def __init__(self, masks: Masks, values: Tensor, options: DecompositionOptions) -> None:
@@ -49,14 +48,12 @@ class Pool:
         self._squares, self._own, self._sums, self._prices = (masks.present.new_zeros(capacity) for _ in range(4))
         self._candidates: list[Term] = []
         self._known: set[Term] = set()
-        pairs = self.n * (self.n - 1) // 2
-        self.searched = self.n + pairs * (1 if options.kind == "and" else 2)
         self._add([((i,), False) for i in range(self.n)])
 
     @property
-    def deviation(self) -> float:
-        """The root mean square of the residual."""
-        return float(self.residual.square().mean().sqrt())
+    def worst(self) -> float:
+        """The largest absolute residual."""
+        return float(self.residual.abs().max())
 
     def start(self, terms: Sequence[Term]) -> None:
         """Select given terms, without choosing."""

@@ -15,10 +15,12 @@ from torch import Tensor
 from captum_lkn.decomposition.options import DecompositionOptions
 from captum_lkn.sampling.terms import Masks, Term, activity, price
 
-__all__ = ["ROUNDING", "Products", "eliminate", "least_squares", "products"]
+__all__ = ["ROUNDING", "Products", "eliminate", "independent", "inverse_of", "least_squares", "products"]
 
 ROUNDING: Final = 1e-12
 """The share of the squared values that is not told from what terms leave of them."""
+
+_DEPENDENT: Final = 1e-9  # the share of a column's square outside the others, of one that depends on them
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def eliminate(
     """
     kept = list(range(len(terms)))
     prices = known.towards.new_tensor([1.0, *(price(len(players), is_or, options) for players, is_or in terms)])
-    inverse = torch.linalg.pinv(known.gram, hermitian=True)
+    inverse = inverse_of(known.gram)
     solution = inverse @ known.towards
     missed = max(known.squares - float(solution @ known.towards), ROUNDING * known.squares)
     while kept:
@@ -116,6 +118,30 @@ def eliminate(
         inverse = inverse - torch.outer(column, column) / corner
         del kept[worst]
     return kept
+
+
+def independent(gram: Tensor) -> Tensor:
+    """Return the places of the columns that do not depend on those before them, from their products.
+
+    Example:
+        >>> columns = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> independent(columns @ columns.T)
+        tensor([0, 2])
+    """
+    left = gram.clone()
+    squares = gram.diagonal()
+    kept = []
+    for place in range(len(gram)):
+        if float(left[place, place]) > _DEPENDENT * float(squares[place]):
+            kept.append(place)
+            left -= torch.outer(left[place], left[place]) / left[place, place]
+    return torch.tensor(kept, device="cpu")
+
+
+def inverse_of(gram: Tensor) -> Tensor:
+    """Return the pseudo-inverse of products of columns."""
+    inverse: Tensor = torch.linalg.pinv(gram, hermitian=True)
+    return inverse
 
 
 def _solve(gram: Tensor, towards: Tensor) -> Tensor:

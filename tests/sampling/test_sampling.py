@@ -11,7 +11,8 @@ from captum_lkn.sampling.exchange import exchange, exchangeable
 from captum_lkn.sampling.fit import fit_sampled
 from captum_lkn.sampling.masks import MaskPlan, least_samples, plan_masks
 from captum_lkn.sampling.players import banzhaf_weights, jackknife_errors, pair_weights, shapley_weights
-from captum_lkn.sampling.refit import eliminate, least_squares, products
+from captum_lkn.sampling.refit import eliminate, independent, least_squares, products
+from captum_lkn.sampling.small import boost, fit_with_small
 from captum_lkn.sampling.terms import Masks, activity
 
 
@@ -111,6 +112,113 @@ def test_terms_are_exchanged_where_fewer_of_the_other_kind_say_the_same():
     known = products(Masks.of(masks, torch.float64), every, score(game, masks))
     found = exchange(known, every, terms, DecompositionOptions(), least=15.0)
     assert sorted(found) == [((0, 1), True), ((0, 2), True), ((2,), False)]
+
+
+def test_terms_that_depend_on_each_other_are_exchanged():
+    """Nine functions of three players and the constant, of which only eight are independent."""
+    masks = plan_masks(30, 800, torch.Generator().manual_seed(0)).fit
+    game = Effects.of(30, [("or", (0, 1, 2), -1.5), ("and", (1,), -0.8)])
+    terms = [((1,), False), ((0, 2), False), ((0, 1, 2), False), ((0, 1), True), ((1, 2), True)]
+    every = list(dict.fromkeys([*terms, *itertools.chain.from_iterable(map(exchangeable, terms))]))
+    known = products(Masks.of(masks, torch.float64), every, score(game, masks))
+    assert sorted(exchange(known, every, terms, DecompositionOptions(), least=15.0)) == [
+        ((0, 1, 2), True),
+        ((1,), False),
+    ]
+
+
+def test_of_equal_sums_the_smaller_effects_are_taken():
+    masks = plan_masks(30, 800, torch.Generator().manual_seed(0)).fit
+    game = Effects.of(30, [("and", (0,), 1.6), ("and", (1,), -1.8), ("or", (0, 1), 2.0)])
+    terms = [((0,), False), ((1,), False), ((0, 1), False)]  # 3.6, .2 and -2 say the same
+    every = list(dict.fromkeys([*terms, *itertools.chain.from_iterable(map(exchangeable, terms))]))
+    known = products(Masks.of(masks, torch.float64), every, score(game, masks))
+    found = exchange(known, every, terms, DecompositionOptions(), least=15.0)
+    assert sorted(found) == [((0,), False), ((0, 1), True), ((1,), False)]
+
+
+def test_columns_are_independent_of_those_before_them():
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randn(7, 50, generator=generator, dtype=torch.float64)
+    columns[3] = columns[0] - 2 * columns[1]
+    columns[5] = columns[4] + columns[3]
+    kept = independent(columns @ columns.T)
+    assert kept.tolist() == [0, 1, 2, 4, 6]
+    assert torch.linalg.matrix_rank(columns[kept]) == torch.linalg.matrix_rank(columns)
+
+
+def test_boosting_moves_to_least_squares():
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randn(6, 90, generator=generator, dtype=torch.float64)
+    values = torch.randn(90, generator=generator, dtype=torch.float64)
+    gram = columns @ columns.T
+    places, moves = boost(lambda place, _: gram[place], gram.diagonal(), columns @ values, torch.ones(6), 2000)
+    found = torch.zeros(6, dtype=torch.float64).index_add_(0, places, moves)
+    assert torch.allclose(found, torch.linalg.lstsq(columns.T, values[:, None]).solution[:, 0], atol=1e-6)
+    first = int((columns @ values / columns.norm(dim=1)).abs().argmax())
+    assert int(places[0]) == first
+
+
+def test_selected_effects_are_fitted_to_what_small_ones_leave():
+    masks = plan_masks(30, 800, torch.Generator().manual_seed(0)).fit
+    terms = [((0,), False), ((1, 2), False), ((3, 4), True), ((5, 6), False)]
+    values = torch.randn(len(masks), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    wide = Masks.of(masks, torch.float64)
+    known = products(wide, terms, values)
+    for ends in (None, (1.0, 4.0)):
+        found = fit_with_small(known, terms[2:], DecompositionOptions(), 40, ends)
+        small = found[3:] @ activity(wide, terms[2:])
+        left = None if ends is None else (ends[0], ends[1] - float(found[3:].sum()))
+        assert torch.allclose(found[:3], least_squares(products(wide, terms[:2], values - small), left))
+    assert float(found.sum()) == pytest.approx(4.0)
+
+
+def many_small(n, seed):
+    """Return the values of ten strong effects and of up to 200 small ones."""
+    strong = planted(n, seed, count=10)
+    drawn = torch.Generator().manual_seed(seed + 100)
+    sets = [tuple(sorted(torch.randperm(n, generator=drawn)[:2].tolist())) for _ in range(200)]
+    sizes = (0.12 * torch.randn(200, generator=drawn)).tolist()
+    listed = [("and", pair, size) for pair, size in dict(zip(sets, sizes, strict=True)).items()]
+    weak = Effects.of(n, listed)
+
+    def values(masks):
+        return score(strong, masks) + score(weak, masks)
+
+    return values
+
+
+def test_many_small_effects_predict_where_there_are_many():
+    game, plan = many_small(21, 0), plan_masks(21, 1200, torch.Generator().manual_seed(0))
+    values = tuple(game(masks) for masks in plan)
+    found = fit_sampled(plan, values, DecompositionOptions(noise=0.0))
+    alone = fit_sampled(plan, values, DecompositionOptions(noise=0.0), max_effects=len(found.selected))
+    assert len(found.effects) > len(found.selected)
+    assert len(alone.effects) <= len(found.selected)
+    assert 1 - min(found.r_squared) < 0.8 * (1 - min(alone.r_squared))
+    ends = found.effects.predict(plan.fit[:2])
+    assert torch.allclose(ends, values[0][:2])
+    assert found.refits.shape == (10, len(found.effects))
+
+
+@pytest.mark.parametrize("seed", [103, 104, 106])
+def test_values_with_noise_get_no_small_effects(seed):
+    game = planted(30, seed)
+    found = fitted(game, 2500, 0.02)
+    assert len(found.effects) == len(found.selected)
+
+
+def test_standard_errors_cover_the_planted_effects():
+    """Over games and masks, about 95 % of effects lie within two standard errors."""
+    apart = []
+    for seed in range(6):
+        game = planted(25, seed)
+        found = fitted(game, 1500, 0.05, seed=seed, pin_ends=False)
+        if torch.equal(found.effects.members, game.members) and torch.equal(found.effects.is_or, game.is_or):
+            apart.append((found.effects.values - game.values) / jackknife_errors(found.refits))
+    assert len(apart) >= 4
+    within = (torch.cat(apart).abs() < 2).double().mean()
+    assert 0.85 < float(within) < 1
 
 
 def test_and_effects_alone():
