@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,15 +34,13 @@ from captum_lkn.causal.prompts import (
     prompt_of,
     visible_ids,
 )
-from captum_lkn.causal.scores import ROWS, continuation_log_odds
-from captum_lkn.causal.tokens import continuation_ids, warn_of_joint
+from captum_lkn.causal.scores import continuation_log_odds, lens_of_continuation
+from captum_lkn.causal.tokens import continuation_ids, tokenizer_for, warn_of_joint
 from captum_lkn.causal.walks import Leaves, difference, walk_over
 from captum_lkn.models.hugging_face.call import HuggingFace
-from captum_lkn.models.hugging_face.facts import model_of_pipeline
 from captum_lkn.models.layers import Layer
 from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
-from captum_lkn.players.tokens import tokenizer_of
 from captum_lkn.probes.lens import logit_lens
 from captum_lkn.probes.readouts import Readout
 
@@ -112,7 +111,7 @@ class Continuation:
         self._alone: bool | None = None
         if not any(parameter.is_meta for parameter in self.module.parameters()):
             self._takes_prompts_alone()
-        self._tokenizer = _tokenizer(model, tokenizer)
+        self._tokenizer = tokenizer_for(model, tokenizer)
         self.tokens = continuation_ids(self.module, continuation, self._tokenizer)
         self._given_text = continuation if isinstance(continuation, str) else None
         self.share_prefixes = share_prefixes
@@ -151,7 +150,7 @@ class Continuation:
             raise ValueError(
                 f"players must be of one prompt; got {count_of(len(players), 'prompt')}, each with its own prediction"
             )
-        inner, tokenizer = causal_model(model), _tokenizer(model, tokenizer)
+        inner, tokenizer = causal_model(model), tokenizer_for(model, tokenizer)
         ids, mask = prompt_of(players, 0)
         return cls(inner, predicted_ids(inner, ids[mask], tokens), tokenizer, share_prefixes=share_prefixes)
 
@@ -199,10 +198,7 @@ class Continuation:
         ids = torch.cat([ids, written], 1)
         mask = torch.cat([mask, torch.ones_like(written)], 1)
         keep = len(self.tokens)
-
-        def plain(ids: Tensor, mask: Tensor) -> Tensor:
-            return next_logits(self.module, self._called, ids, mask, keep, alone=alone)
-
+        plain = partial(next_logits, self.module, self._called, keep=keep, alone=alone)
         shared = self._first_tokens
         logits = plain(ids, mask) if shared is None else shared.logits(ids, mask, keep, plain)
         return continuation_log_odds(logits, self.tokens)[:, None]
@@ -292,16 +288,7 @@ class Continuation:
             >>> torch.allclose(found["model.layers.1"][0].values, found["output"][0].values, atol=1e-5)
             True
         """
-        head, count = logit_lens(self.module, modules), len(self.tokens)
-
-        def lens(feature: Tensor) -> Tensor:
-            parts = []
-            for rows in torch.split(feature, ROWS):
-                logits = head(rows.reshape(len(rows) * count, -1))
-                parts.append(continuation_log_odds(logits.reshape(len(rows), count, -1), self.tokens))
-            return torch.cat(parts)[:, None]
-
-        return lens
+        return lens_of_continuation(logit_lens(self.module, modules), self.tokens)
 
     @checked()
     def all_masks(
@@ -410,10 +397,3 @@ class Continuation:
             lambda logits: continuation_log_odds(logits, self.tokens).cpu().double(),
             lambda subsets, values: difference(self, self.module, players, sample, attention_mask, subsets, values),
         )
-
-
-def _tokenizer(model: Any, tokenizer: Any) -> Any:
-    """Return the given tokenizer, or that of a pipeline in the model's place, or None."""
-    if tokenizer is not None:
-        return tokenizer_of(tokenizer)
-    return None if model_of_pipeline(model) is model else model.tokenizer

@@ -1,15 +1,16 @@
-"""Log-odds of continuations."""
+"""Log-odds of continuations, from logits and from features."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = ["ROWS", "continuation_log_odds"]
+__all__ = ["continuation_log_odds", "lens_of_continuation"]
 
-ROWS = 64  # rows whose logits are in float64 at a time
+_ROWS = 64  # rows whose logits are in float64 at a time
 
 
 def continuation_log_odds(logits: Tensor, continuation: Tensor) -> Tensor:
@@ -30,7 +31,29 @@ def continuation_log_odds(logits: Tensor, continuation: Tensor) -> Tensor:
         >>> continuation_log_odds(torch.zeros(1, 2, 4), torch.tensor([0, 3])).exp()  # p = 1/16
         tensor([0.0667], dtype=torch.float64)
     """
-    return torch.cat([_log_odds(part, continuation.to(logits.device)) for part in torch.split(logits, ROWS)])
+    return torch.cat([_log_odds(part, continuation.to(logits.device)) for part in torch.split(logits, _ROWS)])
+
+
+def lens_of_continuation(head: Callable[[Tensor], Tensor], continuation: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the read-out that gives the log-odds of a continuation from the features that predict it.
+
+    Args:
+        head: From features ``[R, D]`` to logits ``[R, V]``.
+        continuation: Int64 ``[c]``.
+
+    Returns:
+        A function from ``[R, c * D]`` to ``[R, 1]``.
+    """
+    count = len(continuation)
+
+    def lens(feature: Tensor) -> Tensor:
+        parts = []
+        for rows in torch.split(feature, _ROWS):
+            logits = head(rows.reshape(len(rows) * count, -1))
+            parts.append(continuation_log_odds(logits.reshape(len(rows), count, -1), continuation))
+        return torch.cat(parts)[:, None]
+
+    return lens
 
 
 def _log_odds(logits: Tensor, continuation: Tensor) -> Tensor:

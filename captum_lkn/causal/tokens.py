@@ -10,12 +10,19 @@ from torch import Tensor
 
 from captum_lkn._common.messages import kind_of
 from captum_lkn._common.warn import warn
-from captum_lkn.models.hugging_face.facts import vocabulary_size
-from captum_lkn.players.tokens import closing_ids
+from captum_lkn.models.hugging_face.facts import model_of_pipeline, vocabulary_size
+from captum_lkn.players.tokens import closing_ids, tokenizer_of
 
-__all__ = ["continuation_ids", "other_tokens", "rewritten", "warn_of_joint"]
+__all__ = ["continuation_ids", "other_tokens", "rewritten", "tokenizer_for", "warn_of_joint"]
 
 _ANCHORS = ("\n", ".", ":", "?", ")", "1", "a")  # texts that a continuation is tokenised behind, until one serves
+
+
+def tokenizer_for(model: Any, tokenizer: Any) -> Any:
+    """Return the given tokenizer, or that of a pipeline in the model's place, or None."""
+    if tokenizer is not None:
+        return tokenizer_of(tokenizer)
+    return None if model_of_pipeline(model) is model else model.tokenizer
 
 
 def continuation_ids(model: Any, continuation: Any, tokenizer: Any) -> Tensor:
