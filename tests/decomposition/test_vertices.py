@@ -269,3 +269,15 @@ def test_a_small_ridge_leaves_exact_zeros(n, seed, ridge, kappa, pin_ends):
         prices = 1 + order_weight * (lattice.orders(n).double() - 1)
         assert float((prices * (found.and_effects.abs() + found.or_effects.abs()))[1:].sum()) >= least * (1 - 1e-9)
         assert oracles.optimality_violation(whole.tolist(), ands, ors, kappa, ridge, pin_ends, order_weight) < 1e-7
+
+
+@pytest.mark.parametrize(("n", "seed"), [(4, 1), (5, 2), (6, 0)])
+@pytest.mark.parametrize("share", [1e-7, 1e-9])
+def test_a_program_with_tiny_kappa_and_few_different_values_ends_at_a_vertex(n, seed, share):
+    total = (lattice.masks(n) * random(n, seed=seed)).sum(1)
+    values = (torch.round(4 * total) / 4).clamp(-1, 1)
+    found = decompose(values, kappa=share * float(values.max() - values.min()), or_weight=1.0, **PROGRAM)
+    assert float(found.gap) < 1e-9
+    assert float(found.residual.abs().max()) <= float(found.kappa) + 1e-14
+    nonzero = columns_in_use(found, torch.arange(1, 2**n))
+    assert int(torch.linalg.matrix_rank(nonzero)) == nonzero.shape[1]

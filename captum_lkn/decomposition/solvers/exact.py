@@ -37,6 +37,7 @@ __all__ = ["Solution", "solve"]
 _STIFF_BELOW = 1e-6
 # By how many slacks the optimum with slack may differ from that without, and the ridge of the narrow table at least.
 _NARROW = ((1e4, 1e-2), (1e3, 1e-3), (1e5, 1e-2))
+_NARROW_PROGRAM = ((1e4, 1e-6), (1e5, 1e-6))
 _NARROW_WARM_UP = 400  # steps of ADMM
 _OF_SLACK = 1e-4  # effects below this share of the slack are rounding
 
@@ -104,7 +105,7 @@ def _with_slack(problem: Problem, start: Solution, wanted: float) -> Solution:
     best = _certified(problem, x, 0.0, y, start.steps)
     ways: list[Callable[[Problem, Tensor, Tensor, int], Solution | None]] = [
         _on_same_sets,
-        *(partial(_by_narrow, how=how) for how in _NARROW),
+        *(partial(_by_narrow, how=how) for how in (_NARROW if problem.ridge else _NARROW_PROGRAM)),
     ]
     for way in ways:
         if best.gap <= wanted:
@@ -148,6 +149,9 @@ def _by_narrow(
     wide = table.widened(solution.effects.unsqueeze(0), solution.constant)
     if wide is None or solution.dual is None:
         return None
+    if not problem.ridge:
+        vertex = to_vertex(program_of(problem[0]), wide[0].flatten(), wide[1])
+        wide = wide if vertex is None else (vertex[0].view(1, 2, -1), vertex[1])
     return _certified(problem, *wide, solution.dual.unsqueeze(0), steps + solution.steps)
 
 

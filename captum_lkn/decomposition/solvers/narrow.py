@@ -61,8 +61,9 @@ def narrow(problem: Problem, effects: Tensor, reach: float, least_ridge: float) 
         problem: One table, ``values [1, 2^n]``.
         effects: ``[1, 2, 2^n]``, the optimum without slack.
         reach: By how many slacks an effect may move.
-        least_ridge: The least ridge. The table's own would be 1e-6 and less, too small to tell ties apart. The optimum
-            of a linear program with a small ridge is one of the program, to the order of the ridge.
+        least_ridge: The least ridge. The table's own would be 1e-6 and less, too small to tell ties apart. A linear
+            program needs one, too: it keeps ties near the optimum without slack, where effects keep their signs. That
+            is an optimum of the program as well, and its certificate is off by about the ridge divided by `reach`.
 
     Returns:
         The narrow table.
@@ -71,7 +72,7 @@ def narrow(problem: Problem, effects: Tensor, reach: float, least_ridge: float) 
     shortened = effects.clamp(-longest, longest)
     values = problem.values - synthesis(effects - shortened)
     unit = float(values.abs().amax()) or 1.0
-    ridge = max(problem.ridge * unit, least_ridge) if problem.ridge else 0.0
+    ridge = max(problem.ridge * unit, least_ridge)
     weights = problem.weights + problem.ridge * effects.abs() - ridge / unit * shortened.abs()
     small = Problem(values / unit, problem.slack / unit, weights, ridge, problem.pinned)
     return Narrow(small, shortened / unit, problem, effects, unit)
