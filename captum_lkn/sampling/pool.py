@@ -42,7 +42,8 @@ class Pool:
         m, self.n = masks.present.shape
         self.terms: list[Term] = []
         self.residual = (values - values.mean()).to(masks.present)
-        self._basis = [torch.full((m,), m**-0.5, dtype=masks.present.dtype, device="cpu")]
+        self._directions = masks.present.new_full((1, m), m**-0.5)
+        self._used = 1
         capacity = max(2 * self.n + 1000, min(_MOST_NUMBERS // m, 6000))
         self._columns = masks.present.new_empty(capacity, m)
         self._squares, self._own, self._sums, self._prices = (masks.present.new_zeros(capacity) for _ in range(4))
@@ -54,6 +55,10 @@ class Pool:
     def worst(self) -> float:
         """The largest absolute residual."""
         return float(self.residual.abs().max())
+
+    @property
+    def _basis(self) -> Tensor:
+        return self._directions[: self._used]
 
     def start(self, terms: Sequence[Term]) -> None:
         """Select given terms, without choosing."""
@@ -95,18 +100,23 @@ class Pool:
 
     def _select(self, place: int) -> None:
         direction = self._columns[place].clone()
-        basis = torch.stack(self._basis)
+        basis = self._basis
         for _ in range(2):  # twice, since once leaves rounding
             direction -= (basis @ direction) @ basis
         length = direction.norm()
         if float(length.square()) <= _DEPENDENT * float(self._squares[place]):
             return
         direction /= length
-        self._basis.append(direction)
+        if self._used == len(self._directions):
+            self._directions = torch.cat([self._directions, torch.empty_like(self._directions)])
+        self._directions[self._used] = direction
+        self._used += 1
         self.residual = self.residual - direction * (direction @ self.residual)
         used = slice(0, len(self._candidates))
-        self._own[used] -= (self._columns[used] @ direction).square()
-        self._sums[used] = self._columns[used] @ self.residual
+        # Both products in one pass: reading the columns takes most of the time.
+        along, sums = (self._columns[used] @ torch.stack([direction, self.residual], 1)).unbind(1)
+        self._own[used] -= along.square()
+        self._sums[used] = sums
         self._own[place] = 0.0
         self.terms.append(self._candidates[place])
 
@@ -122,9 +132,8 @@ class Pool:
         columns = self._columns[part]
         columns.copy_(activity(self.masks, new))
         columns -= columns.mean(1, keepdim=True)
-        basis = torch.stack(self._basis)
         self._squares[part] = columns.square().sum(1)
-        self._own[part] = self._squares[part] - (columns @ basis.T).square().sum(1)
+        self._own[part] = self._squares[part] - (columns @ self._basis.T).square().sum(1)
         self._sums[part] = columns @ self.residual
         prices = [price(len(players), is_or, self.options) for players, is_or in new]
         self._prices[part] = torch.tensor(prices, device="cpu")

@@ -44,8 +44,8 @@ class Masks(NamedTuple):
 def members_of(terms: Sequence[Term], n: int) -> tuple[Tensor, Tensor]:
     """Return the sets as bool ``[k, n]``, and whether each is an OR term, bool ``[k]``."""
     members = torch.zeros(len(terms), n, dtype=torch.bool, device="cpu")
-    for row, (players, _) in enumerate(terms):
-        members[row, list(players)] = True
+    rows = [row for row, (players, _) in enumerate(terms) for _ in players]
+    members[rows, [player for players, _ in terms for player in players]] = True
     return members, torch.tensor([is_or for _, is_or in terms], dtype=torch.bool, device="cpu")
 
 

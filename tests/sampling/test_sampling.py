@@ -208,6 +208,17 @@ def test_values_with_noise_get_no_small_effects(seed):
     assert len(found.effects) == len(found.selected)
 
 
+@pytest.mark.parametrize("error", [0.0, 0.01])
+def test_many_players_that_all_count_a_little_are_found_as_players(error):
+    """Each moves less than the best of 11,000 pairs does by chance, so that pairs were found in their place."""
+    weights = 0.5 + torch.rand(150, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    game = Effects.of(150, [*(("and", (i,), w) for i, w in enumerate(weights.tolist())), ("and", (3, 8), 3.0)])
+    found = fitted(game, 1800, error, kappa=0.1, pin_ends=False)
+    assert min(found.r_squared) > 0.99
+    assert torch.equal(found.effects.members, game.members)
+    assert torch.allclose(found.effects.values, game.values, atol=20 * error + 1e-6)
+
+
 def test_standard_errors_cover_the_planted_effects():
     """Over games and masks, about 95 % of effects lie within two standard errors."""
     apart = []
