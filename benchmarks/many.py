@@ -10,12 +10,13 @@ distribution. The lasso (scikit-learn's, its penalty by three-fold cross-validat
 explain: it has all players and pairs, AND and OR, then the sets with one player more than the strongest, up to four.
 Seconds are those of one process without the values. R^2 is that at 1,000 masks of each kind that no method has seen,
 of what a method's numbers add up to: effects, Moebius coefficients, k-SII of order 2, Shapley values. The script
-writes many.json and many.md to benchmarks/results.
+writes many.json and many.md to benchmarks/results; with --own it keeps the rows of the other libraries that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from itertools import combinations
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import shapiq
 import torch
-from _results import machine, write
+from _results import RESULTS, machine, write
 from captum.attr import KernelShap
 from sklearn.linear_model import LassoCV
 from torch import Tensor
@@ -59,17 +60,19 @@ Terms = dict[tuple[int, ...], float]
 def main() -> None:
     """Measure, print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--own", action="store_true", help="leave the other libraries out")
+    parser.add_argument("--own", action="store_true", help="keep the rows of the other libraries")
     others = not parser.parse_args().own
     torch.set_num_threads(1)
+    earlier = {} if others else json.loads((RESULTS / "many.json").read_text(encoding="utf-8"))
+    kept = [row for row in earlier.get("rows", ()) if not row["method"].startswith("sampled")]
+    kept_from = earlier.get("kept_from", earlier.get("machine", ""))
     rows: list[dict[str, Any]] = []
     for n in (40, 200):
         for seed in GAMES:
             effects = planted(n, seed)
             for budget in BUDGETS[f"planted, {n} players"]:
                 game = with_error(effects, seed)
-                rows += measure(f"planted, {n} players", n, game, budget, effects, others and n == 40)
-                write("many", "Sampled masks of many players", {"rows": rows}, text(rows))
+                rows += measure(f"planted, {n} players", n, game, budget, effects, others)
     model, tokenizer = load_sentiment_bert()
     for number, sentence in enumerate(SENTENCES):
         players, arguments = prepare(text_players(tokenizer, sentence), None, None, None, None)
@@ -78,7 +81,10 @@ def main() -> None:
             game = remembered(lambda masks, e=evaluator: e.values(torch.zeros(len(masks), dtype=torch.int64), masks))
             for budget in BUDGETS["sentence"]:
                 rows += measure(f"sentence {number + 1}", players.sizes[0], game, budget, None, others)
-                write("many", "Sampled masks of many players", {"rows": rows}, text(rows))
+    order = list(dict.fromkeys((row["game"], row["masks"]) for row in rows))
+    rows = sorted([*rows, *kept], key=lambda row: order.index((row["game"], row["masks"])))
+    result = {"rows": rows} | ({"kept_from": kept_from} if kept else {})
+    write("many", "Sampled masks of many players", result, text(rows, kept_from))
 
 
 def measure(name: str, n: int, game: Game, budget: int, truth: Effects | None, others: bool) -> list[dict[str, Any]]:
@@ -96,7 +102,7 @@ def measure(name: str, n: int, game: Game, budget: int, truth: Effects | None, o
     }
     if truth is not None:
         del methods["sampled, at most 54"]
-    if others:
+    if others and n < 200:
         methods |= {
             "ProxySPEX": lambda game: proxyspex(plan.fit, game),
             "KernelSHAP-IQ, order 2": lambda game: kernel_shap_iq(n, budget, game),
@@ -105,7 +111,7 @@ def measure(name: str, n: int, game: Game, budget: int, truth: Effects | None, o
         methods["hierarchical lasso"] = lambda game: lasso(plan.fit, game)
     if others and name in SPEX:
         methods["SPEX"] = lambda game: spex(n, budget, game)
-    if others or truth is not None:
+    if others:
         methods["KernelShap (Captum)"] = lambda game: kernel_shap(n, budget, game)
     rows = []
     for method, run in methods.items():
@@ -283,10 +289,12 @@ def remembered(game: Game) -> Game:
     return values
 
 
-def text(rows: list[dict[str, Any]]) -> str:
+def text(rows: list[dict[str, Any]], kept_from: str) -> str:
     """Return the rows as a table, those of planted games as means over the games."""
+    kept = f"All rows but `sampled` are of earlier runs at the same masks, on the machine: {kept_from}\n"
     lines = [
         f"{machine()}\n",
+        *([kept] if kept_from else []),
         "R^2 at 1,000 unseen masks of each kind; see benchmarks/many.py. Planted games: means over 3 games.\n",
         "| game | masks | method | numbers | R^2 uniform | R^2 all sizes | found of 15 | seconds |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
