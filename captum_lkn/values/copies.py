@@ -68,16 +68,26 @@ def unchanged_players(players: Players, alike: bool = False) -> Tensor:
     for x, baselines, owner in zip(
         players.inputs, players.background or players.baselines, players.owners, strict=True
     ):
-        own = compact(owner)
-        for sample, row in enumerate(x):
-            given = baselines if players.background else baselines[sample][None]
-            differs = torch.zeros(row.shape, dtype=torch.bool, device=row.device)
-            for baseline in given:
-                differs |= _differ(row, baseline)
-            owners = own[sample if len(own) > 1 else 0].expand(row.shape)
-            changed[sample, torch.unique(owners[differs]).cpu()] = True  # -1, the background, is the last column
+        changed |= _changed(x, baselines, compact(owner), columns, bool(players.background))
     unchanged = ~changed[:, :columns]
     return unchanged.all(0).expand_as(unchanged) if alike else unchanged
+
+
+def _changed(x: Tensor, baselines: Tensor, owner: Tensor, columns: int, is_background: bool) -> Tensor:
+    """Return which players own a scalar of an input that their absence changes, bool ``[B, columns + 1]``.
+
+    The last column is that of the scalars that are always there. A background ``[K, ...]`` serves all samples.
+    """
+    differs = _differ(x, baselines[:1] if is_background else baselines)
+    if is_background:  # what is not constant there differs from one of its samples whatever the input is
+        differs |= _differ(baselines, baselines[:1]).any(0)
+    one = [axis for axis in range(1, x.dim()) if owner.shape[axis] == 1]
+    if one:
+        differs = differs.any(one, keepdim=True)
+    own = owner.cpu().flatten(1)
+    own = own.where(own >= 0, columns).expand(len(x), -1)
+    counts = torch.zeros(len(x), columns + 1, dtype=torch.int32, device="cpu")
+    return counts.scatter_add_(1, own, differs.flatten(1).int().cpu()) > 0
 
 
 def _differ(x: Tensor, baseline: Tensor) -> Tensor:

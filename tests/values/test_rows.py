@@ -18,7 +18,7 @@ from captum_lkn.values import evaluator as evaluators
 from captum_lkn.values import plans
 from captum_lkn.values import rows as row_blocks
 from captum_lkn.values import work as works
-from captum_lkn.values.copies import copies_of_all
+from captum_lkn.values.copies import copies_of_all, unchanged_players
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.first_forward import few_masks
 from captum_lkn.values.forwards import _one_of_each_sample
@@ -154,6 +154,60 @@ def test_each_different_copy_is_evaluated_once(kind):
         found = players.masked(sample, masks[place, : players.sizes[sample]][None])
         assert [x.numpy().tobytes() for x in found] == [x.numpy().tobytes() for x in players.masked(sample, mask[None])]
     assert copies.masks_in(range(1, 3)).tolist() == [i for i, row in enumerate(rows) if row in (1, 2)]
+
+
+def unchanged_by_hand(players):
+    """Compare each scalar with all that may replace it, one after the other, bit for bit or as NaN."""
+    found = torch.ones(len(players), max(players.sizes), dtype=torch.bool)
+    for x, baselines, owner in zip(
+        players.inputs, players.background or players.baselines, players.owners, strict=True
+    ):
+        for place in product(*map(range, x.shape)):
+            given = [b[place[1:]] for b in baselines] if players.background else [baselines[place]]
+            alike = [
+                b.numpy().tobytes() == x[place].numpy().tobytes() or bool(b != b and x[place] != x[place])
+                for b in given
+            ]
+            if owner[place] >= 0 and not all(alike):
+                found[place[0], owner[place]] = False
+    return found
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_player_is_unchanged_if_nothing_that_may_replace_it_differs(constant):
+    x = torch.tensor([[3.0, 0.0, -0.0, torch.nan], [1.0, 2.0, 0.0, torch.nan], [3.0, 2.0, 0.0, 1.0]])
+    background = torch.tensor([[3.0, 2.0, 0.0, torch.nan]]).repeat(3, 1)
+    if not constant:
+        background[2, 0], background[1, 2] = 1, -0.0
+    players = averaged_players(x, background)
+    found = unchanged_players(players)
+    assert torch.equal(found, unchanged_by_hand(players))
+    assert found.sum() == (8 if constant else 4)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["one mask", "a mask each"])
+def test_a_player_of_all_channels_is_unchanged_if_each_of_them_is(own):
+    x = (normal(5, 3, 2, 4) > 0.8).float()  # two pixels of three channels a player
+    owners = torch.tensor([[0, 1, 1, 2], [0, 2, -1, -1]])[None, None]
+    if own:
+        owners = torch.cat([owners, owners.flip(3), owners.flip(2), owners.flip(2, 3), owners])
+    players = players_from_mask((x, x[:, 0, 0]), (0.0, 0.0), (owners, torch.tensor([[0, 1, 2, -1]])))
+    found = unchanged_players(players)
+    assert torch.equal(found, unchanged_by_hand(players))
+    assert 0 < found.sum() < found.numel()
+
+
+def test_samples_of_one_mask_leave_a_player_out_if_it_changes_none_of_them():
+    x = torch.tensor([[2.0, 0.0, 0.0, 1.0], [2.0, 3.0, 0.0, 0.0]])
+    players = players_from_mask(x)
+    assert unchanged_players(players, alike=True).tolist() == [[False, False, True, False]] * 2
+    assert copies_of_all(players, [0], alike=True).total == 8
+    forward = Recording(lambda x: (x[:, 0] * x[:, 3] + 5 * x[:, 1] + x[:, 2]).sum())  # one value a batch
+    with open_evaluator(forward, players) as evaluator:
+        assert evaluator.whole_batch
+        values = row_blocks.evaluate_copies(evaluator, all_copies(evaluator, [0]))
+    expected = [float(forward.forward(mask * x)) for mask in masks_of(4, range(16))]
+    assert values[:, 0].tolist() == expected
 
 
 def test_sampled_masks_of_one_copy_are_evaluated_once_in_parts_as_in_the_whole():
