@@ -10,11 +10,13 @@ import torch
 
 from captum_lkn._common import files
 from captum_lkn._common.checks import is_one_of
+from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.messages import kind_of, some_of
 from captum_lkn._version import __version__
 from captum_lkn.attribution import AndOrInteraction, LayerAndOrInteraction
 from captum_lkn.attribution.divided import DividedSample
 from captum_lkn.attribution.outputs import evaluate_outputs, interactions_of_outputs
+from captum_lkn.attribution.together import Evaluated, Together
 from captum_lkn.knowledge import LayerwiseKnowledge
 from captum_lkn.models.layers import OUTPUT
 from captum_lkn.models.model import Model
@@ -22,7 +24,9 @@ from captum_lkn.players.players import Players
 from captum_lkn.studies.identity import identity
 from captum_lkn.studies.rescoring import packed
 from captum_lkn.studies.sample_files import Outputs, Results
-from captum_lkn.studies.sharing import joined_players, rows_of_each
+from captum_lkn.studies.samples import Sample
+from captum_lkn.studies.sharing import form_of, joined_players, rows_of_each
+from captum_lkn.values.limits import check_perturbations
 from captum_lkn.values.parts import PartValues
 
 __all__ = ["Keep", "StudyMethod", "attribute", "check_options", "divided", "joined", "settings_of", "shares_forwards"]
@@ -41,40 +45,63 @@ _OWN: Final = (
 
 
 def attribute(
-    method: StudyMethod, several: Sequence[Players], targets: Sequence[Any], options: Mapping[str, Any], keep: Keep
+    method: StudyMethod, groups: Sequence[Sequence[Sample]], options: Mapping[str, Any], keep: Keep, apart: set[Any]
 ) -> list[tuple[Results, Outputs | None]]:
-    """Return the results of each sample, and what is kept; see :func:`shares_forwards`."""
+    """Return the results of the samples of all groups, one after the other, and what is kept.
+
+    Args:
+        method: The method.
+        groups: Samples that share forwards; the tables of all groups are decomposed together.
+        options: The options of its ``attribute``.
+        keep: What is kept.
+        apart: Forms and sizes of groups that work one by one alone, which the call adds to.
+    """
+    several = [sample for group in groups for sample in group]
+    players, targets = [one.players for one in several], [one.target for one in several]
     if keep == "outputs" and isinstance(method, AndOrInteraction):
-        kept = evaluate_outputs(method, several, **options)
+        kept = evaluate_outputs(method, players, **options)
         interactions = interactions_of_outputs(kept, targets, method.score, method.options)
         return [({OUTPUT: found}, packed(one)) for found, one in zip(interactions, kept, strict=True)]
-    found = _found(_inner(method), several, targets, options)
-    if isinstance(found, Mapping):
-        return [({label: batch[i] for label, batch in found.items()}, None) for i in range(len(several))]
-    sources = getattr(_inner(method), "sources", ())
-    label = sources[0].label if sources else OUTPUT
-    return [({label: one}, None) for one in found]
+    inner: Any = _inner(method)
+    if options.get("n_samples") is None:
+        rest = {name: value for name, value in options.items() if name != "perturbations_per_eval"}
+        together, rows = Together(inner, **rest), options.get("perturbations_per_eval")
+        evaluated = [one for group in groups for one in _evaluated(together, inner, group, rows, apart)]
+        found: Any = together.explain(evaluated)
+    else:
+        found = inner.attribute(players, target=_as_given(targets), **options)
+    if not isinstance(found, Mapping):
+        sources = getattr(inner, "sources", ())
+        found = {sources[0].label if sources else OUTPUT: found}
+    return [({label: batch[i] for label, batch in found.items()}, None) for i in range(len(several))]
 
 
-def shares_forwards(several: Sequence[Players], options: Mapping[str, Any], keep: Keep) -> bool:
-    """Return whether samples share forwards, so that they are rounded together."""
-    rows = options.get("perturbations_per_eval")
-    whole = keep == "interactions" and options.get("n_samples") is None
-    return whole and joined_players(several, rows) is not None
+def shares_forwards(options: Mapping[str, Any], keep: Keep) -> bool:
+    """Return whether samples of one form share forwards, so that they are rounded together."""
+    return keep == "interactions" and options.get("n_samples") is None
 
 
-def _found(inner: Any, several: Sequence[Players], targets: Sequence[Any], options: Mapping[str, Any]) -> Any:
-    """Return the interactions of samples, which share forwards where they can."""
-    if shares_forwards(several, options, "interactions"):
-        rows = options.get("perturbations_per_eval")
-        batch = joined_players(several, rows)
-        assert batch is not None  # they share forwards: for type checkers
+def _evaluated(
+    together: Together, inner: Any, group: Sequence[Sample], rows: int | None, apart: set[Any]
+) -> list[Evaluated]:
+    """Return the values of a group: of one batch, or of each sample where the model takes no such batch."""
+    kind = form_of(group[0].players), len(group)
+    fails = False
+    if len(group) > 1 and kind not in apart:
+        batch = joined_players([one.players for one in group])
         own = rows_of_each(batch, rows, Model(inner.forward_func).device)
-        found = inner.attribute(batch, target=_as_given(targets), **{**options, "perturbations_per_eval": own})
-        first = next(iter(found.values())) if isinstance(found, Mapping) else found
-        if len(first) == len(several):  # else the forward gives one value for the whole batch
-            return found
-    return inner.attribute(list(several), target=_as_given(targets), **options)
+        try:
+            found = together.evaluate(batch, _as_given([one.target for one in group]), own)
+            if not found.tables.whole_batch:
+                return [found]
+        except Exception as error:  # whatever a model raises that takes one row at a time
+            if out_of_memory(error):
+                raise
+        fails = True
+    alone = [together.evaluate(one.players, one.target, rows) for one in group]
+    if fails:  # of the batch, as none of the samples fails; the next such groups would fail as well
+        apart.add(kind)
+    return alone
 
 
 def divided(method: StudyMethod, sample: Players, target: Any, options: Mapping[str, Any], keep: Keep) -> DividedSample:
@@ -92,8 +119,9 @@ def check_options(method: Any, options: Mapping[str, Any], keep: Any) -> None:
     """Check that the method is one of those that a study can run, and takes the options.
 
     Raises:
-        TypeError: It is another method, or has no such option.
-        ValueError: It has no read-outs yet; or `keep` is unknown, or not of this method.
+        TypeError: It is another method, or has no such option; perturbations_per_eval is not a whole number.
+        ValueError: It has no read-outs yet; `keep` is unknown, or not of this method; perturbations_per_eval is below
+            1.
     """
     if not is_one_of(keep, get_args(Keep)):
         raise ValueError(f"keep must be one of {', '.join(map(repr, get_args(Keep)))}; got {keep!r}")
@@ -112,6 +140,7 @@ def check_options(method: Any, options: Mapping[str, Any], keep: Any) -> None:
         raise TypeError(
             f"run_study got {some_of(strangers)}; the options of {type(method).__name__} are {', '.join(known)}"
         )
+    check_perturbations(options.get("perturbations_per_eval"))
 
 
 def settings_of(method: StudyMethod, options: Mapping[str, Any], keep: str, version: str | None) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from captum_lkn.outputs.targets import TargetLike
 from captum_lkn.players.players import Players
 from captum_lkn.studies.folder import Folder, Manifest
 from captum_lkn.studies.gathering import check_ranks, rank_and_world
-from captum_lkn.studies.methods import Keep, StudyMethod, check_options, settings_of
-from captum_lkn.studies.samples import groups_of, samples_of
+from captum_lkn.studies.methods import Keep, StudyMethod, check_options, settings_of, shares_forwards
+from captum_lkn.studies.samples import Unit, groups_of, samples_of, units_of
 from captum_lkn.studies.study import Study, load_study
 from captum_lkn.studies.work import Work
 from captum_lkn.values.sampled import check_sampling
@@ -126,14 +126,16 @@ def run_study(
         with Bar(desc="samples' masks", unit="mask", disable=is_hidden(show_progress and rank == 0)) as bar:
             work = Work(method, options, keep, folder, several, numbers, bar)
             parts = {} if shard is not None else work.divisions(world, resume=not gather)
-            every = groups_of(several, options.get("n_samples") is None)
-            groups = [left for group in every if (left := [key for key in group if key not in parts])]
+            every = groups_of(several, shares_forwards(options, keep), options.get("perturbations_per_eval"))
+            groups = [group for group in every if group[0] not in parts]
+            is_sampled = options.get("n_samples") is not None  # nothing is decomposed together
+            units = [[group] for group in groups] if is_sampled else units_of(groups, sizes, share[1])
             if gather and world > 1:
-                work.run_gathered(groups, parts, rank, world)
+                work.run_gathered(units, parts, rank, world)
             elif shard is not None:
-                work.run(groups[share[0] :: share[1]])
+                work.run(units[share[0] :: share[1]])
             else:
-                work.run(_from_own_share(groups, share))
+                work.run(_from_own_share(units, share))
                 work.run_parts(parts, rank)
     work.check()
     return load_study(out)
@@ -146,7 +148,7 @@ def _share(shard: Any) -> tuple[int, int]:
     return int(shard[0]), int(shard[1])
 
 
-def _from_own_share(groups: Sequence[list[str]], share: tuple[int, int]) -> list[list[str]]:
-    """Return the groups in the order of this process: its own share first, then that of the next one."""
+def _from_own_share(units: Sequence[Unit], share: tuple[int, int]) -> list[Unit]:
+    """Return the units in the order of this process: its own share first, then that of the next one."""
     rank, world = share
-    return [group for i in range(world) for group in groups[(rank + i) % world :: world]]
+    return [unit for i in range(world) for unit in units[(rank + i) % world :: world]]

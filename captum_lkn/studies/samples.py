@@ -1,11 +1,12 @@
-"""Samples of a study: one by one, with their keys, and in groups that are evaluated together."""
+"""Samples of a study: one by one, with their keys, in groups that share forwards and in units of work."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from itertools import groupby
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -16,11 +17,17 @@ from captum_lkn.players.players import Players
 from captum_lkn.studies.identity import identity
 from captum_lkn.studies.sharing import form_of
 
-__all__ = ["Sample", "groups_of", "samples_of"]
+__all__ = ["Sample", "Unit", "groups_of", "samples_of", "units_of"]
 
-_MASKS: Final = 1 << 12  # of a group, which is the most that a kill costs
-_SAMPLES: Final = 8  # the checks of a model take a fifth of the time of a sentence by itself, and then a fortieth
+_MASKS: Final = 1 << 12  # of a unit, which is the most that a kill costs
+_SAMPLES: Final = 32  # of a unit
+_SHARED: Final = (
+    8  # samples of a group: the checks of a model take a fifth of the time of a sentence by itself, and then a fortieth
+)
 _GROUPS: Final = 16  # at least, where there are as many samples, for the processes that share them
+
+Unit: TypeAlias = Sequence[Sequence[str]]
+"""Keys of samples that are decomposed together, in groups that share forwards."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +74,49 @@ def samples_of(given: Any, target: Any, settings: Mapping[str, Any], version: st
     ]
 
 
-def groups_of(samples: Mapping[str, Sample], together: bool) -> list[list[str]]:
-    """Return the keys in groups that are evaluated together, those with most masks first.
+def groups_of(samples: Mapping[str, Sample], shared: bool, rows: int | None = None) -> list[list[str]]:
+    """Return the keys in groups that share forwards, those with most masks first.
 
-    They depend on the samples alone, because samples that share forwards are rounded together: a run that goes on, on
-    any number of processes, has the groups of one that was not stopped.
+    They depend on the samples and options alone, because samples that share forwards are rounded together: a run that
+    goes on, on any number of processes, has the groups of one that was not stopped.
 
     Args:
         samples: The samples by their keys.
-        together: False for groups of one, where nothing is gained.
+        shared: False for groups of one.
+        rows: The rows of a forward that the user gave; None: by a rule.
     """
-    alike: dict[Any, list[str]] = {}
+    by_form: dict[Any, list[str]] = {}
     for key, sample in samples.items():
-        alike.setdefault((-sample.players.sizes[0], form_of(sample.players)), []).append(key)
+        form = form_of(sample.players) if shared else None
+        by_form.setdefault((sample.players.sizes[0], form or key), []).append(key)
     found = []
-    for (masks, _), keys in sorted(alike.items(), key=lambda item: item[0][0]):  # stable: in the order of the study
-        most = max(1, min(_SAMPLES, _MASKS >> -masks, len(samples) // _GROUPS)) if together else 1
-        found += [keys[start : start + most] for start in range(0, len(keys), most)]
+    for (n, _), keys in sorted(by_form.items(), key=lambda item: -item[0][0]):  # stable: in the order of the study
+        most = max(1, min(_SHARED, _MASKS >> n, len(samples) // _GROUPS))
+        for start in range(0, len(keys), most):
+            group = keys[start : start + most]
+            found += [group] if rows is None or rows >= len(group) else [[key] for key in group]
+    return found
+
+
+def units_of(groups: Sequence[list[str]], sizes: Mapping[str, int], processes: int = 1) -> list[Unit]:
+    """Return groups in units of work, whose tables are decomposed together; a table's numbers do not depend on them.
+
+    Args:
+        groups: The groups, in the order of their sizes.
+        sizes: The number of players of each sample, by its key.
+        processes: The number of processes, each of which is to have a unit of each size if there are so many samples.
+    """
+    found: list[Unit] = []
+    for n, equal in groupby(groups, key=lambda group: sizes[group[0]]):
+        several = list(equal)
+        most = max(1, min(_SAMPLES, _MASKS >> n, -(-sum(map(len, several)) // processes)))
+        unit: list[list[str]] = []
+        for group in several:
+            if unit and sum(map(len, unit)) + len(group) > most:
+                found.append(unit)
+                unit = []
+            unit.append(group)
+        found.append(unit)
     return found
 
 

@@ -36,20 +36,12 @@ def form_of(players: Players) -> tuple[Any, ...] | None:
     return players.sizes[0], names, shapes, own, json.dumps(common, sort_keys=True, default=str)
 
 
-def joined_players(several: Sequence[Players], rows: int | None) -> Players | None:
-    """Return players of one sample each as a batch; None where they share no forwards.
-
-    Args:
-        several: The players.
-        rows: The masked copies of a forward that the user gave; None: by a rule.
-    """
-    form = form_of(several[0])
-    if len(several) == 1 or form is None or any(form_of(one) != form for one in several[1:]):
-        return None
-    if rows is not None and rows < len(several):
-        return None
+def joined_players(several: Sequence[Players]) -> Players:
+    """Return players of one sample each, which have one form, as a batch."""
     first = several[0]
-    own = {name: [value for one in several for value in one.description[name]] for name in form[3]}
+    if len(several) == 1:
+        return first
+    own = [name for name in first.description if name in OF_SAMPLES]
     return Players(
         tuple(map(torch.cat, zip(*(one.inputs for one in several), strict=True))),
         tuple(map(torch.cat, zip(*(one.baselines for one in several), strict=True))),
@@ -58,7 +50,7 @@ def joined_players(several: Sequence[Players], rows: int | None) -> Players | No
         first.names,
         {name: torch.cat([one.constants[name] for one in several]) for name in first.constants},
         first.is_tuple,
-        {**first.description, **own},
+        {**first.description, **{name: [value for one in several for value in one.description[name]] for name in own}},
     )
 
 
@@ -67,7 +59,7 @@ def rows_of_each(players: Players, rows: int | None, device: torch.device | None
 
     Args:
         players: The batch.
-        rows: As in :func:`joined_players`.
+        rows: The rows of a forward that the user gave; None: by a rule.
         device: The device of the model, if it has one.
     """
     first = players.inputs[0]

@@ -1,11 +1,11 @@
-"""Work of one process at a study: groups of samples, or parts of the masks of few samples."""
+"""Work of one process at a study: units of groups of samples, or parts of the masks of few samples."""
 
 from __future__ import annotations
 
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -18,10 +18,10 @@ from captum_lkn._common.warn import warn
 from captum_lkn.attribution.divided import DividedSample
 from captum_lkn.studies.folder import Folder
 from captum_lkn.studies.gathering import gather_files, ranks_with
-from captum_lkn.studies.methods import Keep, StudyMethod, attribute, divided, joined, shares_forwards
+from captum_lkn.studies.methods import Keep, StudyMethod, attribute, divided, joined
 from captum_lkn.studies.part_files import has_part, part_path, read_part, remove_parts, write_part
 from captum_lkn.studies.sample_files import sample_path
-from captum_lkn.studies.samples import Sample
+from captum_lkn.studies.samples import Sample, Unit
 from captum_lkn.values.parts import PartValues
 from captum_lkn.values.rows import Part
 
@@ -60,6 +60,7 @@ class Work:
     failed: dict[str, str] = field(default_factory=dict)
     stored: int = 0
     _warned: set[str] = field(default_factory=set)
+    _apart: set[Any] = field(default_factory=set)
     _least: int = _GIVE_UP
 
     def __post_init__(self) -> None:
@@ -80,14 +81,14 @@ class Work:
             parts |= {key: wanted for key in self.samples if key not in parts and self._masks(key) >= _DIVIDED}
         return parts
 
-    def run(self, groups: Sequence[Sequence[str]], give_up: bool = True) -> None:
-        """Compute what is missing: first the groups that nobody works at, then what the others leave.
+    def run(self, units: Sequence[Unit], give_up: bool = True) -> None:
+        """Compute what is missing: first the units that nobody works at, then what the others leave.
 
         With `give_up`, an error is raised where the first samples fail and none succeeds.
         """
         self._least = min(_GIVE_UP, len(self.samples)) if give_up else len(self.samples) + 1
-        self._grow_bar(key for group in groups for key in group)
-        self._each(groups, lambda group: self._places[group[0]], self._complete)
+        self._grow_bar(key for unit in units for group in unit for key in group)
+        self._each(units, lambda unit: self._places[unit[0][0]], self._complete)
 
     def run_parts(self, parts: Mapping[str, int], rank: int) -> None:
         """Compute parts of samples that are divided, and of those whose parts are all there the results.
@@ -99,10 +100,10 @@ class Work:
         self._each(_turned(tasks, rank), lambda task: self._lock_of(*task), lambda task: self._complete_part(*task))
         self._each(_turned(list(parts), rank), self._places.__getitem__, lambda key: self._finish(key, parts[key]))
 
-    def run_gathered(self, groups: Sequence[Sequence[str]], parts: Mapping[str, int], rank: int, world: int) -> None:
+    def run_gathered(self, units: Sequence[Unit], parts: Mapping[str, int], rank: int, world: int) -> None:
         """Compute the share of this rank, which has a folder of its own, and exchange files with all ranks."""
-        self.run(groups[rank::world], give_up=False)
-        holders = {key: place % world for place, group in enumerate(groups) for key in group}
+        self.run(units[rank::world], give_up=False)
+        holders = {key: place % world for place, unit in enumerate(units) for group in unit for key in group}
         # A rank may have a divided sample that the others lack.
         present = ranks_with([self.folder.has(key) for key in parts], rank, world)
         holders |= {key: holder for key, holder in zip(parts, present, strict=True) if holder is not None}
@@ -147,26 +148,28 @@ class Work:
                 do(task)
 
     def _lock_of(self, key: str, part: Part) -> int:
-        """Return the number of a part's lock; those below are of groups, by their first sample."""
+        """Return the number of a part's lock; those below are of units, by their first sample."""
         return len(self.samples) * (1 + part.number) + self._places[key]
 
-    def _complete(self, keys: Sequence[str]) -> None:
-        """Compute the samples of a group that are not stored, together."""
-        missing = [key for key in keys if not self.folder.has(key)]
-        if missing:
-            # Samples that share forwards are rounded together: what is stored is computed again beside the others.
-            players = [self.samples[key].players for key in keys]
-            self._compute(keys if shares_forwards(players, self.options, self.keep) else missing, missing)
+    def _complete(self, unit: Unit) -> None:
+        """Compute the samples of a unit that are not stored, together."""
+        # Samples that share forwards are rounded together: what is stored is computed again beside the rest of a group.
+        groups = [group for group in unit if not all(map(self.folder.has, group))]
+        if groups:
+            self._compute(groups, {key for group in groups for key in group if not self.folder.has(key)})
+        keys = [key for group in unit for key in group]
         for key in self._with_parts.intersection(keys).difference(self.failed):
             remove_parts(self.folder, key)  # of an earlier run that divided the sample
         self.bar.update(sum(map(self._masks, keys)))
 
-    def _compute(self, keys: Sequence[str], missing: Sequence[str]) -> None:
-        """Compute samples together, and store those that are missing."""
-        several = [self.samples[key] for key in keys]
-        players, targets = [one.players for one in several], [one.target for one in several]
+    def _compute(self, groups: Unit, missing: Collection[str]) -> None:
+        """Compute groups together, and store the samples that are missing."""
+        keys = [key for group in groups for key in group]
+        several = [[self.samples[key] for key in group] for group in groups]
         try:
-            found = self._warning_once(keys, lambda: attribute(self.method, players, targets, self.options, self.keep))
+            found = self._warning_once(
+                keys, lambda: attribute(self.method, several, self.options, self.keep, self._apart)
+            )
         except _OF_SAMPLES as error:
             if len(keys) == 1:
                 self._fail(keys[0], error)
@@ -175,9 +178,9 @@ class Work:
             if out_of_memory(error):
                 warn(f"out of memory with {count_of(len(keys), 'sample')} of the study together: each is tried alone")
             found = None
-        if found is None:  # one of them fails, or all
-            for key in missing:
-                self._compute([key], [key])
+        if found is None:  # one of them fails, or all: each group by itself, then each sample
+            for group in groups if len(groups) > 1 else [[key] for key in keys if key in missing]:
+                self._compute([group], missing)
             return
         for key, (results, outputs) in zip(keys, found, strict=True):
             if key in missing:
@@ -217,7 +220,7 @@ class Work:
             self._fail(key, error)
             return
         if found is None:
-            self._compute([key], [key])
+            self._compute([[key]], [key])
             return
         self.folder.write(key, *found)
         self.stored += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,7 @@ from captum_lkn.models.model import Model
 from captum_lkn.players.players import Players
 
 __all__ = [
+    "check_perturbations",
     "check_sizes",
     "check_whole_batch",
     "rows_per_forward",
@@ -35,11 +37,18 @@ def rows_per_forward(model: Model, players: Players, perturbations_per_eval: int
         room = _SCALARS_CPU if device.type == "cpu" else _SCALARS
         rows = min(_TOKENS // max(tokens, 1), room // max(scalars, 1))
         return min(max(rows, _ROWS[0]), _ROWS[1])
+    check_perturbations(perturbations_per_eval)
+    return int(perturbations_per_eval) * len(players)
+
+
+def check_perturbations(perturbations_per_eval: Any) -> None:
+    """Check that ``perturbations_per_eval`` is None or a number of masks."""
+    if perturbations_per_eval is None:
+        return
     if not is_whole(perturbations_per_eval):
         raise TypeError(f"perturbations_per_eval must be an int or None; got {perturbations_per_eval!r}")
     if perturbations_per_eval < 1:
         raise ValueError(f"perturbations_per_eval must be at least 1; got {perturbations_per_eval}")
-    return int(perturbations_per_eval) * len(players)
 
 
 def _sizes(players: Players) -> tuple[int, int]:

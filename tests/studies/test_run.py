@@ -25,7 +25,7 @@ from captum_lkn.studies.folder import Folder, Manifest, read_manifest
 from captum_lkn.studies.locks import Locks
 from captum_lkn.studies.part_files import read_part, write_part
 from captum_lkn.studies.sample_files import sample_path
-from captum_lkn.studies.samples import Sample, groups_of
+from captum_lkn.studies.samples import Sample, groups_of, units_of
 from captum_lkn.studies.work import Work
 from captum_lkn.values.parts import PartValues
 from captum_lkn.values.rows import Part
@@ -505,6 +505,12 @@ def test_groups_are_of_one_size_and_bounded():
     assert [len(group) for group in groups] == [1] * 5 + [3] + [4, 4, 1] + [4] * 15 + [1]
     assert sorted(key for group in groups for key in group) == sorted(sizes)
     assert all(len({sizes[key] for key in group}) == 1 for group in groups)
+    for processes, expected in ((1, [1] * 5 + [3, 9] + [32, 29]), (3, [1] * 5 + [3, 4, 4, 1] + [20, 20, 21])):
+        units = units_of(groups, sizes, processes)
+        assert [sum(map(len, unit)) for unit in units] == expected
+        assert [group for unit in units for group in unit] == groups
+    assert sorted(map(len, groups_of(samples, True, rows=3))) == [1] * (len(samples) - 3) + [3]
+    assert all(len(group) == 1 for group in groups_of(samples, False))
 
 
 def test_warnings_name_the_samples_of_the_study(tmp_path):
@@ -532,6 +538,21 @@ def test_numbers_in_messages_are_those_of_the_study(tmp_path):
         ((make_method(), make_samples(2)), {"target": [1]}, ValueError, "got 1 for 2 samples"),
         ((make_method(), make_samples(2)), {"masks": 3}, TypeError, "run_study got masks; the options of"),
         ((make_method(), make_wide()), {"n_samples": 100}, ValueError, "n_samples must be at least 200 for 10 players"),
+        *(
+            (
+                (make_method(), make_samples(40)),
+                {"perturbations_per_eval": given},
+                TypeError,
+                rf"perturbations_per_eval must be an int or None; got {re.escape(repr(given))}$",
+            )
+            for given in ("8", [8], 8.0, 16.5)
+        ),
+        (
+            (make_method(), make_samples(2)),
+            {"perturbations_per_eval": 0},
+            ValueError,
+            "^perturbations_per_eval must be at least 1; got 0",
+        ),
         ((make_method(), make_samples(2)), {"keep": "all"}, ValueError, "keep must be one of"),
         ((make_method(), make_samples(2)), {"shard": (2, 2)}, ValueError, r"shard must be \(i, k\)"),
     ],

@@ -7,6 +7,7 @@ import torch
 from small_studies import Net, bytes_of, make_layered, make_method
 
 from captum_lkn import AndOrInteraction, players_from_mask, text_players
+from captum_lkn.decomposition.decompose import decompose
 from captum_lkn.players.players import Players
 from captum_lkn.studies import load_study, merge, run_study
 from captum_lkn.studies.sample_files import sample_path
@@ -55,8 +56,6 @@ def test_the_rows_of_a_forward_are_as_many_as_were_given(rows, tmp_path):
         rows.clear()
         run_study(make_method(), alike(), tmp_path / str(given), perturbations_per_eval=given)
         assert max(rows) == most
-    assert not joined_players(alike(8), 7)
-    assert len(joined_players(alike(8), 8)) == 8
 
 
 def test_a_part_of_a_group_is_completed_with_the_same_bytes(tmp_path, monkeypatch):
@@ -89,18 +88,76 @@ def test_a_sample_that_fails_leaves_its_group_to_be_computed_one_by_one(tmp_path
         sample_path(tmp_path / "run", found.keys[5]).unlink()
 
 
-def test_a_forward_of_one_value_for_the_batch_is_run_for_each_sample(tmp_path):
-    method = AndOrInteraction(lambda x: x.prod(), score="logit", kind="and", noise=0)
-    found = run_study(method, alike(32, 3), tmp_path / "run", target=None).interactions
-    for one, players in zip(found, alike(32, 3), strict=True):
+def product(seen, x):
+    seen.append(len(x))
+    return x.prod()
+
+
+def product_of_one(seen, x):
+    seen.append(len(x))
+    if len(x) != 1:
+        raise RuntimeError("one row at a time")
+    return x.prod(1)
+
+
+@pytest.mark.parametrize("forward", [product, product_of_one])
+@pytest.mark.filterwarnings("ignore:.*masked copies of any samples in a forward do not work")
+def test_a_forward_that_takes_no_batch_is_run_for_each_sample(forward, tmp_path):
+    seen, samples = [], alike(130, 3)
+    method = AndOrInteraction(lambda x: forward(seen, x), score="logit", kind="and", noise=0)
+    alone = method.attribute(samples, target=None)
+    forwards = len(seen)
+    found = run_study(method, samples, tmp_path / "run", target=None, version="1").interactions
+    # Groups of eight fail once, and the last one, which is smaller: no more than one sample takes.
+    assert forwards < len(seen) - forwards <= forwards + 2 * forwards // len(samples)
+    for one, own, players in zip(found, alone, samples, strict=True):
         assert one.v_full == pytest.approx(float(players.inputs[0].prod()), rel=1e-5)
+        assert torch.equal(one.values, own.values)
+
+
+def test_a_forward_that_fails_alone_as_well_ends_the_run(tmp_path):
+    def broken(x):
+        raise RuntimeError("a weight is missing")
+
+    with pytest.raises(RuntimeError, match="a weight is missing"):
+        run_study(AndOrInteraction(broken), alike(40), tmp_path / "run", target=0, version="1")
+
+
+def test_a_sample_that_fails_leaves_other_groups_as_they_are(tmp_path):
+    run_study(make_method(), alike(), tmp_path / "whole")
+    expected = bytes_of(tmp_path / "whole")
+    with pytest.raises(ValueError, match="1 of 129 samples"):
+        run_study(make_method(), alike(nan=2), tmp_path / "run", target="predicted")
+    same = [name for name, content in bytes_of(tmp_path / "run").items() if expected.get(name) == content]
+    assert len(same) >= 129 - 8
+
+
+def test_tables_of_unlike_forms_are_decomposed_together_and_give_the_same_bytes(tmp_path, monkeypatch):
+    calls = []
+
+    def counting(tables, **rest):
+        calls.append(len(tables))
+        return decompose(tables, **rest)
+
+    values = torch.randn(64, 67, generator=torch.Generator().manual_seed(6))
+    samples = []
+    for extra in range(64):  # a form each: so many features are background
+        owners = torch.tensor([[0, 1, 2, *([-1] * extra)]])
+        samples.append(players_from_mask(values[extra : extra + 1, : 3 + extra], 0.0, owners))
+    monkeypatch.setattr("captum_lkn.attribution.base.decompose", counting)
+    run_study(make_method(), samples, tmp_path / "run")
+    assert calls == [32, 32]
+    for rank in range(16):
+        run_study(make_method(), samples, tmp_path / "shares", shard=(rank, 16))
+    assert calls[2:] == [4] * 16
+    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "shares")
 
 
 def test_what_differs_in_form_shares_nothing(sentiment):
     _, tokenizer = sentiment
     texts = [text_players(tokenizer, text) for text in ("not a good film", "a very dull film")]
     assert form_of(texts[0]) == form_of(texts[1]) is not None
-    both = joined_players(texts, None)
+    both = joined_players(texts)
     assert both.labels == (texts[0].labels[0], texts[1].labels[0])
     assert both.description["texts"] == ["not a good film", "a very dull film"]
     assert both.constants["attention_mask"].shape == both.inputs[0].shape
@@ -108,9 +165,9 @@ def test_what_differs_in_form_shares_nothing(sentiment):
     assert rows_of_each(both, None, torch.device("cpu")) == 2048 // ids.shape[1] // 2
     assert rows_of_each(both, None, torch.device("cuda")) is None
     assert rows_of_each(both, 9, None) == 4
-    assert joined_players([texts[0], text_players(tokenizer, "a dull film")], None) is None
+    assert form_of(texts[0]) != form_of(text_players(tokenizer, "a dull film"))
     floats = players_from_mask(torch.ones(1, 3))
-    assert joined_players([floats, players_from_mask(torch.ones(1, 3), 1.0)], None) is None  # its description differs
+    assert form_of(floats) != form_of(players_from_mask(torch.ones(1, 3), 1.0))  # its description differs
     assert form_of(players_from_mask(torch.ones(1, 10))) is None
     assert form_of(players_from_mask({"x": torch.ones(1, 3), "power": 2})) is None
     averaged = Players(floats.inputs, floats.baselines, floats.owners, floats.labels, background=(torch.zeros(2, 3),))
