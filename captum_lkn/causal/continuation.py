@@ -8,8 +8,8 @@ p/(1-p) of the whole continuation, ``"log_prob"`` its log-probability (what Capt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from captum_lkn._common.arguments import Count, checked
 from captum_lkn._common.checks import is_whole
 from captum_lkn._common.messages import count_of
 from captum_lkn.causal.all_masks import AllMasks, MasksPlan, PartOfMasks, not_a_prompt, plainly
-from captum_lkn.causal.first_tokens import FirstTokens
+from captum_lkn.causal.first_tokens import FirstTokens, sharing, sharing_of
 from captum_lkn.causal.prefix_tree import Walk, why_not
 from captum_lkn.causal.prompts import (
     causal_model,
@@ -115,7 +115,6 @@ class Continuation:
         self.tokens = continuation_ids(self.module, continuation, self._tokenizer)
         self._given_text = continuation if isinstance(continuation, str) else None
         self.share_prefixes = share_prefixes
-        self._first_tokens: FirstTokens | None = None
 
     @classmethod
     @checked("players", "share_prefixes")
@@ -199,23 +198,20 @@ class Continuation:
         mask = torch.cat([mask, torch.ones_like(written)], 1)
         keep = len(self.tokens)
         plain = partial(next_logits, self.module, self._called, keep=keep, alone=alone)
-        shared = self._first_tokens
+        shared = sharing_of(self)
         logits = plain(ids, mask) if shared is None else shared.logits(ids, mask, keep, plain)
         return continuation_log_odds(logits, self.tokens)[:, None]
 
-    @contextmanager
-    def sharing_first_tokens(self) -> Iterator[FirstTokens | None]:
-        """Let calls compute the first tokens that all of their prompts have in common once, where it pays.
+    def sharing_first_tokens(self) -> AbstractContextManager[FirstTokens | None]:
+        """Return a context in which calls compute the first tokens that all their prompts share once, where it pays.
 
         It is for calls that read the output alone: layers see these tokens in a forward of their own. The value is
         None where the model cannot do it.
         """
-        if self._why_plain() is None:
-            self._first_tokens = FirstTokens(self.module, lambda logits: continuation_log_odds(logits, self.tokens))
-        try:
-            yield self._first_tokens
-        finally:
-            self._first_tokens = None
+        if self._why_plain() is not None:
+            return sharing(self, None)
+        values_of = partial(continuation_log_odds, continuation=self.tokens)
+        return sharing(self, FirstTokens(self.module, self._called, values_of))
 
     def _takes_prompts_alone(self) -> bool:
         """Check the model once; return whether padding counts for it, so that prompts are evaluated without."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from captum_lkn._common.memory import out_of_memory
 from captum_lkn._common.rounding import agree, precision_in_force
-from captum_lkn.causal.prefix_tree import kept_logits
+from captum_lkn.causal.caches import filled_cache, kept_logits, keys_and_values
+from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import cache_argument, parameters_of
 
-__all__ = ["FirstTokens", "common_tokens"]
+__all__ = ["FirstTokens", "common_tokens", "sharing", "sharing_of"]
+
+# What computes first tokens once in the innermost context of this thread, and for which forward function.
+_SHARING: ContextVar[tuple[object, FirstTokens | None]] = ContextVar("sharing first tokens", default=(None, None))
 
 # The keys and values of the first tokens are copied for each row, and there is one forward more.
 _MARGIN: Final = 1.25
@@ -44,15 +49,20 @@ class FirstTokens:
 
     Args:
         model: A causal model of `transformers` whose cache keeps whole prefixes.
+        called: The way in which it is called.
         values_of: From logits ``[R, keep, V]`` to the values ``[R, ...]`` that are compared.
 
     Attributes:
-        failed: Whether the model turned out to fail so, or to have other values: then all is evaluated plainly.
+        shared: The number of calls whose first tokens were computed once.
+        failed: Whether the model turned out to fail so, to have other values, or to need more memory than there is:
+            then all is evaluated plainly.
     """
 
-    def __init__(self, model: Any, values_of: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, model: Any, called: HuggingFace, values_of: Callable[[Tensor], Tensor]) -> None:
+        self.shared = 0
         self.failed = False
         self._model = model
+        self._called = called
         self._values_of = values_of
         self._compared = False
 
@@ -64,36 +74,40 @@ class FirstTokens:
             mask: ``[R, T]``, 0 at padding.
             keep: The number of last positions.
             plain: Evaluates ids and their mask plainly, to the same.
+
+        Raises:
+            ValueError: Ids beyond the vocabulary, or more tokens than positions.
         """
         common = 0 if self.failed else common_tokens(ids, mask, keep)
         if not common:
             return plain(ids, mask)
+        self._called.limits.check({"input_ids": ids, "attention_mask": mask})
         try:
-            found = self._behind(ids, common, keep)
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            if out_of_memory(error):
-                raise
+            found = self._last_logits(ids, common, keep)
+        except (AttributeError, IndexError, MemoryError, RuntimeError, TypeError, ValueError):
+            # Memory as well: plain forwards keep no keys and values, so that as many rows may have room in them.
             self.failed = True
+        if not (self.failed or self._compared):
+            self._compare(ids, mask, found, plain)
+        if self.failed:  # outside of `except`, which would keep the tensors of the failed forward
             return plain(ids, mask)
-        if not self._compared:
-            few = torch.tensor(sorted({0, len(ids) // 3, len(ids) - 1}), device=ids.device)
-            alone, together = (
-                self._values_of(some).double().cpu() for some in (plain(ids[few], mask[few]), found[few])
-            )
-            self._compared = True
-            self.failed = not agree(alone, together, precision_in_force(self._model.dtype, ids.device).eps)
-        return plain(ids, mask) if self.failed else found
+        self.shared += 1
+        return found
 
-    def _behind(self, ids: Tensor, common: int, keep: int) -> Tensor:
+    def _compare(self, ids: Tensor, mask: Tensor, found: Tensor, plain: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Compare a few rows with their plain evaluation."""
+        few = torch.tensor(sorted({0, len(ids) // 3, len(ids) - 1}), device=ids.device)
+        alone, together = (self._values_of(some).double().cpu() for some in (plain(ids[few], mask[few]), found[few]))
+        self._compared = True
+        self.failed = not agree(alone, together, precision_in_force(self._model.dtype, ids.device).eps)
+
+    def _last_logits(self, ids: Tensor, common: int, keep: int) -> Tensor:
         """Return the last logits ``[R, keep, V]`` of prompts whose first tokens are the same."""
-        from transformers import DynamicCache
-
         argument = cache_argument(parameters_of(self._model)) or "past_key_values"
-        first = DynamicCache()
+        first = filled_cache([])
         kept_logits(self._model, 1, use_cache=True, **self._arguments(ids[:1, :common], 0), **{argument: first})
-        every = DynamicCache()
-        for layer, known in enumerate(first.layers):
-            every.update(known.keys.expand(len(ids), -1, -1, -1), known.values.expand(len(ids), -1, -1, -1), layer)
+        rows = (len(ids), -1, -1, -1)
+        every = filled_cache([(keys.expand(rows), values.expand(rows)) for keys, values in keys_and_values(first)])
         return kept_logits(
             self._model, keep, use_cache=True, **self._arguments(ids[:, common:], common), **{argument: every}
         )
@@ -104,3 +118,19 @@ class FirstTokens:
         positions = torch.arange(start, start + length, device=ids.device).expand(rows, -1)
         mask = torch.ones(rows, start + length, dtype=torch.int64, device=ids.device)
         return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+
+
+@contextmanager
+def sharing(function: object, shared: FirstTokens | None) -> Iterator[FirstTokens | None]:
+    """Let a forward function find what computes its first tokens once; other threads do not see it."""
+    before = _SHARING.set((function, shared))
+    try:
+        yield shared
+    finally:
+        _SHARING.reset(before)
+
+
+def sharing_of(function: object) -> FirstTokens | None:
+    """Return what computes the first tokens of a forward function once in the present context; None: nothing."""
+    owner, shared = _SHARING.get()
+    return shared if owner is function else None

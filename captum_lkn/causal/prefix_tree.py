@@ -12,17 +12,17 @@ only. Their keys and values come from a cache for the few rows of each block, so
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from captum_lkn._common.messages import shape_of
+from captum_lkn.causal.caches import KeysValues, filled_cache, kept_logits, keys_and_values
 from captum_lkn.interactions.layout import BACKGROUND
 from captum_lkn.models.hugging_face.facts import (
     adds_virtual_tokens,
@@ -34,7 +34,7 @@ from captum_lkn.models.hugging_face.facts import (
     vocabulary_size,
 )
 
-__all__ = ["PrefixTree", "Walk", "kept_logits", "leaf_logits", "why_not", "worth_it"]
+__all__ = ["PrefixTree", "Walk", "leaf_logits", "why_not", "worth_it"]
 
 # Tokens of a sequence under one tree mask: attention grows with its square, the number of forwards with its inverse.
 _BLOCK = 128
@@ -130,14 +130,19 @@ def _blocks(sizes: list[int]) -> tuple[tuple[int, int], ...]:
     return tuple(reversed(blocks))
 
 
-def worth_it(tree: PrefixTree) -> bool:
+def worth_it(tree: PrefixTree, different: int | None = None) -> bool:
     """Return whether the tree is faster than the plain evaluation: a player early in a long prompt shares little.
+
+    Args:
+        tree: The plan of the tree.
+        different: The number of players whose absence changes the prompt; None: all of them.
 
     Example:
         >>> worth_it(PrefixTree.of(torch.arange(4), 4)), worth_it(PrefixTree.of(torch.tensor([0, -1, -1]), 1))
         (True, False)
     """
-    return _MARGIN * tree.tokens <= tree.plain_tokens
+    plain = tree.plain_tokens if different is None else tree.bounds[-1] << different
+    return _MARGIN * tree.tokens <= plain
 
 
 def why_not(model: Any, parameters: set[str]) -> str | None:
@@ -222,28 +227,6 @@ def leaf_logits(
     yield from Walk(model, tree, tokens, absent, tree.levels(owners), keep).leaf_logits()
 
 
-def kept_logits(model: Any, keep: Tensor | int, **arguments: Any) -> Tensor:
-    """Return the logits of a causal model at some positions, without ``[rows, tokens, vocabulary]`` in memory.
-
-    Args:
-        model: A causal model of `transformers`.
-        keep: The positions, int64 ``[K]``, or the number of last ones.
-        **arguments: The other arguments of its forward.
-
-    Returns:
-        ``[rows, K, V]``.
-    """
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        logits: Tensor = model(**arguments, logits_to_keep=keep, return_dict=True).logits
-        return logits
-    everywhere: Tensor = model(**arguments, return_dict=True).logits
-    return everywhere[:, -keep:] if isinstance(keep, int) else everywhere[:, keep]
-
-
-_KeysValues: TypeAlias = list[tuple[Tensor, Tensor]]
-"""Keys and values of each layer, ``[rows, heads, tokens, size]``."""
-
-
 class Walk:
     """The evaluation of a tree by a model; see :func:`leaf_logits`, whose `owners` are here the levels of players."""
 
@@ -288,7 +271,7 @@ class Walk:
         if not wanted:
             return
         shared = self.tree.bounds[1]
-        known: _KeysValues = []
+        known: KeysValues = []
         if shared:
             _, known = self._forward(
                 self.tokens[None, :shared],
@@ -300,7 +283,7 @@ class Walk:
         yield from self._descend(0, torch.tensor([0], device="cpu"), known, 0, wanted)
 
     def _descend(
-        self, block: int, rows: Tensor, known: _KeysValues, start: int, wanted: range
+        self, block: int, rows: Tensor, known: KeysValues, start: int, wanted: range
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Go from nodes on the level above a block, with their keys and values, down to the leaves: depth first.
 
@@ -356,15 +339,11 @@ class Walk:
         return max(rows, 1)
 
     def _forward(
-        self, ids: Tensor, positions: Tensor, known: _KeysValues, mask: Tensor | None, keep: Tensor
-    ) -> tuple[Tensor, _KeysValues]:
+        self, ids: Tensor, positions: Tensor, known: KeysValues, mask: Tensor | None, keep: Tensor
+    ) -> tuple[Tensor, KeysValues]:
         """Return the logits ``[rows, len(keep), V]`` at some positions, and all keys and values after the forward."""
-        from transformers import DynamicCache
-
         device, dtype = self.model.device, self.model.dtype
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(known):
-            cache.update(keys, values, layer)
+        cache = filled_cache(known)
         assert self.cache_argument is not None  # or `why_not` had a reason
         cached = {self.cache_argument: cache}
         additive = None
@@ -380,10 +359,10 @@ class Walk:
             use_cache=True,
             **cached,
         )
-        return logits, [(layer.keys, layer.values) for layer in cache.layers]
+        return logits, keys_and_values(cache)
 
 
-def _select(known: _KeysValues, rows: Tensor, paths: Tensor) -> _KeysValues:
+def _select(known: KeysValues, rows: Tensor, paths: Tensor) -> KeysValues:
     """Select for each of the given rows the keys and values along one path, ``[N, P]``."""
 
     def along(cached: Tensor) -> Tensor:

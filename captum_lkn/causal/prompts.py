@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_lkn._common.messages import kind_of, shape_of
-from captum_lkn.causal.prefix_tree import kept_logits
+from captum_lkn.causal.caches import kept_logits
 from captum_lkn.models.hugging_face.call import HuggingFace
 from captum_lkn.models.hugging_face.facts import (
     adds_virtual_tokens,

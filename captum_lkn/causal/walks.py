@@ -48,6 +48,10 @@ def walk_over(
     tree = PrefixTree.of(owners, n)
     if not worth_it(tree):
         return plainly("its prefixes share too little", tree.plain_tokens)
+    # Plain forwards leave out copies that are the same; the tree has all of them.
+    different = set(owners[present != absent].tolist()) - {BACKGROUND}
+    if not worth_it(tree, len(different)):
+        return plainly("few of its masked copies differ", len(owners) << len(different))
     return Walk(model, tree, present, absent, tree.levels(owners), len(continuation))
 
 

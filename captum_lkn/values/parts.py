@@ -22,8 +22,16 @@ from captum_lkn.sampling.masks import MaskPlan
 from captum_lkn.values.evaluator import Evaluator
 from captum_lkn.values.limits import check_sizes
 from captum_lkn.values.rows import Part, all_copies, evaluate_rows, rows_of, sampled_copies
-from captum_lkn.values.sampled import SampledValues, check_sampling, draw_plans, ending_full, sharing_first_tokens
-from captum_lkn.values.tables import Request, ValueTables, plain_evaluation, prompt_mask, takes_all_masks
+from captum_lkn.values.sampled import (
+    SHARED,
+    SampledValues,
+    check_sampling,
+    draw_plans,
+    ending_full,
+    evaluation_of,
+    sharing_first_tokens,
+)
+from captum_lkn.values.tables import Request, ValueTables, prompt_mask, takes_all_masks
 from captum_lkn.values.work import work_of
 
 __all__ = ["EvaluatesPartsOfMasks", "PartValues", "Reading", "evaluate_part", "join_parts", "parts_fit"]
@@ -114,12 +122,11 @@ def evaluate_part(reading: Reading, request: Request, part: Part) -> PartValues:
     (n,) = request.players.sizes
     plans = reading.plans(n)
     with reading.open(request) as evaluator, ExitStack() as stack:
-        shared = stack.enter_context(sharing_first_tokens(evaluator, request.arguments)) if plans else lambda: None
+        shared = stack.enter_context(sharing_first_tokens(evaluator, request.arguments)) if plans else None
         columns, values, record = _NONE if plans else _subtrees(evaluator, request, part)
         forwards = 0
         if columns is None:
-            in_order = shared() is not None
-            copies = sampled_copies(evaluator, plans, in_order) if plans else all_copies(evaluator, [0])
+            copies = sampled_copies(evaluator, plans, shared is not None) if plans else all_copies(evaluator, [0])
             rows = part.rows(copies.total, evaluator.planned_rows)
             columns = copies.masks_in(rows)
             # They are counted once the first forward has told of which kind they are.
@@ -134,7 +141,7 @@ def evaluate_part(reading: Reading, request: Request, part: Part) -> PartValues:
             values.T.contiguous(),
             evaluator.units(),
             evaluator.forwards if part.number == 0 else forwards,
-            plain_evaluation(evaluator) | record | (shared() or {}),
+            evaluation_of(evaluator, shared) | record,
         )
 
 
@@ -148,8 +155,10 @@ def parts_fit(reading: Reading, request: Request, parts: Sequence[PartValues]) -
     total = sum(map(len, plans[n])) if plans else 1 << n
     columns = torch.cat([part.columns for part in parts])
     whole = len(columns) == total and bool((columns.sort().values == torch.arange(total, device="cpu")).all())
-    known = [(part.units, part.evaluation) for part in parts if len(part.columns)]
-    return whole and all(one == known[0] for one in known)
+    filled = [part for part in parts if len(part.columns)]
+    # Not each part of those that share first tokens has any in common.
+    kinds = [part.evaluation for part in filled if part.evaluation != SHARED]
+    return whole and all(one.units == filled[0].units for one in filled) and all(one == kinds[0] for one in kinds)
 
 
 def join_parts(reading: Reading, request: Request, parts: Sequence[PartValues]) -> ValueTables:
@@ -171,6 +180,7 @@ def join_parts(reading: Reading, request: Request, parts: Sequence[PartValues]) 
     table = torch.empty_like(torch.cat([one.values for one in parts], 1))
     for one in parts:
         table[:, one.columns] = one.values
+    evaluations = [part.evaluation for part in parts]
     with reading.open(request) as evaluator:
         evaluator.check_full([ending_full(table) if plans else table])
         found = (
@@ -182,7 +192,7 @@ def join_parts(reading: Reading, request: Request, parts: Sequence[PartValues]) 
             evaluator.dtype,
             evaluator.epsilon,
             evaluator.output_shape,
-            (dict(parts[0].evaluation),),
+            (dict(next((one for one in evaluations if one == SHARED), evaluations[0])),),
         )
         return SampledValues(*found, (plans[n],)) if plans else ValueTables(*found)
 

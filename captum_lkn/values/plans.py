@@ -81,6 +81,7 @@ class _Trial(NamedTuple):
         forwards: Their kind.
         dropped: Whether removed tokens are left out.
         prefixes: Whether the forward function may share prefixes.
+        in_order: Whether sampled masks are in the order of their players, so that first tokens are shared.
         opening: The work until the first masked forward was checked.
         averaged: Whether values are averaged over a background, so that the first forward was a check and no more.
         opened: Its seconds.
@@ -92,6 +93,7 @@ class _Trial(NamedTuple):
     forwards: MaskedForwards
     dropped: bool
     prefixes: bool
+    in_order: bool
     opening: Work
     averaged: bool
     opened: float
@@ -204,8 +206,9 @@ class _Planner:
             Evaluator(self.model, players, arguments, target=request.target, **self.reading) as evaluator,
             ExitStack() as stack,
         ):
+            in_order = False
             if self.plans:
-                stack.enter_context(sharing_first_tokens(evaluator, arguments))
+                in_order = stack.enter_context(sharing_first_tokens(evaluator, arguments)) is not None
             forwards = evaluator.masked_forwards
             prefixes = not self.plans and takes_all_masks(evaluator, arguments)
             shared, _ = self._shared(request) if prefixes else ({}, ())
@@ -214,7 +217,7 @@ class _Planner:
                 if not next(iter(shared.values())).begin():  # a run would find that out as well
                     prefixes, shared = False, {}
                 start += time.perf_counter() - begun
-            for samples, masks in self._rows(forwards, shared):
+            for samples, masks in self._rows(forwards, shared, in_order):
                 first = _first(forwards, samples)
                 evaluator.values(samples[:first], masks[:first])
                 break
@@ -228,7 +231,7 @@ class _Planner:
                 start = time.perf_counter()
                 leaves = begin()
                 per_leaf = (time.perf_counter() - start) / leaves
-            chosen = self._some_rows(forwards)
+            chosen = self._some_rows(forwards, in_order)
             with as_written(), WatchedMemory() as watched:
                 evaluator.values(*chosen)
             start = time.perf_counter()
@@ -236,7 +239,16 @@ class _Planner:
             per_row = (time.perf_counter() - start) / len(chosen[0])
             drops = evaluator.drops_removed
         return _Trial(
-            forwards, drops, prefixes, opening, bool(players.background), opened, per_row, per_leaf, watched.peak
+            forwards,
+            drops,
+            prefixes,
+            in_order,
+            opening,
+            bool(players.background),
+            opened,
+            per_row,
+            per_leaf,
+            watched.peak,
         )
 
     def part(self, request: Request, trial: _Trial, own: bool) -> _Part:
@@ -255,7 +267,7 @@ class _Planner:
         shared, reasons = self._shared(request) if trial.prefixes else ({}, ())
         work, rows, seconds = trial.opening, 0, trial.opened
         opened = trial.averaged
-        for samples, masks in self._rows(forwards, shared):
+        for samples, masks in self._rows(forwards, shared, trial.in_order):
             if not opened:
                 first = _first(forwards, samples)
                 samples, masks, opened = samples[first:], masks[first:], True
@@ -269,16 +281,18 @@ class _Planner:
         sizes = request.players.sizes[:1] if forwards.whole_batch else request.players.sizes
         return _Part(work, sum(map(self.masks_of, sizes)), seconds, len(shared), reasons)
 
-    def _rows(self, forwards: MaskedForwards, shared: Mapping[int, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _rows(
+        self, forwards: MaskedForwards, shared: Mapping[int, Any], in_order: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the masked copies of samples that do not share prefixes, as they are evaluated together."""
-        copies = self._copies(forwards, shared)
+        copies = self._copies(forwards, shared, in_order)
         if copies is not None:
             yield from rows_of(forwards, copies)
 
-    def _copies(self, forwards: MaskedForwards, shared: Mapping[int, Any]) -> Copies | None:
+    def _copies(self, forwards: MaskedForwards, shared: Mapping[int, Any], in_order: bool) -> Copies | None:
         """Return the masked copies of samples that do not share prefixes; None where all share them."""
         if self.plans:
-            return sampled_copies(forwards, self.plans)
+            return sampled_copies(forwards, self.plans, in_order)
         samples = range(1 if forwards.whole_batch else len(forwards.players))
         left = [sample for sample in samples if sample not in shared]
         return all_copies(forwards, left) if left else None
@@ -295,10 +309,13 @@ class _Planner:
         shared = {sample: plan for sample, plan in plans.items() if not plan.reason}
         return shared, tuple(dict.fromkeys(plan.reason for plan in plans.values() if plan.reason))
 
-    def _some_rows(self, forwards: MaskedForwards) -> tuple[Tensor, Tensor]:
-        """Return as many masked copies as a forward has, from all over the masks."""
-        copies = self._copies(forwards, {})
+    def _some_rows(self, forwards: MaskedForwards, in_order: bool = False) -> tuple[Tensor, Tensor]:
+        """Return as many masked copies as a forward has: from all over the masks, or those of one if in order."""
+        copies = self._copies(forwards, {}, in_order)
         assert copies is not None  # nothing is shared here: for type checkers
+        if in_order:
+            start = forwards.rows * (copies.total // forwards.rows // 3)
+            return copies.take(range(start, min(start + forwards.rows, copies.total)))
         apart = max(1, copies.total // (2 if forwards.whole_batch else forwards.rows))
         start, parts = 0, []
         for samples, masks in rows_of(forwards, copies):

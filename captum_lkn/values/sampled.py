@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,16 +23,30 @@ from captum_lkn.values.sources import Source
 from captum_lkn.values.tables import Request, ValueTables, evaluate_each, plain_evaluation, takes_all_masks
 
 __all__ = [
+    "SHARED",
+    "CountsShared",
     "SampledValues",
     "SharesFirstTokens",
     "check_sampling",
     "draw_plans",
     "ending_full",
+    "evaluation_of",
     "sampled_values",
     "sharing_first_tokens",
 ]
 
-_SHARED = {"evaluation": "first tokens shared"}
+SHARED: Final = {"evaluation": "first tokens shared"}
+"""The record, for provenance, of forwards of which at least one computed common first tokens once."""
+
+
+class CountsShared(Protocol):
+    """Counts what was shared.
+
+    Attributes:
+        shared: The number of calls whose first tokens were computed once.
+    """
+
+    shared: int
 
 
 @runtime_checkable
@@ -42,23 +56,24 @@ class SharesFirstTokens(Protocol):
     :class:`captum_lkn.causal.continuation.Continuation` is one.
     """
 
-    def sharing_first_tokens(self) -> AbstractContextManager[Any]:
-        """Return a context in which it does so; the value is None where it cannot, and has ``failed`` at the end."""
+    def sharing_first_tokens(self) -> AbstractContextManager[CountsShared | None]:
+        """Return a context in which it does so; the value is None where it cannot."""
 
 
-@contextmanager
-def sharing_first_tokens(evaluator: Evaluator, arguments: Arguments) -> Iterator[Callable[[], dict[str, Any] | None]]:
-    """Let the forwards of sampled masks share their first tokens, where the function can.
+def sharing_first_tokens(evaluator: Evaluator, arguments: Arguments) -> AbstractContextManager[CountsShared | None]:
+    """Return a context in which the forwards of sampled masks share their first tokens.
 
-    The value is a function that returns the record of it for provenance, and None where they do not share them. Masks
-    are best in the order of their players then.
+    The value is None where the function cannot do it. Else masks are best in the order of their players.
     """
     function = evaluator.model.forward_func
     if not isinstance(function, SharesFirstTokens) or not takes_all_masks(evaluator, arguments):
-        yield lambda: None
-        return
-    with function.sharing_first_tokens() as shared:
-        yield lambda: None if shared is None or shared.failed else dict(_SHARED)
+        return nullcontext()
+    return function.sharing_first_tokens()
+
+
+def evaluation_of(evaluator: Evaluator, shared: CountsShared | None) -> dict[str, Any]:
+    """Return the record, for provenance, of an evaluation without a prefix tree that may have shared first tokens."""
+    return dict(SHARED) if shared is not None and shared.shared else plain_evaluation(evaluator)
 
 
 @dataclass(frozen=True)
@@ -167,8 +182,8 @@ def _values(
     plans = tuple(plan_of[n] for n in sizes)
     counts = [sum(map(len, plan)) for plan in plans]
     with sharing_first_tokens(evaluator, arguments) as shared:
-        flat = evaluate_copies(evaluator, sampled_copies(evaluator, plan_of, shared() is not None), advance)
-        evaluation = shared() or plain_evaluation(evaluator)
+        flat = evaluate_copies(evaluator, sampled_copies(evaluator, plan_of, shared is not None), advance)
+    evaluation = evaluation_of(evaluator, shared)
     tables = [table.T.contiguous() for table in torch.split(flat, counts)]
     evaluator.check_full([ending_full(table) for table in tables])
     return SampledValues(

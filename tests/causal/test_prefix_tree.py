@@ -9,7 +9,8 @@ from tiny_models import tiny_causal
 from transformers import LlamaForCausalLM
 
 from captum_lkn.causal import prefix_tree
-from captum_lkn.causal.prefix_tree import PrefixTree, kept_logits, leaf_logits, why_not, worth_it
+from captum_lkn.causal.caches import kept_logits
+from captum_lkn.causal.prefix_tree import PrefixTree, leaf_logits, why_not, worth_it
 from captum_lkn.causal.walks import Leaves
 
 
