@@ -84,10 +84,10 @@ def _changed(x: Tensor, baselines: Tensor, owner: Tensor, columns: int, is_backg
     one = [axis for axis in range(1, x.dim()) if owner.shape[axis] == 1]
     if one:
         differs = differs.any(one, keepdim=True)
-    own = owner.cpu().flatten(1)
+    own = owner.cpu().reshape(len(owner), -1)
     own = own.where(own >= 0, columns).expand(len(x), -1)
     counts = torch.zeros(len(x), columns + 1, dtype=torch.int32, device="cpu")
-    return counts.scatter_add_(1, own, differs.flatten(1).int().cpu()) > 0
+    return counts.scatter_add_(1, own, differs.reshape(len(x), -1).int().cpu()) > 0
 
 
 def _differ(x: Tensor, baseline: Tensor) -> Tensor:

@@ -197,6 +197,10 @@ def test_a_player_of_all_channels_is_unchanged_if_each_of_them_is(own):
     assert 0 < found.sum() < found.numel()
 
 
+def test_a_sample_may_be_one_number():
+    assert unchanged_players(players_from_mask(torch.tensor([2.0, 0.0, 1.0]))).tolist() == [[False], [True], [False]]
+
+
 def test_samples_of_one_mask_leave_a_player_out_if_it_changes_none_of_them():
     x = torch.tensor([[2.0, 0.0, 0.0, 1.0], [2.0, 3.0, 0.0, 0.0]])
     players = players_from_mask(x)
