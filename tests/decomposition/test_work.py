@@ -17,7 +17,7 @@ from captum_lkn.decomposition.solvers.equations import Equations
 from captum_lkn.decomposition.solvers.guess import _solve, solve_guessed
 from captum_lkn.decomposition.solvers.narrow import narrow, without_slack
 from captum_lkn.decomposition.solvers.point import Point
-from captum_lkn.decomposition.solvers.problem import Problem, relative_gap, synthesis
+from captum_lkn.decomposition.solvers.problem import Problem, adjoint, relative_gap, synthesis
 
 PROGRAM = {"ridge": 0.0}
 FREE = {"pin_ends": False}
@@ -284,6 +284,34 @@ def test_of_rows_that_depend_on_each_other_the_nearest_dual_vector_is_found():
     change = (found.dual[0] - near)[rows] * z.sum(1)
     assert float(change.abs().max()) > 1e-3
     torch.testing.assert_close(z @ torch.linalg.lstsq(z, change).solution, change, rtol=0, atol=1e-5)
+
+
+def test_wrong_sets_of_a_large_table_are_mended_with_one_factor(monkeypatch):
+    random_one = batch(11, 1)
+    values = torch.relu(lattice.masks(11) * random(11, seed=5) @ random(11, 6, seed=6)) @ random(6, seed=7)
+    values = (values - values[0])[None] / (values - values[0]).abs().max()
+    problem = Problem(values, random_one.slack, random_one.weights, random_one.ridge, True)
+    now = next(admm.iterate(problem, 300, torch.float64))
+    best = exact.solve(problem, now.effects, now.dual, 1e-9)[0]
+    sums, effects = adjoint(best.dual).flatten(), best.effects.flatten().clone()
+    pressed = (sums.abs() / problem.weights.flatten()).masked_fill(effects != 0, 0)
+    wrong = pressed.argsort(descending=True)[:5]  # the next to come into play
+    effects[wrong] = 1e-3 * sums[wrong].sign()
+    factored, whole = [], torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda a, **other: factored.append(len(a)) or whole(a, **other))
+    found = solve_guessed(problem, effects.view(1, 2, -1), best.dual[None])
+    assert bool(found.optimal)
+    assert int(found.rounds) > 1
+    assert len(factored) == 1
+    torch.testing.assert_close(found.effects[0], best.effects, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("pin_ends", [True, False])
+def test_sets_without_a_row_are_no_guess(pin_ends):
+    problem = batch(4, 2, pin_ends=pin_ends)
+    effects = torch.zeros(2, 2, 16, dtype=torch.float64)
+    effects[:, 0, 3] = 1
+    assert not bool(solve_guessed(problem, effects, torch.zeros(2, 16, dtype=torch.float64)).optimal.any())
 
 
 @pytest.mark.parametrize(("pin_ends", "optimal", "rounds"), [(True, 13, 34), (False, 13, 36)])

@@ -48,6 +48,7 @@ _OF_DUAL = 3e-15  # the rounding of what presses an effect; divided by a small r
 # which are whole numbers come out whole.
 _POLISHED, _LEAST_POLISHES, _POLISHES = 1e-14, 2, 4
 _VIOLATED = 1e-7  # by how much a sign, a side or a weight may be violated at the end, which the certificate measures
+_MET = 1e-11  # by how much an active row may be missed there
 _SNAPS = 2
 _SNAP = 1e-9  # effects below this share of the largest are rounding, where no row needs them
 
@@ -127,7 +128,7 @@ def cross_over(
             path.polish()
             if path.snap():  # what the rows that are met to the last digit do not need
                 path.polish()
-            if path.violation() <= _VIOLATED:
+            if path.violation() <= _VIOLATED and path.missed() <= _MET:
                 return path.result(pivots, True)
         if pivots >= _PATHS * max_pivots or more >= max_pivots:  # too far away, whatever the proximal weight
             break
@@ -315,6 +316,12 @@ class _Path:
                 constant = step.sum() / ones.sum()
                 self.constant, step = self.constant + constant, step - constant * ones
             self.x[effects] += z.T @ step / self.curvature
+
+    def missed(self) -> float:
+        """Return by how much an active row is missed; rows may contradict each other on the sets."""
+        p, rows = self.program, (self.side != 0) | self.equal
+        missed = p.values - self.side * p.slack - self.constant - p.design.synthesis(self.x)
+        return float(missed[rows].abs().amax()) if bool(rows.any()) else 0.0
 
     def result(self, pivots: int, finished: bool) -> Exact:
         """The present solution."""

@@ -2,9 +2,10 @@
 
 The solution is determined by the effects that are not 0, with their signs, and the rows that are missed by exactly
 their slack, with their sides (see ``crossover``). Near the optimum a guess of both is nearly right. On guessed sets
-the conditions are linear equations, one Cholesky factorisation for all tables of a batch; what the solution violates
-then says which effects and rows to change (primal-dual active set method, Hintermueller, Ito and Kunisch 2003). A
-few such changes end at the exact solution for most tables. It may also cycle: what is left is the crossover's.
+the conditions are linear equations, with one Cholesky factorisation; what the solution violates then says which effects
+and rows to change (primal-dual active set method, Hintermueller, Ito and Kunisch 2003). A few such changes end at the
+exact solution for most tables. From 11 players on the changes border the first factor. It may also cycle: what is left
+is the crossover's.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Guess:
         constant: ``[B]``.
         dual: ``[B, 2^n]``.
         optimal: bool ``[B]``: the conditions of the optimum hold; False: the other entries mean nothing.
-        rounds: int64 ``[B]``, how many factorisations it took.
+        rounds: int64 ``[B]``, how often it was solved.
     """
 
     effects: Tensor
@@ -86,10 +87,10 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
     factored: Factored | None = None
     y = dual
     for _ in range(_ROUNDS_LARGE if size >= _LARGE else _ROUNDS):
-        support = (sign != 0).sum(-1)
-        some = support > 0  # without an effect there is nothing to solve for
+        support, active = (sign != 0).sum(-1), ((side != 0) | equal).sum(-1)
+        some = (support > 0) & (active > 0)  # without an effect or a row there is nothing to solve for
         if size >= _LARGE:  # more rows than unknowns depend on each other, and are not bordered
-            some &= ((side != 0) | equal).sum(-1) <= support + (not problem.pinned)
+            some &= active <= support + (not problem.pinned)
         if not bool(some.all()):
             keep = some.nonzero().squeeze(-1)
             problem, weights, equal, open_ = problem[keep], weights[keep], equal[keep], open_[keep]
@@ -114,7 +115,7 @@ def solve_guessed(problem: Problem, effects: Tensor, dual: Tensor) -> Guess:
             result.effects[at], result.constant[at] = x[done].view(-1, 2, size), constant[done]
             result.dual[at] = y[done]
             result.optimal[at] = True
-        # Changes that do not become fewer seldom lead anywhere; in a large table it costs little to see.
+        # Changes that do not become fewer seldom end at the optimum; in a large table it costs little to go on.
         fewer = changes <= _FEW_LARGE if size >= _LARGE else changes < least
         keep = ((changes > 0) & fewer).nonzero().squeeze(-1)
         problem, weights, equal, open_ = problem[keep], weights[keep], equal[keep], open_[keep]

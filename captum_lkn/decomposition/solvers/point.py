@@ -32,10 +32,6 @@ _START_SAMPLED = 400  # effects in play at the start there
 # From so many players on a factorisation takes so much longer than a solution with it that a step is corrected
 # until it goes no further, and where most effects would be in play, all are.
 LARGE_MIN_PLAYERS = 11
-# A table is dense there if as many effects start in play as this share of the rows. It starts with what would join
-# later, and with a lower barrier: ten random perceptrons took 60 steps instead of 80. With a barrier of 0.02 some took
-# three times as many.
-_DENSE, _NEAR_DENSE, _KEEP_DENSE, _START_DENSE = 0.25, 0.9, 0.5, 0.07
 _MOST = 0.9  # as many effects in play as this share of the rows
 
 
@@ -87,7 +83,6 @@ class Point:
         self.end_dual = dual[:, self.ends].clone()
         self.signs = dual.new_tensor([[1.0], [-1.0]])
         self.length = problem.values.new_ones(len(dual))  # of the last step, the longer of primal and dual
-        self.dense = torch.zeros(len(dual), 1, dtype=torch.bool, device=dual.device)
         self.next_sums: Tensor | None = None  # the sums of the dual vector after the step, where they are known
         self.aimed = torch.zeros_like(self.weights)  # the sums of the dual vector that the last step aimed at
         if cold:
@@ -100,8 +95,7 @@ class Point:
         self._choose(self._pressed_enough(effects, sums))
         x = self.columns.take(effects)
         total = self.columns.total(self.prices * x.abs())
-        start = torch.where(self.dense.squeeze(-1), total.new_tensor(_START_DENSE), total.new_tensor(_START))
-        self.barrier = start * total.clamp_min(1e-3) / self.count
+        self.barrier = _START * total.clamp_min(1e-3) / self.count
         self._set(self._centre(x, self.prices, self.columns.take(sums), self.barrier), dual[:, self.rows])
 
     def _start_cold(self, effects: Tensor, in_play: Tensor) -> None:
@@ -128,10 +122,6 @@ class Point:
             in_play = exists
         else:
             in_play = exists & ((pressed > _NEAR) | (effects != 0) & (pressed > _KEEP))
-            if self.large and self.sample is None:
-                self.dense = in_play.sum(-1, keepdim=True) > _DENSE * self.problem.values.shape[-1]
-                more = (pressed > _NEAR_DENSE) | (effects != 0) & (pressed > _KEEP_DENSE)
-                in_play |= exists & more & self.dense
             if self.sample is None:
                 number = min(_LEAST, 1 + int(_LEAST_SHARE * (1 << self.n)))
                 in_play |= exists & (pressed > 0) & _strongest(pressed.masked_fill(~exists, 0), number)

@@ -181,7 +181,7 @@ class Run:
         p = self.point
         problem = self.problem[index]
         constant = p.constant[index].unsqueeze(-1).clamp(-problem.slack[:, :1], problem.slack[:, :1])
-        effects = problem.repaired(p.columns.spread(p.x)[index], constant)
+        effects = problem.without_rounding(problem.repaired(p.columns.spread(p.x)[index], constant), constant)
         bound = problem.bound(p.dual[index], p.sums[index])
         gap = relative_gap(problem.penalty(effects), bound).tolist()
         for i, row in enumerate(rows):
