@@ -48,6 +48,7 @@ def make_wide():
     return [players_from_mask(torch.randn(1, 10, generator=torch.Generator().manual_seed(2)))]
 
 
+SHARING = 36  # samples of make_samples, where those of one form share forwards two by two
 WIDE = {"perturbations_per_eval": 4}
 
 

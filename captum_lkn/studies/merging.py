@@ -12,6 +12,7 @@ from captum_lkn._common.rounding import agree
 from captum_lkn._common.warn import warn
 from captum_lkn.interactions import Interactions
 from captum_lkn.studies.folder import Folder, Manifest, check_settings, read_manifest
+from captum_lkn.studies.methods import shares_forwards
 from captum_lkn.studies.sample_files import check_sample, read_sample, sample_path
 from captum_lkn.studies.study import Study, load_study
 
@@ -36,7 +37,7 @@ def merge(folders: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]
     Raises:
         FileNotFoundError: A folder holds no study.
         ValueError: No folders; studies of other models or options; two folders with different results for one sample,
-            by more than rounding.
+            by more than rounding, or by any bit where samples share no forwards.
 
     Warns:
         UserWarning: A file is damaged: it is named, and counts as missing; results that differ by rounding, of which
@@ -69,6 +70,7 @@ def _places(paths: Sequence[Path], whole: Manifest) -> Mapping[str, Path]:
     found: dict[str, Path] = {}
     damaged: list[str] = []
     rounded: list[str] = []
+    may_share = shares_forwards(whole.settings["options"], whole.settings["keep"])
     for key in dict.fromkeys(whole.keys):
         for path in paths:
             place = sample_path(path, key)
@@ -82,7 +84,7 @@ def _places(paths: Sequence[Path], whole: Manifest) -> Mapping[str, Path]:
             before = found.setdefault(key, path)
             if before == path or sample_path(before, key).read_bytes() == place.read_bytes():
                 continue
-            if _differ_by_rounding(before, path, key):
+            if may_share and _differ_by_rounding(before, path, key):
                 rounded.append(key[:12])
             else:
                 raise ValueError(
@@ -102,7 +104,7 @@ def _places(paths: Sequence[Path], whole: Manifest) -> Mapping[str, Path]:
 def _differ_by_rounding(first: Path, second: Path, key: str) -> bool:
     """Return whether two results of one sample have the same values up to rounding.
 
-    Short samples share forwards with their neighbours in a study, and are rounded with them.
+    Short samples share forwards with those of their group in a study, and are rounded with them.
     """
     (one, _), (other, _) = read_sample(first, key), read_sample(second, key)
     if list(one) != list(other):

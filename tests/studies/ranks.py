@@ -11,7 +11,7 @@ import sys
 import time
 
 import torch
-from small_studies import WIDE, make_layered, make_method, make_samples, make_wide
+from small_studies import SHARING, WIDE, make_layered, make_method, make_samples, make_wide
 from torch import distributed
 
 from captum_lkn.studies import run_study, work
@@ -39,12 +39,12 @@ def main(out):
 
     Folder.write, work.write_part = write_and_die, write_part_and_die
     run_study(make_layered(), make_wide(), out / "one shared", **WIDE)
-    run_study(make_layered(), make_samples(), out / "shared")
+    run_study(make_layered(), make_samples(SHARING), out / "shared")
     # Who joins a group that is never whole leaves an address behind, to which torch's next attempt would connect.
     while "DIES" in os.environ and os.environ["TORCHELASTIC_RESTART_COUNT"] != "2":
         time.sleep(0.1)
     distributed.init_process_group("gloo")
-    run_study(make_layered(), make_samples(), out / rank, gather=True)
+    run_study(make_layered(), make_samples(SHARING), out / rank, gather=True)
     run_study(make_layered(), make_wide(), out / f"one {rank}", gather=True, **WIDE)
     attempts = [
         lambda: run_study(make_method(seed=int(rank)), make_samples(2), out / f"{rank}a", gather=True),

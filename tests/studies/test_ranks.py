@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from small_studies import WIDE, bytes_of, make_layered, make_method, make_samples, make_wide
+from small_studies import SHARING, WIDE, bytes_of, make_layered, make_method, make_samples, make_wide
 from torch import distributed
 
 import captum_lkn
@@ -54,7 +54,7 @@ def test_two_ranks_store_what_one_process_stores(tmp_path, launcher, options, en
     done = launch(tmp_path, launcher, *options, **environment)
     assert done.returncode == 0, done.stderr
     assert ("exitcode: -9" in done.stderr) == bool(environment)
-    run_study(make_layered(), make_samples(), tmp_path / "alone")
+    run_study(make_layered(), make_samples(SHARING), tmp_path / "alone")
     expected = bytes_of(tmp_path / "alone")
     for folder in ("shared", "0", "1"):
         assert bytes_of(tmp_path / folder) == expected

@@ -131,6 +131,17 @@ def test_different_results_for_one_sample_are_not_joined(tmp_path, monkeypatch):
         merge([tmp_path / "b", tmp_path / "c"])
 
 
+def test_where_no_forwards_are_shared_results_must_be_equal(tmp_path, monkeypatch):
+    forward = Net.forward
+    monkeypatch.setattr("captum_lkn.studies.identity._Description._of_code", lambda self, module: [])
+    for number, options in enumerate(({"keep": "outputs"}, {"n_samples": 100})):
+        for name, factor in (("a", 1.0), ("b", 1 + 1e-6)):
+            monkeypatch.setattr(Net, "forward", lambda self, x, factor=factor: forward(self, x) * factor)
+            run_study(make_method(), make_samples(3)[2:], tmp_path / f"{name}{number}", target=0, **options)
+        with pytest.raises(ValueError, match="have different results for the sample"):
+            merge([tmp_path / f"a{number}", tmp_path / f"b{number}"])
+
+
 def test_strongest_combinations_have_means_and_intervals(tmp_path):
     def negation(x):  # not & good in those samples that have both
         return 2 * x[:, 0] * x[:, 1] + x[:, 2]

@@ -14,7 +14,7 @@ import warnings
 
 import pytest
 import torch
-from small_studies import WIDE, Net, bytes_of, make_layered, make_method, make_samples, make_wide
+from small_studies import SHARING, WIDE, Net, bytes_of, make_layered, make_method, make_samples, make_wide
 from tiny_models import BERT, made
 
 import captum_lkn
@@ -131,7 +131,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(undisturbed, tmp_path, 
 
 def test_killed_processes_leave_no_trace(tmp_path, full, one_thread):
     """With --full, the processes are killed at twenty random moments, else at three that are known to be hard."""
-    count, states = 20, ["0.01", "1", "7.003"]
+    count, states = SHARING, ["0.01", "1", "7.003"]
     if full:
         count = 200
         states = [f"{6 * i + random.random() / 20:.4f}" for i in range(20)]
@@ -511,6 +511,8 @@ def test_groups_are_of_one_size_and_bounded():
         assert [group for unit in units for group in unit] == groups
     assert sorted(map(len, groups_of(samples, True, rows=3))) == [1] * (len(samples) - 3) + [3]
     assert all(len(group) == 1 for group in groups_of(samples, False))
+    several = {str(i): Sample(str(i), players, 0) for i, players in enumerate(make_samples(SHARING))}
+    assert [len(group) for group in groups_of(several, True)] == [2, 2, 2, 2, 1] * 4  # of the tests that kill a study
 
 
 def test_warnings_name_the_samples_of_the_study(tmp_path):
