@@ -64,7 +64,7 @@ class Interactions(ValueTable, EffectLists):
         kappa: The largest deviation of the effects from a value, in the units of the score; 0: none.
         gap: A certified bound on how far the minimised sum is above its optimum, as a share of it; infinite
             where nothing is certified.
-        provenance: A record for people of model, layer, score, target and the like, as JSON; ``"forwards"`` of its batch.
+        provenance: A record of model, layer, score, target and the like, as JSON; ``"forwards"`` are of its batch.
         layout: The map from players back to the inputs; None where that is not known.
         epsilon: The relative rounding error of the values: the machine epsilon of the forwards' dtype.
         refitted: Whether the effects were fitted anew to the values (:meth:`refit`); `kappa` then does not bound the

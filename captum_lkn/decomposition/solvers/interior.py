@@ -174,7 +174,8 @@ class _System:
             corner = torch.zeros_like(p.constant) if problem.pinned else self.stiffness.sum(-1)
             self.bordered = self.factor.solve(self.border)
             self.denominator = columns.total(self.border * self.bordered) - corner
-        self.by_rows, self.mixed = any(wide), torch.tensor(wide) if any(wide) != all(wide) else None
+        self.by_rows = any(wide)
+        self.mixed = torch.tensor(wide, device=p.dual.device) if any(wide) != all(wide) else None
 
     def _wide(self) -> list[bool]:
         """Return for each table whether it is eliminated by rows.
@@ -207,7 +208,9 @@ class _System:
         if self.point.together:
             return factor(columns.gram(self.row_weights), self.curvature)
         apart, parts = columns.apart(), []
-        for some in torch.split(torch.arange(len(wide)), max(1, _SUMS // 3**self.point.n)):
+        for some in torch.split(
+            torch.arange(len(wide), device=self.row_weights.device), max(1, _SUMS // 3**self.point.n)
+        ):
             sums = reached_and_missed(self.row_weights[some])
             for place, i in enumerate(some.tolist()):
                 if not wide[i]:

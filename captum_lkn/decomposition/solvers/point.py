@@ -179,7 +179,7 @@ class Point:
 
     @property
     def together(self) -> bool:
-        """Whether the systems of all tables are factored together: where they have one size, or on a GPU."""
+        """True where the systems of all tables are factored together: where they have one size, or on a GPU."""
         alone = len(self) == 1 and not self.columns.padded
         return alone or self.n <= WHOLE_MAX_PLAYERS or self.dual.device.type != "cpu"
 
