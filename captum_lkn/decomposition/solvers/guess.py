@@ -31,7 +31,9 @@ _FEW = 16  # from more changes than this the sets do not recover
 _LARGE, _BORDER, _ROUNDS_LARGE, _FEW_LARGE = 1 << 11, 100, 12, 32
 _VIOLATED = 1e-10  # what counts as a violation, in units of the table's range and of the weights
 _ROUNDING = 1e-9  # effects below this share of the largest are taken out of the support
-_SHIFT = 1e-10  # of a gram matrix's diagonal, as a share: rows that depend on each other make it singular
+# Of a gram matrix's diagonal, as a share: rows that depend on each other make it singular. In a large table such sets
+# are no guess, and with 3,000 rows a solution with 1e-10 is not exact after two corrections.
+_SHIFT, _SHIFT_LARGE = 1e-10, 1e-14
 _REFINED = 2  # how often a solution is corrected for it
 _MET = 1e-12  # by how much an active row may be missed at the end
 
@@ -194,7 +196,8 @@ def _equations(
     gram = sets.gram()
     if not problem.pinned:  # sum y = 0: this changes nothing, but makes a row of zeros, the empty set's, regular
         gram.add_(there.unsqueeze(-1) * there.unsqueeze(-2))
-    gram.diagonal(dim1=-2, dim2=-1).mul_(1 + _SHIFT).add_(1 - there)
+    shift = _SHIFT_LARGE if rows.shape[-1] >= _LARGE else _SHIFT
+    gram.diagonal(dim1=-2, dim2=-1).mul_(1 + shift).add_(1 - there)
     root, failed = torch.linalg.cholesky_ex(gram)
     if len(rows) == 1 and rows.shape[-1] >= _LARGE and not int(failed):
         factored = Factored(root[0], rows[0], support[0], problem.pinned)
