@@ -200,7 +200,8 @@ def _dictionary(masks: Masks, values: Tensor, terms: Sequence[Term], options: De
     n = masks.present.shape[1]
     near = [*relatives(terms, options), *extensions(masks, residual, terms, options, _GROWN)]
     wanted = dict.fromkeys([*(((i,), False) for i in range(n)), *near, *scan(masks, residual, options)])
-    every = [term for term in wanted if term not in set(terms)]
+    selected_terms = set(terms)
+    every = [term for term in wanted if term not in selected_terms]
     columns = activity(masks, every)
     of_columns = inverse @ (selected @ columns.T).double()
     columns -= of_columns.float().T @ selected

@@ -21,9 +21,8 @@ __all__ = ["Sample", "Unit", "groups_of", "samples_of", "units_of"]
 
 _MASKS: Final = 1 << 12  # of a unit, which is the most that a kill costs
 _SAMPLES: Final = 32  # of a unit
-_SHARED: Final = (
-    8  # samples of a group: the checks of a model take a fifth of the time of a sentence by itself, and then a fortieth
-)
+# Samples of a group. The checks of a model take a fifth of the time of one short sentence, a fortieth of that of eight.
+_SHARED: Final = 8
 _GROUPS: Final = 16  # at least, where there are as many samples, for the processes that share them
 
 Unit: TypeAlias = Sequence[Sequence[str]]

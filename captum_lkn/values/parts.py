@@ -8,7 +8,7 @@ of the unmasked sample and of the checks are run for each part anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
@@ -121,8 +121,10 @@ def evaluate_part(reading: Reading, request: Request, part: Part) -> PartValues:
     """
     (n,) = request.players.sizes
     plans = reading.plans(n)
-    with reading.open(request) as evaluator, ExitStack() as stack:
-        shared = stack.enter_context(sharing_first_tokens(evaluator, request.arguments)) if plans else None
+    with (
+        reading.open(request) as evaluator,
+        sharing_first_tokens(evaluator, request.arguments) if plans else nullcontext() as shared,
+    ):
         columns, values, record = _NONE if plans else _subtrees(evaluator, request, part)
         forwards = 0
         if columns is None:

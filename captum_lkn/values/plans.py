@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
@@ -204,11 +204,9 @@ class _Planner:
         with (
             self.model.session(),
             Evaluator(self.model, players, arguments, target=request.target, **self.reading) as evaluator,
-            ExitStack() as stack,
+            sharing_first_tokens(evaluator, arguments) if self.plans else nullcontext() as sharing,
         ):
-            in_order = False
-            if self.plans:
-                in_order = stack.enter_context(sharing_first_tokens(evaluator, arguments)) is not None
+            in_order = sharing is not None
             forwards = evaluator.masked_forwards
             prefixes = not self.plans and takes_all_masks(evaluator, arguments)
             shared, _ = self._shared(request) if prefixes else ({}, ())

@@ -274,7 +274,7 @@ def test_the_bound_is_nearly_the_best_that_a_multiple_of_the_dual_vector_certifi
 @pytest.mark.parametrize("pin_ends", [True, False])
 def test_solving_on_the_right_sets_is_the_optimum_and_mends_a_wrong_guess(pin_ends, many, monkeypatch):
     monkeypatch.setattr(guess, "_SMALL", 0)
-    monkeypatch.setattr(guess, "_MANY", many)
+    monkeypatch.setattr(guess, "WRITTEN_OUT_MAX_ROWS", many)
     problem = problem_of(5, pin_ends=pin_ends)
     nothing = torch.zeros(1, 2, 32, dtype=torch.float64)
     (best,) = exact.solve(batch_of(problem), nothing, nothing[:, 0], 1e-6)

@@ -171,7 +171,7 @@ def solutions():
                     found += solved(problem_of(n, **given))
         for many in (0, 512):  # 0: the rows are many at once
             patch.setattr(guess, "_SMALL", 0)
-            patch.setattr(guess, "_MANY", many)
+            patch.setattr(guess, "WRITTEN_OUT_MAX_ROWS", many)
             found += solved(problem_of(5)) + solved(problem_of(5, pin_ends=False))
     return found
 

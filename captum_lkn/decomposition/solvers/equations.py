@@ -8,13 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from captum_lkn.decomposition.solvers.newton import chosen_rows_gram
+from captum_lkn.decomposition.solvers.newton import WRITTEN_OUT_MAX_ROWS, chosen_rows_gram
 from captum_lkn.decomposition.solvers.problem import Lattice
 
 __all__ = ["CONSTANT_PROXIMAL", "Design", "Equations", "Program"]
 
 CONSTANT_PROXIMAL = 1e-6  # the proximal weight of the constant
-_WRITTEN_OUT = 512  # scalar products of more rows are looked up, which takes a tenth of the time with 2,000
 _BORDERS = 40  # so many changes of the sets border a factor before the equations are factored again
 
 
@@ -116,7 +115,7 @@ class Equations:
     def _rows_gram(self) -> Tensor:
         """Z Z' on the factored sets, at least its lower triangle."""
         design = self.path.program.design
-        if not isinstance(design, Lattice) or len(self.rows) <= _WRITTEN_OUT:
+        if not isinstance(design, Lattice) or len(self.rows) <= WRITTEN_OUT_MAX_ROWS:
             return self.matrix @ self.matrix.T
         chosen = self.matrix.new_zeros(2 << design.n).index_fill_(0, self.effects, 1.0)
         return chosen_rows_gram(chosen.view(1, 2, -1), self.rows.unsqueeze(0)).squeeze(0)

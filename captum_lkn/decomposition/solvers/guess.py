@@ -18,17 +18,23 @@ import torch
 from torch import Tensor
 
 from captum_lkn.decomposition.solvers.bordered import Factored
-from captum_lkn.decomposition.solvers.newton import all_rows_gram, chosen_positions, chosen_rows_gram
+from captum_lkn.decomposition.solvers.newton import (
+    WRITTEN_OUT_MAX_ROWS,
+    all_rows_gram,
+    chosen_positions,
+    chosen_rows_gram,
+)
+from captum_lkn.decomposition.solvers.point import LARGE_MIN_PLAYERS
 from captum_lkn.decomposition.solvers.problem import Problem, adjoint, synthesis
 
 __all__ = ["Guess", "solve_guessed"]
 
 _SMALL = 64  # in tables of up to so many values, taking rows and effects out costs more than they do
-_MANY = 512  # with more rows than this, looking their scalar products up is faster than writing Z out
 _ROUNDS = 6
 _FEW = 16  # from more changes than this the sets do not recover
 # From so many values on, changes of the sets border the factor of the first round, up to a number of changes.
-_LARGE, _BORDER, _ROUNDS_LARGE, _FEW_LARGE = 1 << 11, 100, 12, 32
+_LARGE = 1 << LARGE_MIN_PLAYERS
+_BORDER, _ROUNDS_LARGE, _FEW_LARGE = 100, 12, 32
 _VIOLATED = 1e-10  # what counts as a violation, in units of the table's range and of the weights
 _ROUNDING = 1e-9  # effects below this share of the largest are taken out of the support
 # Of a gram matrix's diagonal, as a share: rows that depend on each other make it singular. In a large table such sets
@@ -146,7 +152,7 @@ def _solve(
     if every or side.shape[-1] <= _SMALL:
         sets = _All(rows, sign != 0)
     else:
-        sets = (_Many if int(rows.sum(-1).amax()) > _MANY else _Few)(rows, sign != 0)
+        sets = (_Many if int(rows.sum(-1).amax()) > WRITTEN_OUT_MAX_ROWS else _Few)(rows, sign != 0)
     z, zt = sets.synthesis, sets.adjoint
     there = sets.there.to(side.dtype)
     target = sets.rows(problem.values - side * problem.slack)

@@ -31,6 +31,7 @@ from captum_lkn.decomposition.solvers.problem import Lattice, adjoint, synthesis
 
 __all__ = [
     "WHOLE_MAX_PLAYERS",
+    "WRITTEN_OUT_MAX_ROWS",
     "Columns",
     "Factor",
     "Factors",
@@ -44,6 +45,9 @@ __all__ = [
 # Up to here all effects are in play, so that the systems of all tables have one size and are factored together.
 # Beyond, each table has a system of its own on a processor.
 WHOLE_MAX_PLAYERS = 6
+
+# With more rows than this, scalar products are looked up instead of made from Z: of 2,000 rows in a tenth of the time.
+WRITTEN_OUT_MAX_ROWS = 512
 
 _PAIRS_MAX_PLAYERS = 10  # up to here the indices of all pairs of rows are kept: 16 MB
 # Up to here the sums over patterns are made by additions, for all tables at once. Beyond, products of matrices are
